@@ -1,0 +1,64 @@
+# Every target does its own set-up; a machine needs only make and Python 3.11 or newer.
+# `make demo` installs only what running needs, `make test` everything. The second run of either installs nothing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+COMPILE := $(BIN)/uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet
+
+# The first Python on the path that is new enough; PYTHON=... chooses another.
+PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help demo test check lint bench lock clean
+
+help: ## say what there is
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: $(VENV)/.demo-ready ## 500 orders through the reference flow; audits money and stock
+	@$(BIN)/choreo demo
+
+test: check ## everything that must hold before a change is taken
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.test-ready ## lint, format, types, layers, tidiness
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_tidy.py
+
+bench: $(VENV)/.test-ready ## orders per second on the embedded log, the core's and a step's cost
+	@for bench in core step embedded; do $(BIN)/python -m bench.$$bench; done
+
+lock: $(VENV)/.test-ready ## resolve both lock files anew; they name no index and hold a hash of every file
+	$(COMPILE) --all-extras --output-file requirements.lock
+	$(COMPILE) --extra web --constraint requirements.lock --output-file requirements-demo.lock
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "choreo needs Python 3.11 or newer; found none. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+# --no-deps: the lock is the whole resolution, so pip need not repeat it.
+$(VENV)/.demo-ready: requirements-demo.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the demo needs"
+	@$(PIP) install --no-deps --require-hashes -r requirements-demo.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The full environment holds the demo's, in the same versions: it counts as both.
+$(VENV)/.test-ready: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing everything"
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(VENV)/.demo-ready $@
