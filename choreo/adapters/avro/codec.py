@@ -1,0 +1,192 @@
+"""Event objects to bytes and back: Avro single-object encoding, and JSON on input.
+
+A value is `C3 01`, the 8-byte fingerprint of the schema it was written with, and the Avro body. It is read with the
+writer's schema, of which every frozen version is known, cut to the fields the reader's class has; what the writer did
+not know yet takes the class's default. Knows nothing of headers or logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import fastavro
+from pydantic import ValidationError
+from pydantic_core import from_json, to_jsonable_python
+
+from choreo.adapters.avro.blame import field_that_cannot_be_read, field_that_cannot_be_written
+from choreo.adapters.avro.event import Event
+from choreo.adapters.avro.frozen import versions_by_fingerprint
+from choreo.adapters.avro.plain import Plain, plain_of
+from choreo.adapters.avro.schema import Schema, common_fields, schema_from, schema_of
+from choreo.core.errors import DecodeError, SchemaError
+
+E = TypeVar("E")
+
+AVRO = "application/avro"
+JSON = "application/json"
+
+MARK = b"\xc3\x01"
+HEADER_BYTES = len(MARK) + 8
+
+_Read = Callable[[BytesIO], Any]
+_write = fastavro.schemaless_writer
+_read = fastavro.schemaless_reader
+
+
+class AvroCodec:
+    """The Codec of choreo. One object serves a process; it keeps a compiled path per class and writer's schema."""
+
+    content_type = AVRO
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Know the frozen versions in this folder besides the classes' own; raises SchemaError on a damaged file."""
+        self._versions: dict[bytes, Schema] = versions_by_fingerprint(folder) if folder else {}
+        self._writers: dict[type[Event], tuple[bytes, Any, Plain]] = {}
+        self._readers: dict[tuple[type[Event] | None, bytes], _Read] = {}
+
+    def encode(self, event: Any) -> bytes:
+        """The event as Avro single-object bytes; raises SchemaError naming the field that does not fit."""
+        event_class = type(event)
+        prefix, parsed, plain = self._writers.get(event_class) or self._writer(event_class)
+        buffer = BytesIO()
+        buffer.write(prefix)
+        try:
+            _write(buffer, parsed, plain(event))
+        # Whatever fastavro's and the types' own conversions raise means one thing: the object does not fit.
+        except Exception as error:
+            field, cause = field_that_cannot_be_written(event, error)
+            raise SchemaError(
+                f"cannot be written: {cause}",
+                where=f"{event_class.event_type}.{field}",
+                remedy="Give the field a value of the type, range, digits and time zone its declaration has.",
+            ) from error
+        return buffer.getvalue()
+
+    def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
+        """The event in a value, validated as if it had been made here; raises DecodeError naming the field."""
+        try:
+            if _is_avro(content_type, data):
+                values = self._values(cast("type[Event]", event_class), data)
+                return cast("E", event_class.__pydantic_validator__.validate_python(values))  # type: ignore[attr-defined]
+            return cast("E", event_class.__pydantic_validator__.validate_json(data, strict=True))  # type: ignore[attr-defined]
+        except ValidationError as error:
+            raise _refused(cast("type[Event]", event_class), error) from error
+
+    def fields(self, event_class: type[Any] | None, content_type: str, data: bytes) -> dict[str, Any]:
+        """The event's fields as JSON-ready values; without a class as the writer's schema has them."""
+        if event_class is not None:
+            return cast("dict[str, Any]", self.decode(event_class, content_type, data).model_dump(mode="json"))
+        return _json_ready(self._values(None, data) if _is_avro(content_type, data) else data)
+
+    def _writer(self, event_class: type[Event]) -> tuple[bytes, Any, Plain]:
+        """Compile the way out of this class."""
+        if not issubclass(event_class, Event):
+            raise SchemaError(
+                "is not an event", where=event_class.__name__, remedy="Return an object of a class declared with Event."
+            )
+        schema = schema_of(event_class)
+        path = (MARK + schema.fingerprint, schema.parsed, plain_of(event_class))
+        self._writers[event_class] = path
+        return path
+
+    def _values(self, event_class: type[Event] | None, data: bytes) -> dict[str, Any]:
+        """The plain values in an Avro value, cut to the fields this class has."""
+        read = self._readers.get((event_class, data[:HEADER_BYTES])) or self._reader(event_class, data)
+        body = BytesIO(data)
+        body.seek(HEADER_BYTES)
+        try:
+            values = read(body)
+        # A damaged body shows itself as almost any error: a length beyond the end, a bad text, a year 52000.
+        except Exception as error:
+            field = field_that_cannot_be_read(
+                self._version(event_class, data[len(MARK) : HEADER_BYTES]), data[HEADER_BYTES:]
+            )
+            raise _damaged(event_class, f"cannot be read: {str(error) or type(error).__name__}", field) from error
+        if body.tell() != len(data):
+            raise _damaged(event_class, f"has {len(data) - body.tell()} bytes more than its schema describes")
+        return cast("dict[str, Any]", values)
+
+    def _reader(self, event_class: type[Event] | None, data: bytes) -> _Read:
+        """Compile the way from one writer's schema into this class."""
+        if len(data) < HEADER_BYTES or not data.startswith(MARK):
+            raise DecodeError(
+                f"is not Avro single-object encoding: {len(data)} bytes that begin with {data[:2].hex() or 'nothing'}",
+                where=_named(event_class),
+                remedy=f"Write C3 01, the schema's fingerprint and the body, or JSON with content type {JSON}.",
+            )
+        fingerprint = data[len(MARK) : HEADER_BYTES]
+        writer = self._version(event_class, fingerprint)
+        target = None
+        if event_class is not None and schema_of(event_class).fingerprint != fingerprint:
+            if writer.declaration["name"] != event_class.__name__:
+                raise _damaged(event_class, f"was written as {writer.declaration['name']}")
+            target = schema_from(common_fields(schema_of(event_class).declaration, writer.declaration)).parsed
+        self._readers[event_class, data[:HEADER_BYTES]] = path = _reading(writer.parsed, target)
+        return path
+
+    def _version(self, event_class: type[Event] | None, fingerprint: bytes) -> Schema:
+        """The writer's schema of this fingerprint."""
+        if event_class is not None and schema_of(event_class).fingerprint == fingerprint:
+            return schema_of(event_class)
+        if fingerprint not in self._versions:
+            raise DecodeError(
+                f"was written with a schema that is not known here, fingerprint {fingerprint.hex()}",
+                where=_named(event_class),
+                remedy="Freeze the writer's classes (choreo schemas freeze) and deploy the schemas folder here first.",
+            )
+        return self._versions[fingerprint]
+
+
+def _reading(writer: Any, target: Any) -> _Read:
+    """Read with the writer's schema; where the reader's is another one, into that."""
+    return lambda body: _read(body, writer, target)
+
+
+def _is_avro(content_type: str, data: bytes) -> bool:
+    """Tell by the content type; a foreign producer that gives none is known by its first bytes."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == AVRO or (not kind and data.startswith(MARK)):
+        return True
+    if not kind or kind == JSON or kind.endswith("+json"):
+        return False
+    raise DecodeError(
+        f"content type {content_type!r} cannot be read", where="content-type", remedy=f"Use {AVRO} or {JSON}."
+    )
+
+
+def _json_ready(value: Any) -> dict[str, Any]:
+    """Fields as fastavro read them, or as a JSON text holds them."""
+    try:
+        fields = from_json(value) if isinstance(value, bytes) else to_jsonable_python(value)
+    except ValueError as error:
+        raise DecodeError(f"is not JSON: {error}", where="value", remedy="Send one JSON object.") from error
+    if not isinstance(fields, dict):
+        raise DecodeError(f"is JSON, but no object: {fields!r:.40}", where="value", remedy="Send one JSON object.")
+    return fields
+
+
+def _named(event_class: type[Event] | None) -> str:
+    return event_class.event_type if event_class else "value"
+
+
+def _damaged(event_class: type[Event] | None, what: str, field: str = "") -> DecodeError:
+    return DecodeError(
+        what,
+        where=f"{_named(event_class)}.{field}" if field else _named(event_class),
+        remedy="The bytes are not what the schema says; look at who wrote them.",
+    )
+
+
+def _refused(event_class: type[Event], error: ValidationError) -> DecodeError:
+    """The first thing pydantic found, with how many more there are."""
+    first, *more = error.errors(include_url=False, include_context=False)
+    field = ".".join(str(step) for step in first["loc"])
+    rest = f" (and {len(more)} more)" if more else ""
+    return DecodeError(
+        f"{first['msg'][:1].lower()}{first['msg'][1:]}{rest}",
+        where=f"{_named(event_class)}.{field}" if field else _named(event_class),
+        remedy="Send the fields the event declares, each with a value of its type.",
+    )

@@ -1,0 +1,139 @@
+"""The frozen contract: `schemas/OrderPlaced.1.avsc`, `.2.avsc`, … one file per version, none ever changed or removed.
+
+A class may differ from its newest file only compatibly, and from every older one too (FULL_TRANSITIVE): the log keeps
+everything, and services are deployed in any order. Knows files and schemas; prints nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fastavro.schema import SchemaParseException, UnknownType
+
+from choreo.adapters.avro.compat import changes
+from choreo.adapters.avro.event import Event
+from choreo.adapters.avro.schema import Schema, schema_from, schema_of
+from choreo.core.errors import SchemaError
+
+_FILE = re.compile(r"(?P<event>[A-Za-z_][\w.]*)\.(?P<number>[1-9]\d*)\.avsc\Z")
+_FREEZE = "Run `choreo schemas freeze` and commit the file it writes"
+
+
+class Version(NamedTuple):
+    """One frozen version of one event."""
+
+    event: str
+    number: int
+    path: Path
+    schema: Schema
+
+
+def freeze(event_classes: Iterable[type[Event]], folder: Path) -> list[Path]:
+    """Write a new version of each class that has changed and answer the files written.
+
+    Raises SchemaError with the first incompatible change, before anything is written.
+    """
+    classes, frozen = list(event_classes), versions(folder)
+    for event_class in classes:
+        for problem in _incompatible(event_class, frozen.get(event_class.event_type, [])):
+            raise problem
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for each in classes if (path := _write(each, folder, frozen.get(each.event_type, [])))]
+
+
+def check(event_classes: Iterable[type[Event]], folder: Path) -> list[SchemaError]:
+    """Every way in which the classes do not fit the frozen files, as errors that are not raised; empty when all fit.
+
+    Raises SchemaError where a file cannot be read.
+    """
+    frozen = versions(folder)
+    return [problem for each in event_classes for problem in _problems(each, frozen.get(each.event_type, []))]
+
+
+def versions(folder: Path) -> dict[str, list[Version]]:
+    """The frozen versions of each event, oldest first; raises SchemaError on a file that is not what its name says."""
+    found: dict[str, list[Version]] = {}
+    for path in sorted(folder.glob("*.avsc")):
+        version = _read(path)
+        found.setdefault(version.event, []).append(version)
+    for event, of_event in found.items():
+        of_event.sort(key=lambda version: version.number)
+        for expected, version in enumerate(of_event, start=1):
+            if version.number != expected:
+                raise SchemaError(
+                    f"version {expected} is missing",
+                    where=f"{folder}/{event}.{expected}.avsc",
+                    remedy="Restore it from version control: the log may hold events written with it.",
+                )
+    return found
+
+
+def versions_by_fingerprint(folder: Path) -> dict[bytes, Schema]:
+    """Every frozen schema by what names it on the wire."""
+    return {version.schema.fingerprint: version.schema for each in versions(folder).values() for version in each}
+
+
+def _read(path: Path) -> Version:
+    """One file; raises SchemaError."""
+    name = _FILE.match(path.name)
+    if name is None:
+        raise SchemaError(
+            "this name does not say event and version", where=str(path), remedy="Call it such as OrderPlaced.1.avsc."
+        )
+    try:
+        declaration = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(declaration, dict) or declaration.get("type") != "record":
+            raise SchemaError(
+                "is not the schema of a record", where=str(path), remedy="Restore the file from version control."
+            )
+        return Version(name["event"], int(name["number"]), path, schema_from(declaration))
+    except (OSError, ValueError, KeyError, TypeError, SchemaParseException, UnknownType) as error:
+        raise SchemaError(
+            f"cannot be read as an Avro schema: {error}", where=str(path), remedy="Restore it from version control."
+        ) from error
+
+
+def _problems(event_class: type[Event], frozen: list[Version]) -> Iterator[SchemaError]:
+    """What `check` says of one class."""
+    if not frozen:
+        yield SchemaError("is not frozen", where=event_class.event_type, remedy=f"{_FREEZE}.")
+        return
+    incompatible = list(_incompatible(event_class, frozen))
+    yield from incompatible
+    if incompatible:
+        return
+    newest = frozen[-1]
+    for change in changes(newest.schema.declaration, schema_of(event_class).declaration):
+        yield SchemaError(
+            f"{change.what} since version {newest.number} was frozen",
+            where=f"{event_class.event_type}.{change.field}",
+            remedy=f"{_FREEZE}.",
+        )
+
+
+def _incompatible(event_class: type[Event], frozen: list[Version]) -> Iterator[SchemaError]:
+    """The changes that break readers, each named once, with the newest version it breaks."""
+    present, told = schema_of(event_class).declaration, set()
+    for version in reversed(frozen):
+        for change in changes(version.schema.declaration, present):
+            if change.remedy and change.field not in told:
+                told.add(change.field)
+                yield SchemaError(
+                    f"{change.what} (against version {version.number})",
+                    where=f"{event_class.event_type}.{change.field}",
+                    remedy=f"{change.remedy}.",
+                )
+
+
+def _write(event_class: type[Event], folder: Path, frozen: list[Version]) -> Path | None:
+    """Write the class's schema as its next version; None when the newest one already says it."""
+    declaration = schema_of(event_class).declaration
+    if frozen and not changes(frozen[-1].schema.declaration, declaration):
+        return None
+    path = folder / f"{event_class.event_type}.{len(frozen) + 1}.avsc"
+    path.write_text(json.dumps(declaration, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
