@@ -1,0 +1,256 @@
+"""The way back and the end: the turn, undo requests newest entry first, their answers, and when a run has ended.
+
+Every function takes the fold and the run's working copy.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from choreo.core import facts, ids
+from choreo.core.durations import human
+from choreo.core.fold import Fold, domain_payload
+from choreo.core.state import (
+    COMPENSATED,
+    COMPENSATING,
+    COMPLETED,
+    FAILED,
+    NOTHING,
+    OPEN,
+    REQUESTED,
+    STUCK,
+    TERMINATED,
+    UNDONE,
+    UNSETTLED,
+    Entry,
+    Run,
+)
+
+IN_DOUBT = "in doubt"
+
+
+def turn(fold: Fold, run: Run, cause: str) -> None:
+    """Turn the run back: it closes its waits, announces the turn, and no longer waits for far-off retries.
+
+    Nothing turns a run that has decided to complete.
+    """
+    if run.turned or run.completing or run.ended:
+        return
+    run.turned = True
+    run.status = COMPENSATING
+    run.cause = cause
+    run.waits = []
+    run.early = []
+    # A retry that is due next week would hold the end of the run that long; woken now, its host skips it.
+    run.expected = [replace(e, retry_ms=min(e.retry_ms, fold.now_ms)) if e.retry_ms else e for e in run.expected]
+    fold.say(run, facts.FLOW_TURNED, ids.of_run("turned", run.id), cause)
+
+
+def reopen(run: Run) -> None:
+    """A late success found the run ended compensated: it has something to undo again."""
+    if run.ended:
+        run.ended_ms = 0
+        run.status = COMPENSATING
+
+
+def advance(fold: Fold, run: Run) -> None:
+    """Decide what follows now that the event is folded in: complete, ask for the next undo, or end. Not while paused."""
+    if run.ended or run.paused_ms:
+        return
+    if run.turned:
+        _go_back(fold, run)
+    elif run.completes_seen and not run.completing and not run.expected and not run.waits:
+        run.completing = True
+        fold.say(run, facts.FLOW_COMPLETED, ids.of_run("completed", run.id), f"{fold.table.flow.completes} was seen")
+
+
+def _go_back(fold: Fold, run: Run) -> None:
+    if not any(entry.state == REQUESTED for entry in run.ledger):
+        _request_newest(fold, run)
+    if any(entry.state == FAILED for entry in run.ledger):
+        if run.status != STUCK:
+            run.status = STUCK
+            failed = next(entry for entry in run.ledger if entry.state == FAILED)
+            number, run.stucks = run.stucks, run.stucks + 1
+            fold.say(
+                run, facts.FLOW_STUCK, ids.of_run("stuck", run.id, number), f"{failed.step}: {failed.cause}", n=number
+            )
+        return
+    run.status = COMPENSATING
+    if run.ending or run.expected or any(entry.state in UNSETTLED for entry in run.ledger):
+        return
+    _end_compensated(fold, run)
+
+
+def _end_compensated(fold: Fold, run: Run) -> None:
+    flow = fold.table.flow
+    if flow.fails and not run.duplicate and not run.fails_said:
+        run.fails_said = True
+        payload = domain_payload(fold.table, flow.fails, fold.event.key, run.cause)
+        fold.say(run, flow.fails, ids.of_run(flow.fails, run.id), run.cause, **payload)
+    run.ending = True
+    fold.say(run, facts.FLOW_COMPENSATED, ids.of_run("compensated", run.id, run.ends), run.cause, n=run.ends)
+
+
+def _request_newest(fold: Fold, run: Run) -> None:
+    """Ask for the undo of the newest open entry; one whose doubt cannot be undone fails on the way."""
+    while True:
+        open_entries = [entry for entry in run.ledger if entry.state == OPEN]
+        if not open_entries:
+            return
+        entry = max(open_entries, key=lambda candidate: candidate.opened)
+        step = fold.table.steps.get(entry.step)
+        undo = step.compensation if step else None
+        if undo is None or (entry.in_doubt and not (undo.takes_none and undo.bars)):
+            run.put(replace(entry, state=FAILED, cause=IN_DOUBT if undo else "its compensation is no longer declared"))
+            continue
+        _request(fold, run, entry)
+        return
+
+
+def _request(fold: Fold, run: Run, entry: Entry) -> None:
+    round_ = entry.round + 1
+    run.put(
+        replace(
+            entry,
+            state=REQUESTED,
+            round=round_,
+            given=entry.outcome,
+            due_ms=0,
+            retry_ms=0,
+            answers="",
+            held=False,
+            cause="",
+        )
+    )
+    fold.say(
+        run,
+        facts.COMPENSATION_REQUESTED,
+        ids.of_round("undo-request", entry.id, round_),
+        run.cause,
+        step=entry.step,
+        trigger=entry.trigger,
+        entry=entry.id,
+        round=round_,
+        n=entry.nothings,
+        outcome=entry.outcome,
+    )
+
+
+def requested(fold: Fold, run: Run) -> None:
+    """The undo request read back: its deadline counts from its own stamp."""
+    event = fold.event
+    entry = run.entry(event.entry)
+    step = fold.table.steps.get(event.step)
+    if entry is None or step is None or step.compensation is None:
+        return
+    if entry.state == REQUESTED and entry.round == event.round and not entry.due_ms:
+        run.put(replace(entry, due_ms=fold.now_ms + step.compensation.deadline_ms))
+
+
+def undone(fold: Fold, run: Run) -> None:
+    """The undo's own event closes its entry, whatever its state or round."""
+    event = fold.event
+    steps = {event.step} if event.step else set(fold.table.undos.get(event.type, ()))
+    entry = run.entry(event.entry) if event.entry else _newest_unsettled(run, steps)
+    if entry is None:
+        fold.orphan()
+        return
+    run.put(_closed(entry, UNDONE))
+
+
+def _newest_unsettled(run: Run, steps: set[str]) -> Entry | None:
+    candidates = [entry for entry in run.ledger if entry.step in steps and entry.state in UNSETTLED]
+    return max(candidates, key=lambda entry: entry.opened, default=None)
+
+
+def _closed(entry: Entry, state: str) -> Entry:
+    return replace(entry, state=state, due_ms=0, retry_ms=0, answers="", held=False)
+
+
+def nothing_to_undo(fold: Fold, run: Run) -> None:
+    """`choreo.NothingToUndo` of the present round: settled, unless an outcome is known by now."""
+    entry = run.entry(fold.event.entry)
+    if entry is None or entry.round != fold.event.round or entry.state not in (REQUESTED, FAILED):
+        return
+    if entry.given >= 0:
+        run.put(replace(_closed(entry, FAILED), cause="its undo was given the outcome and answered nothing"))
+    else:
+        state = NOTHING if entry.in_doubt else OPEN
+        run.put(replace(_closed(entry, state), nothings=entry.nothings + 1, cause=""))
+
+
+def settle_doubt(fold: Fold, run: Run, entry_id: str) -> None:
+    """A late outcome that is certain to have left nothing settles the doubt, where no undo is under way."""
+    entry = run.entry(entry_id)
+    if entry is None or not fold.event.certain or not entry.in_doubt:
+        return
+    if entry.state == OPEN or (entry.state == FAILED and entry.cause == IN_DOUBT):
+        run.put(replace(entry, state=NOTHING, cause=""))
+
+
+def undo_failed(fold: Fold, run: Run) -> None:
+    """`choreo.UndoFailed` of the present round: the entry is failed, the run stuck, the next entry goes on."""
+    entry = run.entry(fold.event.entry)
+    if entry is not None and entry.state == REQUESTED and entry.round == fold.event.round:
+        run.put(replace(_closed(entry, FAILED), cause=fold.event.reason or "its undo failed"))
+
+
+def undo_deadline_passed(fold: Fold, run: Run) -> None:
+    """A timer fact: nobody answered the undo request in time."""
+    entry = run.entry(fold.event.entry)
+    if entry is not None and entry.state == REQUESTED and entry.due_ms == fold.event.due_ms:
+        step = fold.table.steps.get(entry.step)
+        allowed = human(step.compensation.deadline_ms) if step and step.compensation else "its deadline"
+        run.put(replace(_closed(entry, FAILED), cause=f"its undo gave no answer within {allowed}"))
+
+
+def turn_announced(_fold: Fold, run: Run) -> None:
+    """`choreo.FlowTurned` read back: a trigger that stands after it makes nothing expected."""
+    if run.turned:
+        run.announced = True
+
+
+def completed(fold: Fold, run: Run) -> None:
+    """`choreo.FlowCompleted` read back: only now the run has ended."""
+    if run.completing:
+        _end(fold, run, COMPLETED)
+
+
+def compensated(fold: Fold, run: Run) -> None:
+    """`choreo.FlowCompensated` read back; with an entry open or a step expected again it ends nothing."""
+    if not run.turned or run.ended:
+        return
+    run.ends = max(run.ends, fold.event.n + 1)
+    run.ending = False
+    if not run.expected and not any(entry.state in UNSETTLED for entry in run.ledger):
+        _end(fold, run, COMPENSATED)
+
+
+def terminated(fold: Fold, run: Run) -> None:
+    """`choreo.FlowTerminated`, an operator's: the run ends as it is, nothing is undone."""
+    if run.ended or run.completing:
+        return
+    run.cause = fold.event.reason or "terminated by an operator"
+    run.outbox = []
+    _end(fold, run, TERMINATED)
+
+
+def _end(fold: Fold, run: Run, status: str) -> None:
+    run.status = status
+    run.ended_ms = fold.now_ms
+    run.paused_ms = 0
+    run.due_ms = 0
+    run.expected, run.waits, run.early, run.seen = [], [], [], {}
+
+
+FACTS = {
+    facts.FLOW_TURNED: turn_announced,
+    facts.COMPENSATION_REQUESTED: requested,
+    facts.NOTHING_TO_UNDO: nothing_to_undo,
+    facts.UNDO_FAILED: undo_failed,
+    facts.UNDO_DEADLINE_PASSED: undo_deadline_passed,
+    facts.FLOW_COMPLETED: completed,
+    facts.FLOW_COMPENSATED: compensated,
+    facts.FLOW_TERMINATED: terminated,
+}

@@ -1,0 +1,49 @@
+"""Durations as users write them ("30s", "24h", "2d") and as the core reckons with them: whole milliseconds."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+from choreo.core.errors import DeclarationError
+
+Duration: TypeAlias = str | int | float
+"""A text such as "30s", "1h30m", "250ms", or a number of seconds."""
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+
+
+def milliseconds(value: Duration, where: str = "") -> int:
+    """Turn a duration into whole milliseconds; raises DeclarationError on anything that is not a duration ≥ 0."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise _refused(value, where)
+    if isinstance(value, (int, float)):
+        if not 0 <= value < 1e12:
+            raise _refused(value, where)
+        return round(value * 1_000)
+    text = value.strip().replace(" ", "")
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise _refused(value, where)
+    return round(sum(float(number) * _UNITS_MS[unit] for number, unit in parts))
+
+
+def human(duration_ms: int) -> str:
+    """A duration in the largest units that divide it: 90000 → "1m30s"."""
+    if duration_ms == 0:
+        return "0s"
+    text, rest = "", duration_ms
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, rest = divmod(rest, _UNITS_MS[unit])
+        if count:
+            text += f"{count}{unit}"
+    return text
+
+
+def _refused(value: object, where: str) -> DeclarationError:
+    return DeclarationError(
+        f"{value!r} is not a duration",
+        where=where,
+        remedy='Write it as "30s", "5m", "24h", "2d" or a number of seconds.',
+    )

@@ -1,0 +1,68 @@
+"""The error tree. Every error a user meets says what is wrong, where, and the remedy.
+
+An expected outcome of a business step is an event, never one of these.
+"""
+
+from __future__ import annotations
+
+
+class ChoreoError(Exception):
+    """Root of everything choreo raises; `what` happened, `where`, and the `remedy` in one sentence each."""
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        """Keep the three parts apart, so that a door (CLI, REST) can show them in its own form."""
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        super().__init__(self.sentence)
+
+    @property
+    def sentence(self) -> str:
+        """The three parts as one line."""
+        place = f"{self.where}: " if self.where else ""
+        cure = f". {self.remedy}" if self.remedy else ""
+        return f"{place}{self.what}{cure}"
+
+
+class DeclarationError(ChoreoError):
+    """A flow, service, step or event class is declared wrong; it does not start."""
+
+
+class SettingsError(ChoreoError):
+    """A setting, file or command-line value is missing or wrong."""
+
+
+class SchemaError(ChoreoError):
+    """An event class does not fit its frozen contract, or a contract file cannot be read."""
+
+
+class DecodeError(ChoreoError):
+    """A record cannot be read as the event it says it is."""
+
+
+class StorageError(ChoreoError):
+    """The log or a store could not be read or written (full disk, damaged file, wrong version)."""
+
+
+class LeaseLostError(ChoreoError):
+    """This member no longer owns the partition it tried to commit for; its work is dropped, the new owner does it."""
+
+
+class NotFoundError(ChoreoError):
+    """What was asked for is not there."""
+
+
+class ConflictError(ChoreoError):
+    """What was asked for does not fit the present state of the instance."""
+
+
+class UnavailableError(ChoreoError):
+    """A part that is needed for this answer is away for now; trying again later is right."""
+
+
+class MissingExtraError(ChoreoError):
+    """An optional part of choreo is not installed; the remedy names the extra."""
+
+
+class NonRetryableError(Exception):
+    """Raised by a handler to say: trying again is useless. The step has failed, in doubt (DESIGN.md 5)."""

@@ -1,0 +1,133 @@
+"""The envelope of an event and its place in the log.
+
+Everything the tracker and the hosts decide by stands here, in headers; the payload stays bytes. The header names are
+CloudEvents 1.0 (Kafka binding, binary mode) with choreo's extensions. Knows nothing of any transport.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """One event as it is published: who it is about, what made it, and its payload. Times are epoch milliseconds."""
+
+    id: str
+    type: str
+    key: str
+    flow: str
+    run: str = ""
+    """Id of the start event of the run; empty on an event from outside that does not know it."""
+    step: str = ""
+    """`service.step` that made this event, or that this fact is about."""
+    causation: str = ""
+    """Id of the event that made this one happen: the trigger of an outcome, the request an undo answers."""
+    trigger: str = ""
+    """On a fact of the tracker about a step: the id of the event that triggered the step."""
+    attempt: int = 0
+    version: int = 1
+    hops: int = 0
+    """How many triggers lie between the run's start and this event; bounds a cycle."""
+    certain: bool = False
+    """An outcome that failed or was skipped, and surely left no effect (DESIGN.md 6)."""
+    entry: str = ""
+    """The ledger entry this fact is about."""
+    round: int = 0
+    n: int = 0
+    """Number in its series: of a pause, of an undo's answers read so far, of an end fact said again."""
+    outcome: int = -1
+    """On an undo request: offset, in this partition, of the outcome to undo; -1 when the entry is in doubt."""
+    due_ms: int = 0
+    """On a timer fact: the moment it became true."""
+    reason: str = ""
+    source: str = ""
+    time_ms: int = 0
+    traceparent: str = ""
+    content_type: str = ""
+    data: bytes = b""
+
+
+class Position(NamedTuple):
+    """Where an event stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """An event read from the log, with its position and the log's own stamp (epoch milliseconds)."""
+
+    topic: str
+    partition: int
+    offset: int
+    stamp_ms: int
+    event: Envelope
+
+    @property
+    def position(self) -> Position:
+        """Where it stands."""
+        return Position(self.topic, self.partition, self.offset)
+
+
+# Envelope field → header; the rest of the CloudEvents headers are formed below. One table, read in both directions.
+_EXTENSIONS: dict[str, str] = {
+    "flow": "ce_choreoflow",
+    "run": "ce_choreorun",
+    "step": "ce_choreostep",
+    "causation": "ce_causationid",
+    "trigger": "ce_choreotrigger",
+    "attempt": "ce_choreoattempt",
+    "version": "ce_choreoversion",
+    "hops": "ce_choreohops",
+    "certain": "ce_choreocertain",
+    "entry": "ce_choreoentry",
+    "round": "ce_choreoround",
+    "n": "ce_choreon",
+    "outcome": "ce_choreooutcome",
+    "due_ms": "ce_choreodue",
+    "reason": "ce_choreoreason",
+    "traceparent": "traceparent",
+    "content_type": "content-type",
+}
+_NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "outcome", "due_ms"})
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(Envelope)}
+
+
+def to_headers(event: Envelope) -> dict[str, str]:
+    """The event's headers in CloudEvents binary mode; fields at their default are left out."""
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": event.id,
+        "ce_type": event.type,
+        "ce_source": event.source or f"choreo/{event.flow}",
+        "ce_time": datetime.fromtimestamp(event.time_ms / 1000, UTC).isoformat().replace("+00:00", "Z"),
+    }
+    for field, header in _EXTENSIONS.items():
+        value = getattr(event, field)
+        if value != _DEFAULTS[field]:
+            headers[header] = "true" if value is True else str(value)
+    return headers
+
+
+def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -> Envelope:
+    """The event in a record; what a foreign producer left out stays empty. Raises ValueError on a malformed number."""
+    values: dict[str, Any] = {}
+    for field, header in _EXTENSIONS.items():
+        text = headers.get(header)
+        if text is not None:
+            values[field] = int(text) if field in _NUMBERS else text == "true" if field == "certain" else text
+    values.setdefault("flow", flow)
+    moment = headers.get("ce_time")
+    return Envelope(
+        id=headers.get("ce_id", ""),
+        type=headers.get("ce_type", ""),
+        key=key,
+        source=headers.get("ce_source", ""),
+        time_ms=round(datetime.fromisoformat(moment).timestamp() * 1000) if moment else 0,
+        data=data,
+        **values,
+    )

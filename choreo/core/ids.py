@@ -1,0 +1,74 @@
+"""Derived ids (UUIDv5): what is the same fact gets the same id, so that redelivery and re-emission collapse.
+
+The table of DESIGN.md 3 in code, one function a row. Source: RFC 9562, section 5.5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+# The namespace of all choreo ids: uuid5(NAMESPACE_URL, "https://choreo.dev/ids"), fixed for ever.
+_NAMESPACE = bytes.fromhex("5d0c8a1f6b7e5c3a9f2d4e8b7a6c1d90")
+
+
+def derive(*parts: object) -> str:
+    """The UUIDv5 of the parts; the separator cannot occur in a key that came through a door of ours."""
+    digest = hashlib.sha1(_NAMESPACE + "\x1f".join(map(str, parts)).encode(), usedforsecurity=False).digest()
+    text = digest[:16].hex()
+    variant = "89ab"[digest[8] >> 4 & 3]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+
+def start(flow: str, key: str, idempotency_key: str = "") -> str:
+    """A start published through choreo."""
+    return derive("start", flow, key, idempotency_key)
+
+
+def foreign(topic: str, partition: int, offset: int) -> str:
+    """An event whose producer set no id: it is known by its first position."""
+    return derive("foreign", topic, partition, offset)
+
+
+def outcome(trigger: str, step: str, place: int = 0) -> str:
+    """An outcome: the original trigger, the step, its place in what the handler returned."""
+    return derive("outcome", trigger, step, place)
+
+
+def attempt_failed(trigger: str, step: str, attempt: int) -> str:
+    """`choreo.StepAttemptFailed`."""
+    return derive("attempt", trigger, step, attempt)
+
+
+def answer(kind: str, record: str, step: str) -> str:
+    """`choreo.StepHeld`, `choreo.StepRetryDue`, `choreo.TriggerIgnored`: the record it answers, and the step."""
+    return derive(kind, record, step)
+
+
+def entry(run: str, step: str, trigger: str) -> str:
+    """A ledger entry: one and the same whether certain or in doubt."""
+    return derive("entry", run, step, trigger)
+
+
+def of_round(kind: str, entry_id: str, round_: int) -> str:
+    """An undo request, `choreo.NothingToUndo`, `choreo.UndoFailed`: the entry and the round."""
+    return derive(kind, entry_id, round_)
+
+
+def undo(entry_id: str, place: int = 0) -> str:
+    """The undo's own event (`PaymentRefunded`): the entry only, whatever the round."""
+    return derive("undo", entry_id, place)
+
+
+def timer(kind: str, about: str, due_ms: int) -> str:
+    """A timer fact: what it is about, and its due time."""
+    return derive("timer", kind, about, due_ms)
+
+
+def of_run(kind: str, run: str, n: int = 0) -> str:
+    """Any other fact of a run: the run, the kind, its number."""
+    return derive(kind, run, n)
+
+
+def idempotency(kind: str, *parts: object) -> str:
+    """The stable key that a handler gives to an outside system."""
+    return derive("idempotency", kind, *parts)

@@ -1,0 +1,147 @@
+"""What operators and the clock of the log do to a run: pause, resume, cancel, retry or resolve an undo; held and far-off retries.
+
+Every function takes the fold and the run's working copy.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from choreo.core import facts, ids
+from choreo.core.backward import turn
+from choreo.core.fold import Fold
+from choreo.core.state import FAILED, OPEN, REQUESTED, RESOLVED, UNSETTLED, Entry, Expected, Run
+
+
+def cancel_requested(fold: Fold, run: Run) -> None:
+    """Turn the run, or say why not: from the decision to complete on, nothing turns it."""
+    refusal = ""
+    if run.ended:
+        refusal = f"the run has ended: {run.status}"
+    elif run.completing:
+        refusal = "the run has decided to complete"
+    elif run.turned:
+        refusal = "the run is turned already"
+    if refusal:
+        fold.say(run, facts.CANCEL_REFUSED, ids.answer("cancel-refused", fold.event.id, run.id), refusal)
+    else:
+        turn(fold, run, f"cancelled: {fold.event.reason or 'no reason given'}")
+
+
+def paused(fold: Fold, run: Run) -> None:
+    """One of the pause series: the highest number rules. From here on the run's deadlines stand still."""
+    if fold.event.n <= run.pause_n or run.ended:
+        return
+    run.pause_n = fold.event.n
+    run.paused_ms = run.paused_ms or fold.now_ms
+
+
+def resumed(fold: Fold, run: Run) -> None:
+    """Every due time moves by as long as the run was paused; each held step is woken."""
+    if fold.event.n <= run.pause_n or run.ended:
+        return
+    run.pause_n = fold.event.n
+    if not run.paused_ms:
+        return
+    by_ms = fold.now_ms - run.paused_ms
+    run.paused_ms = 0
+    run.due_ms = _moved(run.due_ms, by_ms)
+    run.expected = [replace(e, due_ms=e.due_ms + by_ms, retry_ms=_moved(e.retry_ms, by_ms)) for e in run.expected]
+    run.waits = [replace(w, due_ms=w.due_ms + by_ms) for w in run.waits]
+    run.ledger = [replace(e, due_ms=_moved(e.due_ms, by_ms), retry_ms=_moved(e.retry_ms, by_ms)) for e in run.ledger]
+    for item in (*run.expected, *run.ledger):
+        if item.held:
+            _wake(fold, run, item)
+
+
+def _moved(due_ms: int, by_ms: int) -> int:
+    return due_ms + by_ms if due_ms else 0
+
+
+def _wake(fold: Fold, run: Run, item: Expected | Entry) -> None:
+    entry = item if isinstance(item, Entry) else None
+    fold.say(
+        run,
+        facts.STEP_RETRY_DUE,
+        ids.answer("retry-due", item.answers, item.step),
+        "the run was resumed",
+        step=item.step,
+        trigger=item.trigger,
+        entry=entry.id if entry else "",
+        round=entry.round if entry else 0,
+        attempt=0 if isinstance(item, Entry) else item.attempt,
+    )
+
+
+def held(fold: Fold, run: Run) -> None:
+    """`choreo.StepHeld`: the step stays expected; if the run goes on already, it is woken at once."""
+    item = _subject(fold, run)
+    if item is None:
+        return
+    item = replace(item, held=True, answers=fold.event.id)
+    _store(run, item)
+    if not run.paused_ms:
+        _wake(fold, run, item)
+
+
+def attempt_failed(fold: Fold, run: Run) -> None:
+    """`choreo.StepAttemptFailed`: the next attempt is far off; the tracker says when it is time."""
+    item = _subject(fold, run)
+    step = fold.table.steps.get(fold.event.step)
+    if item is None or step is None:
+        return
+    retry = step.compensation.retry if isinstance(item, Entry) and step.compensation else step.retry
+    retry_ms = fold.now_ms + (0 if run.turned and isinstance(item, Expected) else retry.delay_ms(fold.event.attempt))
+    if isinstance(item, Expected):
+        item = replace(item, attempt=fold.event.attempt)
+    _store(run, replace(item, retry_ms=retry_ms, answers=fold.event.id))
+
+
+def retry_due(fold: Fold, run: Run) -> None:
+    """`choreo.StepRetryDue` read back: it is said."""
+    item = _subject(fold, run)
+    if item is not None and fold.event.id == ids.answer("retry-due", item.answers, item.step):
+        _store(run, replace(item, retry_ms=0, answers="", held=False))
+
+
+def _subject(fold: Fold, run: Run) -> Expected | Entry | None:
+    """The expected step, or the ledger entry under undo, that a host's fact is about."""
+    event = fold.event
+    if event.entry:
+        entry = run.entry(event.entry)
+        return entry if entry is not None and entry.state == REQUESTED and entry.round == event.round else None
+    return run.expects(event.step, event.trigger or event.causation)
+
+
+def _store(run: Run, item: Expected | Entry) -> None:
+    if isinstance(item, Entry):
+        run.put(item)
+        return
+    run.expected = [item if (e.step, e.trigger) == (item.step, item.trigger) else e for e in run.expected]
+
+
+def undo_retry_requested(fold: Fold, run: Run) -> None:
+    """An operator lets a failed undo be tried again: a new round."""
+    entry = run.entry(fold.event.entry)
+    if entry is not None and entry.state == FAILED:
+        run.put(replace(entry, state=OPEN, cause=""))
+
+
+def undo_resolved(fold: Fold, run: Run) -> None:
+    """An operator has undone it by hand, and says why."""
+    entry = run.entry(fold.event.entry)
+    if entry is not None and entry.state in UNSETTLED:
+        cause = f"resolved by hand: {fold.event.reason}"
+        run.put(replace(entry, state=RESOLVED, due_ms=0, retry_ms=0, answers="", held=False, cause=cause))
+
+
+FACTS = {
+    facts.CANCEL_REQUESTED: cancel_requested,
+    facts.FLOW_PAUSED: paused,
+    facts.FLOW_RESUMED: resumed,
+    facts.STEP_HELD: held,
+    facts.STEP_ATTEMPT_FAILED: attempt_failed,
+    facts.STEP_RETRY_DUE: retry_due,
+    facts.UNDO_RETRY_REQUESTED: undo_retry_requested,
+    facts.UNDO_RESOLVED: undo_resolved,
+}

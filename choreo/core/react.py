@@ -1,0 +1,71 @@
+"""The fold: one event of the log into one key's state, and the decisions that follow. Pure.
+
+Every state is `react` over the log from offset 0; the tracker, the projector and the simulator all fold with this one.
+"""
+
+from __future__ import annotations
+
+from choreo.core import backward, facts, forward, operator
+from choreo.core.definition import FlowTable
+from choreo.core.events import Envelope, Record
+from choreo.core.fold import Fold
+from choreo.core.state import KeyState, Run
+
+# What each fact of choreo's own does. A domain event's meaning follows from its role in the flow (forward.domain).
+FACTS = {**forward.FACTS, **backward.FACTS, **operator.FACTS}
+
+# Facts that are read without meaning for the fold: they announce what the state knows.
+ANNOUNCEMENTS = frozenset({facts.FLOW_STUCK, facts.CANCEL_REFUSED, facts.REDRIVEN})
+
+
+def react(table: FlowTable, state: KeyState, record: Record) -> tuple[KeyState, list[Envelope]]:
+    """The state after this record, and the facts now to be said.
+
+    A record at or before the state's position changes and decides nothing. The state given is left as it was.
+    """
+    if record.offset <= state.position:
+        return state, []
+    fold = Fold(table, state, record)
+    event = fold.event
+    if event.due_ms and record.stamp_ms < event.due_ms:
+        return fold.state, []  # a timer fact that came too early: dropped, its id not remembered
+    fold.forget_lingered()
+    if event.type == table.flow.starts:
+        started = forward.start(fold)
+        if started is not None:
+            backward.advance(fold, started)
+        return fold.state, fold.decisions
+    known = fold.find_run()
+    if known is not None:
+        run = fold.touch(known)
+        if _first_of_its_kind(run, event):
+            _apply(fold, run)
+            backward.advance(fold, run)
+    return fold.state, fold.decisions
+
+
+def _first_of_its_kind(run: Run, event: Envelope) -> bool:
+    """Whether no twin (same id and type) was read before; what is read back leaves the outbox."""
+    if run.outbox:
+        run.outbox = [said for said in run.outbox if said.id != event.id or said.type != event.type]
+    types = run.seen.get(event.id, "")
+    if event.type in types.split(","):
+        return False
+    if not run.ended:
+        run.seen[event.id] = f"{types},{event.type}" if types else event.type
+    return True
+
+
+def _apply(fold: Fold, run: Run) -> None:
+    type_ = fold.event.type
+    meaning = FACTS.get(type_)
+    if meaning is not None:
+        meaning(fold, run)
+    elif type_ in fold.table.wait_failures:
+        forward.wait_failed(fold, run)
+    elif type_ in fold.table.undos:
+        backward.undone(fold, run)
+    elif not type_.startswith(facts.PREFIX):
+        forward.domain(fold, run)
+    elif type_ not in ANNOUNCEMENTS:
+        fold.orphan()

@@ -1,0 +1,216 @@
+"""What the tracker knows of a key: its runs, each with expected steps, open waits, ledger and outbox.
+
+A state is a pure fold of the log. It is a value: `react` copies what it changes. Encoded as MessagePack; the same state
+always gives the same bytes. All times are epoch milliseconds of the log's own stamps.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from choreo.core.events import Envelope
+
+RUNNING: Final = "running"
+PAUSED: Final = "paused"
+COMPENSATING: Final = "compensating"
+COMPLETED: Final = "completed"
+COMPENSATED: Final = "compensated"
+STUCK: Final = "stuck"
+TERMINATED: Final = "terminated"
+TRUNCATED: Final = "truncated"
+
+STATUSES: Final = (RUNNING, PAUSED, COMPENSATING, COMPLETED, COMPENSATED, STUCK, TERMINATED, TRUNCATED)
+
+# States of a ledger entry.
+OPEN: Final = "open"
+REQUESTED: Final = "requested"
+UNDONE: Final = "undone"
+NOTHING: Final = "nothing"
+FAILED: Final = "failed"
+RESOLVED: Final = "resolved"
+
+UNSETTLED: Final = frozenset({OPEN, REQUESTED, FAILED})
+
+
+class Expected(msgspec.Struct, frozen=True, array_like=True):
+    """A step whose trigger was seen and whose outcome was not."""
+
+    step: str
+    trigger: str
+    since_ms: int
+    due_ms: int
+    attempt: int = 0
+    """The last attempt known to have failed."""
+    retry_ms: int = 0
+    """When to say StepRetryDue; 0: nothing to say."""
+    answers: str = ""
+    """Id of the record that StepRetryDue will answer."""
+    held: bool = False
+
+
+class OpenWait(msgspec.Struct, frozen=True, array_like=True):
+    """A wait for an event from outside that is open."""
+
+    name: str
+    until: str
+    trigger: str
+    since_ms: int
+    due_ms: int
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """What a step left in the world, or may have left."""
+
+    id: str
+    step: str
+    trigger: str
+    opened: int
+    """Offset of the fact that opened it: the order of undoing."""
+    outcome: int = -1
+    """Offset of the success; -1: in doubt."""
+    state: str = OPEN
+    round: int = 0
+    given: int = -1
+    """The outcome that the present round's request carried."""
+    nothings: int = 0
+    """How many NothingToUndo were read for it."""
+    due_ms: int = 0
+    """Deadline of the present request, from its stamp; 0 until it is read back."""
+    retry_ms: int = 0
+    answers: str = ""
+    held: bool = False
+    cause: str = ""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is unknown if there is an effect."""
+        return self.outcome < 0
+
+
+class Run(msgspec.Struct, array_like=True):
+    """One run of the flow for the key."""
+
+    id: str
+    started: int
+    """Offset of its start event."""
+    started_ms: int
+    version: int = 1
+    status: str = RUNNING
+    cause: str = ""
+    due_ms: int = 0
+    """The flow's deadline; 0: none."""
+    expected: list[Expected] = []
+    waits: list[OpenWait] = []
+    early: list[str] = []
+    """Types from outside that came before their wait."""
+    ledger: list[Entry] = []
+    outbox: list[Envelope] = []
+    """Decisions not yet read back from the log."""
+    seen: dict[str, str] = {}
+    """Ids of the events read, with their types: a twin is dropped."""
+    completes_seen: bool = False
+    completing: bool = False
+    """Decided to complete: from here on nothing turns it."""
+    turned: bool = False
+    announced: bool = False
+    """Its FlowTurned was read back: a trigger after it makes nothing expected."""
+    duplicate: bool = False
+    """A second start for an open key."""
+    ending: bool = False
+    """FlowCompensated is said and not read back."""
+    fails_said: bool = False
+    ends: int = 0
+    """Number of the next FlowCompensated."""
+    stucks: int = 0
+    paused_ms: int = 0
+    """Since when it is paused; 0: it is not."""
+    pause_n: int = 0
+    ended_ms: int = 0
+    """When it ended; 0: it is open."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end fact was read."""
+        return self.ended_ms != 0
+
+    @property
+    def shown(self) -> str:
+        """The status people see."""
+        return PAUSED if self.paused_ms and not self.ended else self.status
+
+    def entry(self, entry_id: str) -> Entry | None:
+        """The ledger entry with this id."""
+        return next((entry for entry in self.ledger if entry.id == entry_id), None)
+
+    def put(self, entry: Entry) -> None:
+        """Replace the entry of the same id, or append it."""
+        for index, known in enumerate(self.ledger):
+            if known.id == entry.id:
+                self.ledger[index] = entry
+                return
+        self.ledger.append(entry)
+
+    def expects(self, step: str, trigger: str) -> Expected | None:
+        """The open expectation of this step for this trigger."""
+        for expected in self.expected:
+            if expected.trigger == trigger and expected.step == step:
+                return expected
+        return None
+
+    def copied(self) -> Run:
+        """A copy whose lists can be changed."""
+        run: Run = msgspec.structs.replace(self)
+        run.expected = self.expected.copy()
+        run.waits = self.waits.copy()
+        run.early = self.early.copy()
+        run.ledger = self.ledger.copy()
+        run.outbox = self.outbox.copy()
+        run.seen = self.seen.copy()
+        return run
+
+
+class KeyState(msgspec.Struct, array_like=True):
+    """Everything known of one key, up to and including `position` in its partition."""
+
+    position: int = -1
+    now_ms: int = 0
+    """The highest stamp read: the fold's own time."""
+    runs: list[Run] = []
+    orphans: list[int] = []
+    """Offsets of events that belong to no run; the newest hundred."""
+
+    def run(self, run_id: str) -> Run | None:
+        """The run with this id."""
+        for run in self.runs:
+            if run.id == run_id:
+                return run
+        return None
+
+    @property
+    def oldest_open(self) -> Run | None:
+        """The oldest run that has not ended: where an event without a run belongs."""
+        for run in self.runs:
+            if not run.ended:
+                return run
+        return None
+
+    @property
+    def open(self) -> bool:
+        """Whether anything is still to happen or to be said."""
+        return any(not run.ended or run.outbox for run in self.runs)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(KeyState)
+
+
+def encode(state: KeyState) -> bytes:
+    """The state's bytes: equal states give equal bytes."""
+    return _encoder.encode(state)
+
+
+def decode(data: bytes) -> KeyState:
+    """The state in these bytes; raises msgspec.DecodeError."""
+    return _decoder.decode(data)

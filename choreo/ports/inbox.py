@@ -1,0 +1,90 @@
+"""The inbox: a service's memory of what its steps have begun and what came of it.
+
+It is what makes a redelivered trigger harmless: an attempt is counted before it starts, an outcome is written once
+before it is published, and a step on no cycle has one slot a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from choreo.core.events import Envelope
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """An attempt about to start: of `step`, for the trigger's id. `slot` is the run's id for a step on no cycle, else ""."""
+
+    trigger: str
+    step: str
+    run: str
+    slot: str = ""
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """The inbox's answer to a Begin."""
+
+    count: int
+    """How many attempts have begun, this one included; 0 when it must not start."""
+    recorded: Sequence[Envelope] = ()
+    """The outcome already recorded for (trigger, step): publish that again, do not run."""
+    slot_holder: str = ""
+    """Another trigger that holds the run's slot of this step: this one is ignored."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of (trigger, step): written once, then published.
+
+    `certain_if_begun`: the events get `certain=True` if just so many attempts had begun when this is written (1 for a
+    declared failure of the only attempt, 0 for a skip or a dead letter before any), never with -1. Where the inbox has
+    no row for (trigger, step) and `certain_if_begun` is 1, its memory is lost and nothing is certain.
+    A later, different outcome of the same (trigger, step) is not published unless `success`.
+    """
+
+    trigger: str
+    step: str
+    run: str
+    events: Sequence[Envelope]
+    success: bool
+    certain_if_begun: int = -1
+
+
+class RunMark(msgspec.Struct, frozen=True):
+    """What the service has read about a run: the facts that stop or hold its forward steps."""
+
+    turned: bool = False
+    ended: bool = False
+    """Completed, compensated or terminated."""
+    paused: bool = False
+    pause_n: int = 0
+    """The highest number read of the pause series; lower ones are dropped."""
+
+
+class Inbox(Protocol):
+    """One service's memory (the service is given when the inbox is opened). Every method is one batched write or read."""
+
+    async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
+        """Take the slots and count the attempts, durably, before any of them starts; answers in the order given."""
+        ...
+
+    async def recorded(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Sequence[Envelope]]:
+        """The recorded outcomes of these (trigger, step)."""
+        ...
+
+    async def record(self, outcomes: Sequence[Outcome]) -> list[Envelope]:
+        """Write each outcome unless one stands; returns the events to publish, `certain` settled."""
+        ...
+
+    async def mark(self, marks: Mapping[str, RunMark]) -> None:
+        """Remember what was read about runs (by run id)."""
+        ...
+
+    async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
+        """What was read about these runs; a run never marked is absent."""
+        ...
+
+    async def forget(self, before_ms: int) -> int:
+        """Drop entries of runs marked ended before this moment; returns how many."""
+        ...
