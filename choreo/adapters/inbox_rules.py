@@ -1,0 +1,95 @@
+"""What an inbox answers, as pure functions over remembered rows: every home's inbox decides by these.
+
+A home loads the rows that a batch touches, lets these functions change them, and writes the changed ones back in the
+same transaction. Knows no storage, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping, Sequence
+
+import msgspec
+
+from choreo.core.events import Envelope
+from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+
+
+class Remembered(msgspec.Struct):
+    """What a service remembers of (trigger, step). `outcome` is None until one is recorded."""
+
+    run: str
+    begun: int = 0
+    slot: str = ""
+    outcome: Sequence[Envelope] | None = None
+
+
+Rows = MutableMapping[tuple[str, str], Remembered]
+Slots = MutableMapping[tuple[str, str], str]
+"""(run, step) → the trigger that holds the slot."""
+
+
+def begin(attempts: Iterable[Begin], rows: Rows, slots: Slots) -> tuple[list[Begun], set[tuple[str, str]]]:
+    """Count the attempts in `rows` and take `slots`; returns the answers in order, and which rows changed."""
+    answers: list[Begun] = []
+    changed: set[tuple[str, str]] = set()
+    for attempt in attempts:
+        at = (attempt.trigger, attempt.step)
+        row = rows.get(at)
+        if row is not None and row.outcome is not None:
+            answers.append(Begun(0, recorded=tuple(row.outcome)))
+            continue
+        if attempt.slot:
+            holder = slots.setdefault((attempt.slot, attempt.step), attempt.trigger)
+            if holder != attempt.trigger:
+                answers.append(Begun(0, slot_holder=holder))
+                continue
+        if row is None:
+            row = rows[at] = Remembered(attempt.run)
+        row.begun += 1
+        row.slot = attempt.slot
+        changed.add(at)
+        answers.append(Begun(row.begun))
+    return answers, changed
+
+
+def record(outcomes: Iterable[Outcome], rows: Rows) -> tuple[list[Envelope], set[tuple[str, str]]]:
+    """Write each outcome into `rows` unless one stands; returns the events to publish, and which rows changed."""
+    published: list[Envelope] = []
+    changed: set[tuple[str, str]] = set()
+    for outcome in outcomes:
+        at = (outcome.trigger, outcome.step)
+        row = rows.get(at)
+        if row is None:
+            row = rows[at] = Remembered(outcome.run)
+        if row.outcome is None:
+            row.outcome = _settled(outcome, row.begun)
+            changed.add(at)
+            published.extend(row.outcome)
+        elif _same(row.outcome, outcome.events):
+            published.extend(row.outcome)
+        elif outcome.success:
+            published.extend(_settled(outcome, row.begun))
+    return published, changed
+
+
+def merged(known: RunMark | None, read: RunMark) -> RunMark:
+    """What is known of a run after one more reading; a lower number of the pause series changes nothing."""
+    if known is None:
+        return read
+    newer = read.pause_n >= known.pause_n
+    return RunMark(
+        turned=known.turned or read.turned,
+        ended=known.ended or read.ended,
+        paused=read.paused if newer else known.paused,
+        pause_n=max(known.pause_n, read.pause_n),
+    )
+
+
+def _settled(outcome: Outcome, begun: int) -> list[Envelope]:
+    # A row that is not there counts as 0 begun: with `certain_if_begun` 1 a lost memory thus makes nothing certain.
+    certain = outcome.certain_if_begun == begun
+    return [e if e.certain is certain else msgspec.structs.replace(e, certain=certain) for e in outcome.events]
+
+
+def _same(standing: Sequence[Envelope], events: Sequence[Envelope]) -> bool:
+    return [(e.id, e.type) for e in standing] == [(e.id, e.type) for e in events]

@@ -1,0 +1,60 @@
+"""One service's inbox in dictionaries; what it answers is decided by `inbox_rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from choreo.adapters import inbox_rules
+from choreo.core.events import Envelope
+from choreo.ports.clock import Clock
+from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+
+
+class MemoryInbox:
+    """`choreo.ports.inbox.Inbox` in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rows: dict[tuple[str, str], inbox_rules.Remembered] = {}
+        self._slots: dict[tuple[str, str], str] = {}
+        self._marks: dict[str, RunMark] = {}
+        self._ended_ms: dict[str, int] = {}
+
+    async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
+        """Take the slots and count the attempts."""
+        return inbox_rules.begin(attempts, self._rows, self._slots)[0]
+
+    async def recorded(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Sequence[Envelope]]:
+        """The recorded outcomes of these (trigger, step)."""
+        rows = {key: self._rows[key] for key in keys if key in self._rows}
+        return {key: tuple(row.outcome) for key, row in rows.items() if row.outcome is not None}
+
+    async def record(self, outcomes: Sequence[Outcome]) -> list[Envelope]:
+        """Write each outcome unless one stands; returns the events to publish."""
+        return self.record_now(outcomes)
+
+    def record_now(self, outcomes: Sequence[Outcome]) -> list[Envelope]:
+        """As `record`, inside a commit."""
+        return inbox_rules.record(outcomes, self._rows)[0]
+
+    async def mark(self, marks: Mapping[str, RunMark]) -> None:
+        """Remember what was read about runs."""
+        for run, mark in marks.items():
+            self._marks[run] = inbox_rules.merged(self._marks.get(run), mark)
+            if mark.ended:
+                self._ended_ms.setdefault(run, self._clock.now_ms())
+
+    async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
+        """What was read about these runs."""
+        return {run: self._marks[run] for run in runs if run in self._marks}
+
+    async def forget(self, before_ms: int) -> int:
+        """Drop entries of runs marked ended before this moment; returns how many entries."""
+        gone = {run for run, ended_ms in self._ended_ms.items() if ended_ms < before_ms}
+        keys = [key for key, row in self._rows.items() if row.run in gone]
+        for key in keys:
+            del self._rows[key]
+        self._slots = {slot: trigger for slot, trigger in self._slots.items() if slot[0] not in gone}
+        for run in gone:
+            del self._marks[run], self._ended_ms[run]
+        return len(keys)

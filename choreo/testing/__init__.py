@@ -1,0 +1,1 @@
+"""What users and choreo itself test with: given/when/then, the virtual clock, the conformance suites."""

@@ -1,0 +1,61 @@
+"""A clock that moves only when it is told to: what takes a month in production takes no time in a test.
+
+Knows only the order of moments; it never looks at the machine's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from itertools import count
+
+# 2026-01-01T00:00:00Z: a plausible moment, the same in every run.
+_EPOCH_MS = 1_767_225_600_000
+
+# A sleeper that wakes may pass its news on through a few tasks (a poll, a host, a commit) before it sleeps again.
+_SETTLING_TURNS = 20
+
+
+class VirtualClock:
+    """Time as a value. `advance` moves it from one sleeper's moment to the next: each wakes when it asked to."""
+
+    def __init__(self, now_ms: int = _EPOCH_MS) -> None:
+        self._now_ms = now_ms
+        self._order = count()
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    def now_ms(self) -> int:
+        """The present moment."""
+        return self._now_ms
+
+    async def sleep(self, duration_s: float) -> None:
+        """Wait until the clock has been advanced this far."""
+        if duration_s <= 0:
+            await asyncio.sleep(0)
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        due_ms = self._now_ms + max(1, round(duration_s * 1_000))
+        heapq.heappush(self._sleepers, (due_ms, next(self._order), woken))
+        await woken
+
+    def next_wake_ms(self) -> int | None:
+        """When the first sleeper wants to be woken; None if nobody sleeps."""
+        while self._sleepers and self._sleepers[0][2].done():
+            heapq.heappop(self._sleepers)
+        return self._sleepers[0][0] if self._sleepers else None
+
+    async def advance(self, duration_s: float) -> None:
+        """Let this much time pass; whoever wakes meanwhile runs at its own moment, until all are asleep again."""
+        target_ms = self._now_ms + round(duration_s * 1_000)
+        await _settle()
+        while (due_ms := self.next_wake_ms()) is not None and due_ms <= target_ms:
+            self._now_ms = max(self._now_ms, due_ms)
+            heapq.heappop(self._sleepers)[2].set_result(None)
+            await _settle()
+        self._now_ms = target_ms
+        await _settle()
+
+
+async def _settle() -> None:
+    for _ in range(_SETTLING_TURNS):
+        await asyncio.sleep(0)
