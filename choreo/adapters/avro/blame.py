@@ -10,20 +10,23 @@ from io import BytesIO
 import fastavro
 
 from choreo.adapters.avro.event import Event
-from choreo.adapters.avro.plain import plain_of
+from choreo.adapters.avro.plain import conversions_of
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
 
 
 def field_that_cannot_be_written(event: Event, error: Exception) -> tuple[str, str]:
     """The first field whose value does not fit, and why; the whole event's error where no single field is at fault."""
     declaration = schema_of(type(event)).declaration
+    conversions, values = conversions_of(type(event)), dict(event.__dict__)
     for end, field in enumerate(declaration["fields"], start=1):
         # The fields before it stay: one of them may define a type that this one names.
-        parsed = schema_from({**declaration, "fields": declaration["fields"][:end]}).parsed
+        name, parsed = field["name"], schema_from({**declaration, "fields": declaration["fields"][:end]}).parsed
         try:
-            fastavro.schemaless_writer(BytesIO(), parsed, plain_of(type(event))(event))
+            if name in conversions:
+                values[name] = conversions[name](values[name])
+            fastavro.schemaless_writer(BytesIO(), parsed, values)
         except Exception as found:  # noqa: BLE001 - every error means the same here, see AvroCodec.encode
-            return field["name"], str(found) or type(found).__name__
+            return name, str(found) or type(found).__name__
     return "*", str(error) or type(error).__name__
 
 

@@ -86,7 +86,7 @@ def _read(path: Path) -> Version:
         )
     try:
         declaration = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(declaration, dict) or declaration.get("type") != "record":
+        if not isinstance(declaration, dict) or declaration.get("type") != "record" or "fields" not in declaration:
             raise SchemaError(
                 "is not the schema of a record", where=str(path), remedy="Restore the file from version control."
             )

@@ -25,11 +25,7 @@ _value_of: Plain = attrgetter("value")
 @cache
 def plain_of(model: type[Part]) -> Plain:
     """How an object of this class becomes a mapping of its fields; the mapping is to be read, not changed."""
-    conversions = {
-        name: conversion
-        for name, field in model.model_fields.items()
-        if (conversion := _conversion(field.rebuild_annotation())) is not None
-    }
+    conversions = conversions_of(model)
     if not conversions:
         return _fields_of
 
@@ -40,6 +36,16 @@ def plain_of(model: type[Part]) -> Plain:
         return values
 
     return converted
+
+
+@cache
+def conversions_of(model: type[Part]) -> dict[str, Plain]:
+    """What each field needs before fastavro takes it, for those that need anything."""
+    return {
+        name: conversion
+        for name, field in model.model_fields.items()
+        if (conversion := _conversion(field.rebuild_annotation())) is not None
+    }
 
 
 def _conversion(annotation: Any) -> Plain | None:

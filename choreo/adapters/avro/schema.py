@@ -55,17 +55,13 @@ def schema_of(event_class: type[Event]) -> Schema:
     try:
         with _deriving:
             derived = event_class.avro_schema_to_python()
-    except RecursionError:
-        raise DeclarationError(
-            "a part that holds itself has no end in Avro", where=event_class.__name__, remedy="Refer to it by an id."
-        ) from None
     except ValueError as error:
         raise DeclarationError(
             f"no Avro schema can be derived: {error}",
             where=event_class.__name__,
             remedy="Give each default a value of its field's type.",
         ) from error
-    return schema_from(_in_avro_words(derived, event_class.__name__, {}))
+    return schema_from(_Words(event_class.__name__).of(derived))
 
 
 def _default(field: dict[str, Any]) -> Any:
@@ -76,32 +72,46 @@ def _default(field: dict[str, Any]) -> Any:
     return field["default"]
 
 
-def _in_avro_words(schema: AvroType, owner: str, seen: dict[str, AvroType]) -> AvroType:
-    """The schema with only what the Avro specification names, in its order; refuses two types of one name."""
-    if isinstance(schema, str):
-        return schema
-    if isinstance(schema, list):
-        return [_in_avro_words(branch, owner, seen) for branch in schema]
-    kind = schema["type"]
-    if isinstance(kind, (dict, list)):
-        return _in_avro_words(kind, owner, seen)
-    kept = {name: schema[name] for name in _KEPT.get(kind, _LOGICAL) if name in schema}
-    if "name" in kept and seen.setdefault(kept["name"], schema) is not schema:
-        raise Place(owner, kept["name"]).refuse("two types of one event have this name", "Rename one of them")
-    if kind == "record":
-        kept["fields"] = [
-            {
-                "name": field["name"],
-                "type": _in_avro_words(field["type"], owner, seen),
-                **({"default": _default(field)} if "default" in field else {}),
-                **({"doc": field["doc"]} if "doc" in field else {}),
-            }
-            for field in schema["fields"]
-        ]
-    for inner in ("items", "values"):
-        if inner in kept:
-            kept[inner] = _in_avro_words(kept[inner], owner, seen)
-    return kept if len(kept) > 1 else kind
+class _Words:
+    """Rewrites a derived schema into what the Avro specification names, in its order."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._seen: dict[str, AvroType] = {}
+        self._open: list[str] = []
+
+    def of(self, schema: AvroType) -> AvroType:
+        """The schema so rewritten; raises DeclarationError on two types of one name and on a part that holds itself."""
+        if isinstance(schema, str):
+            if schema in self._open:
+                raise Place(self._owner, schema).refuse("this part holds itself", "Refer to the inner one by an id")
+            return schema
+        if isinstance(schema, list):
+            return [self.of(branch) for branch in schema]
+        kind = schema["type"]
+        if isinstance(kind, (dict, list)):
+            return self.of(kind)
+        kept = {name: schema[name] for name in _KEPT.get(kind, _LOGICAL) if name in schema}
+        if "name" in kept and self._seen.setdefault(kept["name"], schema) is not schema:
+            raise Place(self._owner, kept["name"]).refuse(
+                "two types of this event have this name", "Rename one of them"
+            )
+        if kind == "record":
+            self._open.append(kept["name"])
+            kept["fields"] = [self._field(field) for field in schema["fields"]]
+            self._open.pop()
+        for inner in ("items", "values"):
+            if inner in kept:
+                kept[inner] = self.of(kept[inner])
+        return kept if len(kept) > 1 else kind
+
+    def _field(self, field: dict[str, Any]) -> dict[str, Any]:
+        kept = {"name": field["name"], "type": self.of(field["type"])}
+        if "default" in field:
+            kept["default"] = _default(field)
+        if "doc" in field:
+            kept["doc"] = field["doc"]
+        return kept
 
 
 def common_fields(reader: dict[str, Any], writer: dict[str, Any]) -> dict[str, Any]:

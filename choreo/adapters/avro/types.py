@@ -98,6 +98,10 @@ def _container(annotation: Any, place: Place) -> Any:
         raise place.refuse(
             f"{_shown(annotation)} does not say what it holds", "Write list[str], dict[str, int] or such"
         )
+    if isinstance(annotation, (str, typing.ForwardRef)):
+        raise place.refuse(
+            f"{annotation} is not known where the class is declared", "Declare or import it above the class"
+        )
     if origin in (typing.Union, types.UnionType):
         raise place.refuse(
             f"{_shown(annotation)} may be several types", "Use one type (or one type | None), or two event classes"

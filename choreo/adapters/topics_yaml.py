@@ -1,0 +1,239 @@
+"""Topics as code: `topics/*.yaml` read into values, and held against the flows that use them.
+
+Knows YAML and what a topic must say; creates nothing. Every error names the file, the line and the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from choreo.core.definition import FlowDefinition
+from choreo.core.durations import human, milliseconds
+from choreo.core.errors import DeclarationError, SettingsError
+
+FOREVER = -1
+
+# Kafka's own rule for a topic's name (org.apache.kafka.common.internals.Topic).
+_NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}\Z")
+# Kafka advises at most 4,000 partitions a broker; one topic that comes near it is a slip of the finger.
+PARTITIONS_MAX = 4_000
+_FIELDS = "name, key, partitions, retention, owner, events, dead_letters"
+
+
+class DeadLetterTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where records go that no step could read or handle."""
+
+    name: str
+    partitions: int = 1
+    retention: str | int = FOREVER
+
+
+class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The log of one flow. `name` is the flow's, `key` the field that holds the business key."""
+
+    name: str
+    key: str
+    partitions: int
+    owner: str
+    events: tuple[str, ...]
+    dead_letters: DeadLetterTopic
+    retention: str | int = FOREVER
+    source: str = ""
+    """The file it was read from."""
+
+    @property
+    def retention_ms(self) -> int:
+        """How long the log keeps an event; -1: for ever."""
+        return retention_ms(self.retention)
+
+
+def retention_ms(value: str | int, where: str = "retention") -> int:
+    """`forever`, -1 or a duration above zero as milliseconds; raises SettingsError."""
+    if value in ("forever", FOREVER):
+        return FOREVER
+    try:
+        duration_ms = milliseconds(value, where)
+    except DeclarationError as error:
+        duration_ms, cause = 0, error.what
+    else:
+        cause = f"{value!r} keeps nothing"
+    if duration_ms == 0:
+        raise SettingsError(cause, where=where, remedy='Write "forever", or a duration such as "30d".')
+    return duration_ms
+
+
+def load_topics(folder: Path) -> dict[str, Topic]:
+    """The topics in a folder's YAML files, by name; raises SettingsError."""
+    if not folder.is_dir():
+        raise SettingsError("there is no such folder", where=str(folder), remedy="Make it, with a file per flow.")
+    topics: dict[str, Topic] = {}
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        topic = load_topic(path)
+        taken = next((other for other in topics.values() if _names(other) & _names(topic)), None)
+        if taken is not None:
+            raise SettingsError(
+                f"{' and '.join(sorted(_names(taken) & _names(topic)))} is declared in {taken.source} too",
+                where=str(path),
+                remedy="Keep one of the two, or give each a name of its own.",
+            )
+        topics[topic.name] = topic
+    return topics
+
+
+def load_topic(path: Path) -> Topic:
+    """The topic in one file; raises SettingsError with the line of what is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot be read: {error}", where=str(path), remedy="Make it a text in UTF-8.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise SettingsError(
+            f"is not YAML: {getattr(error, 'problem', None) or error}",
+            where=f"{path}:{mark.line + 1}" if mark else str(path),
+            remedy="Correct the line, often its indent or a missing space after a colon.",
+        ) from error
+    lines = _Lines(path, node)
+    try:
+        topic = msgspec.convert(content, Topic)
+    except msgspec.ValidationError as error:
+        raise lines.refuse(str(error)) from error
+    _judge(topic, lines)
+    return msgspec.structs.replace(topic, source=str(path))
+
+
+def check_topics(flows: Iterable[FlowDefinition], topics: dict[str, Topic]) -> list[SettingsError]:
+    """Every way in which the topics do not fit the flows, as errors that are not raised; empty when all fit."""
+    return [problem for flow in flows for problem in _problems(flow, topics.get(flow.name))]
+
+
+def _problems(flow: FlowDefinition, topic: Topic | None) -> Iterator[SettingsError]:
+    """What one flow misses in its topic."""
+    if topic is None:
+        yield SettingsError(
+            f"flow {flow.name} has no topic", where="topics", remedy=f"Add {flow.name}.yaml with {_FIELDS}."
+        )
+        return
+    if topic.key != flow.key:
+        yield SettingsError(
+            f"its key is {topic.key}, but flow {flow.name} is keyed by {flow.key}",
+            where=f"{topic.source} key",
+            remedy=f"Write key: {flow.key}.",
+        )
+    for event in flow.events:
+        if event not in topic.events:
+            yield SettingsError(
+                f"event {event} of flow {flow.name} has no topic",
+                where=f"{topic.source} events",
+                remedy=f"Add - {event}.",
+            )
+    for event in topic.events:
+        if event not in flow.events:
+            yield SettingsError(
+                f"event {event} is not in flow {flow.name}",
+                where=f"{topic.source} events",
+                remedy="Take it out, or declare the step or wait that emits it.",
+            )
+    yield from _retention_problems(flow, topic)
+
+
+def _retention_problems(flow: FlowDefinition, topic: Topic) -> Iterator[SettingsError]:
+    """A run must end, and linger, before its start leaves the log (DESIGN.md 3)."""
+    if topic.retention_ms == FOREVER:
+        return
+    where = f"{topic.source} retention"
+    if not flow.deadline_ms:
+        yield SettingsError(
+            f"the topic forgets after {human(topic.retention_ms)}, but flow {flow.name} has no deadline",
+            where=where,
+            remedy="Give the flow a deadline, or write retention: forever.",
+        )
+        return
+    needed_ms = flow.deadline_ms + flow.end_bound_ms + flow.linger_ms
+    if topic.retention_ms < needed_ms:
+        yield SettingsError(
+            f"the topic forgets after {human(topic.retention_ms)}, but a run of flow {flow.name} may need its start "
+            f"for {human(needed_ms)} (deadline, the longest step, all undos, linger)",
+            where=where,
+            remedy=f'Write at least retention: "{human(needed_ms)}", or forever.',
+        )
+
+
+class _Lines:
+    """Where each field stands in its file, so that an error can name the line."""
+
+    def __init__(self, path: Path, node: Any) -> None:
+        """Learn the lines; raises SettingsError where a field stands twice (YAML would keep the last in silence)."""
+        self._path = path
+        self._lines: dict[str, int] = {}
+        self._learn(node, "$")
+
+    def _learn(self, node: Any, prefix: str) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            return
+        for key, value in node.value:
+            at = f"{prefix}.{key.value}"
+            if at in self._lines:
+                raise SettingsError(
+                    f"{key.value} stands here a second time, first in line {self._lines[at]}",
+                    where=f"{self._path}:{key.start_mark.line + 1}",
+                    remedy="Keep one of the two.",
+                )
+            self._lines[at] = key.start_mark.line + 1
+            self._learn(value, at)
+
+    def refuse(self, message: str) -> SettingsError:
+        """The error for what msgspec found: "Expected `int`, got `str` - at `$.partitions`"."""
+        what, _, at = message.partition(" - at `")
+        unknown = re.search(r"unknown field `(\w+)`", what)
+        field = f"{at.rstrip('`') or '$'}{'.' + unknown[1] if unknown else ''}"
+        return self.error(field, f"{what[:1].lower()}{what[1:]}", f"A topic has {_FIELDS}")
+
+    def error(self, field: str, what: str, remedy: str) -> SettingsError:
+        """An error at a field such as `$.partitions`."""
+        plain = re.sub(r"\[\.{0,3}\d*\]", "", field)
+        line = self._lines.get(plain)
+        name = field.removeprefix("$").removeprefix(".")
+        place = f"{self._path}:{line}" if line else str(self._path)
+        return SettingsError(what, where=f"{place} {name}".rstrip(), remedy=f"{remedy}.")
+
+
+def _names(topic: Topic) -> set[str]:
+    return {topic.name, topic.dead_letters.name}
+
+
+def _judge(topic: Topic, lines: _Lines) -> None:
+    """What types alone do not say; raises SettingsError."""
+    _judge_topic("$", topic, lines)
+    _judge_topic("$.dead_letters", topic.dead_letters, lines)
+    if topic.name == topic.dead_letters.name:
+        raise lines.error("$.dead_letters.name", "is the topic itself", f"Call it {topic.name}.dead-letters")
+    for field, text in (("$.key", topic.key), ("$.owner", topic.owner)):
+        if not text.strip():
+            raise lines.error(field, "is empty", "Name the key's field, and the team that answers for the topic")
+    if not topic.events:
+        raise lines.error("$.events", "is empty", "List the events of the flow")
+    twice = next((event for at, event in enumerate(topic.events) if event in topic.events[:at]), None)
+    if twice:
+        raise lines.error("$.events", f"{twice} stands there twice", "List each event once")
+
+
+def _judge_topic(at: str, topic: Topic | DeadLetterTopic, lines: _Lines) -> None:
+    """What holds for the flow's topic and its dead letters alike."""
+    if not _NAME.match(topic.name):
+        remedy = "Use letters, digits, dots, _ and -, at most 249"
+        raise lines.error(f"{at}.name", f"{topic.name!r} cannot be a topic's name", remedy)
+    if not 1 <= topic.partitions <= PARTITIONS_MAX:
+        raise lines.error(f"{at}.partitions", f"{topic.partitions} partitions", f"Use 1 to {PARTITIONS_MAX}")
+    try:
+        retention_ms(topic.retention)
+    except SettingsError as error:
+        raise lines.error(f"{at}.retention", error.what, error.remedy.rstrip(".")) from error

@@ -1,0 +1,176 @@
+"""The contract stays readable in both directions for ever, and who breaks it reads which field and what to do."""
+
+import enum
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import Field
+
+from choreo.adapters.avro.event import Event, Part
+from choreo.adapters.avro.frozen import check, freeze, versions
+from choreo.core.errors import SchemaError
+
+
+def made(base: type, name: str, **fields: Any) -> Any:
+    """A class of this name with these fields; a pair gives type and default."""
+    annotations = {field: kind[0] if isinstance(kind, tuple) else kind for field, kind in fields.items()}
+    defaults = {field: kind[1] for field, kind in fields.items() if isinstance(kind, tuple)}
+    return type(base)(name, (base,), {"__annotations__": annotations, "__module__": __name__, **defaults})
+
+
+def event(**fields: Any) -> Any:
+    """A version of the event Paid."""
+    return made(Event, "Paid", order_id=str, **fields)
+
+
+def item(**fields: Any) -> Any:
+    """A version of the part Item."""
+    return made(Part, "Item", **fields)
+
+
+def colour(*symbols: str) -> Any:
+    """A version of the enum Colour."""
+    return enum.Enum("Colour", {symbol.upper(): symbol for symbol in symbols})
+
+
+def money(digits: int, places: int) -> Any:
+    """A decimal of that many digits."""
+    return Annotated[Decimal, Field(max_digits=digits, decimal_places=places)]
+
+
+INCOMPATIBLE = [
+    (
+        event(),
+        event(a=int),
+        "Paid.a: was added without a default, so events written before lack it (against version 1)",
+    ),
+    (
+        event(a=int),
+        event(),
+        "Paid.a: was removed though it had no default, so older readers miss it (against version 1)",
+    ),
+    (
+        event(a=int),
+        event(a=str),
+        "Paid.a: changed from long to string (against version 1). Keep the type and add a new",
+    ),
+    (event(a=int), event(a=float), "Paid.a: changed from long to double"),
+    (event(a=str), event(a=bytes), "Paid.a: changed from string to bytes"),
+    (event(a=str), event(a=str | None), "Paid.a: changed from string to string or null"),
+    (event(a=(str | None, None)), event(a=(str, "")), "Paid.a: changed from null or string to string"),
+    (event(a=(str | None, None)), event(a=(int | None, None)), "Paid.a: changed from null or string to null or long"),
+    (event(a=money(12, 2)), event(a=money(12, 3)), "Paid.a: changed from decimal(12, 2) to decimal(12, 3)"),
+    (event(a=money(12, 2)), event(a=money(14, 2)), "Paid.a: changed from decimal(12, 2) to decimal(14, 2)"),
+    (event(a=list[int]), event(a=list[str]), "Paid.a[]: changed from long to string"),
+    (event(a=list[int]), event(a=dict[str, int]), "Paid.a: changed from list of long to map of long"),
+    (event(a=dict[str, int]), event(a=dict[str, bool]), "Paid.a{}: changed from long to boolean"),
+    (event(a=list[item(x=int)]), event(a=list[item(x=str)]), "Paid.a[].x: changed from long to string"),
+    (event(a=item(x=int)), event(a=item(x=int, y=int)), "Paid.a.y: was added without a default"),
+    (event(a=item(x=int)), event(a=made(Part, "Article", x=int)), "Paid.a: changed from Item to Article"),
+    (
+        event(a=colour("red")),
+        event(a=colour("red", "blue")),
+        "Paid.a: may now be 'blue', which older readers do not know",
+    ),
+    (event(a=colour("red", "blue")), event(a=colour("red")), "Paid.a: may no longer be 'blue', which the log may hold"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), INCOMPATIBLE, ids=[case[2][:45] for case in INCOMPATIBLE])
+def test_an_incompatible_change_is_named_and_not_frozen(old: Any, new: Any, sentence: str, tmp_path: Path) -> None:
+    """`check` reports it, `freeze` refuses it and writes nothing."""
+    freeze([old], tmp_path)
+    [problem] = check([new], tmp_path)
+    assert problem.sentence.startswith(sentence)
+    assert problem.remedy
+    with pytest.raises(SchemaError) as refused:
+        freeze([new], tmp_path)
+    assert refused.value.sentence == problem.sentence
+    assert [path.name for path in tmp_path.iterdir()] == ["Paid.1.avsc"]
+
+
+COMPATIBLE = [
+    (event(), event(a=(int, 0)), "Paid.a: was added since version 1 was frozen"),
+    (event(), event(a=(str | None, None)), "Paid.a: was added"),
+    (event(a=(int, 0)), event(), "Paid.a: was removed"),
+    (event(a=(int, 0)), event(a=(int, 1)), "Paid.a: has another default"),
+    (event(a=int), event(a=(int, 1)), "Paid.a: has another default"),
+    (event(a=list[item(x=int)]), event(a=list[item(x=int, y=(int, 0))]), "Paid.a[].y: was added"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), COMPATIBLE, ids=[case[2] for case in COMPATIBLE])
+def test_a_compatible_change_becomes_the_next_version(old: Any, new: Any, sentence: str, tmp_path: Path) -> None:
+    """Until it is frozen, `check` asks for it."""
+    freeze([old], tmp_path)
+    [problem] = check([new], tmp_path)
+    assert problem.sentence.startswith(sentence)
+    assert "Run `choreo schemas freeze`" in problem.remedy
+    assert [path.name for path in freeze([new], tmp_path)] == ["Paid.2.avsc"]
+    assert check([new], tmp_path) == []
+
+
+def test_a_constraint_or_a_docstring_is_no_new_version(tmp_path: Path) -> None:
+    """The wire form is the contract."""
+    freeze([event(a=int)], tmp_path)
+    assert freeze([event(a=Annotated[int, Field(gt=0, description="how many")])], tmp_path) == []
+
+
+def test_a_class_never_frozen_is_reported(tmp_path: Path) -> None:
+    """Its first events would be read by nobody who has only the files."""
+    [problem] = check([event()], tmp_path)
+    assert problem.sentence.startswith("Paid: is not frozen. Run `choreo schemas freeze`")
+
+
+def test_every_version_counts_not_only_the_newest(tmp_path: Path) -> None:
+    """A field that came back with another type agrees with version 2, where it was gone, and not with version 1."""
+    freeze([event(a=(int, 0))], tmp_path)
+    freeze([event()], tmp_path)
+    [problem] = check([event(a=(str, ""))], tmp_path)
+    assert problem.sentence.startswith("Paid.a: changed from long to string (against version 1)")
+
+
+def test_ten_versions_stay_in_their_order(tmp_path: Path) -> None:
+    """Version 10 is newer than 9, though its name sorts before 2."""
+    for count in range(10):
+        freeze([event(**{f"f{n}": (int, 0) for n in range(count)})], tmp_path)
+    assert [version.number for version in versions(tmp_path)["Paid"]] == list(range(1, 11))
+
+
+def test_a_frozen_file_is_an_avro_schema_for_everybody(tmp_path: Path) -> None:
+    """Plain JSON of the specification's words, with the documentation."""
+    [path] = freeze([event(a=(int, 3))], tmp_path)
+    declaration = json.loads(path.read_text())
+    assert declaration["name"] == "Paid"
+    assert declaration["fields"][1] == {"name": "a", "type": "long", "default": 3}
+
+
+DAMAGED = [
+    ("Paid.1.avsc", "{", "Paid.1.avsc: cannot be read as an Avro schema"),
+    ("Paid.1.avsc", "[]", "Paid.1.avsc: is not the schema of a record"),
+    ("Paid.1.avsc", '{"type": "record", "name": "Paid"}', "Paid.1.avsc: cannot be read as an Avro schema"),
+    (
+        "Paid.1.avsc",
+        '{"type": "record", "name": "Paid", "fields": [{"name": "a", "type": "strin"}]}',
+        "Paid.1.avsc: cannot be read as an Avro schema",
+    ),
+    ("Paid.avsc", "{}", "Paid.avsc: this name does not say event and version. Call it such as OrderPlaced.1.avsc"),
+    (
+        "Paid.2.avsc",
+        '{"type": "record", "name": "Paid", "fields": []}',
+        "Paid.1.avsc: version 1 is missing. Restore it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "sentence"), DAMAGED)
+def test_a_damaged_file_is_named_with_the_remedy(name: str, text: str, sentence: str, tmp_path: Path) -> None:
+    """Nothing is guessed about a contract."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SchemaError) as refused:
+        check([event()], tmp_path)
+    assert refused.value.sentence.startswith(f"{tmp_path}/{sentence}")
+    assert refused.value.remedy
