@@ -21,7 +21,7 @@ MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|tmp/\w+)/")
 
 # fmt: off
 CORE_MAY_IMPORT = frozenset({
-    "__future__", "abc", "bisect", "choreo", "collections", "dataclasses", "datetime", "decimal", "enum",
+    "__future__", "abc", "bisect", "choreo", "collections", "dataclasses", "datetime", "decimal", "difflib", "enum",
     "functools", "graphlib", "hashlib", "heapq", "inspect", "itertools", "json", "math", "msgspec",
     "operator", "re", "string", "textwrap", "types", "typing", "uuid",
 })

@@ -98,9 +98,10 @@ def _container(annotation: Any, place: Place) -> Any:
         raise place.refuse(
             f"{_shown(annotation)} does not say what it holds", "Write list[str], dict[str, int] or such"
         )
-    if isinstance(annotation, (str, typing.ForwardRef)):
+    if isinstance(annotation, typing.ForwardRef):
         raise place.refuse(
-            f"{annotation} is not known where the class is declared", "Declare or import it above the class"
+            f"{annotation.__forward_arg__} is not known where the class is declared",
+            "Declare or import it above the class",
         )
     if origin in (typing.Union, types.UnionType):
         raise place.refuse(

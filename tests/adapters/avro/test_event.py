@@ -158,7 +158,7 @@ WRONG = [
     (declare(str, "event_fields"), "Wrong.event_fields: this name is taken by the class's own methods. Call it event_"),
     (declare(str, "_hidden"), "Wrong._hidden: a name with a leading underscore is not carried by the event. Leave"),
     (declare(Annotated[str, Field(alias="Other")]), "Wrong.field: a field has one name in every format. Leave the"),
-    (declare("Later"), "Wrong.field: ForwardRef('Later'"),
+    (declare("Later"), "Wrong.field: Later is not known where the class is declared. Declare or import it above"),
     (declare(complex, base=Part), "Wrong.field: complex is not a type an event can carry"),
 ]
 
