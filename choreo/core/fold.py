@@ -35,6 +35,7 @@ class Fold:
     def touch(self, run: Run) -> Run:
         """A copy of the run that may be changed, in the place of the old one."""
         copy = run.copied()
+        copy.changed, copy.changed_ms = self.offset, self.now_ms
         runs = self.state.runs
         for index, known in enumerate(runs):
             if known is run:

@@ -23,6 +23,7 @@ def start(fold: Fold) -> Run | None:
     busy = fold.state.oldest_open is not None
     run = Run(event.id, fold.offset, fold.now_ms, version=event.version)
     run.expected, run.waits, run.early, run.ledger, run.outbox, run.seen = [], [], [], [], [], {event.id: event.type}
+    run.changed, run.changed_ms = fold.offset, fold.now_ms
     run.due_ms = fold.now_ms + flow.deadline_ms if flow.deadline_ms else 0
     fold.state.runs.append(run)
     trigger(fold, run)

@@ -129,6 +129,9 @@ class Run(msgspec.Struct, array_like=True):
     pause_n: int = 0
     ended_ms: int = 0
     """When it ended; 0: it is open."""
+    changed: int = -1
+    """Offset of the last event of this run."""
+    changed_ms: int = 0
 
     @property
     def ended(self) -> bool:
