@@ -1,0 +1,176 @@
+"""How a run is shown: the projection of the tracker's state into the read model's rows. Pure.
+
+It is made for every key of every batch, so it builds a few small structs and one JSON text, nothing else. What the
+fields mean in words, and everything that can be worked out when somebody looks, stands in query.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from choreo.core.definition import FlowTable
+from choreo.core.errors import StorageError
+from choreo.core.state import REQUESTED, KeyState, Run
+from choreo.ports.read_model import InstanceView
+
+
+class ExpectedStep(msgspec.Struct, frozen=True):
+    """A step whose trigger was seen and whose outcome was not. Times are epoch milliseconds."""
+
+    step: str
+    trigger: str
+    since_ms: int
+    due_ms: int
+    attempt: int
+    """The last attempt known to have failed."""
+    retry_ms: int
+    """When the next attempt is woken; 0: no wait is under way."""
+    held: bool
+    """Whether it waits for the run to be resumed."""
+
+
+class AwaitedEvent(msgspec.Struct, frozen=True):
+    """An event from outside that the run waits for."""
+
+    name: str
+    until: str
+    since_ms: int
+    due_ms: int
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """A ledger entry: what a step left in the world, or may have left."""
+
+    entry: str
+    step: str
+    state: str
+    in_doubt: bool
+    round: int
+    """How often its undo was asked for."""
+    cause: str
+    due_ms: int
+    """Deadline of the present undo request; 0: none is under way."""
+    retry_ms: int
+    opened: int
+    """Offset of the fact that opened it: undos go from the highest to the lowest."""
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """A run's state as people see it. Times are epoch milliseconds; 0 means that there is none."""
+
+    status: str
+    cause: str
+    version: int
+    due_ms: int
+    """The flow's deadline."""
+    paused_ms: int
+    pause_n: int
+    ended_ms: int
+    turned: bool
+    completing: bool
+    duplicate: bool
+    expected: list[ExpectedStep]
+    waits: list[AwaitedEvent]
+    ledger: list[Effect]
+    """Oldest entry first."""
+
+    @property
+    def timers(self) -> list[tuple[int, str]]:
+        """What is due when, as `core.due` has it: none run while the run is paused, completing or ended."""
+        if self.ended_ms or self.paused_ms or self.completing:
+            return []
+        moments = [] if self.turned else [(self.due_ms, "the flow's deadline")]
+        for step in self.expected:
+            moments += [(step.due_ms, f"the deadline of {step.step}"), (step.retry_ms, f"another try of {step.step}")]
+        moments += [(wait.due_ms, f"the timeout of the wait for {wait.until}") for wait in self.waits]
+        for effect in self.ledger:
+            if effect.state == REQUESTED and effect.due_ms:
+                undo = f"the undo of {effect.step}"
+                moments += [(effect.due_ms, f"the deadline of {undo}"), (effect.retry_ms, f"another try of {undo}")]
+        return sorted((due_ms, about) for due_ms, about in moments if due_ms)
+
+    @property
+    def next_due_ms(self) -> int:
+        """The next timer, whatever it is about; 0 if there is none."""
+        return min(self.timers, default=(0, ""))[0]
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Detail)
+_NOTHING: Mapping[str, str] = {}
+
+
+def view(
+    table: FlowTable, partition: int, key: str, state: KeyState, run: Run, attributes: Mapping[str, str] | None = None
+) -> InstanceView:
+    """The run of this key as a row of the read model, true up to the state's position.
+
+    `attributes`: what `attributes_of` made of the start event's fields; they never change. None: the caller does
+    not know them, and the row has none.
+    """
+    status = run.shown
+    detail = Detail(
+        status,
+        run.cause,
+        run.version,
+        run.due_ms,
+        run.paused_ms,
+        run.pause_n,
+        run.ended_ms,
+        run.turned,
+        run.completing,
+        run.duplicate,
+        [ExpectedStep(e.step, e.trigger, e.since_ms, e.due_ms, e.attempt, e.retry_ms, e.held) for e in run.expected],
+        [AwaitedEvent(w.name, w.until, w.since_ms, w.due_ms) for w in run.waits],
+        [
+            Effect(e.id, e.step, e.state, e.outcome < 0, e.round, e.cause, e.due_ms, e.retry_ms, e.opened)
+            for e in run.ledger
+        ],
+    )
+    return InstanceView(
+        table.flow.name,
+        key,
+        run.id,
+        status,
+        run.cause,
+        run.started_ms,
+        run.ended_ms or state.now_ms,
+        partition,
+        state.position,
+        _NOTHING if attributes is None else attributes,
+        _encoder.encode(detail),
+    )
+
+
+def views(
+    table: FlowTable, partition: int, key: str, state: KeyState, attributes: Mapping[str, Mapping[str, str]]
+) -> list[InstanceView]:
+    """The view of every run of the key; `attributes` by run id."""
+    return [view(table, partition, key, state, run, attributes.get(run.id)) for run in state.runs]
+
+
+def detail_of(row: InstanceView) -> Detail:
+    """The detail in a row; raises StorageError on one that a program of another version wrote."""
+    try:
+        return _decoder.decode(row.detail)
+    except msgspec.DecodeError as error:
+        raise StorageError(
+            f"the detail of this row cannot be read: {error}",
+            where=f"read model, flow {row.flow}, key {row.key!r}, run {row.run}",
+            remedy="Rebuild it from the log with `choreo projections rebuild`.",
+        ) from error
+
+
+def attributes_of(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The scalar fields of a start event as text, for filters; what has parts of its own is left out."""
+    return {name: _text(value) for name, value in fields.items() if isinstance(value, str | int | float | Decimal)}
+
+
+def _text(value: str | float | Decimal) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
