@@ -1,0 +1,60 @@
+"""When a failed attempt is tried again, as users declare it. Becomes a `RetryRule`; knows nothing of who waits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from choreo.core.definition import RetryRule
+from choreo.core.durations import Duration, milliseconds
+from choreo.core.errors import DeclarationError
+
+
+@dataclass(frozen=True)
+class Retry:
+    """When a failed attempt is tried again; `never` names exceptions for which trying again is useless."""
+
+    initial: Duration = "1s"
+    """The wait after the first failed attempt."""
+    backoff: float = 2
+    """Each wait is this many times the one before."""
+    max_interval: Duration = "1m"
+    """No wait is longer."""
+    max_attempts: int = 5
+    """How often the handler is called at most, the first attempt included."""
+    never: tuple[type[BaseException], ...] = ()
+    inline_up_to: Duration = "5s"
+    """A wait up to this is kept in the host's memory; a longer one survives restarts as a fact in the log."""
+
+    def rule(self, where: str) -> RetryRule:
+        """The same as plain data; raises DeclarationError."""
+        if not _number(self.max_attempts, int) or self.max_attempts < 1:
+            raise DeclarationError(
+                f"Retry(max_attempts={self.max_attempts!r})", where=where, remedy="Give at least 1: the first attempt."
+            )
+        if not _number(self.backoff, int, float) or not 1 <= self.backoff < math.inf:
+            raise DeclarationError(
+                f"Retry(backoff={self.backoff!r})", where=where, remedy="Give 1 (constant waits) or more."
+            )
+        if not _exceptions(self.never):
+            raise DeclarationError(
+                f"Retry(never={self.never!r})", where=where, remedy="Give a tuple of exception classes."
+            )
+        initial_ms, longest_ms = milliseconds(self.initial, where), milliseconds(self.max_interval, where)
+        if initial_ms > longest_ms:
+            raise DeclarationError(
+                f"Retry(initial={self.initial!r}) is longer than max_interval={self.max_interval!r}",
+                where=where,
+                remedy="Raise max_interval or lower initial.",
+            )
+        inline_ms = milliseconds(self.inline_up_to, where)
+        return RetryRule(initial_ms, float(self.backoff), longest_ms, self.max_attempts, inline_ms)
+
+
+def _number(value: object, *kinds: type) -> bool:
+    """Users' values are not always of the hinted type; True is no number here."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _exceptions(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, type) and issubclass(one, BaseException) for one in value)

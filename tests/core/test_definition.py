@@ -1,0 +1,125 @@
+"""A flow as plain data: to JSON and back, durations divided, its transitions as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from choreo.core.definition import (
+    CompensationDefinition,
+    FlowDefinition,
+    FlowTable,
+    RetryRule,
+    StepDefinition,
+    WaitDefinition,
+    export,
+    load,
+)
+from choreo.core.errors import DeclarationError
+
+CHARGE = StepDefinition(
+    name="payment.charge",
+    service="payment",
+    on="OrderPlaced",
+    emits=("PaymentCharged",),
+    fails=("PaymentDeclined",),
+    timeout_ms=30_000,
+    deadline_ms=60_000,
+    retry=RetryRule(initial_ms=100, backoff=3.0, interval_max_ms=500, attempts_max=4),
+    compensation=CompensationDefinition(
+        ("PaymentRefunded",), takes_none=True, bars=True, timeout_ms=10, deadline_ms=20
+    ),
+)
+CONFIRM = StepDefinition("mail.confirm", "mail", "Picked", ("OrderConfirmed",), (), 30_000, 60_000)
+TELL = StepDefinition("mail.tell", "mail", "OrderCancelled", ("CustomerTold",), (), 30_000, 60_000)
+NOTE = StepDefinition("mail.note", "mail", "CustomerTold", (), (), 30_000, 60_000)
+PICK = WaitDefinition("wait.Picked", "PaymentCharged", "Picked", 3_600_000, "PickTimedOut")
+FLOW = FlowDefinition(
+    name="order",
+    key="order_id",
+    starts="OrderPlaced",
+    completes="OrderConfirmed",
+    steps=(CHARGE, CONFIRM, TELL, NOTE),
+    waits=(PICK,),
+    fails="OrderCancelled",
+    deadline_ms=7_200_000,
+    events={"OrderPlaced": ("order_id", "amount")},
+)
+
+
+def test_a_flow_survives_json() -> None:
+    """What a tracker loads is what the services declared."""
+    assert load(export(FLOW)) == FLOW
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"", "Input data was truncated"),
+        (b'{"name": 5}', "Expected `str`, got `int` - at `$.name`"),
+        (export(FLOW).replace(b'"deadline_ms": 60000', b'"deadline_ms": "1m"', 1), "at `$.steps[0].deadline_ms`"),
+    ],
+)
+def test_a_damaged_export_says_where(text: bytes, what: str) -> None:
+    """The path of the wrong value, and the command that writes a good one."""
+    with pytest.raises(DeclarationError) as raised:
+        load(text, "order.json")
+    assert raised.value.sentence.startswith("order.json: ")
+    assert what in raised.value.sentence
+    assert raised.value.sentence.endswith("Export it again with `choreo flow export`.")
+
+
+def test_scaling_divides_every_duration_and_nothing_else() -> None:
+    """Time runs fast by shorter durations, never by another clock."""
+    fast = FLOW.scaled(10)
+    charge = fast.steps[0]
+    assert charge.compensation is not None
+    assert (charge.timeout_ms, charge.deadline_ms) == (3_000, 6_000)
+    assert (charge.compensation.timeout_ms, charge.compensation.deadline_ms) == (1, 2)
+    assert (charge.retry.initial_ms, charge.retry.interval_max_ms, charge.retry.inline_up_to_ms) == (10, 50, 500)
+    assert (charge.retry.attempts_max, charge.retry.backoff) == (4, 3.0)
+    assert (fast.waits[0].timeout_ms, fast.deadline_ms, fast.linger_ms) == (360_000, 720_000, 60_480_000)
+    assert (fast.name, fast.events) == (FLOW.name, FLOW.events)
+
+
+def test_scaling_leaves_no_duration_without_time_and_no_deadline_where_there_was_none() -> None:
+    """A duration stays at least 1 ms; 0 means none and stays none."""
+    fast = FlowDefinition("order", "order_id", "A", "B", (CHARGE,)).scaled(10_000_000)
+    assert (fast.steps[0].timeout_ms, fast.deadline_ms) == (1, 0)
+    assert FLOW.scaled(1) is FLOW
+
+
+def test_the_waits_between_attempts_grow_up_to_the_longest() -> None:
+    """100, 300, then 500 ms: initial · backoff^(n-1), at most the interval."""
+    assert [CHARGE.retry.delay_ms(attempt) for attempt in (1, 2, 3)] == [100, 300, 500]
+    assert CHARGE.retry.span_ms(1_000) == 4 * 1_000 + 100 + 300 + 500
+
+
+def test_the_bound_of_a_run_is_its_longest_step_and_its_undos() -> None:
+    """Promise 3 in milliseconds."""
+    assert FLOW.undo_bound_ms == 20
+    assert FLOW.end_bound_ms == 60_020
+
+
+def test_the_table_knows_what_each_event_means() -> None:
+    """Triggers and reactions are told apart by what brings their event about."""
+    table = FlowTable(FLOW)
+    assert {type_: [step.name for step in steps] for type_, steps in table.triggers.items()} == {
+        "OrderPlaced": ["payment.charge"],
+        "Picked": ["mail.confirm"],
+    }
+    assert table.reactions == {"mail.tell", "mail.note"}
+    assert table.backward == {"PaymentDeclined", "PaymentRefunded", "PickTimedOut", "OrderCancelled", "CustomerTold"}
+    assert table.opens == {"PaymentCharged": (PICK,)}
+    assert table.satisfies == {"Picked": (PICK,)}
+    assert table.wait_failures == {"PickTimedOut": PICK}
+    assert table.successes["OrderConfirmed"] == ("mail.confirm",)
+    assert table.failures == {"PaymentDeclined": ("payment.charge",)}
+    assert table.undos == {"PaymentRefunded": ("payment.charge",)}
+    assert table.cyclic == frozenset()
+
+
+def test_a_cycle_is_found_through_a_wait() -> None:
+    """Steps from which their own trigger can come again, also by way of an event from outside."""
+    again = StepDefinition("mail.again", "mail", "Picked", ("OrderPlaced",), (), 30_000, 60_000)
+    table = FlowTable(FlowDefinition("order", "order_id", "OrderPlaced", "B", (CHARGE, again), waits=(PICK,)))
+    assert table.cyclic == {"payment.charge", "mail.again"}
