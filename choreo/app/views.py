@@ -105,9 +105,9 @@ _NOTHING: Mapping[str, str] = {}
 
 
 def view(
-    table: FlowTable, partition: int, key: str, state: KeyState, run: Run, attributes: Mapping[str, str] | None = None
+    table: FlowTable, partition: int, key: str, run: Run, attributes: Mapping[str, str] | None = None
 ) -> InstanceView:
-    """The run of this key as a row of the read model, true up to the state's position.
+    """The run of this key as a row of the read model, true up to the last event that changed the run.
 
     `attributes`: what `attributes_of` made of the start event's fields; they never change. None: the caller does
     not know them, and the row has none.
@@ -138,9 +138,9 @@ def view(
         status,
         run.cause,
         run.started_ms,
-        run.ended_ms or state.now_ms,
+        run.changed_ms,
         partition,
-        state.position,
+        run.changed,
         _NOTHING if attributes is None else attributes,
         _encoder.encode(detail),
     )
@@ -150,7 +150,7 @@ def views(
     table: FlowTable, partition: int, key: str, state: KeyState, attributes: Mapping[str, Mapping[str, str]]
 ) -> list[InstanceView]:
     """The view of every run of the key; `attributes` by run id."""
-    return [view(table, partition, key, state, run, attributes.get(run.id)) for run in state.runs]
+    return [view(table, partition, key, run, attributes.get(run.id)) for run in state.runs]
 
 
 def detail_of(row: InstanceView) -> Detail:

@@ -7,7 +7,7 @@ a type triggers, what role a type plays. The table is the protocol; nothing else
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -15,6 +15,9 @@ from choreo.core.errors import DeclarationError
 
 DEADLINE_SLACK_MS = 600_000
 """Added to a step's attempts and waits for its default deadline: ten minutes of lag before doubt is declared."""
+
+ATTEMPT_FLOOR_MS = 1_000
+"""Divided durations leave an attempt at least this: work takes as long as ever, only waiting is shortened."""
 
 
 class RetryRule(msgspec.Struct, frozen=True):
@@ -66,19 +69,8 @@ class StepDefinition(msgspec.Struct, frozen=True):
         """The same step with every duration divided."""
         undo = self.compensation
         if undo is not None:
-            undo = msgspec.structs.replace(
-                undo,
-                timeout_ms=_divided(undo.timeout_ms, by),
-                deadline_ms=_divided(undo.deadline_ms, by),
-                retry=_scaled_retry(undo.retry, by),
-            )
-        return msgspec.structs.replace(
-            self,
-            timeout_ms=_divided(self.timeout_ms, by),
-            deadline_ms=_divided(self.deadline_ms, by),
-            retry=_scaled_retry(self.retry, by),
-            compensation=undo,
-        )
+            undo = msgspec.structs.replace(undo, **_scaled_attempts(undo, by))
+        return msgspec.structs.replace(self, compensation=undo, **_scaled_attempts(self, by))
 
 
 class WaitDefinition(msgspec.Struct, frozen=True):
@@ -147,6 +139,14 @@ def load(text: bytes, where: str = "flow JSON") -> FlowDefinition:
 
 def _divided(duration_ms: int, by: float) -> int:
     return max(1, round(duration_ms / by)) if duration_ms else 0
+
+
+def _scaled_attempts(of: StepDefinition | CompensationDefinition, by: float) -> dict[str, Any]:
+    """Divided attempts; never so short that a handler, which runs no faster, could not meet its timeout."""
+    timeout_ms = max(_divided(of.timeout_ms, by), min(of.timeout_ms, ATTEMPT_FLOOR_MS))
+    retry = _scaled_retry(of.retry, by)
+    deadline_ms = max(_divided(of.deadline_ms, by), min(of.deadline_ms, retry.span_ms(timeout_ms) + ATTEMPT_FLOOR_MS))
+    return {"timeout_ms": timeout_ms, "deadline_ms": deadline_ms, "retry": retry}
 
 
 def _scaled_retry(retry: RetryRule, by: float) -> RetryRule:

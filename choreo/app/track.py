@@ -1,0 +1,165 @@
+"""The tracker's use case on one partition: fold a batch of records into states, as values to be committed together.
+
+Decides nothing itself (the core does) and waits for nothing; the host reads, commits and keeps the time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+
+import msgspec
+
+from choreo.app.views import view
+from choreo.core import facts, ids
+from choreo.core.definition import FlowTable
+from choreo.core.due import next_due
+from choreo.core.events import Envelope, Record
+from choreo.core.fold import identified
+from choreo.core.partition import partition_of
+from choreo.core.react import react
+from choreo.core.state import KeyState, Run, decode, encode
+from choreo.ports.dead_letters import DeadLetter
+from choreo.ports.read_model import InstanceView
+from choreo.ports.state import StateRow
+
+TRACKER = "tracker"
+
+# Decoded states kept per partition: an instance's events follow each other closely, so the working set is what is in
+# flight. 20,000 states of about 2 KB are 40 MB at the most.
+CACHED_MAX = 20_000
+
+
+class Tracked(msgspec.Struct):
+    """A key's state with what its views need besides: the start's attributes, by run."""
+
+    state: KeyState
+    attributes: dict[str, Mapping[str, str]]
+
+
+class Batch(msgspec.Struct):
+    """What folding some records came to."""
+
+    outputs: list[Envelope] = []
+    states: list[StateRow] = []
+    views: list[InstanceView] = []
+    letters: list[DeadLetter] = []
+    read_back: list[str] = []
+    """Ids of facts read back from the log."""
+    early: list[tuple[str, int]] = []
+    """Timer facts that came too early: id, and by how many milliseconds."""
+    due_ms: int = 0
+    """The earliest timer among the states written; 0: none."""
+
+
+class PartitionTracker:
+    """The states of one partition while its owner works it."""
+
+    def __init__(
+        self, table: FlowTable, partition: int, partitions: int, attributes_of: Callable[[Envelope], Mapping[str, str]]
+    ) -> None:
+        """`attributes_of` reads the filterable fields of a start event; it must not raise."""
+        self.table = table
+        self.partition = partition
+        self.partitions = partitions
+        self._attributes_of = attributes_of
+        self._known_types = _known_types(table)
+        self.cache: OrderedDict[str, Tracked] = OrderedDict()
+
+    def missing(self, records: Iterable[Record]) -> list[str]:
+        """Keys whose state must be loaded before these records can be folded."""
+        return [key for key in {record.event.key for record in records} if key and key not in self.cache]
+
+    def put(self, rows: Mapping[str, StateRow], keys: Iterable[str]) -> None:
+        """Take what was loaded; a key without a row has the empty state."""
+        for key in keys:
+            row = rows.get(key)
+            self.cache[key] = Tracked(decode(row.state) if row else KeyState(), {})
+
+    def fold(self, records: Sequence[Record], now_ms: int) -> Batch:
+        """Fold the records in order. Every key touched is written once, also where the fold changed nothing."""
+        batch = Batch(outputs=[], states=[], views=[], letters=[], read_back=[], early=[])
+        touched: dict[str, int] = {}
+        for record in records:
+            event = record.event
+            cause = self._refusal(record)
+            if cause:
+                batch.letters.append(self._letter(record, cause, now_ms))
+                continue
+            if partition_of(event.key, self.partitions) != self.partition:
+                batch.outputs.append(identified(record))  # said again, where it belongs; here it is not handled
+                continue
+            tracked = self.cache[event.key]
+            touched.setdefault(event.key, tracked.state.position)
+            if event.type == self.table.flow.starts:
+                event = identified(record)
+                tracked.attributes[event.id] = self._attributes_of(event)
+            elif event.due_ms and record.stamp_ms < event.due_ms:
+                batch.early.append((event.id, event.due_ms - record.stamp_ms))
+            tracked.state, decisions = react(self.table, tracked.state, record)
+            batch.outputs += decisions
+            batch.read_back.append(event.id)
+        self._collect(batch, touched)
+        return batch
+
+    def trim(self) -> None:
+        """Keep the cache within its bound, longest unused first."""
+        while len(self.cache) > CACHED_MAX:
+            self.cache.popitem(last=False)
+
+    def _collect(self, batch: Batch, touched: dict[str, int]) -> None:
+        for key, before in touched.items():
+            tracked = self.cache[key]
+            self.cache.move_to_end(key)
+            state = tracked.state
+            due_ms = next_due(state)
+            if due_ms and (not batch.due_ms or due_ms < batch.due_ms):
+                batch.due_ms = due_ms
+            row = StateRow(
+                self.table.flow.name, self.partition, key, state.position, encode(state), due_ms, state.open
+            )
+            batch.states.append(row)
+            batch.views += self._views(key, tracked, before)
+
+    def _views(self, key: str, tracked: Tracked, before: int) -> list[InstanceView]:
+        """Views of the runs that may have changed: open ones, and those that ended or reopened since."""
+        state = tracked.state
+        return [
+            view(self.table, self.partition, key, run, tracked.attributes.get(run.id))
+            for run in state.runs
+            if not run.ended or run.changed > before
+        ]
+
+    def _refusal(self, record: Record) -> str:
+        event = record.event
+        if event.type == facts.UNREADABLE:
+            return f"its headers cannot be read: {event.reason}"
+        if not event.key:
+            return "it has no key; publish it with the business key as the message key"
+        if event.type not in self._known_types:
+            return f"{event.type!r} is no event of flow {self.table.flow.name}; declare it, or publish it elsewhere"
+        return ""
+
+    def _letter(self, record: Record, cause: str, now_ms: int) -> DeadLetter:
+        letter_id = ids.derive("letter", record.topic, record.partition, record.offset, TRACKER)
+        return DeadLetter(
+            letter_id, record.topic, record.partition, record.offset, TRACKER, "", cause, now_ms, record
+        )
+
+
+def _known_types(table: FlowTable) -> frozenset[str]:
+    flow = table.flow
+    known = {flow.starts, flow.completes, flow.fails, *table.satisfies, *table.wait_failures}
+    for step in flow.steps:
+        known |= {step.on, *step.emits, *step.fails}
+        known |= set(step.compensation.emits) if step.compensation else set()
+    own = {value for name, value in vars(facts).items() if isinstance(value, str) and name.isupper()}
+    return frozenset((known | own) - {"", facts.UNREADABLE, facts.PREFIX})
+
+
+def unacknowledged(states: Iterable[KeyState]) -> list[Envelope]:
+    """Every decision these states hold that was not read back: what a new owner says again."""
+    return [said for state in states for run in state.runs for said in run.outbox]
+
+

@@ -1,0 +1,89 @@
+"""Every setting, where it comes from and what it may be.
+
+In order of weight: `CHOREO_*` environment variables, then `[tool.choreo]` in the pyproject.toml of the current folder,
+then the defaults here. Reads nothing at import; chooses no adapter.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    PyprojectTomlConfigSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings.exceptions import SettingsError as UnreadableSetting
+
+from choreo.core.errors import SettingsError
+
+
+def _listed(value: object) -> object:
+    """A list as an environment variable holds it: separated by commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Durations end in `_s` and are seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHOREO_", pyproject_toml_table_header=("tool", "choreo"), extra="forbid", frozen=True
+    )
+
+    flows: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """`module:name` of each Flow, e.g. `services.order_flow:order`; in the environment separated by commas."""
+    database: Path = Path(".choreo/choreo.db")
+    """The SQLite file of the embedded home."""
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    """FULL survives a power cut; NORMAL survives kill -9 only, and is faster."""
+    schemas: Path = Path("schemas")
+    """Folder of the frozen `.avsc` files."""
+    topics: Path = Path("topics")
+    """Folder of the `.yaml` files of the topics."""
+    partitions: int = Field(default=8, ge=1, le=4_000)
+    """Partitions of a topic that `topics/` does not describe."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    time_scale: float = Field(default=1, gt=0)
+    """Divides every declared duration, the same in every process; never the clock."""
+    lease_s: float = Field(default=3, ge=0.2)
+    """How long a process that no longer answers keeps its partitions: shorter takes over faster, and renews more."""
+    concurrency: int = Field(default=64, ge=1, le=10_000)
+    """Handlers of one service that run at once."""
+    stop_s: float = Field(default=10, ge=0)
+    """How long a stop waits for handlers that run."""
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - pydantic-settings' hook
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source of ours
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not a source of ours
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, PyprojectTomlConfigSettingsSource(settings_cls)
+
+
+def load(**values: object) -> Settings:
+    """The settings of this process; raises SettingsError naming the setting, what it got and the remedy."""
+    try:
+        return Settings(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        kind = first["type"]
+        remedy = (
+            f"Known settings: {', '.join(Settings.model_fields)}."
+            if kind == "extra_forbidden"
+            else f"Set CHOREO_{name.upper()}, or `{name}` under [tool.choreo] in pyproject.toml."
+        )
+        raise SettingsError(f"{first['msg']}, got {first['input']!r}", where=f"setting {name}", remedy=remedy) from error
+    except (UnreadableSetting, ValueError, OSError) as error:
+        raise SettingsError(
+            str(error), where="pyproject.toml or environment", remedy="Correct [tool.choreo] or the CHOREO_* variable."
+        ) from error
