@@ -97,7 +97,7 @@ class TrackerHost:
         finally:
             await member.close()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Let `run` end after the present batch."""
         self._stopping = True
 
