@@ -1,0 +1,189 @@
+"""How fast the pure core folds: `python -m bench.core [--json] [--open N]`.
+
+`react_events_s`: events through `react` alone, states kept. `tracker_events_s_empty` and `_full`: the tracker's use case
+(load, fold, encode, write) over a SQLite store that is empty, and one that holds N open instances. The baseline beside
+them is a fold that does nothing but decode and count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.saga import declined, order
+from choreo.adapters.clock import SystemClock
+from choreo.adapters.sqlite.home import SqliteHome
+from choreo.app.track import PartitionTracker
+from choreo.core import facts, ids
+from choreo.core.definition import FlowTable
+from choreo.core.due import next_due
+from choreo.core.events import Envelope, Record
+from choreo.core.react import react
+from choreo.core.state import KeyState, decode, encode
+from choreo.ports.log import Work
+from choreo.ports.state import StateRow
+
+ORDERS = 4_000
+ROUNDS = 5
+BATCH = 1_000
+_NOW_MS = 1_767_225_600_000
+
+
+def history(table: FlowTable, key: str, number: int) -> list[Record]:
+    """The whole log of one order, as its services and the tracker would write it."""
+    pending = [Envelope(id=ids.start(table.flow.name, key), type=table.flow.starts, key=key, flow=table.flow.name)]
+    state, records = KeyState(), []
+    while pending:
+        event = pending.pop(0)
+        record = Record(table.flow.name, 0, len(records), _NOW_MS + len(records), event)
+        records.append(record)
+        state, decisions = react(table, state, record)
+        pending += [*_outcomes(table, event, number), *decisions]
+    return records
+
+
+def _outcomes(table: FlowTable, event: Envelope, number: int) -> list[Envelope]:
+    common = {"key": event.key, "flow": event.flow, "run": event.run or event.id, "causation": event.id}
+    if event.type == facts.COMPENSATION_REQUESTED:
+        undo = table.steps[event.step].compensation
+        type_ = undo.emits[0] if undo else ""
+        return [Envelope(id=ids.undo(event.entry), type=type_, step=event.step, entry=event.entry, round=1, **common)]
+    outcomes = []
+    for step in table.triggers.get(event.type, ()):
+        bad = bool(step.fails) and declined(number)
+        type_ = step.fails[0] if bad else step.emits[0]
+        outcomes.append(Envelope(id=ids.outcome(event.id, step.name), type=type_, step=step.name, certain=bad, **common))
+    return outcomes
+
+
+def _rates(work: Callable[[], int]) -> float:
+    rates = []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        events = work()
+        rates.append(events / (time.perf_counter() - begun))
+    return statistics.median(rates)
+
+
+def react_rate(table: FlowTable, logs: list[list[Record]]) -> float:
+    """Events a second through `react`, every state kept."""
+
+    def work() -> int:
+        for records in logs:
+            state = KeyState()
+            for record in records:
+                state, _ = react(table, state, record)
+        return sum(map(len, logs))
+
+    return _rates(work)
+
+
+def baseline_rate(table: FlowTable, logs: list[list[Record]]) -> float:
+    """Events a second through a loop that decodes a state, counts and encodes it again: what storing costs alone."""
+    state = KeyState()
+    for record in logs[0]:
+        state, _ = react(table, state, record)
+    data = encode(state)
+
+    def work() -> int:
+        for records in logs:
+            for _ in records:
+                encode(decode(data))
+        return sum(map(len, logs))
+
+    return _rates(work)
+
+
+async def tracker_rates(table: FlowTable, logs: list[list[Record]], open_instances: int) -> tuple[float, float]:
+    """Events a second of the tracker's use case over an empty store and over one with so many open instances."""
+    with tempfile.TemporaryDirectory() as folder:
+        rates = []
+        for number, filled in enumerate((0, open_instances)):
+            home = await SqliteHome.open(Path(folder) / f"{number}.db", synchronous="NORMAL", clock=SystemClock())
+            try:
+                await home.log.create(table.flow.name, 1)
+                member = await home.log.member(table.flow.name, "tracker", "bench")
+                await member.poll(1, 0)
+                await _fill(table, member, logs[0][0], filled)
+                rates.append(await _tracked(table, home, member, logs))
+            finally:
+                await home.close()
+        return rates[0], rates[1]
+
+
+async def _fill(table: FlowTable, member: object, start: Record, instances: int) -> None:
+    state, _ = react(table, KeyState(), start)
+    data, due_ms = encode(state), next_due(state)
+    for begin in range(0, instances, 10_000):
+        rows = [
+            StateRow(table.flow.name, 0, f"open-{number}", 0, data, due_ms, open=True)
+            for number in range(begin, min(begin + 10_000, instances))
+        ]
+        await member.commit(Work(states=rows))  # type: ignore[attr-defined]
+        await member.poll(1, 0)  # type: ignore[attr-defined]
+
+
+async def _tracked(table: FlowTable, home: SqliteHome, member: object, logs: list[list[Record]]) -> float:
+    rates = []
+    for round_ in range(ROUNDS):
+        tracker = PartitionTracker(table, 0, 1, lambda _: {})
+        records = _interleaved(logs, f"r{round_}")
+        begun = time.perf_counter()
+        for index in range(0, len(records), BATCH):
+            part = records[index : index + BATCH]
+            missing = tracker.missing(part)
+            tracker.put(await home.states.load(table.flow.name, 0, missing), missing)
+            batch = tracker.fold(part, _NOW_MS)
+            await member.commit(Work(states=batch.states, views=batch.views))  # type: ignore[attr-defined]
+            tracker.trim()
+        rates.append(len(records) / (time.perf_counter() - begun))
+    return statistics.median(rates)
+
+
+def _interleaved(logs: list[list[Record]], prefix: str) -> list[Record]:
+    """The orders' events as a partition holds them: many orders at once, offsets rising; keys of their own."""
+    records: list[Record] = []
+    for group in range(0, len(logs), 200):
+        window = logs[group : group + 200]
+        for place in range(max(map(len, window))):
+            for log in window:
+                if place < len(log):
+                    event = log[place].event
+                    renamed = Envelope(**{n: getattr(event, n) for n in event.__struct_fields__} | {"key": prefix + event.key})
+                    records.append(Record(log[place].topic, 0, len(records), log[place].stamp_ms, renamed))
+    return records
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--open", type=int, default=1_000_000, help="open instances in the full store")
+    arguments = parser.parse_args()
+    table = FlowTable(order.definition)
+    logs = [history(table, f"o-{number}", number) for number in range(ORDERS)]
+    empty, full = asyncio.run(tracker_rates(table, logs, arguments.open))
+    figures = {
+        "events_an_order": round(sum(map(len, logs)) / ORDERS, 2),
+        "react_events_s": round(react_rate(table, logs)),
+        "baseline_codec_events_s": round(baseline_rate(table, logs)),
+        "tracker_events_s_empty": round(empty),
+        "tracker_events_s_full": round(full),
+        "open_instances": arguments.open,
+        "full_over_empty": round(full / empty, 3),
+    }
+    if arguments.json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+    else:
+        sys.stdout.writelines(f"{name:28} {value:>14,}\n" for name, value in figures.items())
+
+
+if __name__ == "__main__":
+    main()
