@@ -1,0 +1,183 @@
+"""Publishing an event from outside: the start of a run, or what a run waits for.
+
+Everything that could make an event useless is refused here, before it stands in the log for ever. Other events are made
+by steps and refused too, for a made-up outcome would be believed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from choreo.app.publish_keys import checked_key
+from choreo.app.query_flows import Flows
+from choreo.core import ids
+from choreo.core.definition import FlowTable
+from choreo.core.errors import ConflictError, DecodeError, NotFoundError
+from choreo.core.events import Envelope, Position, Record
+from choreo.ports.clock import Clock
+from choreo.ports.codec import Codec
+from choreo.ports.log import Log
+from choreo.ports.read_model import ReadModel
+
+HISTORY_PAGE = 1_000
+
+_JSON = "application/json"
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What was published, and where. A read made with its position sees it."""
+
+    id: str
+    type: str
+    flow: str
+    key: str
+    run: str
+    """Empty on an event from outside that names no run: it belongs to the key's oldest open one."""
+    position: Position
+    duplicate: bool = False
+    """The same start stands in the log already; nothing was published."""
+
+
+class Publisher:
+    """The door for events. `new_id` makes an id where none can be derived."""
+
+    def __init__(
+        self,
+        flows: Flows,
+        log: Log,
+        read_model: ReadModel,
+        codec: Codec,
+        clock: Clock,
+        *,
+        new_id: Callable[[], str],
+    ) -> None:
+        """Take the parts; nothing is read yet."""
+        self._flows = flows
+        self._log = log
+        self._read_model = read_model
+        self._codec = codec
+        self._clock = clock
+        self._new_id = new_id
+
+    async def publish(
+        self,
+        flow: str,
+        event: Any,
+        *,
+        type_: str = "",
+        key: str = "",
+        idempotency_key: str = "",
+        run: str = "",
+        traceparent: str = "",
+        force: bool = False,
+    ) -> Receipt:
+        """Publish one event: an object of its class, or its fields together with `type_`.
+
+        `key` may be left out, for the event's fields hold it. The same start (flow, key, `idempotency_key`) is
+        published once. `force` also takes events that steps make; for tests.
+        Raises NotFoundError (flow, run), DecodeError (type, field, key), ConflictError (not an event from outside, or
+        the same start with other fields).
+        """
+        table = self._flows.table(flow)
+        made = self._made(table, event, type_, key)
+        type_ = type(made).event_type
+        key = _key_of(table, made, key)
+        starts = type_ == table.flow.starts
+        if not (starts or force or type_ in table.satisfies):
+            raise _made_by_steps(table, type_)
+        if starts:
+            id_ = run = ids.start(flow, key, idempotency_key)
+            known = await self._record_of(flow, key, id_)
+            if known is not None:
+                return self._same_start(known, made)
+        else:
+            id_ = ids.derive("outside", flow, type_, key, run, idempotency_key) if idempotency_key else self._new_id()
+            if run and await self._record_of(flow, key, run) is None:
+                raise _no_run(flow, key, run)
+        envelope = Envelope(
+            id=id_,
+            type=type_,
+            key=key,
+            flow=flow,
+            run=run,
+            version=table.flow.version,
+            source="choreo/door",
+            time_ms=self._clock.now_ms(),
+            traceparent=traceparent,
+            content_type=self._codec.content_type,
+            data=self._codec.encode(made),
+        )
+        position = (await self._log.append(flow, [envelope]))[0]
+        return Receipt(id_, type_, flow, key, run, position)
+
+    def _made(self, table: FlowTable, event: Any, type_: str, key: str) -> Any:
+        """The event as an object of its class."""
+        if not isinstance(event, Mapping):
+            self._flows.event_class(table.flow.name, getattr(type(event), "event_type", type(event).__name__))
+            return event
+        event_class = self._flows.event_class(table.flow.name, type_)
+        fields = {table.flow.key: key, **event} if key else dict(event)
+        try:
+            text = json.dumps(fields, default=str, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise DecodeError(
+                f"its fields cannot be written as JSON: {error}", where=type_, remedy="Use finite numbers."
+            ) from error
+        return self._codec.decode(event_class, _JSON, text.encode())
+
+    def _same_start(self, known: Record, made: Any) -> Receipt:
+        event = known.event
+        if self._codec.decode(type(made), event.content_type, event.data) != made:
+            raise ConflictError(
+                "this start was published before, with other fields",
+                where=f"flow {event.flow}, key {event.key!r}, run {event.id}",
+                remedy="Send the fields of the first time, or another Idempotency-Key to start another run.",
+            )
+        return Receipt(event.id, event.type, event.flow, event.key, event.id, known.position, duplicate=True)
+
+    async def _record_of(self, flow: str, key: str, event_id: str) -> Record | None:
+        """The key's record with this id; a run's id is its start's."""
+        after = -1
+        while True:
+            page = await self._read_model.history(flow, key, after, HISTORY_PAGE)
+            for record in page:
+                if record.event.id == event_id:
+                    return record
+            if len(page) < HISTORY_PAGE:
+                return None
+            after = page[-1].offset
+
+
+def _key_of(table: FlowTable, made: Any, key: str) -> str:
+    """The business key in the event; raises DecodeError where it is not what the caller said it is."""
+    where = f"{type(made).event_type}.{table.flow.key}"
+    own = checked_key(str(getattr(made, table.flow.key, "")), where)
+    if key and key != own:
+        raise DecodeError(
+            f"the event is about {own!r}, not about the given key {key!r}",
+            where=where,
+            remedy="Leave the key out: it is read from this field.",
+        )
+    return own
+
+
+def _made_by_steps(table: FlowTable, type_: str) -> ConflictError:
+    makers = [*table.successes.get(type_, ()), *table.failures.get(type_, ()), *table.undos.get(type_, ())]
+    outside = ", ".join([table.flow.starts, *sorted(table.satisfies)])
+    return ConflictError(
+        f"{type_} is said by {' or '.join(makers) or 'the tracker'}, not from outside",
+        where=f"flow {table.flow.name}, type",
+        remedy=f"From outside come: {outside}.",
+    )
+
+
+def _no_run(flow: str, key: str, run: str) -> NotFoundError:
+    return NotFoundError(
+        f"there is no run {run!r}",
+        where=f"flow {flow}, key {key!r}",
+        remedy="Leave the run out: the event then belongs to the key's oldest open run.",
+    )

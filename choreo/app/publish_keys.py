@@ -1,0 +1,36 @@
+"""Which business keys come through a door of ours: stricter than the log, which takes what others write."""
+
+from __future__ import annotations
+
+import re
+
+from choreo.core.errors import DecodeError
+
+KEY_LENGTH_MAX = 512
+"""In characters: far above any business key, far below what a URL or a header line holds (8 KiB)."""
+
+KEY_PATTERN = r"^(?!\.{1,2}$)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+$"
+"""No control characters, for derived ids separate their parts by one; no lone surrogates, for UTF-8 has none.
+
+Not `.` or `..`: every client and proxy takes these out of a path, so that the instance could not be asked for."""
+
+_KEY = re.compile(KEY_PATTERN.replace("$", r"\Z"))
+
+
+def checked_key(key: str, where: str = "key") -> str:
+    """The key itself; raises DecodeError if it cannot be one."""
+    if not key:
+        raise DecodeError("the key is empty", where=where, remedy="Give the instance's business key, like o-1001.")
+    if len(key) > KEY_LENGTH_MAX:
+        raise DecodeError(
+            f"the key has {len(key)} characters, {KEY_LENGTH_MAX} at most",
+            where=where,
+            remedy="Use an identifier, not a text.",
+        )
+    if not _KEY.match(key):
+        raise DecodeError(
+            f"the key {key!r} is a dot name or has a control character or half of a surrogate pair",
+            where=where,
+            remedy="Use letters, digits and printing characters.",
+        )
+    return key

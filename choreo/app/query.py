@@ -1,0 +1,138 @@
+"""What doors ask: instances, what one waits for, its history and story, how far everything is.
+
+Answers are values, the same for REST, CLI and web; words for people are made here, layout is the doors' part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from choreo.app.query_flows import Flows
+from choreo.app.query_history import Attribution, Histories, HistoryRow
+from choreo.app.query_timeline import TimelineRow, timeline
+from choreo.app.query_words import waiting_for
+from choreo.app.views import Detail, detail_of
+from choreo.core.errors import NotFoundError
+from choreo.ports.clock import Clock
+from choreo.ports.codec import Codec
+from choreo.ports.log import TRACKER_GROUP, Log
+from choreo.ports.read_model import Filter, InstanceView, Page, ReadModel
+
+FOLLOW_S = 0.2
+"""How often a followed instance is looked at: soon enough for people, and 5 indexed reads a second for each of them."""
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """One run of a key, with all that is known of it."""
+
+    row: InstanceView
+    detail: Detail
+    waiting_for: list[str]
+    """Sentences; empty when it has ended."""
+    next_timer: str
+    """What `detail.next_due_ms` is about."""
+    runs: list[str]
+    """Every run of the key, oldest first."""
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """How far a consumer group is behind in one partition."""
+
+    flow: str
+    group: str
+    partition: int
+    committed: int
+    end: int
+
+    @property
+    def behind(self) -> int:
+        """Records that stand in the log and were not finished."""
+        return max(0, self.end - self.committed)
+
+
+class Queries:
+    """The door for questions. Every method raises NotFoundError on a flow or instance that is not there."""
+
+    def __init__(self, flows: Flows, log: Log, read_model: ReadModel, codec: Codec, clock: Clock) -> None:
+        """Take the parts; nothing is read yet."""
+        self.flows = flows
+        self._log = log
+        self._read_model = read_model
+        self._clock = clock
+        self._histories = Histories(flows, read_model, codec)
+
+    async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
+        """A page of runs, newest first; an empty flow means every flow."""
+        if wanted.flow:
+            self.flows.definition(wanted.flow)
+        return await self._read_model.instances(wanted, limit, cursor)
+
+    async def instance(self, flow: str, key: str, run: str = "") -> Instance:
+        """One run; without `run` the key's newest."""
+        self.flows.definition(flow)
+        row = await self._read_model.instance(flow, key, run)
+        if row is None:
+            what = f"run {run!r} of key {key!r}" if run else f"instance {key!r}"
+            raise NotFoundError(
+                f"there is no {what}",
+                where=f"flow {flow}",
+                remedy="If it was started just now, read with the position that its start answered.",
+            )
+        detail = detail_of(row)
+        timers = detail.timers
+        runs = [known.run for known in await self._read_model.runs(flow, key)]
+        return Instance(row, detail, waiting_for(detail), timers[0][1] if timers else "", runs)
+
+    async def history(
+        self, flow: str, key: str, *, run: str = "", after: int = -1, limit: int = 1_000
+    ) -> list[HistoryRow]:
+        """The key's events from after that offset on, at most `limit`; of every run unless one is named."""
+        found: list[HistoryRow] = []
+        known = False
+        async for row in self._histories.rows(flow, key, run):
+            known = True
+            if row.offset > after:
+                found.append(row)
+            if len(found) == limit:
+                break
+        if not known:
+            await self.instance(flow, key, run)
+        return found
+
+    async def timeline(self, flow: str, key: str, run: str = "") -> list[TimelineRow]:
+        """One run as a person tells it; without `run` the key's newest."""
+        run = run or (await self.instance(flow, key)).row.run
+        return timeline(self.flows.table(flow), await self.history(flow, key, run=run, limit=10_000))
+
+    async def follow(self, flow: str, key: str, run: str = "", after: int = -1) -> AsyncIterator[HistoryRow]:
+        """Every event of a run, those to come as they come; ends when the run has ended and all was told."""
+        run = run or (await self.instance(flow, key)).row.run
+        attribution = Attribution(self.flows.table(flow))
+        last = -1
+        while True:
+            instance = await self.instance(flow, key, run)
+            async for row in self._histories.rows(flow, key, attribution=attribution, after=last):
+                last = row.offset
+                if row.run == run and row.offset > after and not row.twin:
+                    yield row
+            if instance.detail.ended_ms:
+                return
+            await self._clock.sleep(FOLLOW_S)
+
+    async def counts(self, flow: str) -> dict[str, int]:
+        """How many runs there are by status."""
+        self.flows.definition(flow)
+        return await self._read_model.counts(flow)
+
+    async def lags(self, flow: str) -> list[Lag]:
+        """How far the tracker and each service of the flow are behind, by partition."""
+        definition = self.flows.definition(flow)
+        groups = [TRACKER_GROUP, *sorted({step.service for step in definition.steps})]
+        ends = [await self._log.end(flow, number) for number in range(await self._log.partitions(flow))]
+        found = []
+        for group in groups:
+            committed = await self._log.committed(flow, group)
+            found += [Lag(flow, group, number, committed.get(number, 0), end) for number, end in enumerate(ends)]
+        return found
