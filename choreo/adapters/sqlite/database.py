@@ -1,0 +1,197 @@
+"""The connection: opening the file, its settings, and SQLite's errors as sentences with a remedy.
+
+One connection a process, used on the thread of its event loop: a statement takes microseconds, and a second thread
+would give and take the interpreter's lock at each of its steps. Knows no table but `meta`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from choreo.adapters.sqlite.schema import SCRIPT, VERSION
+from choreo.core.errors import SettingsError, StorageError
+
+Synchronous = Literal["FULL", "NORMAL"]
+
+_OPEN_TIMEOUT_S = 10.0
+
+_OLDEST_SQLITE = (3, 37)
+"""The first with STRICT tables, which refuse values of the wrong kind whoever writes them."""
+
+_SETTINGS = (
+    # 64 MB of pages: the working set of about 100,000 open instances.
+    "cache_size = -65536",
+    # 16 MB of WAL between checkpoints: pages written again and again (leases, newest rows) are copied once.
+    "wal_autocheckpoint = 4000",
+    "temp_store = MEMORY",
+    # Some distributions overwrite deleted rows with zeros by default: twice the writing, for no promise of ours.
+    "secure_delete = OFF",
+    "trusted_schema = OFF",
+)
+
+# Primary result code → what a person can do about it.
+_REMEDIES: Final = {
+    sqlite3.SQLITE_FULL: (
+        "the disk is full",
+        "Free some space: nothing of this write was kept, and the next one goes through.",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "the file cannot be written",
+        "Give this user the right to write the file and its folder.",
+    ),
+    sqlite3.SQLITE_CANTOPEN: ("the file cannot be opened", "Check that the path is a file in a folder of this user's."),
+    sqlite3.SQLITE_NOTADB: ("the file is no SQLite database", "Move it away, or name another path."),
+    sqlite3.SQLITE_CORRUPT: (
+        "the file is damaged",
+        "Stop every process on it, save it with `sqlite3 FILE .recover`, or restore a copy.",
+    ),
+    sqlite3.SQLITE_IOERR: ("the disk does not read or write", "Look at the system's log for the disk."),
+    sqlite3.SQLITE_BUSY: (
+        "another process holds the file's write lock",
+        "Find who has it open (`fuser FILE`): a transaction left open in a shell, a backup, a stopped process.",
+    ),
+}
+
+
+class NotTextError(StorageError):
+    """A text that another program wrote cannot be read as text; Python's own refusal, not SQLite's."""
+
+
+class Database:
+    """An open file. `query` reads; writing is the `Writer`'s."""
+
+    def __init__(self, path: Path, synchronous: Synchronous) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"its folder cannot be made: {error.strerror}",
+                where=str(path),
+                remedy="Name a path in a folder that this user may write.",
+            ) from error
+        self.connection = self._open(synchronous)
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a reading statement; raises StorageError."""
+        try:
+            return self.connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            if code_of(error) == sqlite3.SQLITE_BUSY:
+                return self._query_patiently(sql, values)
+            raise self.explained(error) from error
+
+    def query_bytes(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """As `query`, with every text as bytes: for rows with a text that is no UTF-8."""
+        self.connection.text_factory = bytes
+        try:
+            return self.query(sql, values)
+        finally:
+            self.connection.text_factory = str
+
+    def _query_patiently(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """A reader waits for nobody, save for the process that recovers the file after another was killed: for this."""
+        try:
+            self.connection.execute(f"PRAGMA busy_timeout = {round(_OPEN_TIMEOUT_S * 1_000)}")
+            return self.connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self.explained(error) from error
+        finally:
+            self.connection.execute("PRAGMA busy_timeout = 0")
+
+    def explained(self, error: Exception) -> StorageError:
+        """SQLite's error as one of ours."""
+        if isinstance(error, sqlite3.OperationalError) and code_of(error) == 0:
+            return NotTextError(f"a text is no UTF-8 ({error})", where=str(self.path), remedy="Correct the row.")
+        what, remedy = _REMEDIES.get(code_of(error), ("the database refused", "Report this with the sentence above."))
+        return StorageError(f"{what} ({error})", where=str(self.path), remedy=remedy)
+
+    def close(self) -> None:
+        """Close the file; the last process out also empties its WAL."""
+        self.connection.close()
+
+    def _open(self, synchronous: Synchronous) -> sqlite3.Connection:
+        if synchronous not in ("FULL", "NORMAL"):
+            raise SettingsError(
+                f"{synchronous!r} is no way to synchronise", where=str(self.path), remedy="Choose FULL or NORMAL."
+            )
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise StorageError(
+                f"this Python has SQLite {sqlite3.sqlite_version}, too old for this file",
+                where=str(self.path),
+                remedy="Use a Python with SQLite 3.37 or newer.",
+            )
+        connection = None
+        try:
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, cached_statements=256, timeout=_OPEN_TIMEOUT_S
+            )
+            _enter_wal(connection)
+            for setting in (*_SETTINGS, f"synchronous = {synchronous}"):
+                connection.execute(f"PRAGMA {setting}")
+            connection.execute("BEGIN IMMEDIATE")
+            self._prepare(connection)
+            # From here on nobody sleeps for a lock: the writer tries again between other work.
+            connection.execute("PRAGMA busy_timeout = 0")
+        except (sqlite3.Error, StorageError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise self.explained(error) from error
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the tables if there are none, refuse those of another version; ends the transaction."""
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if not tables:
+            for statement in _statements(SCRIPT):
+                connection.execute(statement)
+        elif "meta" not in tables or "lanes" not in tables:
+            raise StorageError(
+                "it is the database of another program", where=str(self.path), remedy="Name another path."
+            )
+        else:
+            row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+            version = row[0] if row else None
+            if version != VERSION:
+                raise StorageError(
+                    f"it has schema version {version}; this choreo knows version {VERSION}",
+                    where=str(self.path),
+                    remedy="Use the choreo that wrote it, or name another path.",
+                )
+        connection.execute("COMMIT")
+
+
+def code_of(error: Exception) -> int:
+    """SQLite's primary result code; 0 where the error is Python's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Change to WAL. SQLite does not wait for this lock itself, so two first processes would trip over each other."""
+    until = time.monotonic() + _OPEN_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _statements(script: str) -> list[str]:
+    """The script's statements, for `executescript` would commit before it runs; semicolons in a trigger end nothing."""
+    found, text = [], ""
+    for line in script.splitlines():
+        text += line + "\n"
+        if sqlite3.complete_statement(text):
+            found.append(text)
+            text = ""
+    return found

@@ -1,0 +1,90 @@
+"""The SQLite home: one file for everything, shared by the processes of one machine.
+
+Knows which part is given to which; the parts know their tables only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from choreo.adapters.bell import Bell
+from choreo.adapters.sqlite.database import Database, Synchronous
+from choreo.adapters.sqlite.dead_letters import SqliteDeadLetters
+from choreo.adapters.sqlite.groups import Groups, Stores
+from choreo.adapters.sqlite.inbox import SqliteInbox
+from choreo.adapters.sqlite.log import SqliteLog
+from choreo.adapters.sqlite.read_model import SqliteReadModel
+from choreo.adapters.sqlite.records import Records
+from choreo.adapters.sqlite.state import SqliteStates
+from choreo.adapters.sqlite.watch import Watch
+from choreo.adapters.sqlite.writer import Writer
+from choreo.ports.clock import Clock
+from choreo.ports.log import TRACKER_GROUP
+
+
+class SqliteHome:
+    """`.log`, `.states`, `.read_model`, `.dead_letters` and `.inbox(service)`, as every home has them.
+
+    Used from one thread, on one event loop. Make it with `open`.
+    """
+
+    def __init__(self, database: Database, clock: Clock, *, lease_s: float, lock_timeout_s: float) -> None:
+        self._database = database
+        self._clock = clock
+        bell = Bell()
+        watch = Watch(database, bell)
+        self.writer = Writer(database, lock_timeout_s)
+        self._inboxes: dict[str, SqliteInbox] = {}
+        self._records = records = Records(database, self.writer, watch, bell, clock)
+        self.dead_letters = SqliteDeadLetters(database, self.writer)
+        self.states = SqliteStates(database, self.writer, self._rewind)
+        self.read_model = SqliteReadModel(database, self.writer, records, self._rewind, self._folded)
+        stores = Stores(self.inbox, self.dead_letters, self.states, self.read_model)
+        self._groups = Groups(database, self.writer, watch, bell, records, stores, clock=clock, lease_s=lease_s)
+        self.log = SqliteLog(database, self.writer, records, self._groups, clock)
+        watch.forget += [records.forget, self._groups.forget]
+        self.writer.before = watch.look
+        self.writer.after_rollback = self._undone
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | Path,
+        *,
+        clock: Clock,
+        synchronous: Synchronous = "FULL",
+        lease_s: float = 3.0,
+        lock_timeout_s: float = 30.0,
+    ) -> SqliteHome:
+        """Open the file, making it and its folder if need be.
+
+        `synchronous`: FULL survives the loss of power, NORMAL only that of the process. `lease_s`: how long a member
+        that does not poll keeps its partitions. `lock_timeout_s`: how long another process may hold the write lock.
+        Raises StorageError when the path is no file of ours, SettingsError on another `synchronous`.
+        """
+        return cls(Database(Path(path), synchronous), clock, lease_s=lease_s, lock_timeout_s=lock_timeout_s)
+
+    def inbox(self, service: str) -> SqliteInbox:
+        """The service's inbox; the outcomes of a commit are recorded in the inbox named as the member's group."""
+        inbox = self._inboxes.get(service)
+        if inbox is None:
+            inbox = self._inboxes[service] = SqliteInbox(service, self._database, self.writer, self._clock)
+        return inbox
+
+    async def close(self) -> None:
+        """Write what is still waiting and close the file."""
+        try:
+            await self.log.close()
+        finally:
+            self._database.close()
+
+    def _undone(self) -> None:
+        """A transaction was undone: what it changed in memory is wrong."""
+        self._records.undone()
+        self._groups.undone()
+
+    def _rewind(self, topic: str) -> None:
+        self._groups.rewind(topic, TRACKER_GROUP)
+
+    def _folded(self, topic: str) -> dict[int, int]:
+        return self._groups.committed(topic, TRACKER_GROUP)

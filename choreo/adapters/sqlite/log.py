@@ -1,0 +1,82 @@
+"""The log port over `Records` and `Groups`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from choreo.adapters.member import GroupMember
+from choreo.adapters.refusals import admit, bad_count, wrong_count
+from choreo.adapters.sqlite.database import Database
+from choreo.adapters.sqlite.groups import Groups
+from choreo.adapters.sqlite.records import Records
+from choreo.adapters.sqlite.writer import Writer
+from choreo.core.events import Envelope, Position, Record
+from choreo.ports.clock import Clock
+
+
+class SqliteLog:
+    """`choreo.ports.log.Log` in a file. Everything raises StorageError when the file cannot be read or written."""
+
+    def __init__(self, database: Database, writer: Writer, records: Records, groups: Groups, clock: Clock) -> None:
+        self._database = database
+        self._writer = writer
+        self._records = records
+        self._groups = groups
+        self._clock = clock
+
+    async def create(self, topic: str, partitions: int) -> None:
+        """Make sure the topic exists; raises SettingsError if it exists with another partition count."""
+        if partitions < 1:
+            raise bad_count(topic, partitions)
+
+        def job() -> None:
+            existing = self._database.query("SELECT count(*) FROM lanes WHERE topic = ?", (topic,))[0][0]
+            if existing == 0:
+                rows = [(topic, partition) for partition in range(partitions)]
+                self._database.connection.executemany("INSERT INTO lanes (topic, partition) VALUES (?, ?)", rows)
+            elif existing != partitions:
+                raise wrong_count(topic, existing, partitions)
+
+        await self._writer.write(job)
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; raises NotFoundError."""
+        return len(self._records.lanes(topic))
+
+    async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
+        """Publish durably; raises ConflictError on an event without a key, and then none is published."""
+        admit(topic, events)
+        records = await self._writer.write(lambda: self._records.append(topic, events))
+        return [record.position for record in records]
+
+    async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
+        """At most `limit` records from `offset` on; raises NotFoundError on an unknown topic or partition."""
+        if offset >= self._records.end(topic, partition) or limit < 1:
+            return []
+        found: list[Record] = []
+        while len(found) < limit:
+            batch, read = self._records.scan(topic, partition, offset, limit - len(found), None)
+            if read <= offset:
+                break
+            found += batch
+            offset = read
+        return found
+
+    async def end(self, topic: str, partition: int) -> int:
+        """The offset the next record will get; raises NotFoundError."""
+        return self._records.end(topic, partition)
+
+    async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> GroupMember:
+        """Join; an older member of the same name, such as a killed process', is out at once."""
+        self._records.lanes(topic)
+        ticket = await self._groups.join(topic, group, name)
+        return GroupMember(self._groups, ticket, self._clock, types)
+
+    async def committed(self, topic: str, group: str) -> dict[int, int]:
+        """The group's committed offset by partition; 0 where it has none. Raises NotFoundError."""
+        known = self._groups.committed(topic, group)
+        return {partition: known.get(partition, 0) for partition in range(len(self._records.lanes(topic)))}
+
+    async def close(self) -> None:
+        """Write what is still waiting. The file is the home's to close."""
+        await self._writer.write(lambda: None)

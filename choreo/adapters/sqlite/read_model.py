@@ -1,0 +1,150 @@
+"""The read model as rows. A listing walks an index and stops at the end of its page.
+
+A flow's topic has the flow's name (DESIGN.md 3), so a topic's views are its flow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from choreo.adapters.sqlite.bulk import Bulk
+from choreo.adapters.sqlite.database import Database
+from choreo.adapters.sqlite.records import Records
+from choreo.adapters.sqlite.writer import Writer
+from choreo.adapters.views import as_values, cursor_after, place_of
+from choreo.core.events import Record
+from choreo.ports.read_model import Filter, InstanceView, Page
+
+_COLUMNS = "flow, key, run, status, cause, started_ms, changed_ms, partition, position, attributes, detail"
+_INSTANCES = Bulk(
+    f"instances ({_COLUMNS})",
+    """ON CONFLICT (flow, key, run) DO UPDATE SET status = excluded.status, cause = excluded.cause,
+    started_ms = excluded.started_ms, changed_ms = excluded.changed_ms, partition = excluded.partition,
+    position = excluded.position, attributes = excluded.attributes, detail = excluded.detail""",
+)
+_SELECT = f"SELECT {_COLUMNS} FROM instances WHERE flow = ?"  # noqa: S608 -- our own names
+
+# Attributes are those of the start event and never change: they are indexed when their instance is new.
+_INDEX_NEW = """INSERT INTO attributes (name, value, number)
+    SELECT a.key, a.value, i.number FROM instances AS i, json_each(i.attributes) AS a WHERE i.number > ?"""
+
+_attributes_of = msgspec.json.Decoder(dict[str, str]).decode
+
+
+class SqliteReadModel:
+    """`choreo.ports.read_model.ReadModel` in a file. Everything raises StorageError when the file cannot be used."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        records: Records,
+        rewind: Callable[[str], None],
+        folded: Callable[[str], dict[int, int]],
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._records = records
+        self._rewind = rewind
+        self._folded = folded
+
+    def write(self, views: Sequence[InstanceView]) -> None:
+        """Inside a transaction: write the views."""
+        if not views:
+            return
+        newest = self._database.query("SELECT coalesce(max(number), 0) FROM instances")[0][0]
+        _INSTANCES.write(self._database.connection, [_row(view) for view in views])
+        self._database.connection.execute(_INDEX_NEW, (newest,))
+
+    async def positions(self, topic: str) -> dict[int, int]:
+        """Up to which offset the views are true: the tracker's commit writes both at once."""
+        return self._folded(topic)
+
+    async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
+        """A page of instances; raises NotFoundError on a cursor that is not one of ours."""
+        conditions, values = _conditions(wanted)
+        sql = f"""SELECT number, {_COLUMNS} FROM instances
+            WHERE (started_ms, number) < (?, ?) {"".join(f" AND {condition}" for condition in conditions)}
+            ORDER BY started_ms DESC, number DESC LIMIT ?"""  # noqa: S608 -- our own words; values are bound
+        rows = self._database.query(sql, (*place_of(cursor), *values, limit + 1))
+        page = [(number, _view(row)) for number, *row in rows[:limit]]
+        more = len(rows) > limit and page
+        return Page([view for _, view in page], cursor_after(page[-1][1].started_ms, page[-1][0]) if more else "")
+
+    async def instance(self, flow: str, key: str, run: str = "") -> InstanceView | None:
+        """One run; without `run` the key's newest."""
+        sql = f"{_SELECT} AND key = ? AND ? IN (run, '') ORDER BY started_ms DESC, number DESC LIMIT 1"
+        rows = self._database.query(sql, (flow, key, run))
+        return _view(rows[0]) if rows else None
+
+    async def runs(self, flow: str, key: str) -> list[InstanceView]:
+        """Every run of a key, oldest first."""
+        sql = f"{_SELECT} AND key = ? ORDER BY started_ms, number"
+        return [_view(row) for row in self._database.query(sql, (flow, key))]
+
+    async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
+        """The key's records in log order."""
+        return self._records.of_key(flow, key, after, limit)
+
+    async def counts(self, flow: str) -> dict[str, int]:
+        """How many runs there are by status."""
+        return dict(
+            self._database.query("SELECT status, count(*) FROM instances WHERE flow = ? GROUP BY status", (flow,))
+        )
+
+    async def drop(self, topic: str) -> None:
+        """Forget every view of the topic and set the tracker back to its beginning."""
+
+        def job() -> None:
+            run = self._database.connection.execute
+            run("DELETE FROM attributes WHERE number IN (SELECT number FROM instances WHERE flow = ?)", (topic,))
+            run("DELETE FROM instances WHERE flow = ?", (topic,))
+            self._rewind(topic)
+
+        await self._writer.write(job)
+
+    async def digest(self, topic: str) -> Mapping[str, Any]:
+        """Every view of the topic as values, by "key/run"."""
+        views = map(_view, self._database.query(f"{_SELECT} ORDER BY key, run", (topic,)))
+        return {f"{view.key}/{view.run}": as_values(view) for view in views}
+
+
+def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
+    """The filter as conditions of SQL and the values they are bound to."""
+    asked = (
+        ("flow = ?", wanted.flow),
+        ("status = ?", wanted.status),
+        ("key = ?", wanted.key),
+        ("started_ms >= ?", wanted.started_from_ms),
+        ("started_ms < ?", wanted.started_before_ms),
+    )
+    conditions = [condition for condition, value in asked if value]
+    values: list[Any] = [value for _, value in asked if value]
+    for name, value in wanted.attributes.items():
+        conditions.append("number IN (SELECT number FROM attributes WHERE name = ? AND value = ?)")
+        values += [name, value]
+    return conditions, values
+
+
+def _row(view: InstanceView) -> tuple[Any, ...]:
+    return (
+        view.flow,
+        view.key,
+        view.run,
+        view.status,
+        view.cause,
+        view.started_ms,
+        view.changed_ms,
+        view.partition,
+        view.position,
+        msgspec.json.encode(view.attributes).decode(),
+        view.detail,
+    )
+
+
+def _view(row: Sequence[Any]) -> InstanceView:
+    values: list[Any] = [*row[:9], _attributes_of(row[9]), row[10]]
+    return InstanceView(*values)

@@ -1,0 +1,110 @@
+"""The tables of the file, and nothing else. `VERSION` moves with every change to them.
+
+A record's primary key is its place: the partition's lane number in the upper bits, the offset in the lower 40. One
+B-tree less to write than with an index over (topic, partition, offset): 1.8 of 6.5 µs an event, measured. Auditors and
+foreign producers use the view `log`, which has the plain columns.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+
+OFFSET_BITS = 40
+"""10**12 offsets in a partition, 8 million partitions in a file."""
+
+SPAN = 1 << OFFSET_BITS
+
+_META = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+_LOG = f"""
+CREATE TABLE lanes (
+    lane INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, UNIQUE (topic, partition)
+) STRICT;
+CREATE TABLE records (
+    place INTEGER PRIMARY KEY, stamp_ms INTEGER NOT NULL, id TEXT NOT NULL, type TEXT NOT NULL, key TEXT NOT NULL,
+    run TEXT NOT NULL, step TEXT NOT NULL, causation TEXT NOT NULL, entry TEXT NOT NULL, certain INTEGER NOT NULL,
+    headers TEXT NOT NULL, data BLOB NOT NULL
+) STRICT;
+CREATE INDEX records_of_key ON records (key);
+CREATE VIEW log AS
+    SELECT topic, partition, place - (lane << {OFFSET_BITS}) AS offset, stamp_ms, id, type, key, run, step, causation,
+        entry, certain, headers, data
+    FROM records JOIN lanes ON lane = place >> {OFFSET_BITS};
+CREATE TRIGGER log_insert INSTEAD OF INSERT ON log BEGIN
+    SELECT RAISE(ABORT, 'no such topic and partition')
+        WHERE NOT EXISTS (SELECT 1 FROM lanes WHERE topic = NEW.topic AND partition = NEW.partition);
+    INSERT INTO records SELECT
+        coalesce((lane << {OFFSET_BITS}) + NEW.offset, last.place + 1, lane << {OFFSET_BITS}),
+        max(coalesce(NEW.stamp_ms, CAST(strftime('%s', 'now') AS INTEGER) * 1000), coalesce(last.stamp_ms, 0)),
+        coalesce(NEW.id, ''), coalesce(NEW.type, ''), coalesce(NEW.key, ''), coalesce(NEW.run, ''),
+        coalesce(NEW.step, ''), coalesce(NEW.causation, ''), coalesce(NEW.entry, ''), coalesce(NEW.certain, 0),
+        coalesce(NEW.headers, '{{}}'), coalesce(NEW.data, x'')
+    FROM lanes LEFT JOIN records AS last ON last.place = (
+        SELECT max(place) FROM records WHERE place >= lane << {OFFSET_BITS} AND place < (lane + 1) << {OFFSET_BITS}
+    )
+    WHERE lanes.topic = NEW.topic AND lanes.partition = NEW.partition;
+END;
+"""  # noqa: S608 -- our own numbers
+
+_GROUPS = """
+CREATE TABLE seats (
+    topic TEXT NOT NULL, grp TEXT NOT NULL, name TEXT NOT NULL, incarnation INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL, PRIMARY KEY (topic, grp, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE leases (
+    topic TEXT NOT NULL, grp TEXT NOT NULL, partition INTEGER NOT NULL, owner TEXT NOT NULL, epoch INTEGER NOT NULL,
+    PRIMARY KEY (topic, grp, partition)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE offsets (
+    topic TEXT NOT NULL, grp TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (topic, grp, partition)
+) STRICT, WITHOUT ROWID;
+"""
+
+# Rows that are written again and again lie in the order they came, with a narrow index beside them: an update then
+# touches the page of its neighbours in time, not a random one of a tree ordered by key.
+_INBOX = """
+CREATE TABLE attempts (
+    service TEXT NOT NULL, trigger TEXT NOT NULL, step TEXT NOT NULL, run TEXT NOT NULL, begun INTEGER NOT NULL,
+    slotted INTEGER NOT NULL, outcome TEXT, UNIQUE (trigger, step, service)
+) STRICT;
+CREATE INDEX attempts_of_run ON attempts (run, service);
+CREATE TABLE marks (
+    service TEXT NOT NULL, run TEXT NOT NULL, turned INTEGER NOT NULL, ended_ms INTEGER, paused INTEGER NOT NULL,
+    pause_n INTEGER NOT NULL, UNIQUE (run, service)
+) STRICT;
+CREATE INDEX marks_ended ON marks (service, ended_ms) WHERE ended_ms IS NOT NULL;
+"""
+
+_STORES = """
+CREATE TABLE letters (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, partition INTEGER NOT NULL,
+    offset INTEGER NOT NULL, service TEXT NOT NULL, step TEXT NOT NULL, cause TEXT NOT NULL,
+    set_aside_ms INTEGER NOT NULL, record TEXT NOT NULL, redriven INTEGER NOT NULL
+) STRICT;
+CREATE TABLE states (
+    topic TEXT NOT NULL, partition INTEGER NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
+    due_ms INTEGER NOT NULL, open INTEGER NOT NULL, state BLOB NOT NULL, UNIQUE (topic, partition, key)
+) STRICT;
+CREATE INDEX states_due ON states (topic, partition, due_ms) WHERE due_ms > 0;
+CREATE INDEX states_open ON states (topic, partition, key) WHERE open;
+CREATE TABLE instances (
+    number INTEGER PRIMARY KEY, flow TEXT NOT NULL, key TEXT NOT NULL, run TEXT NOT NULL, status TEXT NOT NULL,
+    cause TEXT NOT NULL, started_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, partition INTEGER NOT NULL,
+    position INTEGER NOT NULL, attributes TEXT NOT NULL, detail BLOB NOT NULL, UNIQUE (flow, key, run)
+) STRICT;
+CREATE INDEX instances_by_start ON instances (started_ms);
+CREATE INDEX instances_by_status ON instances (flow, status, started_ms);
+CREATE TABLE attributes (
+    name TEXT NOT NULL, value TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (name, value, number)
+) STRICT, WITHOUT ROWID;
+"""
+
+# `epoch` counts changes of membership: its value names incarnations and lease epochs, and tells members to look.
+_FIRST_ROWS = f"""
+INSERT INTO meta VALUES ('schema_version', {VERSION}), ('epoch', 0);
+"""  # noqa: S608 -- our own number
+
+SCRIPT = _META + _LOG + _GROUPS + _INBOX + _STORES + _FIRST_ROWS

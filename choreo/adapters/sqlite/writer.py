@@ -1,0 +1,133 @@
+"""Group commit: whatever this process wants written in the same turn of its loop goes into one transaction.
+
+A commit costs a flush to the disk whatever is in it, so ten that wait for one flush are ten times cheaper; no timer is
+needed, for those who come during a turn are already there. A job that fails is left out and the others run again:
+jobs therefore keep what they change in memory for `after_commit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from choreo.adapters.sqlite.database import Database, code_of
+
+T = TypeVar("T")
+
+_RETRY_FIRST_S, _RETRY_MOST_S = 0.0005, 0.005
+
+
+class _Waiting:
+    """A job and who waits for it."""
+
+    __slots__ = ("done", "job", "until_s")
+
+    def __init__(self, job: Callable[[], Any], done: asyncio.Future[Any], until_s: float) -> None:
+        self.job = job
+        self.done = done
+        self.until_s = until_s
+
+
+class Writer:
+    """Runs jobs on the connection inside BEGIN IMMEDIATE … COMMIT.
+
+    `before` runs first in each transaction; `after_rollback` when one is undone. `lock_timeout_s`: how long another
+    process may hold the write lock before StorageError.
+    """
+
+    def __init__(self, database: Database, lock_timeout_s: float = 30.0) -> None:
+        self._database = database
+        self._lock_timeout_s = lock_timeout_s
+        self._queue: list[_Waiting] = []
+        self._scheduled = False
+        self._retry_s = _RETRY_FIRST_S
+        self._after: list[Callable[[], None]] = []
+        self.before: Callable[[], None] = _nothing
+        self.after_rollback: Callable[[], None] = _nothing
+        self.transactions = 0
+        """Committed so far."""
+
+    async def write(self, job: Callable[[], T]) -> T:
+        """What the job returns, once durable. Raises what the job raised, or StorageError: then nothing was kept."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._queue.append(_Waiting(job, done, loop.time() + self._lock_timeout_s))
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._flush, loop)
+        return await done
+
+    def after_commit(self, change: Callable[[], None]) -> None:
+        """For a running job: make this change in memory when the transaction has been committed."""
+        self._after.append(change)
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._scheduled = False
+        batch = [waiting for waiting in self._queue if not waiting.done.done()]
+        self._queue.clear()
+        while batch:
+            try:
+                self._database.connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                self._wait_for_lock(batch, error, loop)
+                return
+            self._retry_s = _RETRY_FIRST_S
+            batch = self._transact(batch)
+
+    def _transact(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """Run and commit all; if one fails, undo all, tell that one, and return the others."""
+        results: list[Any] = []
+        self._after.clear()
+        try:
+            self.before()
+            for waiting in batch:
+                results.append(waiting.job())  # noqa: PERF401 -- how far it came is needed where it fails
+            self._database.connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 -- whatever it is belongs to the one who waits for this job
+            self._undo()
+            # All jobs done: the commit itself failed, for everyone alike.
+            blamed = batch[len(results) : len(results) + 1] or batch
+            for waiting in blamed:
+                self._fail(waiting, error)
+            return [waiting for waiting in batch if waiting not in blamed]
+        self.transactions += 1
+        for change in self._after:
+            change()
+        for waiting, result in zip(batch, results, strict=True):
+            if not waiting.done.done():
+                waiting.done.set_result(result)
+        return []
+
+    def _undo(self) -> None:
+        # After a full disk or a failed write SQLite has already rolled back by itself.
+        if self._database.connection.in_transaction:
+            self._database.connection.execute("ROLLBACK")
+        self.after_rollback()
+
+    def _fail(self, waiting: _Waiting, error: Exception) -> None:
+        # Numbers beyond 64 bits and text beyond UTF-8 are refused by the binding, not by SQLite.
+        if isinstance(error, sqlite3.Error | OverflowError | UnicodeEncodeError):
+            explained = self._database.explained(error)
+            explained.__cause__ = error
+            error = explained
+        if not waiting.done.done():
+            waiting.done.set_exception(error)
+
+    def _wait_for_lock(self, batch: list[_Waiting], error: sqlite3.Error, loop: asyncio.AbstractEventLoop) -> None:
+        """Try again soon, with whoever has come meanwhile; give up for those who have waited too long."""
+        busy = code_of(error) == sqlite3.SQLITE_BUSY
+        for waiting in batch:
+            if busy and loop.time() < waiting.until_s:
+                self._queue.append(waiting)
+            else:
+                self._fail(waiting, error)
+        if self._queue:
+            self._scheduled = True
+            loop.call_later(self._retry_s, self._flush, loop)
+            self._retry_s = min(self._retry_s * 2, _RETRY_MOST_S)
+
+
+def _nothing() -> None:
+    """The default of `before` and `after_rollback`."""
