@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from choreo.core.definition import (
     CompensationDefinition,
@@ -23,7 +24,7 @@ CHARGE = StepDefinition(
     emits=("PaymentCharged",),
     fails=("PaymentDeclined",),
     timeout_ms=30_000,
-    deadline_ms=60_000,
+    deadline_ms=600_000,
     retry=RetryRule(initial_ms=100, backoff=3.0, interval_max_ms=500, attempts_max=4),
     compensation=CompensationDefinition(
         ("PaymentRefunded",), takes_none=True, bars=True, timeout_ms=10, deadline_ms=20
@@ -56,7 +57,7 @@ def test_a_flow_survives_json() -> None:
     [
         (b"", "Input data was truncated"),
         (b'{"name": 5}', "Expected `str`, got `int` - at `$.name`"),
-        (export(FLOW).replace(b'"deadline_ms": 60000', b'"deadline_ms": "1m"', 1), "at `$.steps[0].deadline_ms`"),
+        (export(FLOW).replace(b'"deadline_ms": 600000', b'"deadline_ms": "1m"', 1), "at `$.steps[0].deadline_ms`"),
     ],
 )
 def test_a_damaged_export_says_where(text: bytes, what: str) -> None:
@@ -72,19 +73,25 @@ def test_scaling_divides_every_duration_and_nothing_else() -> None:
     """Time runs fast by shorter durations, never by another clock."""
     fast = FLOW.scaled(10)
     charge = fast.steps[0]
-    assert charge.compensation is not None
-    assert (charge.timeout_ms, charge.deadline_ms) == (3_000, 6_000)
-    assert (charge.compensation.timeout_ms, charge.compensation.deadline_ms) == (1, 2)
+    assert (charge.timeout_ms, charge.deadline_ms) == (3_000, 60_000)
     assert (charge.retry.initial_ms, charge.retry.interval_max_ms, charge.retry.inline_up_to_ms) == (10, 50, 500)
     assert (charge.retry.attempts_max, charge.retry.backoff) == (4, 3.0)
     assert (fast.waits[0].timeout_ms, fast.deadline_ms, fast.linger_ms) == (360_000, 720_000, 60_480_000)
     assert (fast.name, fast.events) == (FLOW.name, FLOW.events)
 
 
-def test_scaling_leaves_no_duration_without_time_and_no_deadline_where_there_was_none() -> None:
+def test_scaling_leaves_an_attempt_its_second() -> None:
+    """A handler runs no faster: timeouts stop at a second, or where they were; deadlines where all attempts fit."""
+    charge = FLOW.scaled(10_000_000).steps[0]
+    assert charge.compensation is not None
+    assert (charge.timeout_ms, charge.deadline_ms) == (1_000, 4 * 1_000 + 3 * 1 + 1_000)
+    assert (charge.compensation.timeout_ms, charge.compensation.deadline_ms) == (10, 20)
+
+
+def test_scaling_leaves_no_wait_without_time_and_makes_no_deadline() -> None:
     """A duration stays at least 1 ms; 0 means none and stays none."""
-    fast = FlowDefinition("order", "order_id", "A", "B", (CHARGE,)).scaled(10_000_000)
-    assert (fast.steps[0].timeout_ms, fast.deadline_ms) == (1, 0)
+    fast = replace(FLOW, deadline_ms=0).scaled(1e12)
+    assert (fast.waits[0].timeout_ms, fast.deadline_ms) == (1, 0)
     assert FLOW.scaled(1) is FLOW
 
 
@@ -97,7 +104,7 @@ def test_the_waits_between_attempts_grow_up_to_the_longest() -> None:
 def test_the_bound_of_a_run_is_its_longest_step_and_its_undos() -> None:
     """Promise 3 in milliseconds."""
     assert FLOW.undo_bound_ms == 20
-    assert FLOW.end_bound_ms == 60_020
+    assert FLOW.end_bound_ms == 600_020
 
 
 def test_the_table_knows_what_each_event_means() -> None:
