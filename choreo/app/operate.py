@@ -1,4 +1,4 @@
-"""What an operator does to a run: pause, resume, cancel, terminate, retry or resolve an undo.
+"""What an operator does: pause, resume, cancel or terminate a run, retry or resolve an undo, redrive a dead letter.
 
 Each is a fact in the log; the tracker's fold decides what it means. What plainly does not fit is refused here, by the
 read model: that may lag, so the fold refuses again, and ids are derived so that two clicks are one fact.
@@ -6,8 +6,10 @@ read model: that may lag, so the fold refuses again, and ids are derived so that
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
+from choreo.app.operate_letters import Redriver
 from choreo.app.publish import Receipt
 from choreo.app.query_flows import Flows
 from choreo.app.views import Detail, Effect, detail_of
@@ -17,11 +19,15 @@ from choreo.core.errors import ConflictError, DecodeError, NotFoundError
 from choreo.core.events import Envelope
 from choreo.core.state import FAILED, UNSETTLED
 from choreo.ports.clock import Clock
+from choreo.ports.dead_letters import DeadLetters
 from choreo.ports.log import Log
 from choreo.ports.read_model import InstanceView, ReadModel
 
 REASON_LENGTH_MAX = 1_000
 """In characters: a reason goes into a header, and Kafka's headers are not for texts."""
+
+REASON_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
+"""No control characters and nothing that UTF-8 cannot hold."""
 
 
 class _Subject(NamedTuple):
@@ -39,8 +45,9 @@ class _Subject(NamedTuple):
 class Operator:
     """The door for operators. Every method raises NotFoundError (flow, key, run, entry) and ConflictError."""
 
-    def __init__(self, flows: Flows, log: Log, read_model: ReadModel, clock: Clock) -> None:
+    def __init__(self, flows: Flows, log: Log, read_model: ReadModel, letters: DeadLetters, clock: Clock) -> None:
         """Take the parts; nothing is read yet."""
+        self._redriver = Redriver(flows, log, read_model, letters, clock)
         self._flows = flows
         self._log = log
         self._read_model = read_model
@@ -106,6 +113,10 @@ class Operator:
             )
         id_ = ids.of_round("undo-resolved", effect.entry, effect.round)
         return await self._say(subject, facts.UNDO_RESOLVED, id_, _required(reason), **_about(effect))
+
+    async def redrive(self, letter_id: str) -> Receipt:
+        """Give a dead letter back to the step it failed in, or to the log if it was no step's."""
+        return await self._redriver.redrive(letter_id)
 
     async def _open(self, flow: str, key: str, run: str) -> _Subject:
         """The run that is meant, which must be open: without `run` the only open one of the key."""
@@ -212,9 +223,9 @@ def _required(reason: str) -> str:
 
 
 def _short(reason: str) -> str:
-    if len(reason) > REASON_LENGTH_MAX or not reason.replace("\n", " ").isprintable():
+    if len(reason) > REASON_LENGTH_MAX or not re.fullmatch(REASON_PATTERN, reason):
         raise DecodeError(
-            f"a reason is at most {REASON_LENGTH_MAX} printing characters",
+            f"a reason is at most {REASON_LENGTH_MAX} characters, none of them a control character",
             where="reason",
             remedy="Say it in a sentence or two.",
         )

@@ -11,12 +11,15 @@ import msgspec
 
 from choreo.app.query_flows import Flows
 from choreo.app.query_history import Attribution, Histories, HistoryRow
+from choreo.app.query_positions import Positions
 from choreo.app.query_timeline import TimelineRow, timeline
 from choreo.app.query_words import waiting_for
 from choreo.app.views import Detail, detail_of
 from choreo.core.errors import NotFoundError
+from choreo.core.events import Position
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
+from choreo.ports.dead_letters import DeadLetter, DeadLetters
 from choreo.ports.log import TRACKER_GROUP, Log
 from choreo.ports.read_model import Filter, InstanceView, Page, ReadModel
 
@@ -55,9 +58,13 @@ class Lag(msgspec.Struct, frozen=True):
 class Queries:
     """The door for questions. Every method raises NotFoundError on a flow or instance that is not there."""
 
-    def __init__(self, flows: Flows, log: Log, read_model: ReadModel, codec: Codec, clock: Clock) -> None:
+    def __init__(
+        self, flows: Flows, log: Log, read_model: ReadModel, letters: DeadLetters, codec: Codec, clock: Clock
+    ) -> None:
         """Take the parts; nothing is read yet."""
         self.flows = flows
+        self._letters = letters
+        self._positions = Positions(log, read_model, clock)
         self._log = log
         self._read_model = read_model
         self._clock = clock
@@ -106,8 +113,11 @@ class Queries:
         run = run or (await self.instance(flow, key)).row.run
         return timeline(self.flows.table(flow), await self.history(flow, key, run=run, limit=10_000))
 
-    async def follow(self, flow: str, key: str, run: str = "", after: int = -1) -> AsyncIterator[HistoryRow]:
-        """Every event of a run, those to come as they come; ends when the run has ended and all was told."""
+    async def follow(self, flow: str, key: str, run: str = "", after: int = -1) -> AsyncIterator[HistoryRow | None]:
+        """Every event of a run, those to come as they come; ends when the run has ended and all was told.
+
+        None each time that it has looked in vain, so that the caller can show that it lives, or leave.
+        """
         run = run or (await self.instance(flow, key)).row.run
         attribution = Attribution(self.flows.table(flow))
         last = -1
@@ -119,6 +129,7 @@ class Queries:
                     yield row
             if instance.detail.ended_ms:
                 return
+            yield None
             await self._clock.sleep(FOLLOW_S)
 
     async def counts(self, flow: str) -> dict[str, int]:
@@ -136,3 +147,21 @@ class Queries:
             committed = await self._log.committed(flow, group)
             found += [Lag(flow, group, number, committed.get(number, 0), end) for number, end in enumerate(ends)]
         return found
+
+    async def dead_letters(self, flow: str = "", limit: int = 100, after: str = "") -> list[DeadLetter]:
+        """Dead letters, newest first, of one flow or of all; `after` is the id the last page ended with."""
+        if flow:
+            self.flows.definition(flow)
+        return await self._letters.list(flow or None, limit, after)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter:
+        """One dead letter."""
+        return await self._letters.get(letter_id)
+
+    async def dead_letter_count(self, flow: str) -> int:
+        """How many there are of a flow, those given back included."""
+        return await self._letters.count(flow)
+
+    async def reached(self, position: Position, timeout_s: float) -> None:
+        """Return when the read model has folded the event at this position; see `Positions`."""
+        await self._positions.reached(position, timeout_s)

@@ -11,11 +11,9 @@ from choreo import Event, Flow, Service, StepContext
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.memory import MemoryHome
 from choreo.app.operate import Operator
-from choreo.app.operate_letters import Redriver
 from choreo.app.publish import Publisher
 from choreo.app.query import Queries
 from choreo.app.query_flows import Flows
-from choreo.app.query_positions import Positions
 from choreo.app.views import attributes_of, views
 from choreo.core import facts, ids
 from choreo.core.due import due, next_due
@@ -104,7 +102,7 @@ class CustomerTold(Event):
 
 
 def shop() -> Flow:
-    """reserve → charge (waits for the pick) → confirm; on a cancelled order, tell."""
+    """Reserve → charge (waits for the pick) → confirm; on a cancelled order, tell."""
     stock, payment, desk = Service("stock"), Service("payment"), Service("desk")
 
     @stock.step(on=OrderPlaced, emits=StockReserved)
@@ -165,10 +163,8 @@ class Shop:
             self.clock,
             new_id=lambda: ids.derive("test", next(numbers)),
         )
-        self.operator = Operator(self.flows, home.log, home.read_model, self.clock)
-        self.redriver = Redriver(self.flows, home.log, home.read_model, home.dead_letters, self.clock)
-        self.queries = Queries(self.flows, home.log, home.read_model, self.codec, self.clock)
-        self.positions = Positions(home.log, home.read_model, self.clock)
+        self.operator = Operator(self.flows, home.log, home.read_model, home.dead_letters, self.clock)
+        self.queries = Queries(self.flows, home.log, home.read_model, home.dead_letters, self.codec, self.clock)
         self.states: dict[str, KeyState] = {}
         self._attributes: dict[str, dict[str, str]] = {}
 
