@@ -89,8 +89,8 @@ class GroupMember:
         while True:
             gained, lost = await self._attend()
             records, behind = self._collect(limit)
-            now_ms = self._clock.now_ms()
-            if records or gained or lost or self._caught_up() or now_ms >= until_ms:
+            caught_up, now_ms = self._caught_up(), self._clock.now_ms()
+            if records or gained or lost or caught_up or now_ms >= until_ms:
                 read, self._read = self._read, {}
                 return Poll(records, gained, lost, read, full=len(records) >= limit)
             if behind:

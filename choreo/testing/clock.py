@@ -55,6 +55,10 @@ class VirtualClock:
         self._now_ms = target_ms
         await _settle()
 
+    def set_back(self, duration_s: float) -> None:
+        """Let the time of day jump back, as a corrected clock does; sleepers wake when it has caught up."""
+        self._now_ms -= round(duration_s * 1_000)
+
 
 async def _settle() -> None:
     for _ in range(_SETTLING_TURNS):

@@ -29,7 +29,7 @@ _LISTED = "(SELECT value FROM json_each(?))"
 _GONE = "(SELECT run FROM marks WHERE service = ?1 AND ended_ms < ?2)"
 
 _text_of = msgspec.json.encode
-_envelopes = msgspec.json.Decoder(list[Envelope]).decode
+_envelopes = msgspec.json.Decoder(tuple[Envelope, ...]).decode
 
 Key = tuple[str, str]
 

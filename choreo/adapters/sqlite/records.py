@@ -21,7 +21,7 @@ from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock
 
 # A reader in step takes what was just written; one that is this far behind reads the file. 1,024 records are two full
-# polls of a single partition, sixteen of eight; at 1 to 1.5 KB each, 8 partitions keep 12 MB (twice that before a trim).
+# polls of one partition, sixteen of eight; at 1 to 1.5 KB each, 8 partitions keep 12 MB (twice that before a trim).
 _TAIL = 1_024
 
 # How many rows a scan for few types may pass over at a time: about 2 ms in which nothing else runs.

@@ -1,0 +1,125 @@
+"""The suite of the inbox port: what makes a redelivered trigger harmless."""
+# ruff: noqa: S101 -- a suite is made of asserts
+
+from __future__ import annotations
+
+import pytest
+
+from choreo.core.events import Envelope
+from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+from choreo.testing.clock import VirtualClock
+from choreo.testing.conformance import Home, event
+
+
+def outcome(
+    type_: str = "PaymentDeclined", *, trigger: str = "t-1", certain_if: int = -1, success: bool = False
+) -> Outcome:
+    """What came of a trigger's step."""
+    return Outcome(trigger, "charge", "r-1", [event(f"{trigger}-out", type_=type_)], success, certain_if)
+
+
+class InboxSuite:
+    """What an inbox remembers."""
+
+    async def test_attempts_are_counted(self, home: Home) -> None:
+        """Of (trigger, step), also within one batch, answered in the order given."""
+        inbox = home.inbox("payment")
+        again = [Begin("t-1", "charge", "r-1"), Begin("t-1", "audit", "r-1"), Begin("t-1", "charge", "r-1")]
+        assert await inbox.begin([Begin("t-1", "charge", "r-1")]) == [Begun(1)]
+        assert await inbox.begin(again) == [Begun(2), Begun(1), Begun(3)]
+        assert await inbox.begin([]) == []
+
+    async def test_services_do_not_know_each_other(self, home: Home) -> None:
+        """The service is part of what is remembered."""
+        await home.inbox("payment").begin([Begin("t-1", "charge", "r-1", "r-1")])
+        await home.inbox("payment").record([outcome()])
+        await home.inbox("payment").mark({"r-1": RunMark(turned=True)})
+        shipping = home.inbox("shipping")
+        assert await shipping.begin([Begin("t-2", "charge", "r-1", "r-1")]) == [Begun(1)]
+        assert await shipping.recorded([("t-1", "charge")]) == {}
+        assert await shipping.marks(["r-1"]) == {}
+
+    async def test_a_slot_belongs_to_the_first_trigger_of_the_run(self, home: Home) -> None:
+        """Also within one batch; the holder itself may begin again."""
+        inbox = home.inbox("payment")
+        both = [Begin("t-1", "charge", "r-1", "r-1"), Begin("t-2", "charge", "r-1", "r-1")]
+        assert await inbox.begin(both) == [Begun(1), Begun(0, slot_holder="t-1")]
+        assert await inbox.begin(both) == [Begun(2), Begun(0, slot_holder="t-1")]
+        others = [Begin("t-2", "audit", "r-1", "r-1"), Begin("t-3", "charge", "r-2", "r-2")]
+        assert await inbox.begin(others) == [Begun(1), Begun(1)]
+        assert await inbox.begin([Begin("t-2", "charge", "r-1")]) == [Begun(1)], "a step on a cycle takes no slot"
+
+    async def test_what_has_an_outcome_does_not_start(self, home: Home) -> None:
+        """The outcome is given back, to be published again."""
+        inbox = home.inbox("payment")
+        await inbox.begin([Begin("t-1", "charge", "r-1")])
+        (published,) = await inbox.record([outcome()])
+        assert await inbox.begin([Begin("t-1", "charge", "r-1")]) == [Begun(0, recorded=(published,))]
+        recorded = await inbox.recorded([("t-1", "charge"), ("t-1", "audit"), ("t-9", "charge")])
+        assert {key: list(events) for key, events in recorded.items()} == {("t-1", "charge"): [published]}
+
+    async def test_an_outcome_of_no_event_is_an_outcome(self, home: Home) -> None:
+        """It is recorded as nothing, and nothing is published."""
+        inbox = home.inbox("payment")
+        assert list(await inbox.record([Outcome("t-1", "charge", "r-1", [], success=True)])) == []
+        assert await inbox.begin([Begin("t-1", "charge", "r-1")]) == [Begun(0)]
+
+    @pytest.mark.parametrize(
+        ("begun", "certain_if", "certain"),
+        [(1, 1, True), (2, 1, False), (0, 1, False), (0, 0, True), (1, 0, False), (1, -1, False), (0, -1, False)],
+    )
+    async def test_certain_is_settled_by_what_had_begun(
+        self, home: Home, begun: int, certain_if: int, *, certain: bool
+    ) -> None:
+        """(0, 1) is an inbox that has lost its memory: nothing is certain then."""
+        inbox = home.inbox("payment")
+        await inbox.begin([Begin("t-1", "charge", "r-1")] * begun)
+        (published,) = await inbox.record([outcome(certain_if=certain_if)])
+        assert published.certain is certain
+        recorded = await inbox.recorded([("t-1", "charge")])
+        assert [e.certain for e in recorded["t-1", "charge"]] == [certain]
+
+    async def test_the_first_outcome_stands(self, home: Home) -> None:
+        """The same again is published as recorded; another only if it is a success, and then recorded it is not."""
+        inbox = home.inbox("payment")
+        await inbox.begin([Begin("t-1", "charge", "r-1")])
+        first = await inbox.record([outcome(certain_if=1)])
+        await_same = await inbox.record([outcome(certain_if=-1)])
+        assert list(await_same) == list(first)
+        assert list(await inbox.record([outcome("choreo.StepFailed")])) == []
+        (late,) = await inbox.record([outcome("PaymentCharged", success=True)])
+        assert late.type == "PaymentCharged"
+        assert list((await inbox.recorded([("t-1", "charge")]))["t-1", "charge"]) == list(first)
+
+    async def test_an_outcome_survives_whole(self, home: Home) -> None:
+        """Payload and headers, also where they are no text."""
+        full = Envelope("o-1", "PaymentCharged", "o-1", "order", "r-1", n=3, reason="é", data=b"\x00\xff")
+        inbox = home.inbox("payment")
+        await inbox.record([Outcome("t-1", "charge", "r-1", [full, event("second")], success=True)])
+        assert list((await inbox.recorded([("t-1", "charge")]))["t-1", "charge"]) == [full, event("second")]
+
+    async def test_marks_add_up(self, home: Home) -> None:
+        """What has been read once stays; of the pause series the highest number counts."""
+        inbox = home.inbox("payment")
+        await inbox.mark({"r-1": RunMark(turned=True), "r-2": RunMark(paused=True, pause_n=2)})
+        await inbox.mark({"r-1": RunMark(ended=True), "r-2": RunMark(paused=False, pause_n=1)})
+        assert await inbox.marks(["r-1", "r-2", "r-3"]) == {
+            "r-1": RunMark(turned=True, ended=True),
+            "r-2": RunMark(paused=True, pause_n=2),
+        }
+        await inbox.mark({"r-2": RunMark(paused=False, pause_n=3)})
+        assert (await inbox.marks(["r-2"]))["r-2"] == RunMark(pause_n=3)
+
+    async def test_ended_runs_are_forgotten_in_time(self, home: Home, clock: VirtualClock) -> None:
+        """With their entries and slots; open runs never."""
+        inbox = home.inbox("payment")
+        for run in ("r-1", "r-2"):
+            await inbox.begin([Begin(f"t-{run}", "charge", run, run), Begin(f"u-{run}", "audit", run)])
+        await inbox.mark({"r-1": RunMark(ended=True), "r-2": RunMark(turned=True)})
+        await inbox.mark({"r-1": RunMark(turned=True)})
+        assert await inbox.forget(clock.now_ms()) == 0
+        await clock.advance(1)
+        assert await inbox.forget(clock.now_ms()) == 2
+        assert await inbox.marks(["r-1", "r-2"]) == {"r-2": RunMark(turned=True)}
+        assert await inbox.begin([Begin("t-9", "charge", "r-1", "r-1")]) == [Begun(1)]
+        assert await inbox.begin([Begin("t-9", "charge", "r-2", "r-2")]) == [Begun(0, slot_holder="t-r-2")]

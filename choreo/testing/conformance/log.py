@@ -1,0 +1,112 @@
+"""The suite of the log port without groups: topics, appending, reading, stamps."""
+# ruff: noqa: S101 -- a suite is made of asserts
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from choreo.core.errors import ConflictError, NotFoundError, SettingsError
+from choreo.core.events import Envelope, Position
+from choreo.core.partition import partition_of
+from choreo.testing.clock import VirtualClock
+from choreo.testing.conformance import TOPIC, Home, event
+
+
+class LogSuite:
+    """What a log does."""
+
+    async def test_a_topic_is_made_once(self, home: Home) -> None:
+        """Creating is repeatable; with another partition count it is refused, for keys would move."""
+        await home.log.create(TOPIC, 4)
+        await home.log.create(TOPIC, 4)
+        assert await home.log.partitions(TOPIC) == 4
+        with pytest.raises(SettingsError, match="4 partitions, not 8"):
+            await home.log.create(TOPIC, 8)
+        with pytest.raises(SettingsError, match="no number of partitions"):
+            await home.log.create("other", 0)
+
+    async def test_what_is_not_there_is_said(self, home: Home) -> None:
+        """An unknown topic or partition is a NotFoundError, not an empty answer."""
+        with pytest.raises(NotFoundError, match="no such topic"):
+            await home.log.partitions(TOPIC)
+        with pytest.raises(NotFoundError, match="no such topic"):
+            await home.log.append(TOPIC, [event("e-1")])
+        with pytest.raises(NotFoundError, match="no such topic"):
+            await home.log.member(TOPIC, "payment", "a")
+        await home.log.create(TOPIC, 4)
+        with pytest.raises(NotFoundError, match="no partition 4"):
+            await home.log.read(TOPIC, 4, 0, 10)
+        with pytest.raises(NotFoundError, match="no partition -1"):
+            await home.log.end(TOPIC, -1)
+
+    async def test_an_event_lies_in_its_keys_partition(self, home: Home) -> None:
+        """By Java's rule, in the order of appending; positions come back in the order given."""
+        await home.log.create(TOPIC, 4)
+        events = [event(f"e-{n}", key=f"o-{n % 5}") for n in range(40)]
+        positions = await home.log.append(TOPIC, events)
+        assert [position.partition for position in positions] == [partition_of(e.key, 4) for e in events]
+        for partition in range(4):
+            records = await home.log.read(TOPIC, partition, 0, 100)
+            assert [record.event for record in records] == [e for e in events if partition_of(e.key, 4) == partition]
+            assert [record.offset for record in records] == list(range(len(records)))
+            assert await home.log.end(TOPIC, partition) == len(records)
+            assert {record.position for record in records} <= set(positions)
+
+    async def test_every_field_survives(self, home: Home) -> None:
+        """What is read is what was written, field by field."""
+        await home.log.create(TOPIC, 1)
+        # A value of its own in every field, by the kind of its default or, where it has none, text.
+        values: dict[str, Any] = {}
+        for number, field in enumerate(msgspec.structs.fields(Envelope)):
+            kind = str if field.default is msgspec.NODEFAULT else type(field.default)
+            values[field.name] = {str: f"{field.name} é \u0000", int: number + 2, bool: True, bytes: b"\x00\xff"}[kind]
+        full = Envelope(**values)
+        await home.log.append(TOPIC, [full, event("plain")])
+        read = await home.log.read(TOPIC, 0, 0, 2)
+        assert read[0].event == full
+        assert read[1].event == event("plain")
+
+    async def test_reading_goes_from_an_offset_to_the_end(self, home: Home) -> None:
+        """A limit is kept, and at the end there is nothing."""
+        await home.log.create(TOPIC, 1)
+        for first in range(0, 30, 3):
+            await home.log.append(TOPIC, [event(f"e-{first + n}") for n in range(3)])
+        assert [r.event.id for r in await home.log.read(TOPIC, 0, 10, 5)] == [f"e-{n}" for n in range(10, 15)]
+        assert [r.offset for r in await home.log.read(TOPIC, 0, 28, 5)] == [28, 29]
+        assert list(await home.log.read(TOPIC, 0, 30, 5)) == []
+        assert list(await home.log.read(TOPIC, 0, 99, 5)) == []
+
+    async def test_stamps_never_go_back(self, home: Home, clock: VirtualClock) -> None:
+        """They are the clock's, but never below the partition's last."""
+        await home.log.create(TOPIC, 1)
+        start_ms = clock.now_ms()
+        await home.log.append(TOPIC, [event("e-1")])
+        await clock.advance(2)
+        await home.log.append(TOPIC, [event("e-2")])
+        clock.set_back(5)
+        await home.log.append(TOPIC, [event("e-3")])
+        stamps = [record.stamp_ms - start_ms for record in await home.log.read(TOPIC, 0, 0, 10)]
+        assert stamps == [0, 2_000, 2_000]
+
+    @pytest.mark.parametrize(("key", "says"), [("", "without a key"), ("o-\ud800", "not text that UTF-8 can hold")])
+    async def test_a_key_that_could_not_be_found_again_is_refused(self, home: Home, key: str, says: str) -> None:
+        """And with it the whole batch: nothing is half published."""
+        await home.log.create(TOPIC, 1)
+        with pytest.raises(ConflictError, match=says):
+            await home.log.append(TOPIC, [event("e-1"), event("e-2", key=key)])
+        assert await home.log.end(TOPIC, 0) == 0
+
+    async def test_a_duplicate_may_stand_in_the_log(self, home: Home) -> None:
+        """Readers drop it by its id; the log keeps what it is given."""
+        await home.log.create(TOPIC, 1)
+        positions = await home.log.append(TOPIC, [event("e-1"), event("e-1")])
+        assert positions == [Position(TOPIC, 0, 0), Position(TOPIC, 0, 1)]
+
+    async def test_an_empty_append_is_nothing(self, home: Home) -> None:
+        """No event, no position."""
+        await home.log.create(TOPIC, 1)
+        assert list(await home.log.append(TOPIC, [])) == []
+        assert await home.log.end(TOPIC, 0) == 0
