@@ -1,6 +1,6 @@
 """How fast the pure core folds: `python -m bench.core [--json] [--open N]`.
 
-`react_events_s`: events through `react` alone, states kept. `tracker_events_s_empty` and `_full`: the tracker's use case
+`react_events_s`: events through `react` alone, states kept. `tracker_events_s_empty`, `_full`: the tracker's use case
 (load, fold, encode, write) over a SQLite store that is empty, and one that holds N open instances. The baseline beside
 them is a fold that does nothing but decode and count.
 """
@@ -59,7 +59,9 @@ def _outcomes(table: FlowTable, event: Envelope, number: int) -> list[Envelope]:
     for step in table.triggers.get(event.type, ()):
         bad = bool(step.fails) and declined(number)
         type_ = step.fails[0] if bad else step.emits[0]
-        outcomes.append(Envelope(id=ids.outcome(event.id, step.name), type=type_, step=step.name, certain=bad, **common))
+        outcomes.append(
+            Envelope(id=ids.outcome(event.id, step.name), type=type_, step=step.name, certain=bad, **common)
+        )
     return outcomes
 
 
@@ -156,7 +158,9 @@ def _interleaved(logs: list[list[Record]], prefix: str) -> list[Record]:
             for log in window:
                 if place < len(log):
                     event = log[place].event
-                    renamed = Envelope(**{n: getattr(event, n) for n in event.__struct_fields__} | {"key": prefix + event.key})
+                    renamed = Envelope(
+                        **{n: getattr(event, n) for n in event.__struct_fields__} | {"key": prefix + event.key}
+                    )
                     records.append(Record(log[place].topic, 0, len(records), log[place].stamp_ms, renamed))
     return records
 

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
 
     flows: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """`module:name` of each Flow, e.g. `services.order_flow:order`; in the environment separated by commas."""
+    demo: str = ""
+    """`module:name` of what `choreo demo` plays; services/demo.py in choreo's own checkout is one."""
     database: Path = Path(".choreo/choreo.db")
     """The SQLite file of the embedded home."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
@@ -82,7 +84,9 @@ def load(**values: object) -> Settings:
             if kind == "extra_forbidden"
             else f"Set CHOREO_{name.upper()}, or `{name}` under [tool.choreo] in pyproject.toml."
         )
-        raise SettingsError(f"{first['msg']}, got {first['input']!r}", where=f"setting {name}", remedy=remedy) from error
+        raise SettingsError(
+            f"{first['msg']}, got {first['input']!r}", where=f"setting {name}", remedy=remedy
+        ) from error
     except (UnreadableSetting, ValueError, OSError) as error:
         raise SettingsError(
             str(error), where="pyproject.toml or environment", remedy="Correct [tool.choreo] or the CHOREO_* variable."

@@ -25,6 +25,7 @@ from choreo.app.counters import Counters
 from choreo.app.operate import Operator
 from choreo.app.publish import Publisher
 from choreo.app.query import Queries
+from choreo.app.query_flows import Flows
 from choreo.app.views import attributes_of
 from choreo.core.declare import Flow, Service
 from choreo.core.definition import FlowDefinition
@@ -88,8 +89,8 @@ def load_flows(names: Iterable[str]) -> dict[str, Flow]:
         raise SettingsError(
             "no flow is named",
             where="setting flows",
-            remedy='Run this in a project\'s folder (`choreo new shop` makes one), or name one: flows = ["module:name"] '
-            "under [tool.choreo] in pyproject.toml.",
+            remedy="Run this in a project's folder (`choreo new shop` makes one), or name one: "
+            'flows = ["module:name"] under [tool.choreo] in pyproject.toml.',
         )
     return flows
 
@@ -139,7 +140,7 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
 async def _create_topics(
     settings: Settings, home: SqliteHome | MemoryHome, definitions: Mapping[str, FlowDefinition]
 ) -> None:
-    topics = {topic.name: topic for topic in load_topics(settings.topics)} if settings.topics.is_dir() else {}
+    topics = load_topics(settings.topics) if settings.topics.is_dir() else {}
     for name in definitions:
         await home.log.create(name, topics[name].partitions if name in topics else settings.partitions)
 
@@ -152,9 +153,10 @@ def _assemble(
     codec: AvroCodec,
     clock: Clock,
 ) -> App:
-    publisher = Publisher(flows, definitions, home.log, home.read_model, codec, clock)
-    queries = Queries(flows, definitions, home.log, home.read_model, home.dead_letters, codec, clock)
-    operator = Operator(definitions, home.log, home.read_model, home.dead_letters, clock)
+    known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
+    publisher = Publisher(known, home.log, home.read_model, codec, clock, new_id=lambda: str(uuid.uuid4()))
+    queries = Queries(known, home.log, home.read_model, home.dead_letters, codec, clock)
+    operator = Operator(known, home.log, home.read_model, home.dead_letters, clock)
     return App(settings, flows, definitions, home, codec, clock, publisher, queries, operator)
 
 

@@ -1,0 +1,107 @@
+"""The orders that `choreo demo` places: of every kind, with how each must end, and what the warehouse does outside.
+
+Who and what goes wrong stands in the orders' own data (see gateways/behaviour.py); the running system knows no kinds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+from choreo import Event
+from schemas.orders import Item, OrderPlaced, ShipmentPicked
+from services import audit as books_audit
+from services.gateways.warehouse import Warehouse
+
+COMPLETED, COMPENSATED = "completed", "compensated"
+
+
+class Kind(NamedTuple):
+    """A kind of order: how many of a hundred, how it must end, what its data says."""
+
+    name: str
+    of_hundred: int
+    ends: str
+    card: str = "visa"
+    customer: str = "ada"
+    sku: str = "tea"
+    started_twice: bool = False
+    picked: str = "yes"
+    """What the warehouse does: `yes`, `never`, or `garbage` (an answer nobody can read)."""
+
+
+KINDS = (
+    Kind("all well", 60, COMPLETED),
+    Kind("card declined", 8, COMPENSATED, card="declined"),
+    Kind("out of stock", 5, COMPENSATED, sku="none"),
+    Kind("gateway fails twice, then works", 7, COMPLETED, card="visa+flaky:2"),
+    Kind("payment succeeds late", 1, COMPENSATED, card="visa+mute:40"),
+    Kind("answer of the payment lost", 4, COMPENSATED, card="visa+lost"),
+    Kind("never picked", 4, COMPENSATED, picked="never"),
+    Kind("no delivery there", 4, COMPENSATED, customer="nowhere"),
+    Kind("refund fails twice, then works", 3, COMPENSATED, card="visa+sticky-refund:2", customer="nowhere"),
+    Kind("started twice", 2, COMPLETED, started_twice=True),
+    Kind("poisoned event", 2, COMPENSATED, picked="garbage"),
+)
+
+
+class Placed(NamedTuple):
+    """One order of the demo."""
+
+    kind: Kind
+    event: OrderPlaced
+
+
+class Demo:
+    """What `choreo demo` asks of a project: orders, the outside world, and an audit."""
+
+    flow = "order"
+    time_scale = 7_200.0
+    """A day's wait for the warehouse takes twelve seconds."""
+    listens = frozenset({"ShipmentCreated"})
+    """Events that the outside world answers."""
+
+    def prepare(self, folder: Path) -> None:
+        """Fresh books in this folder, stock for every order."""
+        os.environ["CHOREO_BOOKS_DIR"] = str(folder)
+        Warehouse().stock_up("tea", 100_000)
+
+    def orders(self, count: int) -> list[Placed]:
+        """So many orders, the kinds well mixed; every kind is there from a hundred orders on."""
+        return [Placed(self.kind_of(number), self._order(number)) for number in range(count)]
+
+    def kind_of(self, number: int) -> Kind:
+        """The kind of the order with this number: 37 is prime to 100, so each hundred has every kind, mixed."""
+        place = number * 37 % 100
+        for kind in KINDS:
+            place -= kind.of_hundred
+            if place < 0:
+                return kind
+        return KINDS[0]
+
+    def answer(self, key: str) -> Event | bytes | None:
+        """What the warehouse says once a shipment was created: it is picked, garbage, or nothing ever."""
+        kind = self.kind_of(int(key.removeprefix("o-")))
+        if kind.picked == "never":
+            return None
+        return b"\x00 not an event" if kind.picked == "garbage" else ShipmentPicked(order_id=key)
+
+    def audit(self, folder: Path, outcomes: Mapping[str, str]) -> list[str]:
+        """Whether money and stock add up, by the outside systems' own books."""
+        return books_audit.audit(folder, outcomes)
+
+    def _order(self, number: int) -> OrderPlaced:
+        kind = self.kind_of(number)
+        return OrderPlaced(
+            order_id=f"o-{number:04}",
+            customer_id=kind.customer,
+            amount=Decimal(10 + number % 90),
+            items=[Item(sku=kind.sku, quantity=1 + number % 3)],
+            card=kind.card,
+        )
+
+
+demo = Demo()
