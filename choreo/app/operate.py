@@ -26,8 +26,10 @@ from choreo.ports.read_model import InstanceView, ReadModel
 REASON_LENGTH_MAX = 1_000
 """In characters: a reason goes into a header, and Kafka's headers are not for texts."""
 
-REASON_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
-"""No control characters and nothing that UTF-8 cannot hold."""
+REASON_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""No control characters: a header is one line."""
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 class _Subject(NamedTuple):
@@ -223,7 +225,7 @@ def _required(reason: str) -> str:
 
 
 def _short(reason: str) -> str:
-    if len(reason) > REASON_LENGTH_MAX or not re.fullmatch(REASON_PATTERN, reason):
+    if len(reason) > REASON_LENGTH_MAX or not re.fullmatch(REASON_PATTERN, reason) or _SURROGATE.search(reason):
         raise DecodeError(
             f"a reason is at most {REASON_LENGTH_MAX} characters, none of them a control character",
             where="reason",

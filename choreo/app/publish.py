@@ -90,7 +90,10 @@ class Publisher:
         if not (starts or force or type_ in table.satisfies):
             raise _made_by_steps(table, type_)
         if starts:
-            id_ = run = ids.start(flow, key, idempotency_key)
+            id_ = ids.start(flow, key, idempotency_key)
+            if run not in ("", id_):
+                raise _starts_its_own(flow, run)
+            run = id_
             known = await self._record_of(flow, key, id_)
             if known is not None:
                 return self._same_start(known, made)
@@ -172,6 +175,12 @@ def _made_by_steps(table: FlowTable, type_: str) -> ConflictError:
         f"{type_} is said by {' or '.join(makers) or 'the tracker'}, not from outside",
         where=f"flow {table.flow.name}, type",
         remedy=f"From outside come: {outside}.",
+    )
+
+
+def _starts_its_own(flow: str, run: str) -> DecodeError:
+    return DecodeError(
+        f"a start begins a run of its own, it cannot be for {run!r}", where=f"flow {flow}, run", remedy="Leave it out."
     )
 
 

@@ -1,0 +1,29 @@
+"""The REST view as one ASGI application: the routers, errors as problems, the API's description."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from choreo.surfaces.rest import actions, dead_letters, flows, health, instances, openapi, problems, strict
+from choreo.surfaces.rest.doors import Doors
+from choreo.surfaces.rest.transport import BoundedBody, EncodedPath
+
+
+def create_app(doors: Doors) -> FastAPI:
+    """The application over these doors; it opens and closes nothing."""
+    app = FastAPI(
+        title="choreo",
+        version="1",
+        summary="Event-sourced choreography: flows, their instances, and what operators do to them.",
+        redirect_slashes=False,
+        dependencies=[strict.OnlyKnownQueries],
+    )
+    app.state.doors = doors
+    for module in (flows, instances, actions, dead_letters, health):
+        app.include_router(module.router)
+    problems.install(app)
+    openapi.install(app, doors.flows)
+    # The last one added sees the request first: the path must be right before a body is refused in its name.
+    app.add_middleware(BoundedBody)
+    app.add_middleware(EncodedPath)
+    return app

@@ -1,0 +1,56 @@
+"""What the REST view is given: the use cases, and what it needs to tell whether the process is well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from choreo.app.operate import Operator
+from choreo.app.publish import Publisher
+from choreo.app.query import Queries
+from choreo.app.query_flows import Flows
+from choreo.ports.clock import Clock
+
+POLL_AGE_S_MAX = 30.0
+"""A host polls every 0.25 s and a batch takes well below a second: 30 s without a poll is a host that hangs."""
+
+TRACKER_LAG_MAX = 10_000
+"""Records: a tracker folds at least 6,000 a second, so that a read here may be about two seconds old."""
+
+
+def _no_heartbeats() -> Mapping[str, int]:
+    return {}
+
+
+def _no_counters() -> Mapping[str, float]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The parts behind the routes. `heartbeats`: when each host of this process last polled, in epoch milliseconds."""
+
+    flows: Flows
+    publisher: Publisher
+    operator: Operator
+    queries: Queries
+    clock: Clock
+    heartbeats: Callable[[], Mapping[str, int]] = _no_heartbeats
+    counters: Callable[[], Mapping[str, float]] = _no_counters
+    poll_age_s_max: float = POLL_AGE_S_MAX
+    tracker_lag_max: int = TRACKER_LAG_MAX
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server stops: streams end."""
+
+
+def _doors(request: Request) -> Doors:
+    doors: Doors = request.app.state.doors
+    return doors
+
+
+Given = Annotated[Doors, Depends(_doors)]
+"""How a route asks for the doors."""

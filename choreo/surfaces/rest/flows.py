@@ -1,0 +1,145 @@
+"""Routes about flows: what there is, as JSON and as a picture, and publishing events to one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from choreo.app.publish import Receipt
+from choreo.app.query_positions import token_of
+from choreo.core.diagram import mermaid
+from choreo.surfaces.rest.doors import Given
+from choreo.surfaces.rest.models import FlowList, FlowSummary, ReceiptAnswer
+from choreo.surfaces.rest.parameters import FlowName, IdempotencyKey, traceparent_of
+from choreo.surfaces.rest.refusals import refused
+
+router = APIRouter(tags=["flows"])
+
+WRITTEN: dict[str, Any] = {
+    "headers": {
+        "Choreo-Position": {
+            "description": "Pass it on reads to see what follows from this write.",
+            "schema": {"type": "string"},
+            "example": "order/3/42",
+        }
+    }
+}
+
+
+class EventBody(BaseModel):
+    """An event from outside. What `fields` must hold, the class of the type says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Annotated[str, Field(min_length=1, max_length=200, examples=["OrderPlaced"])]
+    fields: Annotated[dict[str, Any], Field(examples=[{"order_id": "o-1001"}])]
+    run: Annotated[
+        str, Field(max_length=100, description="The run it is for; without it the key's oldest open run.")
+    ] = ""
+
+
+def receipt_of(receipt: Receipt) -> ReceiptAnswer:
+    """The receipt as it is answered."""
+    return ReceiptAnswer(**{**msgspec.structs.asdict(receipt), "position": token_of(receipt.position)})
+
+
+def location_of(receipt: Receipt) -> str:
+    """Where the run stands that a write is about."""
+    run = f"?run={quote(receipt.run)}" if receipt.run else ""
+    return f"/flows/{quote(receipt.flow)}/instances/{quote(receipt.key, safe='')}{run}"
+
+
+@router.get(
+    "/flows", operation_id="listFlows", summary="Every flow, with the number of its runs by status", responses=refused()
+)
+async def list_flows(doors: Given) -> FlowList:
+    """All flows that this process knows."""
+    items = []
+    for name in doors.flows.names:
+        definition = doors.flows.definition(name)
+        counts = await doors.queries.counts(name)
+        items.append(
+            FlowSummary(
+                name=name,
+                key=definition.key,
+                starts=definition.starts,
+                completes=definition.completes,
+                version=definition.version,
+                counts=counts,
+            )
+        )
+    return FlowList(items=items)
+
+
+@router.get(
+    "/flows/{flow}",
+    operation_id="getFlow",
+    summary="A flow's definition, as `choreo flow export` writes it",
+    response_model=dict[str, Any],
+    responses=refused(404),
+)
+async def get_flow(flow: FlowName, doors: Given) -> Response:
+    """Durations are milliseconds, divided by the time scale."""
+    return JSONResponse(msgspec.to_builtins(doors.flows.definition(flow)))
+
+
+@router.get(
+    "/flows/{flow}/mermaid",
+    operation_id="drawFlow",
+    summary="A flow as a Mermaid flowchart",
+    response_class=PlainTextResponse,
+    responses=refused(404),
+)
+async def draw_flow(flow: FlowName, doors: Given) -> str:
+    """Paste it wherever Mermaid is drawn."""
+    return mermaid(doors.flows.definition(flow))
+
+
+@router.post(
+    "/flows/{flow}/events",
+    operation_id="publishEvent",
+    summary="Start a run, or say what a run waits for",
+    status_code=201,
+    response_model=ReceiptAnswer,
+    responses={
+        201: {
+            "description": "Published; `Location` is where its instance can be read.",
+            "headers": {
+                **WRITTEN["headers"],
+                "Location": {"description": "The instance's path.", "schema": {"type": "string"}},
+            },
+        },
+        200: {
+            "model": ReceiptAnswer,
+            "description": "The same start was published before; nothing new was.",
+            **WRITTEN,
+        },
+        **refused(400, 404, 409, 413),
+    },
+)
+async def publish_event(
+    flow: Annotated[FlowName, Path()],
+    body: EventBody,
+    request: Request,
+    response: Response,
+    doors: Given,
+    idempotency_key: IdempotencyKey = "",
+) -> ReceiptAnswer:
+    """A start with the same key and Idempotency-Key is published once. The event's key is read from its fields."""
+    receipt = await doors.publisher.publish(
+        flow,
+        body.fields,
+        type_=body.type,
+        run=body.run,
+        idempotency_key=idempotency_key,
+        traceparent=traceparent_of(request),
+    )
+    response.status_code = 200 if receipt.duplicate else 201
+    response.headers["Location"] = location_of(receipt)
+    response.headers["Choreo-Position"] = token_of(receipt.position)
+    return receipt_of(receipt)

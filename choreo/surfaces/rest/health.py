@@ -1,0 +1,97 @@
+"""Routes for what watches the process: is it alive, may it be asked, and the numbers for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from choreo.app.query import Lag
+from choreo.core.errors import UnavailableError
+from choreo.core.state import STATUSES
+from choreo.ports.log import TRACKER_GROUP
+from choreo.surfaces.rest.doors import Doors, Given
+from choreo.surfaces.rest.models import LivenessAnswer, ReadinessAnswer
+from choreo.surfaces.rest.refusals import refused
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", operation_id="isAlive", summary="Whether the process makes progress", responses=refused())
+async def livez(doors: Given) -> LivenessAnswer:
+    """200 while the loop answers and every host of this process polls; else restart it."""
+    now_ms = doors.clock.now_ms()
+    ages = {name: round(max(0, now_ms - polled_ms) / 1_000, 3) for name, polled_ms in doors.heartbeats().items()}
+    hanging = [f"{name} ({age:g} s)" for name, age in ages.items() if age > doors.poll_age_s_max]
+    if hanging:
+        raise UnavailableError(
+            f"hosts do not poll: {', '.join(hanging)}",
+            where="this process",
+            remedy="Restart it: its partitions go to others.",
+        )
+    return LivenessAnswer(status="ok", hosts=ages)
+
+
+@router.get("/readyz", operation_id="isReady", summary="Whether reads answer what is true", responses=refused())
+async def readyz(doors: Given) -> ReadinessAnswer:
+    """200 while storage answers and the tracker is not far behind; else ask another process, or later."""
+    lags = {flow: _tracker_lag(await doors.queries.lags(flow)) for flow in doors.flows.names}
+    behind = {flow: lag for flow, lag in lags.items() if lag > doors.tracker_lag_max}
+    if behind:
+        raise UnavailableError(
+            f"the tracker is {behind} records behind, more than {doors.tracker_lag_max}",
+            where="read model",
+            remedy="Wait, or start another tracker: `choreo run tracker`.",
+        )
+    return ReadinessAnswer(status="ok", tracker_lag=lags)
+
+
+def _tracker_lag(lags: Iterable[Lag]) -> int:
+    return sum(lag.behind for lag in lags if lag.group == TRACKER_GROUP)
+
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Numbers for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refused()},
+)
+async def metrics(doors: Given) -> Response:
+    """Runs by status, dead letters, lag by group, and what the hosts of this process count."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Numbers(await _families(doors)))
+    return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _Numbers(Collector):
+    """What was gathered for one scrape; a registry of its own, so that nothing of another library slips in."""
+
+    def __init__(self, families: list[GaugeMetricFamily]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """As prometheus-client asks for it."""
+        return self._families
+
+
+async def _families(doors: Doors) -> list[GaugeMetricFamily]:
+    runs = GaugeMetricFamily("choreo_instances", "Runs by status.", labels=("flow", "status"))
+    letters = GaugeMetricFamily("choreo_dead_letters", "Records set aside.", labels=("flow",))
+    lag = GaugeMetricFamily(
+        "choreo_lag_records", "Records not yet finished by a group.", labels=("flow", "group", "partition")
+    )
+    hosts = GaugeMetricFamily("choreo_host", "What the hosts of this process count.", labels=("counter",))
+    for flow in doors.flows.names:
+        counts = await doors.queries.counts(flow)
+        for status in STATUSES:
+            runs.add_metric((flow, status), counts.get(status, 0))
+        letters.add_metric((flow,), await doors.queries.dead_letter_count(flow))
+        for item in await doors.queries.lags(flow):
+            lag.add_metric((flow, item.group, str(item.partition)), item.behind)
+    for name, value in doors.counters().items():
+        hosts.add_metric((name,), value)
+    return [runs, letters, lag, hosts]

@@ -1,0 +1,147 @@
+"""Errors as RFC 9457 problem documents: what every error of choreo, of routing and of validation looks like outside."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from choreo.core.errors import (
+    ChoreoError,
+    ConflictError,
+    DecodeError,
+    LeaseLostError,
+    NotFoundError,
+    SchemaError,
+    StorageError,
+    UnavailableError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+"""A tracker that lags catches up within about a second; storage that is locked is free again sooner."""
+
+_log = logging.getLogger(__name__)
+
+# The first class that fits rules; what is not listed is a fault of ours.
+_STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
+    (NotFoundError, 404, "not-found"),
+    (ConflictError, 409, "conflict"),
+    (DecodeError, 422, "invalid"),
+    (SchemaError, 422, "invalid"),
+    (UnavailableError, 503, "unavailable"),
+    (StorageError, 503, "unavailable"),
+    (LeaseLostError, 503, "unavailable"),
+)
+_REMEDIES = {
+    404: "See /openapi.json for the paths there are; encode a key's special characters (a slash is %2F).",
+    405: "Use a method that the Allow header names.",
+    413: "Send less: a body is at most 1 MiB.",
+}
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    where: str = Field(examples=["query.limit"])
+    what: str = Field(examples=["Input should be less than or equal to 500"])
+
+
+class Problem(BaseModel):
+    """An error: what is wrong, where, and the remedy (RFC 9457)."""
+
+    type: str = Field(examples=["urn:choreo:problem:not-found"], description="What kind of problem it is.")
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["there is no instance 'o-1001'"], description="What is wrong, in a sentence.")
+    instance: str = Field(examples=["/flows/order/instances/o-1001"], description="The path that was asked for.")
+    where: str = Field(default="", examples=["flow order"], description="What the detail is about.")
+    remedy: str = Field(default="", description="What to do about it.")
+    errors: list[Fault] = Field(default=[], description="Each fault, where a request has several.")
+
+
+def problem(
+    path: str,
+    status: int,
+    detail: str,
+    *,
+    kind: str = "",
+    where: str = "",
+    remedy: str = "",
+    errors: Sequence[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response that says it; `path` is the request's."""
+    title = HTTPStatus(status).phrase
+    content = Problem(
+        type=f"urn:choreo:problem:{kind or title.lower().replace(' ', '-')}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=path,
+        where=where,
+        remedy=remedy,
+        errors=list(errors),
+    )
+    headers = dict(headers or {})
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.setdefault("Retry-After", str(RETRY_AFTER_S))
+    # json.dumps escapes what UTF-8 has no bytes for: a refused key is shown as it came.
+    return Response(json.dumps(content.model_dump()), status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+    app.add_exception_handler(ChoreoError, _of_choreo)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _of_choreo(request: Request, error: Any) -> Response:
+    for class_, status, kind in _STATUSES:
+        if isinstance(error, class_):
+            return problem(request.scope["path"], status, error.what, kind=kind, where=error.where, remedy=error.remedy)
+    return await _unexpected(request, error)
+
+
+async def _of_validation(request: Request, error: Any) -> Response:
+    """What pydantic found: 400 where the body is no JSON at all, 422 where it is not what is asked for."""
+    found = error.errors()
+    status = 400 if any(item["type"] == "json_invalid" for item in found) else 422
+    faults = [Fault(where=".".join(str(part) for part in item["loc"]), what=item["msg"]) for item in found]
+    first, more = faults[0], len(faults) - 1
+    return problem(
+        request.scope["path"],
+        status,
+        f"{first.what}{f' (and {more} more)' if more else ''}",
+        kind="invalid",
+        where=first.where,
+        remedy="Correct what `errors` names; /openapi.json says what each part may be.",
+        errors=faults,
+    )
+
+
+async def _of_http(request: Request, error: Any) -> Response:
+    status = error.status_code
+    detail = {
+        404: "there is nothing at this path",
+        405: f"{request.method} is not allowed here",
+    }.get(status, error.detail)
+    remedy = _REMEDIES.get(status, "")
+    return problem(request.scope["path"], status, detail, remedy=remedy, headers=error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    return problem(
+        request.scope["path"], 500, "an unexpected error; the server's log has it", remedy="Tell whoever runs it."
+    )
