@@ -79,4 +79,5 @@ class SqliteLog:
 
     async def close(self) -> None:
         """Write what is still waiting. The file is the home's to close."""
-        await self._writer.write(lambda: None)
+        if self._writer.busy:
+            await self._writer.write(lambda: None)

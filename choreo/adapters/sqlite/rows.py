@@ -6,6 +6,7 @@ Whatever stands in a row, `records_of` gives a record for it: what cannot be rea
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -17,102 +18,54 @@ COLUMNS = "place, stamp_ms, id, type, key, run, step, causation, entry, certain,
 _NAMES = COLUMNS.split(", ")
 
 
-class _Headers(msgspec.Struct, omit_defaults=True):
-    """What has no column. The flow is left out where it is the topic's name."""
+_PLAIN = ("id", "type", "key", "run", "step", "causation", "entry", "certain")
+"""Envelope fields that are columns, in the order of COLUMNS; `headers` and `data` follow."""
 
-    flow: str = ""
-    trigger: str = ""
-    attempt: int = 0
-    version: int = 1
-    hops: int = 0
-    round: int = 0
-    n: int = 0
-    outcome: int = -1
-    due_ms: int = 0
-    reason: str = ""
-    source: str = ""
-    time_ms: int = 0
-    traceparent: str = ""
-    content_type: str = ""
+_REST = [field for field in msgspec.structs.fields(Envelope) if field.name not in (*_PLAIN, "flow", "data")]
+# Beginning with the flow, which is left out where it is the topic's name.
+_Headers = msgspec.defstruct(
+    "_Headers",
+    [("flow", str, ""), *((field.name, field.type, field.default) for field in _REST)],
+    omit_defaults=True,
+)
 
+_plain_of = attrgetter(*_PLAIN)
+_rest_of = attrgetter("flow", *(field.name for field in _REST))
+_NO_HEADERS = _rest_of(_Headers())
+
+# Fields are taken and given by place, which costs 0.4 µs an event and by name 2; the places are Envelope's own.
+_READ = (*_PLAIN, "data", "flow", *(field.name for field in _REST))
+_in_order = itemgetter(*(_READ.index(name) for name in Envelope.__struct_fields__))
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Headers).decode
-_NO_HEADERS = _Headers()
 
 
 def row_of(place: int, record: Record) -> tuple[Any, ...]:
     """The record's row, in the order of COLUMNS."""
-    e = record.event
-    headers = _Headers(
-        "" if e.flow == record.topic else e.flow,
-        e.trigger,
-        e.attempt,
-        e.version,
-        e.hops,
-        e.round,
-        e.n,
-        e.outcome,
-        e.due_ms,
-        e.reason,
-        e.source,
-        e.time_ms,
-        e.traceparent,
-        e.content_type,
-    )
-    return (
-        place,
-        record.stamp_ms,
-        e.id,
-        e.type,
-        e.key,
-        e.run,
-        e.step,
-        e.causation,
-        e.entry,
-        e.certain,
-        _encode(headers).decode(),
-        e.data,
-    )
+    event = record.event
+    flow, *rest = _rest_of(event)
+    headers = _Headers("" if flow == record.topic else flow, *rest)
+    return (place, record.stamp_ms, *_plain_of(event), _encode(headers).decode(), event.data)
 
 
 def records_of(rows: Iterable[tuple[Any, ...]], topic: str, partition: int, base: int) -> list[Record]:
     """The rows' records; `base` is the place of the partition's offset 0."""
     records = []
+    local = (topic, *_NO_HEADERS[1:])
     for row in rows:
-        place, stamp_ms, id_, type_, key, run, step, causation, entry, certain, headers, data = row
-        try:
-            h = _NO_HEADERS if headers == "{}" else _decode(headers)
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            records.append(_unreadable(row, f"headers: {error}", topic, partition, base))
-            continue
-        # By place, not by name: 0.4 µs instead of 2. The conformance suite holds the order.
-        event = Envelope(
-            id_,
-            type_,
-            key,
-            h.flow or topic,
-            run,
-            step,
-            causation,
-            h.trigger,
-            h.attempt,
-            h.version,
-            h.hops,
-            certain == 1,
-            entry,
-            h.round,
-            h.n,
-            h.outcome,
-            h.due_ms,
-            h.reason,
-            h.source,
-            h.time_ms,
-            h.traceparent,
-            h.content_type,
-            data,
-        )
-        records.append(Record(topic, partition, place - base, stamp_ms, event))
+        headers = row[-2]
+        rest = local
+        if headers != "{}":
+            try:
+                rest = _rest_of(_decode(headers))
+            except (msgspec.MsgspecError, UnicodeError) as error:
+                records.append(_unreadable(row, f"headers: {error}", topic, partition, base))
+                continue
+            if not rest[0]:
+                rest = (topic, *rest[1:])
+        event = Envelope(*_in_order((*row[2:9], row[9] == 1, row[-1], *rest)))
+        records.append(Record(topic, partition, row[0] - base, row[1], event))
     return records
 
 

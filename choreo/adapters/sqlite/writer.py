@@ -59,6 +59,11 @@ class Writer:
             loop.call_soon(self._flush, loop)
         return await done
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for a write."""
+        return bool(self._queue)
+
     def after_commit(self, change: Callable[[], None]) -> None:
         """For a running job: make this change in memory when the transaction has been committed."""
         self._after.append(change)

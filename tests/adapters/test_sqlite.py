@@ -1,0 +1,282 @@
+"""What only the SQLite home has: its transactions, its file, and what others may write into it."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from choreo.adapters.sqlite import SqliteHome
+from choreo.core import facts
+from choreo.core.errors import LeaseLostError, SettingsError, StorageError
+from choreo.core.events import Envelope
+from choreo.ports.inbox import Begin, RunMark
+from choreo.ports.log import Work
+from choreo.ports.state import StateRow
+from choreo.testing.clock import VirtualClock
+from choreo.testing.conformance import LEASE_S, event
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """Time stands still."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The home's file."""
+    return tmp_path / "data" / "choreo.db"
+
+
+@pytest.fixture
+async def home(path: Path, clock: VirtualClock) -> AsyncIterator[SqliteHome]:
+    """A home with a topic of one partition."""
+    opened = await SqliteHome.open(path, clock=clock, lease_s=LEASE_S)
+    await opened.log.create("order", 1)
+    yield opened
+    await opened.close()
+
+
+async def test_what_is_wanted_in_one_turn_is_one_transaction(home: SqliteHome) -> None:
+    """Commits of several members, appends and inbox writes share one flush to the disk."""
+    members = [await home.log.member("order", group, "a") for group in ("payment", "shipping", "inventory")]
+    for member in members:
+        await member.poll(10, 0)
+    before = home.writer.transactions
+    await asyncio.gather(
+        *(member.commit(Work([event(f"e-{n}")], {0: 1})) for n, member in enumerate(members)),
+        home.log.append("order", [event("e-3")]),
+        home.inbox("payment").begin([Begin("t-1", "charge", "r-1")]),
+        home.inbox("payment").mark({"r-1": RunMark(turned=True)}),
+    )
+    assert home.writer.transactions == before + 1
+    assert [record.offset for record in await home.log.read("order", 0, 0, 10)] == [0, 1, 2, 3]
+
+
+async def test_one_that_fails_is_left_out_and_the_others_are_written(home: SqliteHome, clock: VirtualClock) -> None:
+    """A lost lease, and a number that SQLite cannot hold, after half of its commit was written."""
+    zombie = await home.log.member("order", "payment", "a")
+    await zombie.poll(10, 0)
+    await clock.advance(LEASE_S * 2)
+    heir = await home.log.member("order", "payment", "b")
+    await heir.poll(10, 0)
+    too_large = StateRow("order", 0, "o-1", 2**80, b"")
+    results = await asyncio.gather(
+        home.log.append("order", [event("e-1")]),
+        zombie.commit(Work([event("e-2")], {0: 1})),
+        heir.commit(Work([event("e-3")], {0: 1}, states=[too_large])),
+        home.log.append("order", [event("e-4")]),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [list, LeaseLostError, StorageError, list]
+    assert [record.event.id for record in await home.log.read("order", 0, 0, 10)] == ["e-1", "e-4"]
+
+
+async def test_a_writer_that_is_cancelled_before_its_turn_has_written_nothing(home: SqliteHome) -> None:
+    """And keeps nobody else from writing."""
+    gone = asyncio.ensure_future(home.log.append("order", [event("e-1")]))
+    stays = asyncio.ensure_future(home.log.append("order", [event("e-2")]))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await stays
+    assert [record.event.id for record in await home.log.read("order", 0, 0, 10)] == ["e-2"]
+
+
+async def test_a_full_disk_is_said_and_survived(home: SqliteHome) -> None:
+    """Nothing is half written, reading goes on, and with space again so does writing."""
+    connection = home.writer._database.connection
+    await home.log.append("order", [event("e-1")])
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages + 5}")
+    large = [event(f"big-{n}", run="x" * 4_000) for n in range(100)]
+    with pytest.raises(StorageError, match=r"choreo.db: the disk is full .* Free some space"):
+        await home.log.append("order", large)
+    assert [record.event.id for record in await home.log.read("order", 0, 0, 200)] == ["e-1"]
+    connection.execute("PRAGMA max_page_count = 1000000")
+    (position,) = await home.log.append("order", [event("e-2")])
+    assert position.offset == 1
+    assert [record.event.id for record in await home.log.read("order", 0, 0, 200)] == ["e-1", "e-2"]
+
+
+async def test_a_file_that_cannot_be_written_is_said(home: SqliteHome) -> None:
+    """With the path and what to do."""
+    home.writer._database.connection.execute("PRAGMA query_only = 1")
+    with pytest.raises(StorageError, match=r"choreo.db: the file cannot be written"):
+        await home.log.append("order", [event("e-1")])
+
+
+async def test_what_is_open_is_there_after_a_restart(path: Path, home: SqliteHome, clock: VirtualClock) -> None:
+    """The file is all there is."""
+    await home.log.append("order", [event("e-1")])
+    other = await SqliteHome.open(path, clock=clock)
+    assert [record.event.id for record in await other.log.read("order", 0, 0, 10)] == ["e-1"]
+    await other.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("CREATE TABLE mine (x)", "database of another program"),
+        ("CREATE TABLE meta (name, value); CREATE TABLE lanes (x)", "schema version None"),
+        (
+            "CREATE TABLE meta (name, value); CREATE TABLE lanes (x); INSERT INTO meta VALUES ('schema_version', 99)",
+            "schema version 99; this choreo knows version 1",
+        ),
+    ],
+)
+async def test_a_database_that_is_not_ours_is_left_alone(
+    tmp_path: Path, clock: VirtualClock, sql: str, says: str
+) -> None:
+    """It is refused with its version, and not a table is added to it."""
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(sql)
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    with pytest.raises(StorageError, match=says):
+        await SqliteHome.open(path, clock=clock)
+    assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == tables
+
+
+async def test_what_is_no_file_of_ours_is_said(tmp_path: Path, clock: VirtualClock) -> None:
+    """A text file, a folder, a path through a file, a way to synchronise that does not exist."""
+    (tmp_path / "text").write_text("this is not a database, but it is long enough to have a header " * 10)
+    cases = {"text": "no SQLite database", ".": "cannot be opened", "text/choreo.db": "folder cannot be made"}
+    for name, says in cases.items():
+        with pytest.raises(StorageError, match=says):
+            await SqliteHome.open(tmp_path / name, clock=clock)
+    with pytest.raises(SettingsError, match="Choose FULL or NORMAL"):
+        await SqliteHome.open(tmp_path / "a.db", clock=clock, synchronous="OFF")  # type: ignore[arg-type]
+
+
+def damage(path: Path) -> None:
+    """Overwrite every page but the first."""
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+
+
+async def test_a_damaged_file_is_said_and_not_written(path: Path, clock: VirtualClock) -> None:
+    """Every page but the first overwritten: reading the log says damaged, with the remedy."""
+    home = await SqliteHome.open(path, clock=clock)
+    await home.log.create("order", 1)
+    await home.log.append("order", [event(f"e-{n}") for n in range(500)])
+    await home.close()
+    damage(path)
+    with pytest.raises(StorageError, match=r"the file is damaged .*\.recover"):
+        await SqliteHome.open(path, clock=clock)
+
+
+@pytest.fixture
+def foreign(path: Path, home: SqliteHome) -> sqlite3.Connection:
+    """Another program's connection to the home's file."""
+    return sqlite3.connect(path, isolation_level=None)
+
+
+async def test_another_program_may_publish_through_the_view(home: SqliteHome, foreign: sqlite3.Connection) -> None:
+    """Key, type and value are enough; it gets the next offset and a stamp that does not go back."""
+    await home.log.append("order", [event("e-1")])
+    member = await home.log.member("order", "payment", "a")
+    await member.poll(10, 0)
+    foreign.execute("INSERT INTO log (topic, partition, key, type, data) VALUES ('order', 0, 'o-2', 'Paid', x'7b7d')")
+    await home.log.append("order", [event("e-3")])
+    poll = await member.poll(10, 5)
+    assert [(r.offset, r.event.type, r.event.key) for r in poll.records] == [
+        (1, "Paid", "o-2"),
+        (2, "OrderPlaced", "o-1"),
+    ]
+    assert (poll.records[0].event.data, poll.records[0].event.flow) == (b"{}", "order")
+    stamps = [record.stamp_ms for record in await home.log.read("order", 0, 0, 10)]
+    assert stamps == sorted(stamps)
+    with pytest.raises(sqlite3.IntegrityError, match="no such topic and partition"):
+        foreign.execute("INSERT INTO log (topic, partition, key) VALUES ('order', 7, 'o-2')")
+
+
+async def test_a_waiting_member_notices_another_program(home: SqliteHome, foreign: sqlite3.Connection) -> None:
+    """Though time, for this process, stands still."""
+    member = await home.log.member("order", "payment", "a")
+    await member.poll(10, 0)
+    waiting = asyncio.ensure_future(member.poll(10, 60))
+    await asyncio.sleep(0)
+    foreign.execute("INSERT INTO log (topic, partition, key, type) VALUES ('order', 0, 'o-2', 'Paid')")
+    assert [record.event.type for record in (await waiting).records] == ["Paid"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("headers", "'{'", "headers"),
+        ("headers", "'[1]'", "headers"),
+        ("headers", '\'{"attempt": "many"}\'', "attempt"),
+        ("headers", "CAST(x'ff7b' AS TEXT)", "column headers is not UTF-8"),
+        ("key", "CAST(x'6fff' AS TEXT)", "column key is not UTF-8"),
+    ],
+)
+async def test_a_record_nobody_can_read_is_a_record_that_says_so(
+    home: SqliteHome, foreign: sqlite3.Connection, column: str, value: str, why: str
+) -> None:
+    """With its payload as it stands; the records beside it are read."""
+    columns = {"key": "'o-1'", "type": "'Paid'", "headers": "'{}'", "data": "x'ff00'", column: value}
+    await home.log.append("order", [event("e-1")])
+    foreign.execute(
+        f"INSERT INTO log (topic, partition, {', '.join(columns)}) VALUES ('order', 0, {', '.join(columns.values())})"
+    )
+    await home.log.append("order", [event("e-3")])
+    member = await home.log.member("order", "payment", "a")
+    first, broken, last = (await member.poll(10, 0)).records
+    assert [first.event.id, last.event.id] == ["e-1", "e-3"]
+    assert broken.event.type == facts.UNREADABLE
+    assert "'Paid' cannot be read" in broken.event.reason
+    assert why in broken.event.reason
+    assert broken.event.data == b"\xff\x00"
+    assert (await home.read_model.history("order", "o-1"))[-1] == last
+
+
+async def test_an_auditor_reads_the_log_with_plain_sql(home: SqliteHome, foreign: sqlite3.Connection) -> None:
+    """Position, stamp and envelope are columns."""
+    await home.log.append("order", [event("e-1"), event("e-2", type_="Paid")])
+    rows = foreign.execute("SELECT topic, partition, offset, id, type, key, run FROM log ORDER BY offset").fetchall()
+    assert rows == [("order", 0, 0, "e-1", "OrderPlaced", "o-1", "r-1"), ("order", 0, 1, "e-2", "Paid", "o-1", "r-1")]
+
+
+async def test_a_reader_far_behind_reads_the_file_and_then_the_tail(home: SqliteHome) -> None:
+    """No record is missed or doubled where the two meet."""
+    member = await home.log.member("order", "payment", "a")
+    await member.poll(10, 0)
+    for first in range(0, 5_000, 500):
+        await home.log.append("order", [event(f"e-{n}") for n in range(first, first + 500)])
+    read: list[str] = []
+    while len(read) < 5_000:
+        read += [record.event.id for record in (await member.poll(300, 0)).records]
+    assert read == [f"e-{n}" for n in range(5_000)]
+
+
+async def test_a_reader_of_few_types_passes_over_the_rest_in_strides(
+    path: Path, home: SqliteHome, clock: VirtualClock
+) -> None:
+    """One poll finds what lies behind 12,000 others, and `read` has moved over them."""
+    await home.log.append("order", [event(f"e-{n}") for n in range(12_000)])
+    await home.log.append("order", [event("rare", type_="Rare")])
+    other = await SqliteHome.open(path, clock=clock)
+    member = await other.log.member("order", "payment", "a", frozenset({"Rare"}))
+    found = [record.event.id for _ in range(2) for record in (await member.poll(10, 0)).records]
+    assert found == ["rare"]
+    none = await other.log.member("order", "shipping", "a", frozenset())
+    polls = [await none.poll(10, 0) for _ in range(4)]
+    assert not any(poll.records for poll in polls)
+    assert max(poll.read.get(0, 0) for poll in polls) == 12_001
+    await other.close()
+
+
+async def test_every_field_is_in_the_file(path: Path, home: SqliteHome, clock: VirtualClock) -> None:
+    """A process that has not written the event reads it field by field as it was, whatever fields an envelope has."""
+    values: dict[str, object] = {}
+    for number, field in enumerate(msgspec.structs.fields(Envelope)):
+        kind = str if field.default is msgspec.NODEFAULT else type(field.default)
+        values[field.name] = {str: f"{field.name} é", int: number + 2, bool: True, bytes: b"\x00\xff"}[kind]
+    events = [Envelope(**values), event("plain"), msgspec.structs.replace(event("own"), hops=2)]  # type: ignore[arg-type]
+    await home.log.append("order", events)
+    other = await SqliteHome.open(path, clock=clock)
+    assert [record.event for record in await other.log.read("order", 0, 0, 10)] == events
+    await other.close()
