@@ -27,6 +27,7 @@ from choreo.core.state import (
 )
 
 IN_DOUBT = "in doubt"
+COMPLETING = "the run has decided to complete"
 
 
 def turn(fold: Fold, run: Run, cause: str) -> None:
@@ -42,19 +43,20 @@ def turn(fold: Fold, run: Run, cause: str) -> None:
     run.waits = []
     run.early = []
     # A retry that is due next week would hold the end of the run that long; woken now, its host skips it.
-    run.expected = [replace(e, retry_ms=min(e.retry_ms, fold.now_ms)) if e.retry_ms else e for e in run.expected]
+    now_ms = fold.clock_ms(run)
+    run.expected = [replace(e, retry_ms=min(e.retry_ms, now_ms)) if e.retry_ms else e for e in run.expected]
     fold.say(run, facts.FLOW_TURNED, ids.of_run("turned", run.id), cause)
 
 
 def reopen(run: Run) -> None:
     """A late success found the run ended compensated: it has something to undo again."""
-    if run.ended:
+    if run.status == COMPENSATED:
         run.ended_ms = 0
         run.status = COMPENSATING
 
 
 def advance(fold: Fold, run: Run) -> None:
-    """Decide what follows now that the event is folded in: complete, ask for the next undo, or end. Not while paused."""
+    """Decide what follows once the event is folded in: complete, ask for the next undo, or end. Not while paused."""
     if run.ended or run.paused_ms:
         return
     if run.turned:
@@ -67,22 +69,19 @@ def advance(fold: Fold, run: Run) -> None:
 def _go_back(fold: Fold, run: Run) -> None:
     if not any(entry.state == REQUESTED for entry in run.ledger):
         _request_newest(fold, run)
-    if any(entry.state == FAILED for entry in run.ledger):
-        if run.status != STUCK:
-            run.status = STUCK
-            failed = next(entry for entry in run.ledger if entry.state == FAILED)
-            number, run.stucks = run.stucks, run.stucks + 1
-            fold.say(
-                run, facts.FLOW_STUCK, ids.of_run("stuck", run.id, number), f"{failed.step}: {failed.cause}", n=number
-            )
-        return
-    run.status = COMPENSATING
-    if run.ending or run.expected or any(entry.state in UNSETTLED for entry in run.ledger):
-        return
-    _end_compensated(fold, run)
+    failed = next((entry for entry in run.ledger if entry.state == FAILED), None)
+    if failed is None:
+        run.status = COMPENSATING
+        if not run.ending and not run.unsettled:
+            _say_compensated(fold, run)
+    elif run.status != STUCK:
+        run.status = STUCK
+        cause = f"{failed.step}: {failed.cause}"
+        fold.say(run, facts.FLOW_STUCK, ids.of_run("stuck", run.id, run.stucks), cause, n=run.stucks)
+        run.stucks += 1
 
 
-def _end_compensated(fold: Fold, run: Run) -> None:
+def _say_compensated(fold: Fold, run: Run) -> None:
     flow = fold.table.flow
     if flow.fails and not run.duplicate and not run.fails_said:
         run.fails_said = True
@@ -110,19 +109,7 @@ def _request_newest(fold: Fold, run: Run) -> None:
 
 def _request(fold: Fold, run: Run, entry: Entry) -> None:
     round_ = entry.round + 1
-    run.put(
-        replace(
-            entry,
-            state=REQUESTED,
-            round=round_,
-            given=entry.outcome,
-            due_ms=0,
-            retry_ms=0,
-            answers="",
-            held=False,
-            cause="",
-        )
-    )
+    run.put(replace(closed(entry, REQUESTED), round=round_, given=entry.outcome, cause=""))
     fold.say(
         run,
         facts.COMPENSATION_REQUESTED,
@@ -139,13 +126,12 @@ def _request(fold: Fold, run: Run, entry: Entry) -> None:
 
 def requested(fold: Fold, run: Run) -> None:
     """The undo request read back: its deadline counts from its own stamp."""
-    event = fold.event
-    entry = run.entry(event.entry)
-    step = fold.table.steps.get(event.step)
-    if entry is None or step is None or step.compensation is None:
-        return
-    if entry.state == REQUESTED and entry.round == event.round and not entry.due_ms:
-        run.put(replace(entry, due_ms=fold.now_ms + step.compensation.deadline_ms))
+    entry = run.entry(fold.event.entry)
+    if entry is not None and entry.state == REQUESTED and entry.round == fold.event.round and not entry.due_ms:
+        step = fold.table.steps.get(entry.step)
+        # Nobody can answer for a compensation that is declared no longer: its time is up at once.
+        allowed_ms = step.compensation.deadline_ms if step and step.compensation else 0
+        run.put(replace(entry, due_ms=fold.clock_ms(run) + allowed_ms))
 
 
 def undone(fold: Fold, run: Run) -> None:
@@ -156,7 +142,7 @@ def undone(fold: Fold, run: Run) -> None:
     if entry is None:
         fold.orphan()
         return
-    run.put(_closed(entry, UNDONE))
+    run.put(closed(entry, UNDONE))
 
 
 def _newest_unsettled(run: Run, steps: set[str]) -> Entry | None:
@@ -164,8 +150,9 @@ def _newest_unsettled(run: Run, steps: set[str]) -> Entry | None:
     return max(candidates, key=lambda entry: entry.opened, default=None)
 
 
-def _closed(entry: Entry, state: str) -> Entry:
-    return replace(entry, state=state, due_ms=0, retry_ms=0, answers="", held=False)
+def closed(entry: Entry, state: str) -> Entry:
+    """The entry in its new state, with no request under way."""
+    return replace(entry, state=state, due_ms=0, attempt=0, retry_ms=0, answers="", held=False)
 
 
 def nothing_to_undo(fold: Fold, run: Run) -> None:
@@ -174,10 +161,10 @@ def nothing_to_undo(fold: Fold, run: Run) -> None:
     if entry is None or entry.round != fold.event.round or entry.state not in (REQUESTED, FAILED):
         return
     if entry.given >= 0:
-        run.put(replace(_closed(entry, FAILED), cause="its undo was given the outcome and answered nothing"))
+        run.put(replace(closed(entry, FAILED), cause="its undo was given the outcome and answered nothing"))
     else:
         state = NOTHING if entry.in_doubt else OPEN
-        run.put(replace(_closed(entry, state), nothings=entry.nothings + 1, cause=""))
+        run.put(replace(closed(entry, state), nothings=entry.nothings + 1, cause=""))
 
 
 def settle_doubt(fold: Fold, run: Run, entry_id: str) -> None:
@@ -185,7 +172,7 @@ def settle_doubt(fold: Fold, run: Run, entry_id: str) -> None:
     entry = run.entry(entry_id)
     if entry is None or not fold.event.certain or not entry.in_doubt:
         return
-    if entry.state == OPEN or (entry.state == FAILED and entry.cause == IN_DOUBT):
+    if entry.state in (OPEN, FAILED):
         run.put(replace(entry, state=NOTHING, cause=""))
 
 
@@ -193,16 +180,16 @@ def undo_failed(fold: Fold, run: Run) -> None:
     """`choreo.UndoFailed` of the present round: the entry is failed, the run stuck, the next entry goes on."""
     entry = run.entry(fold.event.entry)
     if entry is not None and entry.state == REQUESTED and entry.round == fold.event.round:
-        run.put(replace(_closed(entry, FAILED), cause=fold.event.reason or "its undo failed"))
+        run.put(replace(closed(entry, FAILED), cause=fold.event.reason or "its undo failed"))
 
 
 def undo_deadline_passed(fold: Fold, run: Run) -> None:
     """A timer fact: nobody answered the undo request in time."""
     entry = run.entry(fold.event.entry)
-    if entry is not None and entry.state == REQUESTED and entry.due_ms == fold.event.due_ms:
+    if entry is not None and entry.state == REQUESTED and entry.due_ms and entry.due_ms == fold.event.due_ms:
         step = fold.table.steps.get(entry.step)
-        allowed = human(step.compensation.deadline_ms) if step and step.compensation else "its deadline"
-        run.put(replace(_closed(entry, FAILED), cause=f"its undo gave no answer within {allowed}"))
+        within = f"within {human(step.compensation.deadline_ms)}" if step and step.compensation else "in time"
+        run.put(replace(closed(entry, FAILED), cause=f"its undo gave no answer {within}"))
 
 
 def turn_announced(_fold: Fold, run: Run) -> None:
@@ -219,21 +206,27 @@ def completed(fold: Fold, run: Run) -> None:
 
 def compensated(fold: Fold, run: Run) -> None:
     """`choreo.FlowCompensated` read back; with an entry open or a step expected again it ends nothing."""
-    if not run.turned or run.ended:
+    if not run.turned or run.ended or fold.event.n < run.ends:
         return
-    run.ends = max(run.ends, fold.event.n + 1)
+    run.ends = fold.event.n + 1
     run.ending = False
-    if not run.expected and not any(entry.state in UNSETTLED for entry in run.ledger):
+    if not run.unsettled:
         _end(fold, run, COMPENSATED)
 
 
 def terminated(fold: Fold, run: Run) -> None:
-    """`choreo.FlowTerminated`, an operator's: the run ends as it is, nothing is undone."""
-    if run.ended or run.completing:
-        return
-    run.cause = fold.event.reason or "terminated by an operator"
-    run.outbox = []
-    _end(fold, run, TERMINATED)
+    """`choreo.FlowTerminated`, an operator's: the run ends as it is, nothing is undone or said any more."""
+    if run.completing:
+        refuse(fold, run, COMPLETING)
+    elif not run.ended:
+        run.cause = fold.event.reason or "terminated by an operator"
+        run.outbox = []
+        _end(fold, run, TERMINATED)
+
+
+def refuse(fold: Fold, run: Run, reason: str) -> None:
+    """Answer an operator whose wish comes too late."""
+    fold.say(run, facts.CANCEL_REFUSED, ids.answer("cancel-refused", fold.event.id, run.id), reason)
 
 
 def _end(fold: Fold, run: Run, status: str) -> None:

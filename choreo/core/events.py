@@ -39,9 +39,12 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True)
     n: int = 0
     """Number in its series: of a pause, of an undo's answers read so far, of an end fact said again."""
     outcome: int = -1
-    """On an undo request: offset, in this partition, of the outcome to undo; -1 when the entry is in doubt."""
+    """Offset in this partition. On an undo request: of the outcome to undo, -1 when the entry is in doubt. On a
+    StepRetryDue: the same for an undo, else of the trigger. On a Redriven: of the dead record."""
     due_ms: int = 0
     """On a timer fact: the moment it became true."""
+    deadline_ms: int = 0
+    """On a StepRetryDue: when the step or the undo is given up, the time it was paused not counted."""
     reason: str = ""
     source: str = ""
     time_ms: int = 0
@@ -89,11 +92,12 @@ _EXTENSIONS: dict[str, str] = {
     "n": "ce_choreon",
     "outcome": "ce_choreooutcome",
     "due_ms": "ce_choreodue",
+    "deadline_ms": "ce_choreodeadline",
     "reason": "ce_choreoreason",
     "traceparent": "traceparent",
     "content_type": "content-type",
 }
-_NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "outcome", "due_ms"})
+_NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "outcome", "due_ms", "deadline_ms"})
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(Envelope)}
 
 
@@ -114,20 +118,29 @@ def to_headers(event: Envelope) -> dict[str, str]:
 
 
 def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -> Envelope:
-    """The event in a record; what a foreign producer left out stays empty. Raises ValueError on a malformed number."""
+    """The event in a record; what a foreign producer left out stays empty.
+
+    Raises ValueError on a malformed number or time; a time without a zone is taken as UTC.
+    """
     values: dict[str, Any] = {}
     for field, header in _EXTENSIONS.items():
         text = headers.get(header)
         if text is not None:
             values[field] = int(text) if field in _NUMBERS else text == "true" if field == "certain" else text
     values.setdefault("flow", flow)
-    moment = headers.get("ce_time")
     return Envelope(
         id=headers.get("ce_id", ""),
         type=headers.get("ce_type", ""),
         key=key,
         source=headers.get("ce_source", ""),
-        time_ms=round(datetime.fromisoformat(moment).timestamp() * 1000) if moment else 0,
+        time_ms=_milliseconds(headers.get("ce_time", "")),
         data=data,
         **values,
     )
+
+
+def _milliseconds(moment: str) -> int:
+    if not moment:
+        return 0
+    read = datetime.fromisoformat(moment)
+    return round((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000)

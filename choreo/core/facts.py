@@ -38,6 +38,19 @@ REDRIVEN = "choreo.Redriven"  # a dead letter goes back to one step of one servi
 ENDS = frozenset({FLOW_COMPLETED, FLOW_COMPENSATED, FLOW_TERMINATED})
 """Facts that end a run (a FlowCompensated may find it open again, and then ends nothing)."""
 
+SAID_BY_OPERATORS = frozenset(
+    {
+        CANCEL_REQUESTED,
+        FLOW_PAUSED,
+        FLOW_RESUMED,
+        FLOW_TERMINATED,
+        UNDO_RETRY_REQUESTED,
+        UNDO_RESOLVED,
+        REDRIVEN,
+    }
+)
+"""People may name a run that never was; everything else of choreo's own follows from a start."""
+
 TIMERS = frozenset({STEP_DEADLINE_PASSED, UNDO_DEADLINE_PASSED, FLOW_DEADLINE_PASSED})
 """Always timer facts; StepRetryDue and a wait's `fails` event are timer facts when they carry `due_ms`."""
 

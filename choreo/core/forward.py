@@ -1,6 +1,7 @@
-"""The forward path: a start, outcomes of steps, events from outside. They make steps expected, settle them, open entries.
+"""The forward path: a start, outcomes of steps, events from outside.
 
-Every function takes the fold and the run's working copy; what a failure leads to stands in backward.py.
+They make steps expected, settle them, and open entries of the ledger. Every function takes the fold and the run's
+working copy; what a failure leads to stands in backward.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from choreo.core.backward import IN_DOUBT, reopen, settle_doubt, turn
 from choreo.core.definition import StepDefinition
 from choreo.core.durations import human
 from choreo.core.fold import Fold
-from choreo.core.state import COMPLETED, FAILED, NOTHING, OPEN, TERMINATED, Entry, Expected, OpenWait, Run
+from choreo.core.state import FAILED, NOTHING, OPEN, Entry, Expected, OpenWait, Run
 
 
 def start(fold: Fold) -> Run | None:
@@ -20,9 +21,8 @@ def start(fold: Fold) -> Run | None:
     event, flow = fold.event, fold.table.flow
     if fold.state.run(event.id) is not None:
         return None
-    busy = fold.state.oldest_open is not None
-    run = Run(event.id, fold.offset, fold.now_ms, version=event.version)
-    run.expected, run.waits, run.early, run.ledger, run.outbox, run.seen = [], [], [], [], [], {event.id: event.type}
+    busy = fold.state.busy
+    run = Run(event.id, fold.offset, fold.now_ms, version=event.version, seen={event.id: event.type})
     run.changed, run.changed_ms = fold.offset, fold.now_ms
     run.due_ms = fold.now_ms + flow.deadline_ms if flow.deadline_ms else 0
     fold.state.runs.append(run)
@@ -36,12 +36,12 @@ def start(fold: Fold) -> Run | None:
 def domain(fold: Fold, run: Run) -> None:
     """Any domain event but a start: what it means follows from the role its type plays in the flow."""
     table, type_ = fold.table, fold.event.type
-    step = _attributed(fold)
-    definition = table.steps.get(step)
-    if definition is not None and type_ in definition.emits:
-        succeeded(fold, run, definition)
-    elif definition is not None and type_ in definition.fails:
-        failed(fold, run, definition, f"{step} failed: {type_}")
+    name = _attributed(fold)
+    step = table.steps.get(name)
+    if step is not None and type_ in step.emits:
+        succeeded(fold, run, step)
+    elif step is not None and type_ in step.fails:
+        failed(fold, run, name, f"{name} failed: {type_}")
     elif type_ in table.satisfies:
         _from_outside(fold, run)
     elif type_ != table.flow.fails:
@@ -71,16 +71,18 @@ def trigger(fold: Fold, run: Run) -> None:
     if steps and table.flow.hops_max and event.hops >= table.flow.hops_max:
         turn(fold, run, f"more than {table.flow.hops_max} hops: {event.type} came round too often")
         return
+    from_ms = fold.clock_ms(run)
     for step in steps:
-        run.expected.append(Expected(step.name, event.id, fold.now_ms, fold.now_ms + step.deadline_ms))
+        expected = Expected(step.name, event.id, fold.now_ms, from_ms + step.deadline_ms, fold.offset)
+        run.expected = [*run.expected, expected]
     if run.turned:
         return
     for wait in table.opens.get(event.type, ()):
         if wait.until in run.early:
-            run.early.remove(wait.until)
+            run.early = [type_ for type_ in run.early if type_ != wait.until]
         else:
-            due_ms = fold.now_ms + wait.timeout_ms
-            run.waits.append(OpenWait(wait.name, wait.until, event.id, fold.now_ms, due_ms))
+            opened = OpenWait(wait.name, wait.until, event.id, fold.now_ms, from_ms + wait.timeout_ms)
+            run.waits = [*run.waits, opened]
 
 
 def succeeded(fold: Fold, run: Run, step: StepDefinition) -> None:
@@ -93,54 +95,61 @@ def succeeded(fold: Fold, run: Run, step: StepDefinition) -> None:
         return
     expected = run.expects(step.name, trigger_id)
     if expected is not None:
-        run.expected.remove(expected)
+        run.settle(expected)
     if step.compensation is None or not step.effect:
         return
-    entry = run.entry(ids.entry(run.id, step.name, trigger_id))
+    entry_id = ids.entry(run.id, step.name, trigger_id)
+    entry = run.entry(entry_id)
     if entry is None:
-        if run.status not in (COMPLETED, TERMINATED):
-            entry_id = ids.entry(run.id, step.name, trigger_id)
-            run.put(Entry(entry_id, step.name, trigger_id, fold.offset, fold.offset))
-            reopen(run)
+        run.put(Entry(entry_id, step.name, trigger_id, fold.offset, fold.offset))
+        reopen(run)
     elif entry.in_doubt:
         _make_certain(fold, run, entry)
 
 
 def _make_certain(fold: Fold, run: Run, entry: Entry) -> None:
     """A late success: absorbed where it is undone, a new round where the undo found nothing or could not ask."""
-    reopened = entry.state == NOTHING or (entry.state == FAILED and entry.cause == IN_DOUBT)
-    state = OPEN if reopened else entry.state
-    run.put(replace(entry, outcome=fold.offset, state=state, cause="" if reopened else entry.cause))
-    if reopened:
+    if entry.state == NOTHING or (entry.state == FAILED and entry.cause == IN_DOUBT):
+        run.put(replace(entry, outcome=fold.offset, state=OPEN, cause=""))
         reopen(run)
+    else:
+        run.put(replace(entry, outcome=fold.offset))
 
 
-def failed(fold: Fold, run: Run, step: StepDefinition, cause: str) -> None:
+def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
     """A failure for good: the run turns; unless it is certain that nothing was left, the entry is in doubt."""
-    trigger_id = _trigger_of(fold, run, step.name)
-    expected = run.expects(step.name, trigger_id)
-    if expected is None:
-        settle_doubt(fold, run, ids.entry(run.id, step.name, trigger_id))
+    if name in fold.table.reactions:
         return
-    run.expected.remove(expected)
-    if not fold.event.certain:
-        doubt(fold, run, step, trigger_id)
-    turn(fold, run, cause)
+    trigger_id = _trigger_of(fold, run, name)
+    expected = run.expects(name, trigger_id)
+    if expected is not None:
+        run.settle(expected)
+        if not fold.event.certain:
+            _doubt(fold, run, name, trigger_id)
+        turn(fold, run, cause)
+    elif trigger_id:
+        settle_doubt(fold, run, ids.entry(run.id, name, trigger_id))
+    else:
+        fold.orphan()
 
 
-def doubt(fold: Fold, run: Run, step: StepDefinition, trigger_id: str) -> None:
-    """Open an entry that may or may not stand for an effect."""
-    if step.compensation is not None and step.effect:
-        entry_id = ids.entry(run.id, step.name, trigger_id)
-        if run.entry(entry_id) is None:
-            run.put(Entry(entry_id, step.name, trigger_id, fold.offset))
+def _doubt(fold: Fold, run: Run, name: str, trigger_id: str) -> None:
+    """Open an entry that may or may not stand for an effect; also for a step that is declared no longer."""
+    step = fold.table.steps.get(name)
+    if step is not None and (step.compensation is None or not step.effect):
+        return
+    entry_id = ids.entry(run.id, name, trigger_id)
+    if run.entry(entry_id) is None:
+        run.put(Entry(entry_id, name, trigger_id, fold.offset))
 
 
-def _trigger_of(fold: Fold, run: Run, step: str) -> str:
-    """The outcome's trigger; a foreign outcome takes the run's expected trigger of that step."""
+def _trigger_of(fold: Fold, run: Run, name: str) -> str:
+    """The outcome's trigger; a foreign outcome takes that of the run's expected step, or of its entry in doubt."""
     if fold.event.causation:
         return fold.event.causation
-    return next((expected.trigger for expected in run.expected if expected.step == step), "")
+    expected = (expected.trigger for expected in run.expected if expected.step == name)
+    doubted = (entry.trigger for entry in run.ledger if entry.step == name and entry.in_doubt)
+    return next(expected, "") or next(doubted, "")
 
 
 def _from_outside(fold: Fold, run: Run) -> None:
@@ -148,19 +157,24 @@ def _from_outside(fold: Fold, run: Run) -> None:
     type_ = fold.event.type
     wait = next((wait for wait in run.waits if wait.until == type_), None)
     if wait is not None:
-        run.waits.remove(wait)
-    elif not run.turned and not run.ended:
-        run.early.append(type_)
+        run.settle(wait)
+    elif not run.turned and not run.ended and type_ not in run.early:
+        run.early = [*run.early, type_]
 
 
 def wait_failed(fold: Fold, run: Run) -> None:
     """A wait's timeout, said by the tracker as the wait's `fails` event."""
+    _wait_over(fold, run, f": {fold.event.type}")
+
+
+def _wait_over(fold: Fold, run: Run, because: str) -> None:
     event = fold.event
-    for wait in run.waits:
-        if wait.trigger == event.trigger and wait.name == event.step and wait.due_ms == event.due_ms:
-            run.waits.remove(wait)
-            turn(fold, run, f"{wait.until} did not come within {human(wait.due_ms - wait.since_ms)}: {event.type}")
-            return
+    for open_wait in run.waits:
+        if (open_wait.name, open_wait.trigger, open_wait.due_ms) == (event.step, event.trigger, event.due_ms):
+            wait = next((wait for wait in fold.table.flow.waits if wait.name == open_wait.name), None)
+            within = f" within {human(wait.timeout_ms)}" if wait else " in time"
+            run.settle(open_wait)
+            turn(fold, run, f"{open_wait.until} did not come{within}{because}")
 
 
 def step_completed(fold: Fold, run: Run) -> None:
@@ -172,41 +186,39 @@ def step_completed(fold: Fold, run: Run) -> None:
 
 def step_failed(fold: Fold, run: Run) -> None:
     """`choreo.StepFailed`: attempts used up, an error that no retry mends, or a dead letter."""
-    step = fold.table.steps.get(fold.event.step)
-    if step is not None:
-        failed(fold, run, step, f"{step.name} failed: {fold.event.reason}")
+    failed(fold, run, fold.event.step, f"{fold.event.step} failed: {fold.event.reason}")
 
 
 def step_skipped(fold: Fold, run: Run) -> None:
     """`choreo.StepSkipped`: settles the expectation; read while the run is not turned it is a failure."""
-    step = fold.table.steps.get(fold.event.step)
-    if step is not None:
-        failed(fold, run, step, f"{step.name} was skipped: {fold.event.reason}")
+    failed(fold, run, fold.event.step, f"{fold.event.step} was skipped: {fold.event.reason}")
 
 
 def trigger_ignored(fold: Fold, run: Run) -> None:
     """`choreo.TriggerIgnored`: a second trigger of a step that runs once a run."""
     expected = run.expects(fold.event.step, fold.event.causation)
     if expected is not None:
-        run.expected.remove(expected)
+        run.settle(expected)
 
 
 def step_deadline_passed(fold: Fold, run: Run) -> None:
-    """A timer fact: the step has failed, in doubt."""
+    """A timer fact: the step has failed, in doubt. Also of a wait that is declared no longer."""
     event = fold.event
     expected = run.expects(event.step, event.trigger)
-    step = fold.table.steps.get(event.step)
-    if expected is None or step is None or expected.due_ms != event.due_ms:
-        return
-    run.expected.remove(expected)
-    doubt(fold, run, step, event.trigger)
-    turn(fold, run, f"{event.step} gave no outcome within {human(expected.due_ms - expected.since_ms)}")
+    if expected is None:
+        _wait_over(fold, run, "")
+    elif expected.due_ms == event.due_ms:
+        step = fold.table.steps.get(event.step)
+        within = f"within {human(step.deadline_ms)}" if step else "in time"
+        run.settle(expected)
+        _doubt(fold, run, event.step, event.trigger)
+        turn(fold, run, f"{event.step} gave no outcome {within}")
 
 
 def flow_deadline_passed(fold: Fold, run: Run) -> None:
     """A timer fact: the flow as a whole took too long."""
-    if fold.event.due_ms == run.due_ms:
-        turn(fold, run, f"the flow's deadline of {human(run.due_ms - run.started_ms)} has passed")
+    if run.due_ms and fold.event.due_ms == run.due_ms:
+        turn(fold, run, f"the flow's deadline of {human(fold.table.flow.deadline_ms)} has passed")
 
 
 FACTS = {

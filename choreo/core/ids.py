@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 
 # The namespace of all choreo ids: uuid5(NAMESPACE_URL, "https://choreo.dev/ids"), fixed for ever.
-_NAMESPACE = bytes.fromhex("5d0c8a1f6b7e5c3a9f2d4e8b7a6c1d90")
+_NAMESPACE = bytes.fromhex("a1a8067140d055c0ad1fa103c5dfb42a")
 
 
 def derive(*parts: object) -> str:

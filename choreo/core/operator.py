@@ -1,4 +1,4 @@
-"""What operators and the clock of the log do to a run: pause, resume, cancel, retry or resolve an undo; held and far-off retries.
+"""What operators do to a run (pause, resume, cancel, retry or resolve an undo), and steps that are held or tried later.
 
 Every function takes the fold and the run's working copy.
 """
@@ -8,22 +8,17 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from choreo.core import facts, ids
-from choreo.core.backward import turn
-from choreo.core.fold import Fold
+from choreo.core.backward import COMPLETING, closed, refuse, turn
+from choreo.core.fold import Fold, wake
 from choreo.core.state import FAILED, OPEN, REQUESTED, RESOLVED, UNSETTLED, Entry, Expected, Run
 
 
 def cancel_requested(fold: Fold, run: Run) -> None:
-    """Turn the run, or say why not: from the decision to complete on, nothing turns it."""
-    refusal = ""
-    if run.ended:
-        refusal = f"the run has ended: {run.status}"
+    """Turn the run, or say why not: from the decision to complete on, nothing turns it. A turned run is as wished."""
+    if run.ended and not run.turned:
+        refuse(fold, run, f"the run has ended: {run.status}")
     elif run.completing:
-        refusal = "the run has decided to complete"
-    elif run.turned:
-        refusal = "the run is turned already"
-    if refusal:
-        fold.say(run, facts.CANCEL_REFUSED, ids.answer("cancel-refused", fold.event.id, run.id), refusal)
+        refuse(fold, run, COMPLETING)
     else:
         turn(fold, run, f"cancelled: {fold.event.reason or 'no reason given'}")
 
@@ -49,7 +44,8 @@ def resumed(fold: Fold, run: Run) -> None:
     run.expected = [replace(e, due_ms=e.due_ms + by_ms, retry_ms=_moved(e.retry_ms, by_ms)) for e in run.expected]
     run.waits = [replace(w, due_ms=w.due_ms + by_ms) for w in run.waits]
     run.ledger = [replace(e, due_ms=_moved(e.due_ms, by_ms), retry_ms=_moved(e.retry_ms, by_ms)) for e in run.ledger]
-    for item in (*run.expected, *run.ledger):
+    items: list[Expected | Entry] = [*run.expected, *run.ledger]
+    for item in items:
         if item.held:
             _wake(fold, run, item)
 
@@ -59,18 +55,8 @@ def _moved(due_ms: int, by_ms: int) -> int:
 
 
 def _wake(fold: Fold, run: Run, item: Expected | Entry) -> None:
-    entry = item if isinstance(item, Entry) else None
-    fold.say(
-        run,
-        facts.STEP_RETRY_DUE,
-        ids.answer("retry-due", item.answers, item.step),
-        "the run was resumed",
-        step=item.step,
-        trigger=item.trigger,
-        entry=entry.id if entry else "",
-        round=entry.round if entry else 0,
-        attempt=0 if isinstance(item, Entry) else item.attempt,
-    )
+    fields = wake(item)
+    fold.say(run, facts.STEP_RETRY_DUE, fields.pop("id"), "the run was resumed", **fields)
 
 
 def held(fold: Fold, run: Run) -> None:
@@ -91,10 +77,10 @@ def attempt_failed(fold: Fold, run: Run) -> None:
     if item is None or step is None:
         return
     retry = step.compensation.retry if isinstance(item, Entry) and step.compensation else step.retry
-    retry_ms = fold.now_ms + (0 if run.turned and isinstance(item, Expected) else retry.delay_ms(fold.event.attempt))
-    if isinstance(item, Expected):
-        item = replace(item, attempt=fold.event.attempt)
-    _store(run, replace(item, retry_ms=retry_ms, answers=fold.event.id))
+    given_up = run.turned and isinstance(item, Expected)
+    delay_ms = 0 if given_up else retry.delay_ms(max(1, fold.event.attempt))
+    retry_ms = fold.clock_ms(run) + delay_ms
+    _store(run, replace(item, attempt=fold.event.attempt, retry_ms=retry_ms, answers=fold.event.id))
 
 
 def retry_due(fold: Fold, run: Run) -> None:
@@ -121,18 +107,18 @@ def _store(run: Run, item: Expected | Entry) -> None:
 
 
 def undo_retry_requested(fold: Fold, run: Run) -> None:
-    """An operator lets a failed undo be tried again: a new round."""
+    """An operator lets a failed undo be tried again: a new round after the one he saw."""
     entry = run.entry(fold.event.entry)
-    if entry is not None and entry.state == FAILED:
+    if entry is not None and entry.state == FAILED and entry.round == fold.event.round and not run.ended:
         run.put(replace(entry, state=OPEN, cause=""))
 
 
 def undo_resolved(fold: Fold, run: Run) -> None:
-    """An operator has undone it by hand, and says why."""
+    """An operator has undone it by hand, and says why; of no use if another round was asked for meanwhile."""
     entry = run.entry(fold.event.entry)
-    if entry is not None and entry.state in UNSETTLED:
+    if entry is not None and entry.state in UNSETTLED and entry.round == fold.event.round:
         cause = f"resolved by hand: {fold.event.reason}"
-        run.put(replace(entry, state=RESOLVED, due_ms=0, retry_ms=0, answers="", held=False, cause=cause))
+        run.put(replace(closed(entry, RESOLVED), cause=cause))
 
 
 FACTS = {

@@ -9,7 +9,7 @@ from choreo.core import backward, facts, forward, operator
 from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope, Record
 from choreo.core.fold import Fold
-from choreo.core.state import KeyState, Run
+from choreo.core.state import TRUNCATED, KeyState, Run
 
 # What each fact of choreo's own does. A domain event's meaning follows from its role in the flow (forward.domain).
 FACTS = {**forward.FACTS, **backward.FACTS, **operator.FACTS}
@@ -35,9 +35,9 @@ def react(table: FlowTable, state: KeyState, record: Record) -> tuple[KeyState, 
         if started is not None:
             backward.advance(fold, started)
         return fold.state, fold.decisions
-    known = fold.find_run()
-    if known is not None:
-        run = fold.touch(known)
+    found = fold.find_run()
+    if found is not None and found.status != TRUNCATED:
+        run = fold.touch(found)
         if _first_of_its_kind(run, event):
             _apply(fold, run)
             backward.advance(fold, run)
@@ -48,24 +48,30 @@ def _first_of_its_kind(run: Run, event: Envelope) -> bool:
     """Whether no twin (same id and type) was read before; what is read back leaves the outbox."""
     if run.outbox:
         run.outbox = [said for said in run.outbox if said.id != event.id or said.type != event.type]
-    types = run.seen.get(event.id, "")
+    if run.ended:
+        return True  # what was seen is forgotten; a closed run only takes what it does not know yet
+    types = run.seen.get(event.id)
+    if types is None:
+        run.seen = {**run.seen, event.id: event.type}
+        return True
     if event.type in types.split(","):
         return False
-    if not run.ended:
-        run.seen[event.id] = f"{types},{event.type}" if types else event.type
+    run.seen = {**run.seen, event.id: f"{types},{event.type}"}
     return True
 
 
 def _apply(fold: Fold, run: Run) -> None:
-    type_ = fold.event.type
-    meaning = FACTS.get(type_)
+    event = fold.event
+    meaning = FACTS.get(event.type)
+    if event.type in facts.ENDS:
+        run.closed = True
     if meaning is not None:
         meaning(fold, run)
-    elif type_ in fold.table.wait_failures:
+    elif event.type in fold.table.wait_failures:
         forward.wait_failed(fold, run)
-    elif type_ in fold.table.undos:
+    elif event.type in fold.table.undos:
         backward.undone(fold, run)
-    elif not type_.startswith(facts.PREFIX):
+    elif not event.type.startswith(facts.PREFIX):
         forward.domain(fold, run)
-    elif type_ not in ANNOUNCEMENTS:
+    elif event.type not in ANNOUNCEMENTS:
         fold.orphan()

@@ -1,7 +1,8 @@
 """What the tracker knows of a key: its runs, each with expected steps, open waits, ledger and outbox.
 
-A state is a pure fold of the log. It is a value: `react` copies what it changes. Encoded as MessagePack; the same state
-always gives the same bytes. All times are epoch milliseconds of the log's own stamps.
+A state is a pure fold of the log, and a value: a run's lists are replaced, never changed in place, so that a copy of
+the run is cheap. Encoded as MessagePack; the same state always gives the same bytes. All times are epoch milliseconds
+of the log's own stamps; due times of a paused run count as if time had stood still since `paused_ms`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Expected(msgspec.Struct, frozen=True, array_like=True):
     trigger: str
     since_ms: int
     due_ms: int
+    offset: int
+    """Where its trigger stands."""
     attempt: int = 0
     """The last attempt known to have failed."""
     retry_ms: int = 0
@@ -78,6 +81,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     """How many NothingToUndo were read for it."""
     due_ms: int = 0
     """Deadline of the present request, from its stamp; 0 until it is read back."""
+    attempt: int = 0
+    """The last attempt of the present round known to have failed."""
     retry_ms: int = 0
     answers: str = ""
     held: bool = False
@@ -129,6 +134,8 @@ class Run(msgspec.Struct, array_like=True):
     pause_n: int = 0
     ended_ms: int = 0
     """When it ended; 0: it is open."""
+    closed: bool = False
+    """An end fact of it stands in the log: events without a run are not its own, even if it was opened again."""
     changed: int = -1
     """Offset of the last event of this run."""
     changed_ms: int = 0
@@ -148,12 +155,12 @@ class Run(msgspec.Struct, array_like=True):
         return next((entry for entry in self.ledger if entry.id == entry_id), None)
 
     def put(self, entry: Entry) -> None:
-        """Replace the entry of the same id, or append it."""
-        for index, known in enumerate(self.ledger):
-            if known.id == entry.id:
-                self.ledger[index] = entry
-                return
-        self.ledger.append(entry)
+        """Take the entry in the place of the one with its id, or as the newest."""
+        known = self.entry(entry.id)
+        if known is None:
+            self.ledger = [*self.ledger, entry]
+        else:
+            self.ledger = [entry if other is known else other for other in self.ledger]
 
     def expects(self, step: str, trigger: str) -> Expected | None:
         """The open expectation of this step for this trigger."""
@@ -162,16 +169,15 @@ class Run(msgspec.Struct, array_like=True):
                 return expected
         return None
 
-    def copied(self) -> Run:
-        """A copy whose lists can be changed."""
-        run: Run = msgspec.structs.replace(self)
-        run.expected = self.expected.copy()
-        run.waits = self.waits.copy()
-        run.early = self.early.copy()
-        run.ledger = self.ledger.copy()
-        run.outbox = self.outbox.copy()
-        run.seen = self.seen.copy()
-        return run
+    def settle(self, item: Expected | OpenWait) -> None:
+        """The step or wait is no longer open."""
+        self.expected = [other for other in self.expected if other is not item]
+        self.waits = [other for other in self.waits if other is not item]
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether anything stands between a turned run and its end."""
+        return bool(self.expected) or any(entry.state in UNSETTLED for entry in self.ledger)
 
 
 class KeyState(msgspec.Struct, array_like=True):
@@ -183,6 +189,10 @@ class KeyState(msgspec.Struct, array_like=True):
     runs: list[Run] = []
     orphans: list[int] = []
     """Offsets of events that belong to no run; the newest hundred."""
+    attributed: dict[str, str] = {}
+    """Id of an event that came without a run → the run it was given to: its twin goes there too."""
+    forgot: bool = False
+    """A run has lingered and is forgotten: an unknown run is then no sign of a truncated log."""
 
     def run(self, run_id: str) -> Run | None:
         """The run with this id."""
@@ -193,11 +203,13 @@ class KeyState(msgspec.Struct, array_like=True):
 
     @property
     def oldest_open(self) -> Run | None:
-        """The oldest run that has not ended: where an event without a run belongs."""
-        for run in self.runs:
-            if not run.ended:
-                return run
-        return None
+        """Where an event without a run belongs: the oldest run of which no end fact was read, as hosts see it too."""
+        return next((run for run in self.runs if not run.closed), None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run has not ended."""
+        return any(not run.ended for run in self.runs)
 
     @property
     def open(self) -> bool:
