@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-
 import msgspec
 
 from choreo.app.views import view
@@ -19,7 +18,7 @@ from choreo.core.events import Envelope, Record
 from choreo.core.fold import identified
 from choreo.core.partition import partition_of
 from choreo.core.react import react
-from choreo.core.state import KeyState, Run, decode, encode
+from choreo.core.state import KeyState, decode, encode
 from choreo.ports.dead_letters import DeadLetter
 from choreo.ports.read_model import InstanceView
 from choreo.ports.state import StateRow
@@ -116,9 +115,7 @@ class PartitionTracker:
             due_ms = next_due(state)
             if due_ms and (not batch.due_ms or due_ms < batch.due_ms):
                 batch.due_ms = due_ms
-            row = StateRow(
-                self.table.flow.name, self.partition, key, state.position, encode(state), due_ms, state.open
-            )
+            row = StateRow(self.table.flow.name, self.partition, key, state.position, encode(state), due_ms, state.open)
             batch.states.append(row)
             batch.views += self._views(key, tracked, before)
 
@@ -143,9 +140,7 @@ class PartitionTracker:
 
     def _letter(self, record: Record, cause: str, now_ms: int) -> DeadLetter:
         letter_id = ids.derive("letter", record.topic, record.partition, record.offset, TRACKER)
-        return DeadLetter(
-            letter_id, record.topic, record.partition, record.offset, TRACKER, "", cause, now_ms, record
-        )
+        return DeadLetter(letter_id, record.topic, record.partition, record.offset, TRACKER, "", cause, now_ms, record)
 
 
 def _known_types(table: FlowTable) -> frozenset[str]:
@@ -161,5 +156,3 @@ def _known_types(table: FlowTable) -> frozenset[str]:
 def unacknowledged(states: Iterable[KeyState]) -> list[Envelope]:
     """Every decision these states hold that was not read back: what a new owner says again."""
     return [said for state in states for run in state.runs for said in run.outbox]
-
-
