@@ -1,0 +1,190 @@
+"""The independent auditor: reads the log and the gateways' books by its own SQL, and says which promises were broken.
+
+Promises are those of the design's list: 1 nothing lost, 2 nothing twice, 3 every run ends, 4 undone once and newest
+first, 5 timers, 7 order per key and step, 8 poison. (6, the rebuild, needs choreo itself: the test does it.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.audit import books, timers
+from tests.audit.ledger import SETTLED, Ledger
+from tests.audit.reading import Fact, attempts, facts, letters, opened, shown
+from tests.audit.shape import COMPLETES, ENDS, FAILURES, GENERAL_FAILURES, START, SUCCESSES, Told
+
+
+@dataclass
+class Report:
+    """What the auditor found."""
+
+    violations: list[str]
+    """Sentences; empty when every promise was kept."""
+    counts: dict[str, int]
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """Run → completed, compensated, terminated or open."""
+
+
+def audit(database: Path, folder: Path, told: Told) -> Report:
+    """Check the log in `database` and the books in `folder`, when all is quiet."""
+    with opened(database) as db:
+        log, dead, statuses, begun = facts(db), letters(db), shown(db), attempts(db)
+    runs = by_run(log)
+    outcomes = {run: _outcome(told_of) for run, told_of in runs.items()}
+    keys = {run: told_of[0].key for run, told_of in runs.items()}
+    now_ms = max((fact.stamp_ms for fact in log), default=0)
+    found = [*_acknowledged(log, runs, statuses, told), *_poison(dead, told), *_order(log)]
+    found += [f"promise 5: {breach}" for breach in timers.early(log)]
+    for run, told_of in runs.items():
+        name = f"order {keys[run]}, run {run}"
+        found += [f"promise 2: {name}: {breach}" for breach in _twice(told_of)]
+        found += [f"promise 3: {name}: {breach}" for breach in _ended(told_of, outcomes[run], statuses.get(run, ""))]
+        found += [f"promise 4: {name}: {breach}" for breach in _undone(told_of, outcomes[run])]
+        found += [f"promise 5: {name}: {breach}" for breach in timers.violations(told_of, told.durations, now_ms)]
+    completed = Counter(keys[run] for run, outcome in outcomes.items() if outcome == "completed")
+    by_books = books.violations(folder, completed, Counter(keys.values()))
+    found += [f"promise 2: {breach}" for breach in by_books]
+    found += [f"promise 2: {breach}" for breach in _reruns(begun, keys, folder, told)]
+    return Report(found, _counts(log, dead, outcomes), outcomes)
+
+
+def by_run(log: Sequence[Fact]) -> dict[str, list[Fact]]:
+    """Each run's facts in order, without twins; a fact without a run belongs to the key's oldest that is open."""
+    runs: dict[str, list[Fact]] = {}
+    open_runs: dict[str, list[str]] = {}
+    seen: set[tuple[str, str, str]] = set()
+    for fact in log:
+        run = fact.id if fact.type == START else fact.run or next(iter(open_runs.get(fact.key, ())), "")
+        unknown = not fact.key or (run not in runs and fact.type != START)
+        if unknown or (run, fact.id, fact.type) in seen:
+            continue
+        seen.add((run, fact.id, fact.type))
+        runs.setdefault(run, []).append(fact)
+        if fact.type == START:
+            open_runs.setdefault(fact.key, []).append(run)
+        if fact.type in ENDS and run in open_runs[fact.key]:
+            open_runs[fact.key].remove(run)
+    return runs
+
+
+def _acknowledged(
+    log: Sequence[Fact], runs: Mapping[str, Sequence[Fact]], statuses: Mapping[str, str], told: Told
+) -> Iterator[str]:
+    for start, key in told.acknowledged.items():
+        if start not in runs:
+            yield f"promise 1: order {key}: its start {start} was acknowledged and is not in the log"
+        elif start not in statuses:
+            yield f"promise 1: order {key}: its start {start} is in the log and has no run"
+    for fact in log:
+        if fact.run and fact.run not in runs and fact.type != START:
+            yield f"promise 1: {fact.where} belongs to run {fact.run}, whose start is not in the log"
+
+
+def _twice(run: Sequence[Fact]) -> Iterator[str]:
+    """What people see happens once: no domain event twice, no end twice, under whatever id."""
+    for type_, count in Counter(fact.type for fact in run).items():
+        once = not type_.startswith("choreo.") or type_ in ("choreo.FlowTurned", "choreo.FlowCompleted")
+        if once and count > 1:
+            yield f"{type_} happened {count} times"
+
+
+def _outcome(run: Sequence[Fact]) -> str:
+    ends = [ENDS[fact.type] for fact in run if fact.type in ENDS]
+    return ends[-1] if ends else "open"
+
+
+def _ended(run: Sequence[Fact], outcome: str, status: str) -> Iterator[str]:
+    types = {fact.type for fact in run}
+    if outcome not in ("completed", "compensated"):
+        yield f"it is {outcome}; the last that was read of it is {run[-1].where}"
+    if status != outcome:
+        yield f"people are shown {status or 'nothing'}, by the log it is {outcome}"
+    if outcome == "completed" and COMPLETES not in types:
+        yield f"it completed without {COMPLETES}"
+    if "choreo.FlowCompleted" in types and types & {"choreo.FlowTurned", "choreo.FlowCompensated"}:
+        yield "it completed and was turned as well"
+    if outcome == "compensated" and "choreo.FlowTurned" not in types:
+        yield "it was compensated without a turn"
+
+
+def _undone(run: Sequence[Fact], outcome: str) -> Iterator[str]:
+    ledger = Ledger(run)
+    yield from ledger.violations()
+    if outcome == "compensated":
+        end = max(fact.offset for fact in run if fact.type == "choreo.FlowCompensated")
+        for (step, _), entry in ledger.entries.items():
+            if entry.state not in SETTLED:
+                doubt = "" if entry.certain else ", which is in doubt,"
+                yield f"compensated, but the effect of {step}{doubt} is {entry.state}"
+        if ledger.settled_at > end:
+            yield "compensated, but something was undone after that"
+    if outcome == "completed":
+        for (step, _), entry in ledger.entries.items():
+            if entry.state != "open" or not entry.certain:
+                yield f"completed, but the effect of {step} is {'certain and ' * entry.certain}{entry.state}"
+
+
+def _order(log: Sequence[Fact]) -> Iterator[str]:
+    """Outcomes of one step for one key stand in the order of their triggers."""
+    first: dict[str, int] = {}
+    newest: dict[tuple[str, str], tuple[int, Fact]] = {}
+    answered: set[tuple[str, str]] = set()
+    for fact in log:
+        first.setdefault(fact.id, fact.offset)
+        step = SUCCESSES.get(fact.type) or FAILURES.get(fact.type)
+        if fact.type in GENERAL_FAILURES:
+            step = fact.step
+        if not step or (step, fact.causation) in answered:
+            continue
+        answered.add((step, fact.causation))
+        trigger = first.get(fact.causation, -1)
+        if trigger < 0:
+            yield f"promise 7: order {fact.key}: {fact.where} has no trigger before it"
+            continue
+        before, other = newest.get((fact.key, step), (-1, fact))
+        if trigger < before:
+            yield f"promise 7: order {fact.key}: {fact.where} answers an older trigger than {other.where} before it"
+        newest[fact.key, step] = max(before, trigger), fact
+
+
+def _poison(dead: Sequence[tuple[int, int, str, str]], told: Told) -> Iterator[str]:
+    found = {(partition, offset) for partition, offset, _, _ in dead}
+    for partition, offset, service, cause in dead:
+        if (partition, offset) not in told.poisoned:
+            yield f"promise 8: {service} set {partition}/{offset} aside, which is sound: {cause}"
+    for partition, offset in sorted(told.poisoned - found):
+        yield f"promise 8: the poisoned record {partition}/{offset} is no dead letter"
+
+
+def _reruns(
+    begun: Sequence[tuple[str, str, str, int]], keys: Mapping[str, str], folder: Path, told: Told
+) -> Iterator[str]:
+    """A handler ran a second time only if its process died before its outcome was recorded."""
+    allowed: Counter[tuple[str, str]] = Counter()
+    for run, trigger, step, count in begun:
+        key = keys.get(run, "")
+        allowed[key, step.partition(".")[0]] += count
+        if count > 1 and key in told.plain and (trigger, step) not in told.interrupted:
+            yield f"order {key}: {step} began {count} times, and no crash interrupted it"
+    services = {"reserve": "inventory", "charge": "payment", "book": "shipping"}
+    for key, operation, count in books.calls(folder):
+        most = allowed[key, services[operation]]
+        if key in told.plain and most and count > most:
+            yield f"order {key}: {operation} was called {count} times, {most} attempts were begun"
+
+
+def _counts(log: Sequence[Fact], dead: Sequence[object], outcomes: Mapping[str, str]) -> dict[str, int]:
+    types = Counter(fact.type for fact in log)
+    twins = len(log) - len({(fact.run, fact.id, fact.type) for fact in log})
+    return {
+        "records": len(log),
+        "twins": twins,
+        "runs": len(outcomes),
+        "letters": len(dead),
+        **Counter(outcomes.values()),
+        "undo requests": types["choreo.CompensationRequested"],
+        "timer facts": sum(1 for fact in log if fact.due_ms),
+    }

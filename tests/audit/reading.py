@@ -1,0 +1,85 @@
+"""What the auditor reads: the log, the dead letters, the read model and the inbox, by plain SQL.
+
+Shares no code with choreo, and neither does the rest of this folder: what is checked must not check itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_LOG = """
+SELECT partition, offset, stamp_ms, id, type, key, run, step, causation, entry, certain, data, headers
+FROM log WHERE topic = 'order' ORDER BY partition, offset
+"""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A record of the log: its plain columns, and what is needed of its headers."""
+
+    partition: int
+    offset: int
+    stamp_ms: int
+    id: str
+    type: str
+    key: str
+    run: str
+    step: str
+    causation: str
+    entry: str
+    certain: bool
+    data: bytes
+    trigger: str = ""
+    round: int = 0
+    outcome: int = -1
+    due_ms: int = 0
+    reason: str = ""
+
+    @property
+    def where(self) -> str:
+        """The record as a sentence names it."""
+        return f"{self.type} at {self.partition}/{self.offset}"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """The file, for reading only."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
+        yield db
+
+
+def facts(db: sqlite3.Connection) -> list[Fact]:
+    """Every record that can be read; one whose headers cannot has the type "unreadable"."""
+    return [_fact(row) for row in db.execute(_LOG)]
+
+
+def letters(db: sqlite3.Connection) -> list[tuple[int, int, str, str]]:
+    """(partition, offset, service, cause) of every dead letter."""
+    return db.execute("SELECT partition, offset, service, cause FROM letters ORDER BY number").fetchall()
+
+
+def shown(db: sqlite3.Connection) -> dict[str, str]:
+    """Run → the status that people see."""
+    return dict(db.execute("SELECT run, status FROM instances WHERE flow = 'order'"))
+
+
+def attempts(db: sqlite3.Connection) -> list[tuple[str, str, str, int]]:
+    """(run, trigger, step, attempts begun) of every row of every inbox."""
+    return db.execute("SELECT run, trigger, step, begun FROM attempts").fetchall()
+
+
+def _fact(row: tuple[Any, ...]) -> Fact:
+    *plain, headers = row
+    try:
+        more = json.loads(headers)
+        kept = {name: more[name] for name in ("trigger", "round", "outcome", "due_ms", "reason") if name in more}
+    except (ValueError, TypeError):
+        plain[4], kept = "unreadable", {}
+    plain[10] = plain[10] == 1
+    return Fact(*plain, **kept)

@@ -1,0 +1,71 @@
+"""The order flow as the auditor knows it: written down by hand, from the flow's description.
+
+Also what a test tells the auditor: what it had acknowledged, what it poisoned, and how long things may take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+START = "OrderPlaced"
+COMPLETES = "OrderConfirmed"
+CANCELLED = "OrderCancelled"
+TOLD = "CustomerNotified"
+WAIT_OPENS, WAIT_CLOSES, WAIT_FAILS = "ShipmentCreated", "ShipmentPicked", "PickTimedOut"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the forward path; `undo` is empty where it leaves nothing that could be undone."""
+
+    on: str
+    success: str
+    failure: str
+    undo: str = ""
+
+
+STEPS = {
+    "inventory.reserve": Step(START, "StockReserved", "StockRejected", "StockReleased"),
+    "payment.charge": Step("StockReserved", "PaymentCharged", "PaymentDeclined", "PaymentRefunded"),
+    "shipping.create": Step("PaymentCharged", "ShipmentCreated", "ShipmentRejected", "ShipmentCancelled"),
+    "notification.confirm": Step(WAIT_CLOSES, COMPLETES, "ConfirmationFailed"),
+}
+SUCCESSES = {step.success: name for name, step in STEPS.items()}
+FAILURES = {step.failure: name for name, step in STEPS.items()}
+UNDOS = {step.undo: name for name, step in STEPS.items() if step.undo}
+GENERAL_FAILURES = ("choreo.StepFailed", "choreo.StepSkipped")
+
+ENDS = {
+    "choreo.FlowCompleted": "completed",
+    "choreo.FlowCompensated": "compensated",
+    "choreo.FlowTerminated": "terminated",
+}
+
+
+@dataclass(frozen=True)
+class Durations:
+    """What was declared, as divided for this run, in milliseconds. Empty: not checked."""
+
+    wait_ms: int = 0
+    flow_ms: int = 0
+    step_ms: Mapping[str, int] = field(default_factory=dict)
+    undo_ms: Mapping[str, int] = field(default_factory=dict)
+    end_ms: int = 0
+    """Within what time of its start every run must have ended."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the test knows besides the log and the books."""
+
+    acknowledged: Mapping[str, str]
+    """Id → key of every start that the test's producer was told is safe."""
+    poisoned: AbstractSet[tuple[int, int]] = frozenset()
+    """(partition, offset) of every record that nobody can handle."""
+    durations: Durations = Durations()
+    plain: AbstractSet[str] = frozenset()
+    """Keys of orders whose gateways never fail: nothing but a crash makes their handlers run again."""
+    interrupted: AbstractSet[tuple[str, str]] = frozenset()
+    """(trigger, step) of attempts that had begun and had no outcome when their process was killed."""
