@@ -1,0 +1,56 @@
+"""`choreo dev`: the whole project in one process, for the desk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from choreo.cli.output import Format, Output, document, flush, plain, write
+from choreo.cli.running import Level, log_to_stderr, run_until_stopped
+from choreo.wiring import REST, App, everything
+
+
+def dev(
+    *,
+    rest: Annotated[bool, typer.Option(help="Serve the REST view, too.")] = True,
+    log_level: Level = "warning",
+    output: Output = Format.TABLE,
+) -> None:
+    """Run every service, the tracker and the REST view in one process until Ctrl-C.
+
+    With -o json prints one document that says what runs, once it is about to.
+    """
+    log_to_stderr(log_level)
+
+    def begin(app: App, roles: Sequence[str]) -> None:
+        if output is Format.JSON:
+            document({"runs": list(roles), "flows": list(app.flows), "rest": _address(app) if rest else ""})
+        else:
+            _say(app, roles)
+        flush()
+
+    run_until_stopped(lambda app: everything(app, rest=rest), begin)
+
+
+def _address(app: App) -> str:
+    return f"http://{app.settings.host}:{app.settings.port}"
+
+
+def _say(app: App, roles: Sequence[str]) -> None:
+    """What runs, and three things to try."""
+    name, definition = next(iter(app.definitions.items()))
+    write(plain(f"flows     {', '.join(app.flows)}"))
+    write(plain(f"running   {', '.join(roles)}"))
+    write(plain(f"log       {app.settings.database}"))
+    if REST in roles:
+        write(f"REST      {_address(app)}  (documented at {_address(app)}/docs)")
+    write("")
+    write("Try, in another terminal:")
+    required = " ".join(f"--field {field}=…" for field in definition.events[definition.starts])
+    write(f"  choreo publish {name} {definition.starts} {required}")
+    write(f"  choreo list {name}")
+    write(f"  choreo tail {name} --from start")
+    write("")
+    write("Ctrl-C stops.")

@@ -1,0 +1,78 @@
+"""What a failure says on stderr and which exit code it gives. One table from errors to codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from choreo.core.errors import (
+    ChoreoError,
+    ConflictError,
+    DeclarationError,
+    DecodeError,
+    LeaseLostError,
+    MissingExtraError,
+    NotFoundError,
+    SchemaError,
+    SettingsError,
+    StorageError,
+    UnavailableError,
+)
+
+PROBLEM, USAGE, UNAVAILABLE, NOT_FOUND, CONFLICT, OURS, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 5, 70, 130, 141
+"""70 is EX_SOFTWARE of sysexits.h; 130 and 141 are what a shell shows for SIGINT and SIGPIPE."""
+
+EXIT_CODES = {
+    0: "well",
+    PROBLEM: "a problem was found",
+    USAGE: "wrong use, settings or declaration",
+    UNAVAILABLE: "storage or a needed part is not available",
+    NOT_FOUND: "not found",
+    CONFLICT: "does not fit the present state",
+    OURS: "a fault of choreo",
+    INTERRUPTED: "interrupted",
+    PIPE_CLOSED: "the reader of the output left",
+}
+
+_CODES: dict[type[ChoreoError], int] = {
+    SchemaError: PROBLEM,
+    DeclarationError: USAGE,
+    SettingsError: USAGE,
+    MissingExtraError: USAGE,
+    DecodeError: USAGE,
+    StorageError: UNAVAILABLE,
+    UnavailableError: UNAVAILABLE,
+    LeaseLostError: UNAVAILABLE,
+    NotFoundError: NOT_FOUND,
+    ConflictError: CONFLICT,
+}
+
+
+def exit_code_of(error: Exception) -> int:
+    """The code of the error's class, or of the nearest one it derives from."""
+    if isinstance(error, typer.TyperException):
+        return USAGE
+    return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), OURS)
+
+
+def tell(error: Exception) -> None:
+    """Print what, where and the remedy on stderr."""
+    if isinstance(error, typer.TyperException):
+        error = _usage(error)
+    if not isinstance(error, ChoreoError):
+        error = ChoreoError(
+            f"{type(error).__name__}: {error}",
+            remedy="This is a fault of choreo or of the project's own code: call it again with --debug to see where.",
+        )
+    lines = [f"error: {error.what}"]
+    lines += [f"  where: {error.where}"] if error.where else []
+    lines += [f"  remedy: {error.remedy}"] if error.remedy else []
+    print("\n".join(lines), file=sys.stderr)  # noqa: T201 - this is where failures are told
+
+
+def _usage(error: typer.TyperException) -> ChoreoError:
+    """Typer's own refusal of the arguments, in our form."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "choreo"
+    return SettingsError(error.format_message(), where=path, remedy=f"See `{path} --help`.")

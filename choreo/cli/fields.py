@@ -1,0 +1,47 @@
+"""`--field NAME=VALUE` as the event's class would have it: text stays text, everything else is read as JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from choreo.core.errors import SettingsError
+
+
+def of_pairs(event_class: Any, pairs: Iterable[str]) -> dict[str, Any]:
+    """The fields in these NAME=VALUE; raises SettingsError on a pair that is none or stands twice."""
+    schema = event_class.model_json_schema()
+    fields: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise SettingsError(
+                f"{pair!r} is no field", where="--field", remedy="Write NAME=VALUE, such as order_id=o-1."
+            )
+        if name in fields:
+            raise SettingsError(f"{name} is given twice", where="--field", remedy="Keep one of the two.")
+        declared = schema.get("properties", {}).get(name, {})
+        fields[name] = text if _takes_text(declared, schema.get("$defs", {})) else _json(name, text)
+    return fields
+
+
+def _takes_text(declared: Mapping[str, Any], parts: Mapping[str, Any]) -> bool:
+    """Whether a JSON string is one of the field's forms; of a field that is not known, for it is refused by name."""
+    if "$ref" in declared:
+        return _takes_text(parts.get(declared["$ref"].rpartition("/")[2], {}), parts)
+    if "anyOf" in declared:
+        return any(_takes_text(form, parts) for form in declared["anyOf"])
+    return bool(declared.get("type", "string") == "string")
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise SettingsError(
+            f"{text!r} is neither a number nor JSON",
+            where=f"--field {name}",
+            remedy="""Write a number, true, or JSON: 'items=[{"sku": "A", "quantity": 1}]'.""",
+        ) from error

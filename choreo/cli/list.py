@@ -1,0 +1,77 @@
+"""`choreo list`: instances, newest first, filtered by status, key, time and what their start event says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from choreo.app.query_words import moment
+from choreo.cli.output import Format, Output, document, plain, table, write
+from choreo.cli.project import FlowArgument, in_app
+from choreo.cli.shapes import of_summary
+from choreo.core.errors import SettingsError
+from choreo.ports.read_model import Filter, Page
+from choreo.wiring import App
+
+STATUSES = ("running", "paused", "compensating", "completed", "compensated", "stuck", "terminated", "truncated")
+STYLES = {"stuck": "red", "compensating": "yellow", "paused": "yellow", "truncated": "yellow", "terminated": "dim"}
+
+
+def list_(
+    flow: FlowArgument = "",
+    *,
+    status: Annotated[
+        str, typer.Option(help=f"One of {', '.join(STATUSES)}.", autocompletion=lambda: list(STATUSES))
+    ] = "",
+    key: Annotated[str, typer.Option(help="Every run of this key.")] = "",
+    attr: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the start event; may be repeated.")] = None,
+    since: Annotated[str, typer.Option(help="Started at this time or later (ISO 8601).")] = "",
+    before: Annotated[str, typer.Option(help="Started before this time (ISO 8601).")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
+    cursor: Annotated[str, typer.Option(help="The cursor of the page before.")] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """List instances, newest first; without FLOW those of every flow."""
+    if status and status not in STATUSES:
+        raise SettingsError(f"{status!r} is no status", where="--status", remedy=f"Use one of {', '.join(STATUSES)}.")
+    wanted = Filter(
+        flow, status, key, dict(map(_attribute, attr or ())), _time(since, "--since"), _time(before, "--before")
+    )
+
+    async def ask(app: App) -> Page:
+        return await app.queries.instances(wanted, limit, cursor)
+
+    page = in_app(ask)
+    if output is Format.JSON:
+        document({"items": [of_summary(row) for row in page.items], "cursor": page.cursor})
+        return
+    rows = [(row.flow, row.key, row.status, moment(row.started_ms), row.cause) for row in page.items]
+    table(
+        ("flow", "key", "status", "started", "cause"), rows, styles=[STYLES.get(row.status, "") for row in page.items]
+    )
+    if page.cursor:
+        write(plain(f"more: --cursor {page.cursor}"))
+
+
+def _attribute(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise SettingsError(
+            f"{text!r} is no filter", where="--attr", remedy="Write NAME=VALUE, such as customer_id=c-7."
+        )
+    return name, value
+
+
+def _time(text: str, where: str) -> int:
+    """Epoch milliseconds; a time without a zone is UTC, as everything here is."""
+    if not text:
+        return 0
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"{text!r} is no time", where=where, remedy="Write it such as 2025-03-01T12:00Z."
+        ) from error
+    return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1_000)

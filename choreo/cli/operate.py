@@ -1,0 +1,57 @@
+"""`choreo pause`, `resume`, `cancel` and `terminate`: what an operator does with one run: facts in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from choreo.app.publish import Receipt
+from choreo.cli.output import Format, Output, document, plain, write
+from choreo.cli.project import FlowOption, KeyArgument, RunOption, chosen, in_app
+from choreo.cli.shapes import of_receipt
+from choreo.wiring import App
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; it stays in the log.")]
+
+
+def pause(
+    key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """Start no further step of the run, and let its deadlines stand still, until it is resumed."""
+    operate(flow, lambda app, name: app.operator.pause(name, key, run=run, reason=reason), output)
+
+
+def resume(
+    key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """Let a paused run go on; its deadlines move by as long as it was paused."""
+    operate(flow, lambda app, name: app.operator.resume(name, key, run=run, reason=reason), output)
+
+
+def cancel(
+    key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """Turn the run: everything it has done is undone, newest first."""
+    operate(flow, lambda app, name: app.operator.cancel(name, key, run=run, reason=reason), output)
+
+
+def terminate(
+    key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """End the run as it is: nothing more is done and nothing is undone. Needs a --reason."""
+    operate(flow, lambda app, name: app.operator.terminate(name, key, run=run, reason=reason), output)
+
+
+def operate(flow: str, act: Callable[[App, str], Awaitable[Receipt]], output: Format) -> None:
+    """Do it to the flow that is meant, and print what was written."""
+
+    async def work(app: App) -> Receipt:
+        return await act(app, chosen(app.flows, flow))
+
+    receipt = in_app(work)
+    if output is Format.JSON:
+        document(of_receipt(receipt))
+    else:
+        write(plain(f"{receipt.type} written for {receipt.flow} {receipt.key}; see `choreo show {receipt.key}`"))

@@ -1,0 +1,52 @@
+"""`choreo projections`: the tracker's states and the read model, made anew from the log."""
+
+from __future__ import annotations
+
+import asyncio
+
+from choreo.cli.deferred import group
+from choreo.cli.output import Format, Output, document, plain, write
+from choreo.cli.project import FlowArgument, chosen, in_app
+from choreo.wiring import TRACKER, App, run
+
+cli = group("Rebuild states and read model from the log.")
+
+LOOK_S = 0.05
+"""How often the rebuild is looked at."""
+
+
+@cli.command("rebuild")
+def rebuild(flow: FlowArgument = "", *, output: Output = Format.TABLE) -> None:
+    """Drop a flow's states and read model, and fold the log again from its beginning.
+
+    May be done while everything runs: what the tracker has said before is not said again.
+    """
+    name, counts = in_app(lambda app: _rebuild(app, flow))
+    if output is Format.JSON:
+        document({"flow": name, "instances": counts})
+        return
+    shown = ", ".join(f"{number} {status}" for status, number in counts.items())
+    write(plain(f"flow {name} rebuilt: {shown or 'no instances'}"))
+
+
+async def _rebuild(app: App, flow: str) -> tuple[str, dict[str, int]]:
+    """Drop both, then let a tracker read to where the log ended at this moment."""
+    name = chosen(app.flows, flow)
+    log = app.home.log
+    ends = {number: await log.end(name, number) for number in range(await log.partitions(name))}
+    await app.home.states.drop(name)
+    await app.home.read_model.drop(name)
+    stop = asyncio.Event()
+    tracking = asyncio.create_task(run(app, [TRACKER], stop))
+    try:
+        while not tracking.done() and not await _reached(app, name, ends):
+            await app.clock.sleep(LOOK_S)
+    finally:
+        stop.set()
+        await tracking
+    return name, await app.queries.counts(name)
+
+
+async def _reached(app: App, flow: str, ends: dict[int, int]) -> bool:
+    positions = await app.home.read_model.positions(flow)
+    return all(positions.get(number, 0) >= end for number, end in ends.items())

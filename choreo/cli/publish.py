@@ -1,0 +1,64 @@
+"""`choreo publish`: start an instance, or give it the event from outside that it waits for."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from choreo.app.publish import Receipt
+from choreo.app.query_positions import token_of
+from choreo.cli.fields import of_pairs
+from choreo.cli.output import Format, Output, document, plain, write
+from choreo.cli.project import RunOption, chosen, event_types, flow_names, in_app
+from choreo.cli.shapes import of_receipt
+from choreo.core.errors import SettingsError
+from choreo.wiring import App
+
+
+def publish(
+    flow: Annotated[str, typer.Argument(help="The flow.", autocompletion=flow_names)],
+    type_: Annotated[
+        str, typer.Argument(metavar="TYPE", help="The event's type, such as OrderPlaced.", autocompletion=event_types)
+    ],
+    *,
+    key: Annotated[str, typer.Option(help="The business key; else the event's field says it.")] = "",
+    field: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE; may be repeated. A list or a part is given as JSON.")
+    ] = None,
+    json: Annotated[str, typer.Option("--json", help="All fields as one JSON object; - reads it from stdin.")] = "",
+    run: RunOption = "",
+    idempotency_key: Annotated[str, typer.Option(help="The same start with the same one is published once.")] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Publish one event: the start of an instance, or what one waits for. The same start is published once."""
+    given = _object(json) if json else {}
+
+    async def work(app: App) -> Receipt:
+        name = chosen(app.flows, flow)
+        fields = {**given, **of_pairs(app.queries.flows.event_class(name, type_), field or ())}
+        return await app.publisher.publish(name, fields, type_=type_, key=key, run=run, idempotency_key=idempotency_key)
+
+    receipt = in_app(work)
+    if output is Format.JSON:
+        document(of_receipt(receipt))
+        return
+    said = "was published before" if receipt.duplicate else "published"
+    place = token_of(receipt.position)
+    write(plain(f"{receipt.type} of {receipt.flow} {receipt.key} {said} at {place}; see `choreo show {receipt.key}`"))
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The fields in a JSON text."""
+    where = "stdin" if text == "-" else "--json"
+    try:
+        fields = msgspec.json.decode(sys.stdin.buffer.read() if text == "-" else text.encode())
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise SettingsError(
+            f"is not JSON: {error}", where=where, remedy="""Give one object: '{"order_id": "o-1"}'."""
+        ) from error
+    if not isinstance(fields, dict):
+        raise SettingsError("is JSON, but no object", where=where, remedy="""Give one object: '{"order_id": "o-1"}'.""")
+    return fields

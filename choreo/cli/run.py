@@ -1,0 +1,39 @@
+"""`choreo run`: one part of the project in a process of its own, as it is deployed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from choreo.cli.output import plain
+from choreo.cli.project import roles
+from choreo.cli.running import Level, log_to_stderr, run_until_stopped
+from choreo.wiring import REST, TRACKER, App
+
+
+def run(
+    role: Annotated[
+        str, typer.Argument(metavar="SERVICE|tracker|rest", help="What this process runs.", autocompletion=roles)
+    ],
+    *,
+    log_level: Level = "info",
+) -> None:
+    """Run one service, the tracker or the REST view until SIGTERM or Ctrl-C, which drain.
+
+    Any number of processes may run the same one: they share the partitions.
+    """
+    log_to_stderr(log_level)
+
+    def chosen(app: App) -> Sequence[str]:
+        if role not in (TRACKER, REST):
+            app.service(role)
+        return [role]
+
+    run_until_stopped(chosen, _say)
+
+
+def _say(app: App, roles: Sequence[str]) -> None:
+    print(plain(f"running {', '.join(roles)} on {app.settings.database}"), file=sys.stderr)  # noqa: T201 - a sign of life

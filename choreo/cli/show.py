@@ -1,0 +1,107 @@
+"""`choreo show`: one instance on one screen: its status, why, what it waits for, and its story; followed on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from choreo.app.query import Instance
+from choreo.app.query_timeline import TimelineRow, timeline
+from choreo.app.query_words import moment
+from choreo.cli.output import Format, Output, document, flush, line, plain, table, write
+from choreo.cli.project import FlowOption, KeyArgument, RunOption, chosen, in_app
+from choreo.cli.shapes import of_instance, of_timeline
+from choreo.core.durations import human
+from choreo.wiring import App
+
+_STYLES = {"failed": "red", "stuck": "red", "turn": "red", "timer": "yellow", "retry": "yellow", "undo": "yellow"}
+
+
+def show(
+    key: KeyArgument,
+    *,
+    flow: FlowOption = "",
+    run: RunOption = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on printing what happens until the run has ended.")
+    ] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show one instance: its status, its cause, what it waits for, its ledger and its timeline."""
+    if watch:
+        in_app(lambda app: _watch(app, key, flow, run, output))
+        return
+
+    async def ask(app: App) -> tuple[Instance, list[TimelineRow]]:
+        name = chosen(app.flows, flow)
+        instance = await app.queries.instance(name, key, run)
+        return instance, await app.queries.timeline(name, key, instance.row.run)
+
+    instance, story = in_app(ask)
+    if output is Format.JSON:
+        document({**of_instance(instance), "timeline": [of_timeline(row) for row in story]})
+        return
+    _header(instance)
+    write("")
+    rows = [_cells(row) for row in story]
+    table(
+        ("after", "event", "took", "undo", "what happened"), rows, styles=[_STYLES.get(row.kind, "") for row in story]
+    )
+
+
+async def _watch(app: App, key: str, flow: str, run: str, output: Format) -> None:
+    """Print each row of the story as it comes; the header after the last."""
+    flow = chosen(app.flows, flow)
+    definition, rows = app.queries.flows.table(flow), []
+    run = run or (await app.queries.instance(flow, key)).row.run
+    async for event in app.queries.follow(flow, key, run):
+        if event is None:
+            continue
+        rows.append(event)
+        told = timeline(definition, rows)[-1]
+        if output is Format.JSON:
+            line(of_timeline(told))
+        else:
+            write(plain("  ".join(_fixed(_cells(told)))))
+            flush()
+    if output is Format.TABLE:
+        write("")
+        _header(await app.queries.instance(flow, key, run))
+
+
+def _header(instance: Instance) -> None:
+    """What a person asks first."""
+    row, detail = instance.row, instance.detail
+    lines = [(f"{row.flow} {row.key}", f"{row.status}{f': {row.cause}' if row.cause else ''}")]
+    lines += [("run", row.run), ("started", moment(row.started_ms))]
+    lines += [("ended", moment(detail.ended_ms))] if detail.ended_ms else []
+    lines += [("waits for", sentence) for sentence in instance.waiting_for]
+    if detail.next_due_ms:
+        lines.append(("next timer", f"{moment(detail.next_due_ms)}, {instance.next_timer}"))
+    lines += [
+        ("effect", f"{effect.step}: {effect.state}{', in doubt' if effect.in_doubt else ''}")
+        for effect in detail.ledger
+    ]
+    if len(instance.runs) > 1:
+        lines.append(("other runs", ", ".join(other for other in instance.runs if other != row.run)))
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        write(plain(f"{name.ljust(width)}  {text}"))
+
+
+def _cells(row: TimelineRow) -> tuple[str, ...]:
+    took = "" if row.took_ms is None else human(row.took_ms)
+    return _after(row.at_ms), row.type, took, "undo" if row.undo else "", row.text
+
+
+def _fixed(cells: Sequence[str]) -> list[str]:
+    """Columns of a width that is known before the rows are."""
+    after, event, took, undo, text = cells
+    return [after.rjust(9), event.ljust(28), took.rjust(8), undo.ljust(4), text]
+
+
+def _after(at_ms: int) -> str:
+    """Time since the start: to the millisecond in the first minute, later in words."""
+    return f"+{at_ms / 1_000:.3f}s" if at_ms < 60_000 else f"+{human(at_ms // 1_000 * 1_000)}"

@@ -1,0 +1,44 @@
+"""`choreo undo`: what an operator does with an undo that failed: ask for it again, or say that it was done by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from choreo.cli.deferred import group
+from choreo.cli.operate import Reason, operate
+from choreo.cli.output import Format, Output
+from choreo.cli.project import FlowOption, KeyArgument, RunOption
+
+cli = group("Retry or resolve an undo that failed.")
+
+EntryArgument = Annotated[str, typer.Argument(help="The step's name, or the ledger entry's id.")]
+
+
+@cli.command("retry")
+def retry(
+    key: KeyArgument,
+    entry: EntryArgument,
+    *,
+    flow: FlowOption = "",
+    run: RunOption = "",
+    reason: Reason = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Ask for a failed undo once more: a new round."""
+    operate(flow, lambda app, name: app.operator.retry_undo(name, key, entry, run=run, reason=reason), output)
+
+
+@cli.command("resolve")
+def resolve(
+    key: KeyArgument,
+    entry: EntryArgument,
+    *,
+    flow: FlowOption = "",
+    run: RunOption = "",
+    reason: Reason = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Say that an effect was undone by hand, and how. Needs a --reason."""
+    operate(flow, lambda app, name: app.operator.resolve_undo(name, key, entry, run=run, reason=reason), output)
