@@ -1,0 +1,48 @@
+"""Durations as users write them, in whole milliseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from choreo.core.durations import human, milliseconds
+from choreo.core.errors import DeclarationError
+
+GOOD = [
+    ("250ms", 250),
+    ("30s", 30_000),
+    ("1.5m", 90_000),
+    ("1h30m", 5_400_000),
+    (" 2 d ", 172_800_000),
+    ("1w", 604_800_000),
+    (0, 0),
+    (5, 5_000),
+    (0.25, 250),
+]
+BAD: list[Any] = ["", "30", "s", "30 seconds", "-1s", "1s-", "1h30", "1e3s", None, True, -1, 1e12, float("nan"), [30]]
+
+
+@pytest.mark.parametrize(("written", "expected_ms"), GOOD)
+def test_a_duration_is_read(written: str | float, expected_ms: int) -> None:
+    """Numbers with units, in any order of units; a plain number is seconds."""
+    assert milliseconds(written) == expected_ms
+
+
+@pytest.mark.parametrize("written", BAD, ids=repr)
+def test_what_is_no_duration_is_refused_with_its_place_and_the_remedy(written: Any) -> None:
+    """The sentence shows the value, where it stands, and how to write it."""
+    with pytest.raises(DeclarationError) as refused:
+        milliseconds(written, "step payment.charge")
+    assert refused.value.sentence == (
+        f"step payment.charge: {written!r} is not a duration. "
+        'Write it as "30s", "5m", "24h", "2d" or a number of seconds.'
+    )
+
+
+@given(st.integers(min_value=0, max_value=10**12))
+def test_a_duration_for_people_reads_back_as_itself(duration_ms: int) -> None:
+    """What a message shows can be pasted into a declaration."""
+    assert milliseconds(human(duration_ms)) == duration_ms
