@@ -1,0 +1,100 @@
+"""The real processes of the reference flow, as they are deployed: started, killed without warning, started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("inventory", "payment", "shipping", "notification")
+TRACKER = "tracker"
+ROLES = (*SERVICES, TRACKER, TRACKER)
+
+_STOP_WITHIN_S = 30
+
+
+@dataclass
+class Worker:
+    """A running process, and where it writes what it has to say."""
+
+    role: str
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    @property
+    def member(self) -> str:
+        """How the names of its members of consumer groups begin."""
+        return f"{self.role}-{self.process.pid}-"
+
+
+class Fleet:
+    """One process for each service, two for the tracker."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        """Nothing is started yet."""
+        self.workers: list[Worker] = []
+        self._folder = folder
+        self._environment = {**os.environ, **environment}
+        self._started = 0
+
+    def start(self, role: str) -> Worker:
+        """Start one more process of this role."""
+        self._started += 1
+        output = self._folder / f"{self._started:03}-{role}.log"
+        with output.open("wb") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "choreo", "run", role],
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+        worker = Worker(role, process, output)
+        self.workers.append(worker)
+        return worker
+
+    def kill(self, worker: Worker) -> None:
+        """End it as a power cut would; when this returns, it is gone."""
+        worker.process.kill()
+        worker.process.wait()
+        self.workers.remove(worker)
+
+    def died(self) -> list[str]:
+        """What ended without having been asked to, and its last words."""
+        return [
+            f"{worker.role} ended by itself with {worker.process.returncode}: {_last_words(worker)}"
+            for worker in self.workers
+            if worker.process.poll() is not None
+        ]
+
+    def stop(self, roles: tuple[str, ...]) -> list[str]:
+        """Ask these to drain and end; says who did not, and why."""
+        stopping = [worker for worker in self.workers if worker.role in roles]
+        for worker in stopping:
+            worker.process.send_signal(signal.SIGTERM)
+        refused = []
+        for worker in stopping:
+            try:
+                code = worker.process.wait(_STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                code = None
+            if code != 0:
+                refused.append(f"{worker.role} was asked to stop and ended with {code}: {_last_words(worker)}")
+            else:
+                self.workers.remove(worker)
+        return refused
+
+    def kill_all(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        for worker in list(self.workers):
+            self.kill(worker)
+
+
+def _last_words(worker: Worker) -> str:
+    return worker.output.read_text(errors="replace")[-1_500:]

@@ -1,0 +1,109 @@
+"""What a process was at when it was killed, read from the file by plain SQL the moment it was gone."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from tests.crash.fleet import TRACKER, Worker
+
+# What the steps of each service react to, besides requests to undo their own.
+_TRIGGERS = {
+    "inventory": ("OrderPlaced",),
+    "payment": ("StockReserved",),
+    "shipping": ("PaymentCharged",),
+    "notification": ("ShipmentPicked", "OrderCancelled"),
+}
+_RUNNING = "SELECT trigger, step, begun FROM attempts WHERE service = ? AND begun > 0 AND outcome IS NULL"
+_OWNED = """
+SELECT partition, coalesce(offset, 0) FROM leases LEFT JOIN offsets USING (topic, grp, partition)
+WHERE topic = 'order' AND grp = ? AND owner LIKE ? || '%'
+"""
+_UNREAD = """
+SELECT type, step FROM log WHERE topic = 'order' AND partition = ? AND offset >= ? AND stamp_ms <= ?
+"""
+
+Attempt = tuple[str, str]
+"""The id of a trigger, and the step."""
+
+
+@dataclass(frozen=True)
+class Caught:
+    """What a kill interrupted."""
+
+    attempts: frozenset[Attempt]
+    """Attempts that had begun since the last kill of that service and have no outcome."""
+    unread: int
+    """Records that stood in its partitions and were to be worked by it."""
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether there was anything to lose."""
+        return bool(self.attempts or self.unread)
+
+
+class Witness:
+    """Looks into the file, for reading only; remembers which attempts it has seen interrupted before."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        """`db` must be in autocommit mode: each look is a transaction of its own."""
+        self._db = db
+        self._seen: dict[Attempt, int] = {}
+
+    @property
+    def interrupted(self) -> frozenset[Attempt]:
+        """Every attempt that any kill interrupted."""
+        return frozenset(self._seen)
+
+    def at_work(self, worker: Worker) -> bool:
+        """Whether it has taken partitions: a process that still starts has nothing to lose."""
+        group = worker.role
+        return bool(self._db.execute(f"{_OWNED} LIMIT 1", (group, worker.member)).fetchall())
+
+    def caught(self, worker: Worker, killed_ms: int) -> Caught:
+        """What it was at; `killed_ms` is the moment just before the kill."""
+        self._db.execute("BEGIN")
+        try:
+            running = {} if worker.role == TRACKER else self._running(worker.role)
+            fresh = {attempt for attempt, begun in running.items() if self._seen.get(attempt) != begun}
+            owned = self._db.execute(_OWNED, (worker.role, worker.member)).fetchall()
+            unread = sum(self._unread(worker.role, partition, offset, killed_ms) for partition, offset in owned)
+        finally:
+            self._db.execute("COMMIT")
+        self._seen.update(running)
+        return Caught(frozenset(fresh), unread)
+
+    def records(self) -> int:
+        """How many records the log has."""
+        return self._number("SELECT count(*) FROM log")
+
+    def open_runs(self) -> int:
+        """Starts whose run has not ended, or that nobody has read yet."""
+        starts = "SELECT count(DISTINCT id) FROM log WHERE type = 'OrderPlaced' AND key != ''"
+        ended = "SELECT count(*) FROM instances WHERE status NOT IN ('running', 'paused', 'compensating')"
+        return self._number(f"SELECT ({starts}) - ({ended})")
+
+    def lag(self, roles: tuple[str, ...]) -> int:
+        """Records that these groups have not committed yet."""
+        ends = "SELECT topic, partition, max(offset) + 1 AS until FROM log GROUP BY topic, partition"
+        return sum(
+            self._number(
+                f"""SELECT coalesce(sum(until - coalesce(offset, 0)), 0) FROM ({ends})
+                LEFT JOIN (SELECT topic, partition, offset FROM offsets WHERE grp = ?) USING (topic, partition)""",
+                role,
+            )
+            for role in set(roles)
+        )
+
+    def _running(self, service: str) -> dict[Attempt, int]:
+        return {(trigger, step): begun for trigger, step, begun in self._db.execute(_RUNNING, (service,))}
+
+    def _unread(self, role: str, partition: int, offset: int, killed_ms: int) -> int:
+        found = self._db.execute(_UNREAD, (partition, offset, killed_ms)).fetchall()
+        if role == TRACKER:
+            return len(found)
+        own_undo = "choreo.CompensationRequested", f"{role}."
+        return sum(1 for type_, step in found if type_ in _TRIGGERS[role] or (type_, step[: len(role) + 1]) == own_undo)
+
+    def _number(self, sql: str, *values: object) -> int:
+        return int(self._db.execute(sql, values).fetchone()[0])
