@@ -1,0 +1,1 @@
+"""The contract: event classes, and their frozen schemas beside them."""

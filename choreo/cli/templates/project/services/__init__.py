@@ -1,0 +1,1 @@
+"""One file per service. A service knows choreo's public names and the schemas, and no other service."""
