@@ -84,7 +84,9 @@ class Teller:
         trigger = self._trigger(step, log, run)
         cause = told.fields.get("causation") or (trigger.id if trigger else "")
         hops = trigger.hops + 1 if trigger else 0
-        return {"id": ids.outcome(cause, step), "step": step, "causation": cause, "hops": hops}
+        # As a host says them whose first attempt came to this: a declared failure, or a skip before any attempt.
+        certain = told.type in self.table.failures or told.type == facts.STEP_SKIPPED
+        return {"id": ids.outcome(cause, step), "step": step, "causation": cause, "hops": hops, "certain": certain}
 
     def _of_attempt(self, step: str, log: Sequence[Record], run: Run) -> dict[str, Any]:
         entry = _entry(run, step, REQUESTED)
@@ -102,7 +104,7 @@ class Teller:
         kind = _UNDO_ANSWERS.get(type_)
         answer = ids.of_round(kind, entry.id, entry.round) if kind else ids.undo(entry.id)
         request = ids.of_round("undo-request", entry.id, entry.round)
-        return {"id": answer, "step": step, "entry": entry.id, "round": entry.round, "causation": request}
+        return {"id": answer, "step": entry.step, "entry": entry.id, "round": entry.round, "causation": request}
 
     def _trigger(self, step: str, log: Sequence[Record], run: Run) -> Envelope | None:
         """The latest event of the run that triggers the step."""
@@ -113,6 +115,6 @@ class Teller:
 
 
 def _entry(run: Run, step: str, state: str) -> Entry | None:
-    """The step's newest entry in this state, else its newest of all."""
-    of_step = [entry for entry in run.ledger if entry.step == step]
+    """The step's newest entry in this state, else its newest of all; without a step, any in this state."""
+    of_step = [entry for entry in run.ledger if entry.step == step or (not step and entry.state == state)]
     return next((entry for entry in reversed(of_step) if entry.state == state), of_step[-1] if of_step else None)
