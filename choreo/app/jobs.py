@@ -1,0 +1,73 @@
+"""A job: one record that makes one duty due for one key, from the moment it was read until its outcome is committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from choreo.app.duties import Duty
+from choreo.core import ids
+from choreo.core.events import Envelope, Record
+
+
+class Job(msgspec.Struct, eq=False):
+    """What is to be done and how far it is. Times are epoch milliseconds."""
+
+    duty: Duty
+    record: Record
+    """The trigger, or the undo request; also where another record woke it."""
+    event: Envelope
+    """The record's event, its id and run filled in where they were left out."""
+    source: Record
+    """The record this job is the handling of: the same, or a StepRetryDue or Redriven that stands for it."""
+    answered: str
+    """Id of the source's event: what a StepHeld answers."""
+    remembered: str
+    """The inbox knows the job by this and its step: the id of the trigger, of the request, or of a redrive."""
+    failed: int = 0
+    """Attempts known to have failed before this host took it."""
+    redriven: bool = False
+    attempt: int = 0
+    """Number of the attempt that was begun last."""
+    given: Any = None
+    """What the handler is given, once decoded."""
+    prepared: bool = False
+    key: str = ""
+    """The idempotency key, once derived."""
+    in_hands: Any = None
+    """The attempt that a runner has."""
+    queued: bool = False
+    """Whether it has a place in a lane."""
+    dropped: bool = False
+    """Its partition was lost: what comes of it is recorded, not committed."""
+
+    @property
+    def woken(self) -> bool:
+        """Whether the tracker or an operator called for it again."""
+        return self.source is not self.record
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        """Jobs of one lane run one after the other: key and step, an undo among them."""
+        return self.event.key, self.duty.step
+
+    @property
+    def begun_as(self) -> tuple[str, str]:
+        """What the inbox knows it by."""
+        return self.remembered, self.duty.step
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        return f"{self.record.topic}/{self.record.partition}/{self.record.offset}"
+
+
+def forward_key(duty: Duty, run: str, trigger: str) -> str:
+    """The idempotency key of a step forward: of the run where the step runs once a run, else of its trigger."""
+    return ids.idempotency("step", run if duty.once else trigger, duty.step)
+
+
+def undo_key(entry: str, nothings: int) -> str:
+    """The idempotency key of an undo: of the entry, and how often it was answered with nothing."""
+    return ids.idempotency("undo", entry, nothings)

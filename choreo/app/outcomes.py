@@ -1,0 +1,119 @@
+"""How a service says what came of a job: the envelopes, their derived ids, and what they carry on from the trigger.
+
+Decides nothing: which of them is said stands in steps.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from choreo.app.jobs import Job
+from choreo.core import facts, ids
+from choreo.core.events import Envelope
+from choreo.ports.codec import Codec
+from choreo.ports.dead_letters import DeadLetter
+from choreo.ports.inbox import Outcome
+
+
+class Voice:
+    """Speaks for one service in one flow."""
+
+    def __init__(self, flow: str, service: str, codec: Codec) -> None:
+        """`codec` encodes the events that handlers return."""
+        self.flow = flow
+        self.service = service
+        self._source = f"choreo/{service}"
+        self._codec = codec
+
+    def events(self, job: Job, values: Sequence[Any], now_ms: int) -> list[Envelope]:
+        """What a handler returned, as events; raises SchemaError when one does not fit its contract."""
+        event, entry = job.event, job.event.entry
+        trigger, step, undo = event.id, job.duty.step, job.duty.undo
+        encode, content_type = self._codec.encode, self._codec.content_type
+        return [
+            Envelope(
+                id=ids.undo(entry, place) if undo else ids.outcome(trigger, step, place),
+                type=type(value).event_type,
+                key=event.key,
+                flow=self.flow,
+                run=event.run,
+                step=step,
+                causation=trigger,
+                attempt=job.attempt,
+                version=event.version,
+                hops=event.hops + 1,
+                entry=entry if undo else "",
+                round=event.round if undo else 0,
+                source=self._source,
+                time_ms=now_ms,
+                traceparent=event.traceparent,
+                content_type=content_type,
+                data=encode(value),
+            )
+            for place, value in enumerate(values)
+        ]
+
+    def outcome_fact(self, job: Job, type_: str, reason: str, now_ms: int) -> Envelope:
+        """One of choreo's own outcomes: `StepCompleted`, `StepFailed`, `StepSkipped`, `NothingToUndo`, `UndoFailed`."""
+        if job.duty.undo:
+            kind = "nothing" if type_ == facts.NOTHING_TO_UNDO else "undo-failed"
+            id_ = ids.of_round(kind, job.event.entry, job.event.round)
+        else:
+            id_ = ids.outcome(job.event.id, job.duty.step)
+        return self._fact(job, type_, id_, reason, now_ms, causation=job.event.id)
+
+    def ignored(self, job: Job, holder: str, now_ms: int) -> Envelope:
+        """`TriggerIgnored`: another trigger has this run's one turn of the step."""
+        id_ = ids.answer("ignored", job.event.id, job.duty.step)
+        reason = f"the step runs once a run, and did so for event {holder}"
+        return self._fact(job, facts.TRIGGER_IGNORED, id_, reason, now_ms, causation=job.event.id)
+
+    def held(self, job: Job, now_ms: int) -> Envelope:
+        """`StepHeld`: answers the record that called for the step while its run is paused."""
+        id_ = ids.answer("held", job.answered, job.duty.step)
+        return self._fact(job, facts.STEP_HELD, id_, "the run is paused", now_ms, causation=job.answered)
+
+    def attempt_failed(self, job: Job, reason: str, now_ms: int) -> Envelope:
+        """`StepAttemptFailed`: the tracker says when it is time for the next one."""
+        id_ = ids.attempt_failed(job.event.id, job.duty.step, job.attempt)
+        return self._fact(job, facts.STEP_ATTEMPT_FAILED, id_, reason, now_ms, causation=job.event.id)
+
+    def letter(self, job: Job, cause: str, now_ms: int) -> DeadLetter:
+        """The job's record set aside for this step."""
+        record = job.record
+        place = (record.topic, record.partition, record.offset)
+        return DeadLetter(
+            ids.derive("letter", *place, job.duty.step), *place, self.service, job.duty.step, cause, now_ms, record
+        )
+
+    def _fact(self, job: Job, type_: str, id_: str, reason: str, now_ms: int, *, causation: str) -> Envelope:
+        event, undo = job.event, job.duty.undo
+        puts_off = type_ in (facts.STEP_HELD, facts.STEP_ATTEMPT_FAILED)
+        return Envelope(
+            id=id_,
+            type=type_,
+            key=event.key,
+            flow=self.flow,
+            run=event.run,
+            step=job.duty.step,
+            causation=causation,
+            trigger=event.trigger if undo else event.id,
+            attempt=job.attempt or job.failed,
+            version=event.version,
+            hops=event.hops + 1,
+            entry=event.entry if undo else "",
+            round=event.round if undo else 0,
+            # Where the trigger stands: the step is called for again by its id alone.
+            outcome=job.record.offset if puts_off else -1,
+            reason=reason,
+            source=self._source,
+            time_ms=now_ms,
+            traceparent=event.traceparent,
+        )
+
+
+def outcome(job: Job, events: Sequence[Envelope], *, success: bool = False, certain_if_begun: int = -1) -> Outcome:
+    """What the inbox writes of this job."""
+    certain = -1 if job.redriven else certain_if_begun  # an attempt may have begun before it was set aside
+    return Outcome(job.remembered, job.duty.step, job.event.run, events, success, certain)

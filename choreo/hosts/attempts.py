@@ -1,0 +1,66 @@
+"""One attempt of one job while a runner has it, and what came of it. Knows nothing of logs or inboxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, NamedTuple
+
+from choreo.app.duties import Duty
+from choreo.app.jobs import Job
+from choreo.app.steps import AttemptTimedOut
+from choreo.core.context import StepContext
+
+# One lock for all attempts: it is held for a test and an assignment.
+_CLAIM = Lock()
+
+
+class Result(NamedTuple):
+    """What came of an attempt: a value, or an error."""
+
+    attempt: Attempt
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Attempt:
+    """A handler about to be called, being called, or given up."""
+
+    __slots__ = ("_reported", "context", "duty", "given", "job", "started_s", "suspended", "withdrawn")
+
+    def __init__(self, job: Job, context: StepContext) -> None:
+        """`job` is prepared: what its handler is given is decoded."""
+        self.job = job
+        self.duty: Duty = job.duty
+        self.given = job.given
+        self.context = context
+        self.withdrawn = False
+        """Set to call it off; it has effect until the handler is called."""
+        self.suspended = False
+        """Whether its handler has waited for something."""
+        self.started_s = 0.0
+        """When its handler was called, by the monotonic clock; 0: not yet."""
+        self._reported = False
+
+    @property
+    def timeout_s(self) -> float:
+        """From the handler's call to its return."""
+        return self.duty.timeout_ms / 1_000
+
+    def report(self, to: Callable[[Result], object], value: Any = None, error: BaseException | None = None) -> bool:
+        """Hand in what came of it, unless something was handed in before: who is late is not heard."""
+        with _CLAIM:
+            if self._reported:
+                return False
+            self._reported = True
+        to(Result(self, value, error))
+        return True
+
+    def time_out(self, to: Callable[[Result], object]) -> bool:
+        """Give it up; what its handler still does is not heard."""
+        return self.report(to, error=AttemptTimedOut())
+
+    @property
+    def reported(self) -> bool:
+        """Whether its result is in."""
+        return self._reported

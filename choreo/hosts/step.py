@@ -1,0 +1,291 @@
+"""The step host: one service in one flow, one member of its consumer group.
+
+Each turn of its loop: take what a poll brought, hear what handlers answered, commit both in one piece, start what is
+ready. Everything moves in batches; nothing is awaited per event. The decisions stand in `choreo.app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from choreo.app.counters import Counters
+from choreo.app.duties import Duties
+from choreo.app.jobs import Job
+from choreo.app.origins import Origins
+from choreo.app.outcomes import Voice
+from choreo.app.plan import Planner
+from choreo.app.run_finder import RunFinder
+from choreo.app.runs import Runs
+from choreo.app.steps import Steps
+from choreo.core.declare import Service
+from choreo.core.definition import FlowDefinition, FlowTable
+from choreo.core.errors import LeaseLostError, StorageError
+from choreo.hosts.runners import Runners
+from choreo.hosts.step_commit import Committer
+from choreo.hosts.step_desk import Desk
+from choreo.hosts.step_follow import Follower
+from choreo.hosts.step_intake import Intake
+from choreo.hosts.step_start import Starter
+from choreo.hosts.step_waits import Waits
+from choreo.ports.clock import Clock
+from choreo.ports.codec import Codec
+from choreo.ports.dead_letters import DeadLetters
+from choreo.ports.inbox import Inbox
+from choreo.ports.log import Log, Member, Poll
+
+_log = logging.getLogger(__name__)
+
+POLL_SIZE = 500
+"""Records a poll: some 20 ms of work, of which the commit is a few per cent."""
+IN_HAND_MAX = 4 * POLL_SIZE
+"""Jobs in hand before reading pauses: what a rebalance may have to give back."""
+IDLE_S = 0.25
+"""The longest wait of a poll: a member must be heard of several times within its lease."""
+PAUSE_FIRST_S, PAUSE_MOST_S = 0.05, 1.0
+"""Waits for storage that fails: doubling, and short enough to go on soon after it is back."""
+
+
+class StepHost:
+    """Runs one service's steps in one flow. Several share the partitions through the group named as the service."""
+
+    def __init__(
+        self,
+        service: Service,
+        flow: FlowDefinition,
+        log: Log,
+        inbox: Inbox,
+        dead_letters: DeadLetters,
+        codec: Codec,
+        clock: Clock,
+        *,
+        name: str,
+        concurrency: int = 64,
+        poll_size: int = POLL_SIZE,
+        in_hand_max: int = IN_HAND_MAX,
+        stop_s: float = 10.0,
+        counters: Counters | None = None,
+    ) -> None:
+        """`name` is unique among the members. `flow` may be scaled. `inbox` is the service's.
+
+        `concurrency`: handlers of one step that run at once; `stop_s`: how long a stop waits for those that run.
+        """
+        self.service, self.flow, self.name = service, flow, name
+        self.counters = counters or Counters()
+        self.polled_ms = 0
+        """When it last polled: a sign of life for health checks."""
+        self._log, self._clock = log, clock
+        self._poll_size, self._stop_s = poll_size, stop_s
+        table = FlowTable(flow)
+        self._duties = duties = Duties(service, table)
+        runs, origins = Runs(), Origins(inbox, log)
+        voice = Voice(flow.name, service.name, codec)
+        steps = Steps(voice)
+        self._desk = Desk(in_hand_max, concurrency)
+        self._waits = Waits(clock, self._again)
+        self._runners = Runners(service.name, concurrency, self._wake)
+        self._starter = Starter(flow, duties, steps, runs, inbox, log, codec)
+        self._follower = Follower(steps, runs, self._desk, self._waits, self.counters, clock)
+        planner = Planner(duties, table, runs, origins, RunFinder(log, table))
+        self._intake = Intake(flow.name, log, inbox, duties, table, runs, origins, planner, self._desk, self._follower)
+        self._committer = Committer(
+            flow.name, log, inbox, dead_letters, clock, runs, origins, self._desk, voice, self.counters
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._member: Member | None = None
+        self._polling: asyncio.Task[Poll] | None = None
+        self._bell: asyncio.Future[None] | None = None
+        self._reading_paused = False
+        self._stopping = self._given_up = False
+        self._draining: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until `stop`; storage that fails is waited for, work that lost its lease is dropped."""
+        self._loop = asyncio.get_running_loop()
+        self._member = await self._join()
+        pause_s = PAUSE_FIRST_S
+        try:
+            while not self._over():
+                try:
+                    await self._turn(self._member)
+                    pause_s = PAUSE_FIRST_S
+                except LeaseLostError as error:
+                    _log.info("service %s: %s", self.name, error)
+                    await self._rejoin()
+                except StorageError as error:
+                    _log.warning("service %s waits %.2f s: %s", self.name, pause_s, error)
+                    self.counters.add("storage_errors", 1)
+                    await self._clock.sleep(pause_s)
+                    pause_s = min(pause_s * 2, PAUSE_MOST_S)
+                # Nothing that goes wrong here may end the host: it is said, and tried again.
+                except Exception:
+                    _log.exception("service %s", self.name)
+                    await self._clock.sleep(PAUSE_MOST_S)
+        finally:
+            await self._leave()
+
+    async def stop(self) -> None:
+        """Take no more work, let what runs finish within `stop_s` or give it up, commit, and leave the group."""
+        self._stopping = True
+        self._ring()
+        if self._loop is not None:
+            await self._ended.wait()
+
+    async def _join(self) -> Member:
+        return await self._log.member(self.flow.name, self.service.name, self.name, self._duties.types)
+
+    async def _turn(self, member: Member) -> None:
+        poll = await self._news(member)
+        if poll is not None:
+            self.polled_ms = self._clock.now_ms()
+            self._intake.take(poll, member)
+        if self._stopping:
+            self._drain(member)
+        if not self._stopping:
+            await self._intake.plan(member)
+        for attempt, value, error in self._runners.results():
+            self._follower.heard(attempt, value, error)
+        await self._committer.settle(member, idle=self._stopping or (poll is not None and not poll.records))
+        if not self._stopping:
+            await self._start()
+        self._steer(member)
+
+    async def _news(self, member: Member) -> Poll | None:
+        """What a poll brought, if it is there; waits for it, or for a ring, when there is nothing else to do."""
+        if self._polling is None:
+            self._polling = asyncio.create_task(member.poll(self._poll_size, IDLE_S))
+        if self._committer.refused:
+            await asyncio.wait((self._polling,))  # it will say which partitions are lost
+        elif self._busy:
+            await asyncio.sleep(0)
+        else:
+            self._bell = asyncio.get_running_loop().create_future()
+            if not self._runners.has_results:
+                await asyncio.wait((self._polling, self._bell), return_when=asyncio.FIRST_COMPLETED)
+            self._bell = None
+        if not self._polling.done():
+            return None
+        polling, self._polling = self._polling, None
+        return polling.result()
+
+    @property
+    def _busy(self) -> bool:
+        """Whether the next turn has something to do in any case."""
+        if self._desk.concluded or self._desk.late:
+            return True
+        return not self._stopping and (self._desk.can_start or self._intake.waiting)
+
+    async def _start(self) -> None:
+        jobs = self._desk.startable(self._clock.now_ms())
+        if not jobs:
+            return
+        try:
+            started = await self._starter.start(jobs, self._clock.now_ms())
+        except (StorageError, LeaseLostError):
+            self._desk.put_back(jobs)
+            raise
+        # One record that nobody foresaw must not stop the others: find it, and set it aside.
+        except Exception as error:
+            _log.exception("service %s cannot start a batch of %d", self.name, len(jobs))
+            if len(jobs) == 1:
+                self._follower.set_aside(jobs[0], error)
+            else:
+                await self._start_singly(jobs)
+            return
+        for job, conclusion in started.over:
+            self._follower.follow(job, conclusion)
+        for attempt in started.attempts:
+            self._desk.running[attempt.duty.step] += 1
+        if started.attempts:
+            self.counters.add("in_flight", len(started.attempts))
+            self._runners.start(started.attempts)
+
+    async def _start_singly(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            try:
+                started = await self._starter.start([job], self._clock.now_ms())
+            except (StorageError, LeaseLostError):
+                self._desk.put_back([job])
+                continue
+            except Exception as error:  # noqa: BLE001 - logged with the batch it was in
+                self._follower.set_aside(job, error)
+                continue
+            for over, conclusion in started.over:
+                self._follower.follow(over, conclusion)
+            for attempt in started.attempts:
+                self._desk.running[attempt.duty.step] += 1
+            self.counters.add("in_flight", len(started.attempts))
+            self._runners.start(started.attempts)
+
+    def _steer(self, member: Member) -> None:
+        """Read no more than can be kept in hand; let the watch rest when nothing runs."""
+        if self._stopping:
+            return
+        if self._desk.full != self._reading_paused:
+            self._reading_paused = self._desk.full
+            self._intake.hold_back(member, held=self._reading_paused)
+        if not self._desk.running.total():
+            self._runners.idle()
+
+    def _drain(self, member: Member) -> None:
+        """From here on only what runs is finished."""
+        member.pause(list(self._desk.partitions()))
+        if self._draining is not None:
+            return
+        self._waits.clear()
+        for job in self._desk.lanes.heads():
+            if job.in_hands is not None:
+                job.in_hands.withdrawn = True
+        self._draining = asyncio.create_task(self._give_up_later())
+
+    async def _give_up_later(self) -> None:
+        await self._clock.sleep(self._stop_s)
+        self._given_up = True
+        self._ring()
+
+    def _over(self) -> bool:
+        if self._draining is None:
+            return False
+        return self._given_up or not (self._desk.running.total() or self._desk.concluded or self._desk.late)
+
+    def _again(self, job: Job) -> None:
+        """A job's wait is over."""
+        self._desk.make_ready(job)
+        self._ring()
+
+    def _wake(self) -> None:
+        """Results are in. Called in any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ring)
+
+    def _ring(self) -> None:
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+
+    async def _rejoin(self) -> None:
+        """Drop everything and come back as a new member."""
+        self._intake.lose_all()
+        await self._close_member()
+        self._member = await self._join()
+
+    async def _leave(self) -> None:
+        self._waits.clear()
+        self._runners.close()
+        if self._draining is not None:
+            self._draining.cancel()
+        self.counters.add("in_flight", -self._desk.running.total())
+        try:
+            await self._close_member()
+        finally:
+            self._ended.set()
+
+    async def _close_member(self) -> None:
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.wait((self._polling,))
+            self._polling = None
+        if self._member is not None:
+            member, self._member = self._member, None
+            await member.close()

@@ -1,0 +1,132 @@
+"""How a step host makes its conclusions true: one commit a turn for all of them.
+
+What a commit needs to be found again is written before it: marks of runs, and where the trigger of a step put off stands.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from choreo.app.counters import Counters
+from choreo.app.jobs import Job
+from choreo.app.origins import Origins
+from choreo.app.outcomes import Voice
+from choreo.app.runs import Runs
+from choreo.app.steps import Conclusion
+from choreo.core.errors import LeaseLostError, StorageError
+from choreo.hosts.step_desk import Desk
+from choreo.ports.clock import Clock
+from choreo.ports.dead_letters import DeadLetters
+from choreo.ports.inbox import Inbox
+from choreo.ports.log import Log, Member, Work
+
+_log = logging.getLogger(__name__)
+
+REFUSALS_MAX = 3
+"""Commits refused in a row, with a poll in between, before this member takes itself for a stranger."""
+POSITIONS_MS = 1_000
+"""How far positions alone may lie behind in a stream of records that make no jobs: one write a second, none for each."""
+
+
+class Committer:
+    """Commits for one host."""
+
+    def __init__(
+        self,
+        topic: str,
+        log: Log,
+        inbox: Inbox,
+        dead_letters: DeadLetters,
+        clock: Clock,
+        runs: Runs,
+        origins: Origins,
+        desk: Desk,
+        voice: Voice,
+        counters: Counters,
+    ) -> None:
+        """`desk` holds what is concluded."""
+        self._topic = topic
+        self._log = log
+        self._inbox = inbox
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._runs = runs
+        self._origins = origins
+        self._desk = desk
+        self._voice = voice
+        self._counters = counters
+        self._committed_ms = 0
+        self.refused = 0
+        """Commits refused in a row: the next poll says which partitions are lost."""
+
+    async def settle(self, member: Member, *, idle: bool) -> None:
+        """Commit what is concluded; positions alone only when `idle` or overdue. StorageError leaves everything kept."""
+        if self._desk.late:
+            await self._record_late()
+        work = self._desk.work()
+        now_ms = self._clock.now_ms()
+        overdue = now_ms >= self._committed_ms + POSITIONS_MS
+        if not (work.outcomes or work.outputs or work.letters or (work.done and (idle or overdue))):
+            return
+        marks = self._runs.unsaved()
+        if marks:
+            await self._inbox.mark(marks)
+            self._runs.saved(marks)
+        await self._origins.remember(
+            [(job, conclusion.facts[0]) for job, conclusion in self._desk.concluded if conclusion.put_off]
+        )
+        try:
+            await member.commit(work)
+        except LeaseLostError as error:
+            self.refused += 1
+            if self.refused >= REFUSALS_MAX:
+                self.refused = 0
+                raise
+            _log.info("commit refused: %s", error)
+            return
+        except StorageError:
+            raise  # the loop waits and comes back; everything is kept
+        # One conclusion that cannot be written must not hold up the others.
+        except Exception:
+            _log.exception("a commit of %d conclusions failed", len(self._desk.concluded))
+            await self._commit_singly(member)
+            return
+        self.refused = 0
+        self._committed_ms = now_ms
+        self._count(work, self._desk.committed(work))
+
+    async def _commit_singly(self, member: Member) -> None:
+        """Each conclusion alone, positions last; one that cannot be written becomes its job's dead letter."""
+        for index, (job, conclusion) in enumerate(self._desk.concluded):
+            work = Work(
+                outcomes=[conclusion.outcome] if conclusion.outcome else [],
+                outputs=conclusion.facts,
+                letters=[conclusion.letter] if conclusion.letter else [],
+            )
+            try:
+                await member.commit(work)
+            except (LeaseLostError, StorageError):
+                raise
+            except Exception as error:  # noqa: BLE001 - logged with the batch it was in
+                cause = f"what came of it cannot be written: {error}"
+                await self._dead_letters.add([self._voice.letter(job, cause, self._clock.now_ms())])
+                self._desk.concluded[index] = (job, Conclusion(failed=True))
+        work = Work(done=self._desk.work().done)
+        await member.commit(work)
+        self._count(work, self._desk.committed(work))
+
+    async def _record_late(self) -> None:
+        """What was done for a partition that is another's now: its owner finds the outcome and does not do it again."""
+        late = self._desk.late
+        outcomes = [conclusion.outcome for _, conclusion in late if conclusion.outcome is not None]
+        events = await self._inbox.record(outcomes)
+        if events:
+            await self._log.append(self._topic, events)
+        for job, _ in late:
+            self._desk.leave(job)
+        self._desk.late = []
+
+    def _count(self, work: Work, concluded: list[tuple[Job, Conclusion]]) -> None:
+        self._counters.add("handled", len(concluded))
+        self._counters.add("failed", sum(conclusion.failed for _, conclusion in concluded))
+        self._counters.add("dead_letters", len(work.letters))

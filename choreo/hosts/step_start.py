@@ -1,0 +1,172 @@
+"""From jobs that are ready to attempts that a runner may have: who may start, what it is given, counted in the inbox.
+
+One read of marks, one write of attempts for all jobs at once. Raises StorageError with nothing started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from choreo.app.duties import Duties
+from choreo.app.jobs import Job, forward_key, undo_key
+from choreo.app.runs import Runs
+from choreo.app.steps import DONE, Conclusion, Steps, Verdict, verdict
+from choreo.core.context import StepContext
+from choreo.core.definition import FlowDefinition
+from choreo.core.errors import NotFoundError
+from choreo.core.events import Envelope
+from choreo.hosts.attempts import Attempt
+from choreo.ports.codec import Codec
+from choreo.ports.inbox import Begin, Begun, Inbox
+from choreo.ports.log import Log
+
+
+class Started(NamedTuple):
+    """What came of the jobs: attempts for the runner, and jobs that are over without one."""
+
+    attempts: list[Attempt]
+    over: list[tuple[Job, Conclusion]]
+
+
+class Starter:
+    """Starts jobs of one service in one flow."""
+
+    def __init__(
+        self, flow: FlowDefinition, duties: Duties, steps: Steps, runs: Runs, inbox: Inbox, log: Log, codec: Codec
+    ) -> None:
+        """`runs` is loaded from the inbox where it lacks a run."""
+        self._flow = flow
+        self._duties = duties
+        self._steps = steps
+        self._runs = runs
+        self._inbox = inbox
+        self._log = log
+        self._codec = codec
+
+    async def start(self, jobs: Sequence[Job], now_ms: int) -> Started:
+        """Sort out what may not start, prepare the rest, and count it as begun."""
+        unknown = self._runs.unknown([job.event.run for job in jobs if not job.duty.reaction])
+        if unknown:
+            self._runs.load(unknown, await self._inbox.marks(unknown))
+        started = Started([], [])
+        going, stopped = self._sorted(jobs, now_ms, started)
+        if stopped:
+            await self._say_why(stopped, now_ms, started)
+        undos = [job for job in going if job.duty.undo and job.event.outcome >= 0 and not job.prepared]
+        fetched = dict(zip(map(id, undos), await asyncio.gather(*map(self._fetch, undos)), strict=True))
+        ready = [job for job in going if self._prepared(job, fetched.get(id(job)), now_ms, started)]
+        if ready:
+            begun = await self._inbox.begin([self._begin_of(job) for job in ready])
+            for job, answer in zip(ready, begun, strict=True):
+                self._take(job, answer, now_ms, started)
+        return started
+
+    def _sorted(
+        self, jobs: Sequence[Job], now_ms: int, started: Started
+    ) -> tuple[list[Job], list[tuple[Job, Verdict, str]]]:
+        going: list[Job] = []
+        stopped: list[tuple[Job, Verdict, str]] = []
+        hops_max = self._flow.hops_max
+        for job in jobs:
+            if job.duty.reaction:
+                going.append(job)
+                continue
+            ruling, reason = verdict(job, self._runs.of(job.event.run), now_ms, hops_max)
+            if ruling is Verdict.START:
+                going.append(job)
+            elif ruling is Verdict.DROP:
+                started.over.append((job, DONE))
+            else:
+                stopped.append((job, ruling, reason))
+        return going, stopped
+
+    async def _say_why(self, stopped: Sequence[tuple[Job, Verdict, str]], now_ms: int, started: Started) -> None:
+        """Skipped or held, unless an outcome was recorded already: then that is what is said."""
+        recorded = await self._inbox.recorded([job.begun_as for job, _, _ in stopped])
+        for job, ruling, reason in stopped:
+            standing = recorded.get(job.begun_as)
+            if standing is not None:
+                conclusion = Conclusion(facts=tuple(standing))
+            elif ruling is Verdict.HOLD:
+                conclusion = self._steps.held(job, now_ms)
+            else:
+                conclusion = self._steps.skipped(job, reason, now_ms)
+            started.over.append((job, conclusion))
+
+    async def _fetch(self, job: Job) -> Envelope | None:
+        """The outcome that is to be undone: where the request says, else as the inbox has it."""
+        event, record = job.event, job.record
+        for found in await self._log.read(record.topic, record.partition, event.outcome, 1):
+            if found.offset == event.outcome:
+                return found.event
+        recorded = await self._inbox.recorded([(event.trigger, job.duty.step)])
+        known = recorded.get((event.trigger, job.duty.step), ())
+        return next((said for said in known if said.type in job.duty.takes), None)
+
+    def _prepared(self, job: Job, fetched: Envelope | None, now_ms: int, started: Started) -> bool:
+        """Decode what the handler is given; what cannot be read is set aside."""
+        if job.prepared:
+            return True
+        duty, event = job.duty, job.event
+        try:
+            if duty.undo:
+                self._prepare_undo(job, fetched)
+            else:
+                job.given = self._codec.decode(duty.takes[event.type], event.content_type, event.data)
+                job.key = forward_key(duty, event.run, event.id)
+        # Whatever is wrong with one record is a dead letter: it must not stop the loop.
+        except Exception as error:  # noqa: BLE001
+            started.over.append((job, self._steps.set_aside(job, error, now_ms)))
+            return False
+        job.prepared = True
+        return True
+
+    def _prepare_undo(self, job: Job, fetched: Envelope | None) -> None:
+        duty, event = job.duty, job.event
+        job.key = undo_key(event.entry, event.n)
+        if event.outcome >= 0:
+            if fetched is None or fetched.type not in duty.takes:
+                raise NotFoundError(
+                    f"the outcome to undo, at offset {event.outcome}, is not there",
+                    where=f"undo of {duty.step}",
+                    remedy="Undo it by hand, then resolve the entry.",
+                )
+            job.given = self._codec.decode(duty.takes[fetched.type], fetched.content_type, fetched.data)
+        elif not duty.takes_none:
+            raise NotFoundError(
+                "it is in doubt whether there is anything to undo, and the compensation cannot take None",
+                where=f"undo of {duty.step}",
+                remedy="Look for the effect by hand, then resolve the entry.",
+            )
+
+    def _begin_of(self, job: Job) -> Begin:
+        slot = job.event.run if job.duty.once and not job.redriven else ""
+        return Begin(job.remembered, job.duty.step, job.event.run, slot)
+
+    def _take(self, job: Job, begun: Begun, now_ms: int, started: Started) -> None:
+        if not begun.count:
+            started.over.append((job, self._steps.not_begun(job, begun, now_ms)))
+            return
+        job.attempt = max(begun.count, job.failed + 1)
+        attempt = job.in_hands = Attempt(job, self._context(job))
+        started.attempts.append(attempt)
+
+    def _context(self, job: Job) -> StepContext:
+        event, duty = job.event, job.duty
+        undoes = ""
+        if duty.undo:
+            undoes = forward_key(self._duties.forward[duty.step], event.run, event.trigger)
+        return StepContext(
+            self._flow.name,
+            event.key,
+            event.run,
+            duty.step,
+            job.attempt,
+            job.key,
+            undoes,
+            event.id,
+            job.record.stamp_ms + duty.deadline_ms,
+            event.traceparent,
+        )
