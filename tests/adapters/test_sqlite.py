@@ -12,7 +12,7 @@ from choreo.adapters.sqlite import SqliteHome
 from choreo.core import facts
 from choreo.core.errors import LeaseLostError, SettingsError, StorageError
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, RunMark
+from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
 from choreo.ports.log import Work
 from choreo.ports.state import StateRow
 from choreo.testing.clock import VirtualClock
@@ -280,3 +280,41 @@ async def test_every_field_is_in_the_file(path: Path, home: SqliteHome, clock: V
     other = await SqliteHome.open(path, clock=clock)
     assert [record.event for record in await other.log.read("order", 0, 0, 10)] == events
     await other.close()
+
+
+async def test_an_outcome_published_by_its_commit_is_kept_as_its_place_in_the_log(
+    path: Path, home: SqliteHome, clock: VirtualClock
+) -> None:
+    """It is in the file once, and another process of the service finds it whole."""
+    member = await home.log.member("order", "payment", "a")
+    await member.poll(10, 0)
+    inbox = home.inbox("payment")
+    events = [event("o-1", type_="PaymentCharged"), event("o-2", key="o-7", type_="ReceiptSent")]
+    await inbox.begin([Begin("t-1", "charge", "r-1", "r-1")])
+    outcomes = [Outcome("t-1", "charge", "r-1", events, success=True), Outcome("t-2", "audit", "r-1", [], success=True)]
+    await member.commit(Work(outcomes=outcomes, outputs=[event("x-1")]))
+    await inbox.record([Outcome("t-3", "charge", "r-3", events[:1], success=True)])
+    kept = home.writer._database.query("SELECT events FROM outcomes ORDER BY number")
+    assert [text.startswith("[") for (text,) in kept] == [False, True, True]
+    other = await SqliteHome.open(path, clock=clock)
+    keys = [("t-1", "charge"), ("t-2", "audit"), ("t-3", "charge")]
+    assert await other.inbox("payment").recorded(keys) == {
+        keys[0]: tuple(events),
+        keys[1]: (),
+        keys[2]: (events[0],),
+    }
+    assert await other.inbox("payment").begin([Begin("t-1", "charge", "r-1", "r-1")]) == [Begun(0, tuple(events))]
+    await other.close()
+
+
+async def test_what_this_process_remembers_of_an_attempt_yields_to_what_another_wrote(
+    path: Path, home: SqliteHome, clock: VirtualClock
+) -> None:
+    """The other has begun it a second time: no failure of it is certain any more."""
+    await home.inbox("payment").begin([Begin("t-1", "charge", "r-1", "r-1")])
+    other = await SqliteHome.open(path, clock=clock)
+    assert await other.inbox("payment").begin([Begin("t-1", "charge", "r-1", "r-1")]) == [Begun(2)]
+    await other.close()
+    failure = Outcome("t-1", "charge", "r-1", [event("o-1")], success=False, certain_if_begun=1)
+    (published,) = await home.inbox("payment").record([failure])
+    assert not published.certain

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from choreo.adapters.refusals import no_letter
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
+from choreo.adapters.sqlite.envelopes import record_of, text_of
 from choreo.adapters.sqlite.writer import Writer
-from choreo.core.events import Record
 from choreo.ports.dead_letters import DeadLetter
 
-_COLUMNS = "id, topic, partition, offset, service, step, cause, set_aside_ms, record, redriven"
+_COLUMNS = "id, topic, partition, offset, service, step, cause, set_aside_ms, stamp_ms, event, redriven"
 _LETTERS = Bulk(f"letters ({_COLUMNS})", "ON CONFLICT (id) DO NOTHING")
-
-_record_of = msgspec.json.Decoder(Record).decode
 
 
 class SqliteDeadLetters:
@@ -87,11 +83,14 @@ def _row(letter: DeadLetter) -> tuple[Any, ...]:
         letter.step,
         letter.cause,
         letter.set_aside_ms,
-        msgspec.json.encode(letter.record).decode(),
+        letter.record.stamp_ms,
+        text_of([letter.record.event]),
         letter.redriven,
     )
 
 
 def _letter(row: Sequence[Any]) -> DeadLetter:
-    values: list[Any] = [*row[:8], _record_of(row[8]), row[9]]
+    *about, stamp_ms, event, redriven = row
+    topic, partition, offset = row[1:4]
+    values: list[Any] = [*about, record_of(topic, partition, offset, stamp_ms, event), redriven]
     return DeadLetter(*values)

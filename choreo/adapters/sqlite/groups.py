@@ -143,9 +143,9 @@ class Groups:
             lost = sorted(p for p, epoch in epochs.items() if leases.get(p) != (ticket.name, epoch))
             if lost:
                 raise lease_lost(ticket, lost)
-            published = self._stores.inbox(ticket.group).write_outcomes(work.outcomes) if work.outcomes else []
+            published, save = self._stores.inbox(ticket.group).settle(work.outcomes)
             self._stores.letters.write(work.letters)
-            self._records.append(ticket.topic, [*published, *work.outputs])
+            save(self._records.append(ticket.topic, [*published, *work.outputs]))
             self._stores.states.write(work.states)
             self._stores.views.write(work.views)
             done = [(ticket.topic, ticket.group, partition, offset) for partition, offset in work.done.items()]

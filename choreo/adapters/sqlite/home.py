@@ -32,7 +32,7 @@ class SqliteHome:
         self._database = database
         self._clock = clock
         bell = Bell()
-        watch = Watch(database, bell)
+        self._watch = watch = Watch(database, bell)
         self.writer = Writer(database, lock_timeout_s)
         self._inboxes: dict[str, SqliteInbox] = {}
         self._records = records = Records(database, self.writer, watch, bell, clock)
@@ -68,7 +68,9 @@ class SqliteHome:
         """The service's inbox; the outcomes of a commit are recorded in the inbox named as the member's group."""
         inbox = self._inboxes.get(service)
         if inbox is None:
-            inbox = self._inboxes[service] = SqliteInbox(service, self._database, self.writer, self._clock)
+            inbox = SqliteInbox(service, self._database, self.writer, self._records, self._clock)
+            self._inboxes[service] = inbox
+            self._watch.forget.append(inbox.forget_known)
         return inbox
 
     async def close(self) -> None:

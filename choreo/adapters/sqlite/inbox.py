@@ -1,75 +1,84 @@
-"""One service's inbox as rows. What it answers is decided by `inbox_rules`: here rows are loaded and written back."""
+"""One service's inbox as rows. What it answers is decided by `inbox_rules`; `attempts` has the rows it decides over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from choreo.adapters import inbox_rules
-from choreo.adapters.inbox_rules import Remembered
+from choreo.adapters.sqlite.attempts import Attempt, Attempts, Key, listed
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
+from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.writer import Writer
-from choreo.core.events import Envelope
+from choreo.core.events import Envelope, Record
 from choreo.ports.clock import Clock
 from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
 
-_ATTEMPTS = Bulk(
-    "attempts (service, trigger, step, run, begun, slotted, outcome)",
-    """ON CONFLICT (trigger, step, service)
-    DO UPDATE SET begun = excluded.begun, slotted = excluded.slotted, outcome = excluded.outcome""",
-)
 _MARKS = Bulk(
     "marks (service, run, turned, ended_ms, paused, pause_n)",
     """ON CONFLICT (run, service) DO UPDATE SET turned = excluded.turned,
     ended_ms = coalesce(ended_ms, excluded.ended_ms), paused = excluded.paused, pause_n = excluded.pause_n""",
 )
-_LISTED = "(SELECT value FROM json_each(?))"
-_GONE = "(SELECT run FROM marks WHERE service = ?1 AND ended_ms < ?2)"
+_LOAD_MARKS = """SELECT run, turned, ended_ms IS NOT NULL, paused, pause_n FROM marks
+    WHERE service = ? AND run IN (SELECT value FROM json_each(?))"""
+_GONE = "IN (SELECT run FROM marks WHERE service = ?1 AND ended_ms < ?2)"
+# Attempts with a slot are found by it, the few others by their run.
+_ENTRIES = f"FROM attempts WHERE service = ?1 AND (slot {_GONE} OR (slot <> run AND run {_GONE}))"
+_FORGET_OUTCOMES = f"DELETE FROM outcomes WHERE number IN (SELECT number {_ENTRIES})"  # noqa: S608 -- our own words
+_FORGET_ENTRIES = f"DELETE {_ENTRIES}"
+_FORGET_MARKS = "DELETE FROM marks WHERE service = ?1 AND ended_ms < ?2"
 
-_text_of = msgspec.json.encode
-_envelopes = msgspec.json.Decoder(tuple[Envelope, ...]).decode
-
-Key = tuple[str, str]
+# Attempts under way in this process: far more than a host runs at once.
+_KNOWN = 20_000
 
 
 class SqliteInbox:
     """`choreo.ports.inbox.Inbox` in a file. Everything raises StorageError when the file cannot be read or written."""
 
-    def __init__(self, service: str, database: Database, writer: Writer, clock: Clock) -> None:
+    def __init__(self, service: str, database: Database, writer: Writer, records: Records, clock: Clock) -> None:
         self._service = service
         self._database = database
         self._writer = writer
         self._clock = clock
+        self._attempts = Attempts(service, database, records)
+        self._known: dict[Key, Attempt] = {}
+        """Attempts that this process began last, and has not looked at since: their outcomes need no reading first."""
+
+    def forget_known(self) -> None:
+        """Another process has written."""
+        self._known.clear()
 
     async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
         """Take the slots and count the attempts, durably."""
-
-        def job() -> list[Begun]:
-            rows = self._load({attempt.trigger for attempt in attempts})
-            slots = self._slots({attempt.run for attempt in attempts if attempt.slot})
-            answers, changed = inbox_rules.begin(attempts, rows, slots)
-            self._save(rows, changed)
-            return answers
-
-        return await self._writer.write(job) if attempts else []
+        return await self._writer.write(lambda: self._begin(attempts)) if attempts else []
 
     async def recorded(self, keys: Sequence[Key]) -> dict[Key, Sequence[Envelope]]:
         """The recorded outcomes of these (trigger, step)."""
-        rows = self._load({trigger for trigger, _ in keys})
-        return {key: rows[key].outcome or () for key in keys if key in rows and rows[key].outcome is not None}
+        found = self._attempts.load({trigger for trigger, _ in keys})
+        outcomes = {key: found[key].row.outcome for key in keys if key in found}
+        return {key: outcome for key, outcome in outcomes.items() if outcome is not None}
 
     async def record(self, outcomes: Sequence[Outcome]) -> list[Envelope]:
         """Write each outcome unless one stands; returns the events to publish."""
-        return await self._writer.write(lambda: self.write_outcomes(outcomes)) if outcomes else []
 
-    def write_outcomes(self, outcomes: Sequence[Outcome]) -> list[Envelope]:
-        """As `record`, inside a transaction."""
-        rows = self._load({outcome.trigger for outcome in outcomes})
+        def job() -> list[Envelope]:
+            published, save = self.settle(outcomes)
+            save(())
+            return published
+
+        return await self._writer.write(job) if outcomes else []
+
+    def settle(self, outcomes: Sequence[Outcome]) -> tuple[list[Envelope], Callable[[Sequence[Record]], None]]:
+        """Inside a transaction: the events to publish, and how to save the outcomes once their places are known."""
+        wanted = {(outcome.trigger, outcome.step) for outcome in outcomes}
+        found = {key: self._known.pop(key) for key in wanted if key in self._known}
+        missing = {trigger for trigger, step in wanted if (trigger, step) not in found}
+        if missing:
+            found.update(self._attempts.load(missing))
+        rows = {key: attempt.row for key, attempt in found.items()}
+        numbers = {key: attempt.number for key, attempt in found.items()}
         published, changed = inbox_rules.record(outcomes, rows)
-        self._save(rows, changed)
-        return published
+        return published, lambda records: self._attempts.save_outcomes(rows, numbers, changed, records)
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
         """Remember what was read about runs; what is known already costs no write."""
@@ -84,43 +93,35 @@ class SqliteInbox:
         """Drop entries of runs marked ended before this moment; returns how many entries."""
 
         def job() -> int:
-            run = self._database.connection.execute
-            gone = (self._service, before_ms)
-            entries = run(f"DELETE FROM attempts WHERE service = ?1 AND run IN {_GONE}", gone).rowcount  # noqa: S608
-            run("DELETE FROM marks WHERE service = ?1 AND ended_ms < ?2", gone)
+            run, gone = self._database.connection.execute, (self._service, before_ms)
+            run(_FORGET_OUTCOMES, gone)
+            entries = run(_FORGET_ENTRIES, gone).rowcount
+            run(_FORGET_MARKS, gone)
+            self._known.clear()
             return entries
 
         return await self._writer.write(job)
 
-    def _load(self, triggers: Iterable[str]) -> dict[Key, Remembered]:
-        sql = f"""SELECT trigger, step, run, begun, slotted, outcome FROM attempts
-            WHERE service = ? AND trigger IN {_LISTED}"""  # noqa: S608 -- our own words
-        rows = self._database.query(sql, (self._service, _list(triggers)))
-        return {
-            (trigger, step): Remembered(
-                run, begun, run if slotted else "", None if outcome is None else _envelopes(outcome)
-            )
-            for trigger, step, run, begun, slotted, outcome in rows
-        }
+    def _begin(self, attempts: Sequence[Begin]) -> list[Begun]:
+        fresh = self._attempts.begin_fresh(attempts)
+        if fresh is not None:
+            self._writer.after_commit(lambda: self._know(fresh))
+            return [Begun(1)] * len(attempts)
+        rows = {key: found.row for key, found in self._attempts.load({a.trigger for a in attempts}).items()}
+        slots = self._attempts.slots({attempt.run for attempt in attempts if attempt.slot})
+        answers, changed = inbox_rules.begin(attempts, rows, slots)
+        self._attempts.save(rows, changed)
+        for key in changed:
+            self._known.pop(key, None)
+        return answers
 
-    def _slots(self, runs: Iterable[str]) -> dict[Key, str]:
-        sql = f"""SELECT run, step, trigger FROM attempts
-            WHERE service = ? AND slotted AND run IN {_LISTED}"""  # noqa: S608 -- our own words
-        rows = self._database.query(sql, (self._service, _list(runs)))
-        return {(run, step): trigger for run, step, trigger in rows}
-
-    def _save(self, rows: Mapping[Key, Remembered], changed: Iterable[Key]) -> None:
-        written = []
-        for trigger, step in sorted(changed):
-            row = rows[trigger, step]
-            outcome = None if row.outcome is None else _text_of(row.outcome).decode()
-            written.append((self._service, trigger, step, row.run, row.begun, bool(row.slot), outcome))
-        _ATTEMPTS.write(self._database.connection, written)
+    def _know(self, fresh: Mapping[Key, Attempt]) -> None:
+        if len(self._known) > _KNOWN:
+            self._known.clear()
+        self._known.update(fresh)
 
     def _load_marks(self, runs: Iterable[str]) -> dict[str, RunMark]:
-        sql = f"""SELECT run, turned, ended_ms IS NOT NULL, paused, pause_n FROM marks
-            WHERE service = ? AND run IN {_LISTED}"""  # noqa: S608 -- our own words
-        rows = self._database.query(sql, (self._service, _list(runs)))
+        rows = self._database.query(_LOAD_MARKS, (self._service, listed(runs)))
         return {run: RunMark(turned == 1, ended == 1, paused == 1, n) for run, turned, ended, paused, n in rows}
 
     def _news(self, marks: Mapping[str, RunMark]) -> dict[str, RunMark]:
@@ -135,7 +136,3 @@ class SqliteInbox:
             (self._service, run, m.turned, now_ms if m.ended else None, m.paused, m.pause_n) for run, m in marks.items()
         ]
         _MARKS.write(self._database.connection, rows)
-
-
-def _list(values: Iterable[str]) -> str:
-    return _text_of(sorted(set(values))).decode()

@@ -16,6 +16,7 @@ from choreo.adapters.sqlite.rows import COLUMNS, records_of, records_of_bytes, r
 from choreo.adapters.sqlite.schema import OFFSET_BITS, SPAN
 from choreo.adapters.sqlite.watch import Watch
 from choreo.adapters.sqlite.writer import Writer
+from choreo.core.errors import StorageError
 from choreo.core.events import Envelope, Record
 from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock
@@ -124,6 +125,23 @@ class Records:
         """The key's records in its partition, from after that offset."""
         partition = partition_of(key, len(self.lanes(topic)))
         return self._select(topic, partition, after + 1, SPAN, limit, "key = ?", (key,))
+
+    def place(self, record: Record) -> int:
+        """The record's primary key."""
+        return (self.lanes(record.topic)[record.partition] << OFFSET_BITS) + record.offset
+
+    def at(self, place: int) -> Record:
+        """The record of this primary key; raises StorageError if there is none."""
+        rows = self._database.query("SELECT topic, partition FROM lanes WHERE lane = ?", (place >> OFFSET_BITS,))
+        offset = place % SPAN
+        found = [record for topic, number in rows for record in self._select(topic, number, offset, offset + 1, 1)]
+        if not found:
+            raise StorageError(
+                f"the log has no record at place {place}, where an outcome was published",
+                where=str(self._database.path),
+                remedy="Another program has deleted it: restore the file from a copy.",
+            )
+        return found[0]
 
     def _select(
         self,

@@ -65,12 +65,14 @@ CREATE TABLE offsets (
 
 # Rows that are written again and again lie in the order they came, with a narrow index beside them: an update then
 # touches the page of its neighbours in time, not a random one of a tree ordered by key.
+# An attempt's slot is its run where it holds the run's slot, else its trigger. An outcome has its attempt's number.
 _INBOX = """
 CREATE TABLE attempts (
-    service TEXT NOT NULL, trigger TEXT NOT NULL, step TEXT NOT NULL, run TEXT NOT NULL, begun INTEGER NOT NULL,
-    slotted INTEGER NOT NULL, outcome TEXT, UNIQUE (trigger, step, service)
+    number INTEGER PRIMARY KEY, service TEXT NOT NULL, trigger TEXT NOT NULL, step TEXT NOT NULL, run TEXT NOT NULL,
+    slot TEXT NOT NULL, begun INTEGER NOT NULL, UNIQUE (trigger, step, service), UNIQUE (slot, step, service)
 ) STRICT;
-CREATE INDEX attempts_of_run ON attempts (run, service);
+CREATE INDEX attempts_of_run ON attempts (run, service) WHERE slot <> run;
+CREATE TABLE outcomes (number INTEGER PRIMARY KEY, events TEXT NOT NULL) STRICT;
 CREATE TABLE marks (
     service TEXT NOT NULL, run TEXT NOT NULL, turned INTEGER NOT NULL, ended_ms INTEGER, paused INTEGER NOT NULL,
     pause_n INTEGER NOT NULL, UNIQUE (run, service)
@@ -82,7 +84,7 @@ _STORES = """
 CREATE TABLE letters (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, partition INTEGER NOT NULL,
     offset INTEGER NOT NULL, service TEXT NOT NULL, step TEXT NOT NULL, cause TEXT NOT NULL,
-    set_aside_ms INTEGER NOT NULL, record TEXT NOT NULL, redriven INTEGER NOT NULL
+    set_aside_ms INTEGER NOT NULL, stamp_ms INTEGER NOT NULL, event TEXT NOT NULL, redriven INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE states (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
