@@ -1,0 +1,338 @@
+"""The forward path: expected steps, waits, branches, cycles, and when a run completes (DESIGN.md 5)."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from choreo.core import facts
+from choreo.testing import elapsed, event, foreign, given, twin, undo
+from tests.core.order import DAY_MS, ORDER, PICKED, SCREENED, WIDE, but
+from tests.core.plain import CHARGE, CONFIRM, RESERVE, flow, step
+
+PAID = ("OrderPlaced", "StockReserved", "PaymentCharged")
+
+
+def test_a_step_is_expected_from_its_trigger_to_its_outcome() -> None:
+    """Each event makes the steps on it expected and settles the step that made it."""
+    story = given(ORDER, "OrderPlaced").then(expected=["stock.reserve"])
+    story.when("StockReserved").then(expected=["payment.charge"])
+    story.when("PaymentCharged").then(expected=["mail.confirm"])
+
+
+def test_several_steps_on_one_event_are_all_expected() -> None:
+    """A fan-out inside a flow needs no word of its own."""
+    given(WIDE, "OrderPlaced", "StockReserved").then(expected=["payment.charge", "labels.print"])
+
+
+def test_a_success_opens_an_entry_only_where_there_is_something_to_undo() -> None:
+    """A step without a compensation, or with effect=False, leaves nothing in the ledger."""
+    harmless = but(ORDER, payment__charge=replace(CHARGE, effect=False))
+    given(harmless, *PAID).then(ledger={"stock.reserve": "open"})
+    given(ORDER, *PAID).then(ledger={"stock.reserve": "open", "payment.charge": "open"})
+
+
+def test_a_run_completes_when_its_event_is_seen_and_ends_when_the_fact_is_read() -> None:
+    """The domain event alone ends nothing: only FlowCompleted is the truth."""
+    story = given(ORDER, *PAID, read_back=False).when("OrderConfirmed").then("choreo.FlowCompleted", status="running")
+    story.read_back().then_nothing().then(status="completed")
+
+
+def test_a_run_does_not_complete_while_a_step_is_expected() -> None:
+    """The confirmation is there, the screening is not: the run goes on."""
+    story = given(SCREENED, *PAID, "OrderConfirmed").then(status="running", expected=["risk.screen"])
+    story.when("OrderScreened").then("choreo.FlowCompleted", status="completed")
+
+
+def test_until_it_completes_any_failure_turns_a_run() -> None:
+    """A confirmation may stand in the log of a run that is then compensated."""
+    story = given(SCREENED, *PAID, "OrderConfirmed").when("OrderSuspicious")
+    story.then("choreo.FlowTurned", undo("payment.charge"), status="compensating")
+
+
+def test_a_run_does_not_complete_while_a_wait_is_open() -> None:
+    """What is awaited from outside is awaited too; its timeout is a failure."""
+    early = replace(PICKED, completes="PaymentCharged")
+    given(early, *PAID).then(status="running", waits=["Picked"]).when("Picked", "OrderConfirmed").then(
+        status="completed"
+    )
+
+
+@pytest.mark.parametrize(
+    "late", [event("choreo.CancelRequested"), event("PaymentDeclined", step="payment.charge"), "choreo.FlowTerminated"]
+)
+def test_from_the_decision_to_complete_on_nothing_turns_a_run(late: object) -> None:
+    """Neither a cancel nor a failure nor a termination comes between the decision and its fact."""
+    story = given(ORDER, *PAID, "OrderConfirmed", read_back=False).when(late).then(status="running")
+    story.read_back().then(status="completed")
+
+
+@pytest.mark.parametrize("wish", ["choreo.CancelRequested", "choreo.FlowTerminated"])
+def test_a_wish_that_comes_while_completing_is_refused_aloud(wish: str) -> None:
+    """An operator is answered, not ignored."""
+    story = given(ORDER, *PAID, "OrderConfirmed", read_back=False).when(wish)
+    story.then(event("choreo.CancelRefused", reason="the run has decided to complete"))
+
+
+def test_no_deadline_passes_while_completing() -> None:
+    """The flow's deadline is over: the run has decided, and its clock stands."""
+    given(ORDER, *PAID, "OrderConfirmed", read_back=False).when(elapsed("3d")).then_nothing()
+
+
+def test_a_step_without_an_outcome_event_is_completed_by_a_fact() -> None:
+    """`emits=None` is recorded as StepCompleted: it settles the step and opens its entry."""
+    archive = step("archive.store", "PaymentCharged", undone="ArchiveCleared")
+    story = given(flow(RESERVE, CHARGE, CONFIRM, archive), *PAID).then(expected=["mail.confirm", "archive.store"])
+    story.when(event("choreo.StepCompleted", step="archive.store")).then(expected=["mail.confirm"])
+    story.then(ledger={"stock.reserve": "open", "payment.charge": "open", "archive.store": "open"})
+
+
+def test_a_step_with_several_outcomes_goes_the_way_of_the_one_it_chose() -> None:
+    """Branching: the other branch is never expected."""
+    choose = step("risk.choose", "OrderPlaced", "Cheap", "Dear")
+    both = flow(choose, step("fast.track", "Cheap", "OrderConfirmed"), step("by.hand", "Dear", "OrderConfirmed"))
+    given(both, "OrderPlaced", "Dear").then(expected=["by.hand"]).when(event("OrderConfirmed", step="by.hand")).then(
+        status="completed"
+    )
+
+
+def test_a_handler_that_returns_two_events_goes_both_ways() -> None:
+    """The first settles the step, each triggers what is on it, and there is one effect to undo."""
+    split = step("stock.split", "OrderPlaced", "Here", "There", undone="Merged")
+    both = flow(split, step("here.pack", "Here", "OrderConfirmed"), step("there.pack", "There", "Packed"))
+    story = given(both, "OrderPlaced", "Here", event("There", id="place-1"))
+    story.then(expected=["here.pack", "there.pack"], ledger={"stock.split": "open"})
+
+
+def test_a_second_trigger_that_is_ignored_is_no_longer_expected() -> None:
+    """A foreign twin without a common id triggers a step anew; its host, whose slot is taken, says so."""
+    story = given(ORDER, "OrderPlaced", foreign("StockReserved"), foreign("StockReserved"))
+    story.then(expected=["payment.charge", "payment.charge"])
+    second = story.runs[0].expected[1].trigger
+    story.when(event("choreo.TriggerIgnored", step="payment.charge", causation=second))
+    story.then(expected=["payment.charge"], status="running")
+    assert story.runs[0].expected[0].trigger != second
+
+
+def test_a_cycle_ends_at_its_hops() -> None:
+    """An event that has come round too often triggers nothing and turns the run."""
+    again = step("quality.check", "Made", "Rejected", fails="Scrapped")
+    make = step("factory.make", "OrderPlaced", "Made")
+    remake = step("factory.remake", "Rejected", "Made")
+    done = step("factory.ship", "Made", "OrderConfirmed")
+    cycle = flow(make, again, remake, done, hops_max=5)
+    story = given(cycle, "OrderPlaced", event("Made", step="factory.make"))
+    for hops in (2, 4):
+        story.when("Rejected").then(status="running")
+        story.when(event("Made", step="factory.remake", hops=hops + 1)).then(
+            status="running" if hops < 4 else "compensating"
+        )
+    story.then(cause="more than 5 hops: Made came round too often")
+
+
+def test_a_step_on_a_cycle_has_an_entry_for_each_trigger() -> None:
+    """An entry is (run, step, trigger): what was done twice is undone twice, newest first."""
+    tick = step("meter.count", "Asked", "Counted", undone="Uncounted")
+    cycle = flow(step("a.b", "OrderPlaced", "Asked"), tick, step("c.d", "Counted", "Asked"), hops_max=9)
+    story = given(cycle, "OrderPlaced", event("Asked", step="a.b"), "Counted", event("Asked", step="c.d", id="second"))
+    story.when("Counted").then(ledger=[("meter.count", "open"), ("meter.count", "open")])
+    story.when("choreo.CancelRequested").then(ledger=[("meter.count", "open"), ("meter.count", "requested")])
+
+
+# Waits for events from outside.
+
+
+def test_a_wait_opens_with_its_event_and_is_satisfied_from_outside() -> None:
+    """The event that satisfies it triggers what is on it."""
+    story = given(PICKED, *PAID).then(waits=["Picked"], expected=[])
+    story.when("Picked").then(waits=[], expected=["mail.confirm"])
+
+
+def test_a_wait_that_is_not_satisfied_fails_with_its_own_event() -> None:
+    """The tracker says the event after the timeout; read back, it turns the run."""
+    story = given(PICKED, *PAID).when(elapsed("59m")).then_nothing().when(elapsed("2m"))
+    story.then(
+        event("PickTimedOut", due_ms=story.log[2].stamp_ms + 3_600_000), "choreo.FlowTurned", undo("payment.charge")
+    )
+    story.then(waits=[], cause="Picked did not come within 1h: PickTimedOut")
+
+
+def test_the_event_of_a_timeout_carries_the_key_and_a_reason() -> None:
+    """A domain event the tracker says itself has the class's fields: the key, and a reason where there is one."""
+    told = replace(PICKED, events={**PICKED.events, "PickTimedOut": ("order_id", "reason")})
+    assert given(told, *PAID).when(elapsed("1h")).said[0].data == (
+        b'{"order_id":"order-1","reason":"Picked did not come in time"}'
+    )
+    assert given(PICKED, *PAID).when(elapsed("1h")).said[0].data == b'{"order_id":"order-1"}'
+
+
+def test_an_event_from_outside_that_comes_before_its_wait_satisfies_it_when_it_opens() -> None:
+    """The warehouse was faster than the payment: nothing waits for what is already there."""
+    story = given(PICKED, "OrderPlaced", "Picked", "StockReserved", "PaymentCharged")
+    story.then(waits=[]).when("OrderConfirmed").then("choreo.FlowCompleted")
+
+
+def test_events_from_outside_that_come_early_do_not_pile_up() -> None:
+    """A producer that says the same a thousand times leaves one word in the state."""
+    story = given(PICKED, "OrderPlaced", *[foreign("Picked") for _ in range(20)])
+    assert story.runs[0].early == ["Picked"]
+
+
+def test_a_timeout_against_its_event_is_settled_by_the_order_of_the_log() -> None:
+    """Both stand in the log: the first one counts."""
+    story = given(PICKED, *PAID, read_back=False).when(elapsed("1h"))
+    timeout = story.unread.pop()
+    story.when("Picked", timeout).then(status="running", waits=[], expected=["mail.confirm"])
+    story = given(PICKED, *PAID, elapsed("1h"), "Picked").then(status="compensating")
+
+
+def test_the_turn_closes_the_waits() -> None:
+    """Nothing waits for the warehouse once the order goes back; the event may still come, and means nothing."""
+    story = given(PICKED, *PAID, "choreo.CancelRequested").then(waits=[])
+    story.when("Picked").then_nothing().then(expected=[])
+
+
+def test_a_wait_declared_no_longer_ends_by_its_deadline() -> None:
+    """A definition that changed under an open wait leaves no timer that is due for ever."""
+    story = given(PICKED, *PAID)
+    story.table = type(story.table)(replace(PICKED, waits=()))
+    story.when(elapsed("1h")).then("choreo.StepDeadlinePassed", "choreo.FlowTurned", undo("payment.charge"))
+    story.then(waits=[], cause="Picked did not come in time")
+
+
+# Deadlines.
+
+
+def test_past_its_deadline_a_step_has_failed_in_doubt() -> None:
+    """The deadline counts from the trigger's stamp; the step may have left its effect."""
+    story = given(ORDER, "OrderPlaced", "StockReserved").when(elapsed("59m")).then_nothing().when(elapsed("1m"))
+    story.then("choreo.StepDeadlinePassed", "choreo.FlowTurned", undo("payment.charge", outcome=-1))
+    story.then(cause="payment.charge gave no outcome within 1h", expected=[])
+    story.then(ledger={"stock.reserve": "open", "payment.charge": "requested in doubt"})
+
+
+def test_a_deadline_against_an_outcome_is_settled_by_the_order_of_the_log() -> None:
+    """The outcome stands first: the deadline that was said meanwhile means nothing."""
+    story = given(ORDER, "OrderPlaced", "StockReserved", read_back=False).when(elapsed("1h"))
+    passed = story.unread.pop()
+    story.when("PaymentCharged", passed).then(status="running", expected=["mail.confirm"])
+
+
+def test_the_flows_deadline_turns_it() -> None:
+    """Whatever it waits for."""
+    slow = but(PICKED, mail__confirm=replace(CONFIRM, on="Picked", deadline_ms=9 * DAY_MS))
+    story = given(slow, *PAID, "Picked").when(elapsed("2d"))
+    story.then("choreo.FlowDeadlinePassed", "choreo.FlowTurned", undo("payment.charge"))
+    story.then(cause="the flow's deadline of 2d has passed")
+
+
+def test_a_turned_run_has_no_flow_deadline() -> None:
+    """It is bounded by its undo deadlines."""
+    story = given(ORDER, *PAID, "choreo.CancelRequested", elapsed("3d"))
+    assert not [record for record in story.log if record.event.type == facts.FLOW_DEADLINE_PASSED]
+
+
+@pytest.mark.parametrize("type_", sorted(facts.TIMERS))
+def test_a_timer_fact_that_names_another_moment_means_nothing(type_: str) -> None:
+    """A deadline that was moved by a pause, or a fact somebody made up."""
+    story = given(ORDER, "OrderPlaced", "StockReserved").when(event(type_, step="payment.charge", due_ms=1))
+    story.when(event(type_, step="payment.charge", trigger=story.log[1].event.id)).then(status="running")
+
+
+def test_a_step_declared_no_longer_is_in_doubt_at_its_deadline() -> None:
+    """Nobody can say what it left, nor undo it: the run ends stuck, not silently compensated."""
+    story = given(ORDER, "OrderPlaced", "StockReserved")
+    story.table = type(story.table)(but(ORDER, without="payment.charge"))
+    story.when(elapsed("1h")).then(
+        status="stuck", ledger={"stock.reserve": "requested", "payment.charge": "failed in doubt"}
+    )
+    story.when("StockReleased").then(status="stuck")
+
+
+# Failures.
+
+
+def test_a_declared_failure_of_the_only_attempt_has_left_nothing() -> None:
+    """Certain: no entry, and the run turns at once."""
+    story = given(ORDER, "OrderPlaced", "StockReserved").when("PaymentDeclined")
+    story.then("choreo.FlowTurned", undo("stock.reserve"), ledger={"stock.reserve": "requested"})
+    story.then(cause="payment.charge failed: PaymentDeclined")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        event("PaymentDeclined", certain=False),
+        event("choreo.StepFailed", step="payment.charge", reason="5 attempts used up"),
+        event("choreo.StepSkipped", step="payment.charge", reason="its deadline has passed", certain=False),
+    ],
+    ids=lambda told: told.type,
+)
+def test_every_other_failure_leaves_its_entry_in_doubt(failure: object) -> None:
+    """A second attempt, an exception, a skip after an attempt: the effect may be there."""
+    story = given(ORDER, "OrderPlaced", "StockReserved").when(failure)
+    story.then("choreo.FlowTurned", undo("payment.charge", outcome=-1))
+    story.then(ledger={"stock.reserve": "open", "payment.charge": "requested in doubt"})
+
+
+@pytest.mark.parametrize("type_", ["choreo.StepSkipped", "choreo.StepFailed"])
+def test_a_skip_or_dead_letter_before_any_attempt_is_certain(type_: str) -> None:
+    """Read while the run is not turned, it is a failure and turns it; it has left nothing."""
+    story = given(ORDER, "OrderPlaced", "StockReserved")
+    story.when(event(type_, step="payment.charge", certain=True)).then("choreo.FlowTurned", undo("stock.reserve"))
+    story.then(ledger={"stock.reserve": "requested"})
+
+
+def test_a_failure_of_a_step_without_a_way_back_leaves_no_doubt() -> None:
+    """There is nothing that could be asked."""
+    story = given(ORDER, *PAID).when(event("choreo.StepFailed", step="mail.confirm", reason="x"))
+    story.then(ledger={"stock.reserve": "open", "payment.charge": "requested"})
+
+
+def test_a_failure_after_the_success_changes_nothing() -> None:
+    """A zombie's StepFailed does not take the effect away."""
+    story = given(ORDER, *PAID).when(event("choreo.StepFailed", step="payment.charge", reason="zombie"))
+    story.then_nothing().then(status="running", ledger={"stock.reserve": "open", "payment.charge": "open"})
+
+
+# Reactions to failures.
+
+
+def test_a_reaction_to_a_failure_is_never_expected_and_does_not_hold_the_end() -> None:
+    """Telling the customer runs in any status and opens no entry."""
+    warn = step("mail.warn", "PaymentDeclined", "CustomerWarned", undone="WarningRecalled")
+    story = given(flow(RESERVE, CHARGE, CONFIRM, warn), "OrderPlaced", "StockReserved", "PaymentDeclined")
+    story.then(expected=[]).when("StockReleased").then(status="compensated")
+    story.when("CustomerWarned").then_nothing().then(status="compensated", ledger={"stock.reserve": "undone"})
+
+
+def test_what_a_reaction_says_of_itself_changes_nothing() -> None:
+    """Its failure turns nothing and leaves no doubt."""
+    warn = step("mail.warn", "PaymentDeclined", "CustomerWarned", fails="NotWarned", undone="WarningRecalled")
+    story = given(flow(RESERVE, CHARGE, CONFIRM, warn), "OrderPlaced", "StockReserved", "PaymentDeclined")
+    story.when(
+        "NotWarned", event("choreo.StepFailed", step="mail.warn"), event("choreo.StepAttemptFailed", step="mail.warn")
+    )
+    story.then_nothing().then(ledger={"stock.reserve": "requested"})
+
+
+# The turn, read by everybody.
+
+
+def test_a_trigger_before_the_announcement_makes_its_step_expected() -> None:
+    """Its host may not have read the turn yet; it answers, be it with a skip."""
+    story = given(WIDE, "OrderPlaced", "StockReserved", read_back=False).when("LabelJammed", "PaymentCharged")
+    story.then(expected=["mail.confirm"])
+
+
+def test_a_trigger_after_the_announcement_makes_nothing_expected() -> None:
+    """Every host reads the turn first and skips in silence."""
+    story = given(WIDE, "OrderPlaced", "StockReserved", "LabelJammed", "PaymentCharged").then(expected=[])
+    story.then(ledger={"stock.reserve": "requested", "payment.charge": "open"})
+
+
+def test_the_turn_is_announced_once() -> None:
+    """A second failure finds the run turned."""
+    story = given(WIDE, "OrderPlaced", "StockReserved", "LabelJammed").when("PaymentDeclined").then_nothing()
+    story.then(cause="labels.print failed: LabelJammed")
+    story.when(twin("LabelJammed"), "choreo.CancelRequested").then_nothing()
