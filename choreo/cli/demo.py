@@ -1,0 +1,101 @@
+"""`choreo demo`: five hundred orders of every kind, watched until the last has ended, and audited."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+import typer
+
+if TYPE_CHECKING:
+    from choreo.cli.demo_play import Played
+
+DEMO_FOLDER = Path(".choreo/demo")
+"""Made afresh at every run; what ran there stays to be looked at until the next."""
+
+
+def demo(
+    orders: Annotated[int, typer.Option(help="How many orders to place.", min=1, max=100_000)] = 500,
+    output: Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="table or json")] = "table",
+) -> None:
+    """Place orders of every kind, let some fail, watch each failed one be undone, and audit money and stock.
+
+    Exits with 1 if anything does not add up.
+    """
+    from choreo import settings as settings_module  # noqa: PLC0415 - `choreo --help` must answer at once
+    from choreo.cli import demo_play  # noqa: PLC0415
+
+    named = settings_module.load()
+    what = demo_play.load_demo(named)
+    shutil.rmtree(DEMO_FOLDER, ignore_errors=True)
+    DEMO_FOLDER.mkdir(parents=True)
+    settings = settings_module.load(database=DEMO_FOLDER / "choreo.db", time_scale=what.time_scale)
+    with _Progress(orders, quiet=output == "json") as progress:
+        played = asyncio.run(demo_play.play(settings, what, DEMO_FOLDER, orders, progress.show))
+    if output == "json":
+        import msgspec  # noqa: PLC0415
+
+        typer.echo(msgspec.json.encode(played.result).decode())
+        for violation in played.violations:
+            typer.echo(violation, err=True)
+    else:
+        _print(played)
+    raise typer.Exit(0 if played.result.audit_ok else 1)
+
+
+class _Progress:
+    """A line on standard error that says how far it is; silent where nobody looks."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.status import Status  # noqa: PLC0415
+
+        self._total = total
+        console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
+        self._status = Status(f"placing {total} orders", console=console)
+
+    def __enter__(self) -> Self:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+    def show(self, counts: Mapping[str, int], placed: int) -> None:
+        """What stands where."""
+        statuses = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()) if number)
+        self._status.update(f"{placed} of {self._total} placed: {statuses}")
+
+
+def _print(played: Played) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    table = Table("kind of order", "orders", "must end", "ended", title="How the orders ended", title_justify="left")
+    for ending in played.endings:
+        ended = ", ".join(f"{number} {status}" for status, number in ending.ended.items())
+        table.add_row(
+            ending.kind, str(ending.orders), ending.expected, ended, style="" if ending.as_expected else "red"
+        )
+    console.print(table)
+    if played.timeline:
+        rows = Table("after", "what happened", "by", title=f"One that was undone: {played.shown}", title_justify="left")
+        for row in played.timeline:
+            rows.add_row(f"{row.at_ms / 1000:.3f} s", row.text, row.type)
+        console.print(rows)
+    result = played.result
+    console.print(
+        f"{result.orders} orders: {result.completed} completed, {result.compensated} compensated, "
+        f"{result.stuck} stuck, {result.dead_letters} dead letters; {result.orders_per_s} orders/s, "
+        f"p50 {result.p50_ms} ms, p99 {result.p99_ms} ms while all were placed at once."
+    )
+    for violation in played.violations:
+        console.print(f"[red]does not add up:[/red] {violation}")
+    if result.audit_ok:
+        console.print("[green]Money and stock add up.[/green]")
+    console.print(f"Look closer: CHOREO_DATABASE={DEMO_FOLDER}/choreo.db choreo show {played.shown or 'o-0000'}")

@@ -1,0 +1,251 @@
+"""Plays a project's demo: every service in this process, orders placed, the outside answering, all ended and audited.
+
+Knows no kinds of orders: the project's demo object says what to place and how each must end. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from choreo import Event
+from choreo.app.query_timeline import TimelineRow
+from choreo.core import ids
+from choreo.core.errors import SettingsError
+from choreo.core.events import Envelope, Record
+from choreo.ports.read_model import Filter, InstanceView
+from choreo.settings import Settings
+from choreo.wiring import App, everything, open_app, run
+
+_OPEN = ("running", "paused", "compensating")
+_PAGE = 500
+
+
+class Kind(Protocol):
+    """A kind of order."""
+
+    name: str
+    ends: str
+    started_twice: bool
+
+
+class Placed(Protocol):
+    """One order to place."""
+
+    kind: Kind
+    event: Event
+
+
+class Demo(Protocol):
+    """What a project's demo object offers."""
+
+    flow: str
+    time_scale: float
+    listens: frozenset[str]
+
+    def prepare(self, folder: Path) -> None:
+        """Make fresh books in this folder."""
+
+    def orders(self, count: int) -> Sequence[Placed]:
+        """The orders to place."""
+
+    def answer(self, key: str) -> Event | bytes | None:
+        """What the outside world says to an event of this key: an event, garbage, or nothing."""
+
+    def audit(self, folder: Path, outcomes: Mapping[str, str]) -> list[str]:
+        """Violations, as sentences."""
+
+
+class Ending(msgspec.Struct):
+    """How the orders of one kind ended."""
+
+    kind: str
+    expected: str
+    orders: int
+    ended: dict[str, int]
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether every one ended as it must."""
+        return self.ended == {self.expected: self.orders}
+
+
+class Result(msgspec.Struct):
+    """What came of it. Rates are orders a second until the last order was completed; times are milliseconds."""
+
+    orders: int
+    completed: int
+    compensated: int
+    stuck: int
+    dead_letters: int
+    audit_ok: bool
+    orders_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Played(msgspec.Struct):
+    """The result, with what it rests on."""
+
+    result: Result
+    endings: list[Ending]
+    violations: list[str]
+    shown: str
+    """Key of one compensated order, worth looking at."""
+    timeline: list[TimelineRow]
+
+
+def load_demo(settings: Settings) -> Demo:
+    """The project's demo object; raises SettingsError with the remedy."""
+    remedy = 'Run it in choreo\'s own checkout, or name your own: demo = "module:name" under [tool.choreo].'
+    if not settings.demo:
+        raise SettingsError("this project has no demo", where="setting demo", remedy=remedy)
+    module_name, _, attribute = settings.demo.partition(":")
+    try:
+        demo: Demo = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(str(error), where=f"setting demo, {settings.demo!r}", remedy=remedy) from error
+    return demo
+
+
+async def play(
+    settings: Settings, demo: Demo, folder: Path, count: int, progress: Callable[[Mapping[str, int], int], None]
+) -> Played:
+    """Place `count` orders and wait until all have ended; `progress` gets the runs by status and the number placed."""
+    demo.prepare(folder / "books")
+    placed = demo.orders(count)
+    async with open_app(settings) as app:
+        stop = asyncio.Event()
+        parts = asyncio.create_task(run(app, everything(app, rest=False), stop))
+        outside = asyncio.create_task(_outside(app, demo, stop))
+        try:
+            runs = await _place(app, demo, placed, progress)
+            await _ended(app, demo, runs, progress, parts)
+            return await _judge(app, demo, folder, placed)
+        finally:
+            stop.set()
+            await asyncio.gather(outside, parts)
+
+
+async def _place(
+    app: App, demo: Demo, placed: Sequence[Placed], progress: Callable[[Mapping[str, int], int], None]
+) -> int:
+    """Publish every start, some twice; answers how many runs there are."""
+    runs = 0
+    for number, order in enumerate(placed):
+        await app.publisher.publish(demo.flow, order.event)
+        runs += 1
+        if order.kind.started_twice:
+            await app.publisher.publish(demo.flow, order.event, idempotency_key="again")
+            runs += 1
+        if number % 25 == 0:
+            progress(await app.queries.counts(demo.flow), number)
+    return runs
+
+
+async def _outside(app: App, demo: Demo, stop: asyncio.Event) -> None:
+    """The world outside the flow: a consumer of its own that answers what it hears."""
+    member = await app.home.log.member(demo.flow, "outside", "demo", demo.listens)
+    while not stop.is_set():
+        poll = await member.poll(500, 0.1)
+        for record in poll.records:
+            await _answer(app, demo, record)
+    await member.close()
+
+
+async def _answer(app: App, demo: Demo, record: Record) -> None:
+    key = record.event.key
+    answer = demo.answer(key)
+    if isinstance(answer, Event):
+        await app.publisher.publish(demo.flow, answer, idempotency_key="demo")
+    elif answer is not None:
+        type_ = app.definitions[demo.flow].waits[0].until
+        garbage = Envelope(
+            ids.derive("demo", key), type_, key, demo.flow, content_type=app.codec.content_type, data=answer
+        )
+        await app.home.log.append(demo.flow, [garbage])
+
+
+async def _ended(
+    app: App,
+    demo: Demo,
+    runs: int,
+    progress: Callable[[Mapping[str, int], int], None],
+    parts: asyncio.Task[None],
+) -> None:
+    while True:
+        counts = await app.queries.counts(demo.flow)
+        progress(counts, runs)
+        if sum(counts.values()) >= runs and not any(counts.get(status) for status in _OPEN):
+            return
+        if parts.done():
+            parts.result()  # a part that failed says so here, instead of leaving the demo to wait for ever
+            return
+        await app.clock.sleep(0.1)
+
+
+async def _judge(app: App, demo: Demo, folder: Path, placed: Sequence[Placed]) -> Played:
+    views: dict[str, InstanceView] = {}
+    stuck, cursor = 0, ""
+    while True:
+        page = await app.queries.instances(Filter(flow=demo.flow), _PAGE, cursor)
+        for view in page.items:
+            views[view.key] = view  # newest first: what stays is the key's first run
+            stuck += view.status == "stuck"
+        cursor = page.cursor
+        if not cursor:
+            break
+    by_key = {_key_of(app, demo, order): order for order in placed}
+    outcomes = {key: views[key].status if key in views else "lost" for key in by_key}
+    violations = demo.audit(folder / "books", outcomes)
+    endings = _endings(by_key, outcomes)
+    violations += [
+        f"{e.orders} orders of kind {e.kind!r} must end {e.expected}, they ended {e.ended}"
+        for e in endings
+        if not e.as_expected
+    ]
+    completed = [view for view in views.values() if view.status == "completed"]
+    took = sorted(view.changed_ms - view.started_ms for view in completed)
+    first = min((view.started_ms for view in views.values()), default=0)
+    last = max((view.changed_ms for view in completed), default=0)
+    result = Result(
+        orders=len(placed),
+        completed=len(completed),
+        compensated=sum(status == "compensated" for status in outcomes.values()),
+        stuck=stuck,
+        dead_letters=await app.queries.dead_letter_count(demo.flow),
+        audit_ok=not violations,
+        orders_per_s=round(len(completed) * 1_000 / max(1, last - first), 1),
+        p50_ms=_percentile(took, 50),
+        p99_ms=_percentile(took, 99),
+    )
+    shown = next((key for key, o in by_key.items() if "refund" in o.kind.name and outcomes[key] == "compensated"), "")
+    timeline = await app.queries.timeline(demo.flow, shown) if shown else []
+    return Played(result, endings, violations, shown, timeline)
+
+
+def _endings(by_key: Mapping[str, Placed], outcomes: Mapping[str, str]) -> list[Ending]:
+    endings: dict[str, Ending] = {}
+    ended: dict[str, Counter[str]] = {}
+    for key, order in by_key.items():
+        ending = endings.setdefault(order.kind.name, Ending(order.kind.name, order.kind.ends, 0, {}))
+        ending.orders += 1
+        ended.setdefault(order.kind.name, Counter())[outcomes[key]] += 1
+    for name, ending in endings.items():
+        ending.ended = dict(ended[name])
+    return list(endings.values())
+
+
+def _key_of(app: App, demo: Demo, order: Placed) -> str:
+    value: Any = getattr(order.event, app.definitions[demo.flow].key)
+    return str(value)
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    return values[min(len(values) - 1, len(values) * percent // 100)] if values else 0.0
