@@ -45,7 +45,8 @@ def _say(app: App, roles: Sequence[str]) -> None:
     write(plain(f"running   {', '.join(roles)}"))
     write(plain(f"log       {app.settings.database}"))
     if REST in roles:
-        write(f"REST      {_address(app)}  (documented at {_address(app)}/docs)")
+        shown = f"{_address(app)}, documented at {_address(app)}/docs" if app.settings.port else "see the log (info)"
+        write(f"REST      {shown}")
     write("")
     write("Try, in another terminal:")
     required = " ".join(f"--field {field}=…" for field in definition.events[definition.starts])

@@ -68,7 +68,7 @@ def tell(error: Exception) -> None:
     lines = [f"error: {error.what}"]
     lines += [f"  where: {error.where}"] if error.where else []
     lines += [f"  remedy: {error.remedy}"] if error.remedy else []
-    print("\n".join(lines), file=sys.stderr)  # noqa: T201 - this is where failures are told
+    sys.stderr.write("\n".join([*lines, ""]))
 
 
 def _usage(error: typer.TyperException) -> ChoreoError:

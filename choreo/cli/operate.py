@@ -9,7 +9,7 @@ import typer
 
 from choreo.app.publish import Receipt
 from choreo.cli.output import Format, Output, document, plain, write
-from choreo.cli.project import FlowOption, KeyArgument, RunOption, chosen, in_app
+from choreo.cli.project import FlowOption, KeyArgument, RunOption, caught_up, chosen, in_app
 from choreo.cli.shapes import of_receipt
 from choreo.wiring import App
 
@@ -20,35 +20,37 @@ def pause(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
     """Start no further step of the run, and let its deadlines stand still, until it is resumed."""
-    operate(flow, lambda app, name: app.operator.pause(name, key, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.pause(name, key, run=run, reason=reason), output)
 
 
 def resume(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
     """Let a paused run go on; its deadlines move by as long as it was paused."""
-    operate(flow, lambda app, name: app.operator.resume(name, key, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.resume(name, key, run=run, reason=reason), output)
 
 
 def cancel(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
     """Turn the run: everything it has done is undone, newest first."""
-    operate(flow, lambda app, name: app.operator.cancel(name, key, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.cancel(name, key, run=run, reason=reason), output)
 
 
 def terminate(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
     """End the run as it is: nothing more is done and nothing is undone. Needs a --reason."""
-    operate(flow, lambda app, name: app.operator.terminate(name, key, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.terminate(name, key, run=run, reason=reason), output)
 
 
-def operate(flow: str, act: Callable[[App, str], Awaitable[Receipt]], output: Format) -> None:
+def operate(flow: str, key: str, act: Callable[[App, str], Awaitable[Receipt]], output: Format) -> None:
     """Do it to the flow that is meant, and print what was written."""
 
     async def work(app: App) -> Receipt:
-        return await act(app, chosen(app.flows, flow))
+        name = chosen(app.flows, flow)
+        await caught_up(app, name, key)
+        return await act(app, name)
 
     receipt = in_app(work)
     if output is Format.JSON:

@@ -50,6 +50,12 @@ def write(text: str) -> None:
         raise ClosedPipeError from error
 
 
+def remark(text: str) -> None:
+    """Print a line on stderr: what a person should know besides the answer."""
+    sys.stderr.write(f"{plain(text)}\n")
+    sys.stderr.flush()
+
+
 def flush() -> None:
     """Let what was printed be read now; raises ClosedPipeError."""
     try:

@@ -14,11 +14,17 @@ from typing import Annotated, TypeVar
 import typer
 
 from choreo import settings
+from choreo.cli.output import remark
 from choreo.core.declare import Flow
-from choreo.core.errors import NotFoundError, SettingsError
+from choreo.core.errors import NotFoundError, SettingsError, UnavailableError
+from choreo.core.events import Position
+from choreo.core.partition import partition_of
 from choreo.wiring import REST, TRACKER, App, load_flows, open_app
 
 T = TypeVar("T")
+
+CATCH_UP_S = 2.0
+"""How long a question waits for the read model: a tracker that runs needs a few milliseconds."""
 
 
 def in_app(work: Callable[[App], Awaitable[T]]) -> T:
@@ -46,6 +52,17 @@ def chosen(flows: Mapping[str, T], name: str) -> str:
     if name not in flows:
         raise NotFoundError(f"there is no flow {name!r}", where="flows", remedy=f"Known here: {', '.join(flows)}.")
     return name
+
+
+async def caught_up(app: App, flow: str, key: str) -> None:
+    """Wait a moment until the read model knows all that the log holds of this key; warn on stderr if it does not."""
+    partition = partition_of(key, await app.home.log.partitions(flow))
+    end = await app.home.log.end(flow, partition)
+    try:
+        if end:
+            await app.queries.reached(Position(flow, partition, end - 1), CATCH_UP_S)
+    except UnavailableError:
+        remark("the read model is behind the log: what follows may be old. Does a tracker run (choreo run tracker)?")
 
 
 def _beginning(begun: str, names: Callable[[dict[str, Flow]], list[str]]) -> list[str]:

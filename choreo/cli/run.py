@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from choreo.cli.output import plain
+from choreo.cli.output import remark
 from choreo.cli.project import roles
 from choreo.cli.running import Level, log_to_stderr, run_until_stopped
 from choreo.wiring import REST, TRACKER, App
@@ -36,4 +35,4 @@ def run(
 
 
 def _say(app: App, roles: Sequence[str]) -> None:
-    print(plain(f"running {', '.join(roles)} on {app.settings.database}"), file=sys.stderr)  # noqa: T201 - a sign of life
+    remark(f"running {', '.join(roles)} on {app.settings.database}")

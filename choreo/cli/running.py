@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from choreo.cli.output import remark
 from choreo.cli.project import in_app
-from choreo.wiring import App, run
+from choreo.wiring import REST, App, run
 
 Level = Annotated[
     Literal["debug", "info", "warning", "error"], typer.Option("--log-level", help="What is logged on stderr.")
@@ -24,6 +25,8 @@ def run_until_stopped(roles: Callable[[App], Sequence[str]], begin: Callable[[Ap
 
     async def work(app: App) -> None:
         chosen = roles(app)
+        if REST in chosen:
+            _try_address(app.settings.host, app.settings.port)
         stop = asyncio.Event()
         _listen(stop)
         begin(app, chosen)
@@ -39,12 +42,19 @@ def log_to_stderr(level: str) -> None:
     )
 
 
+def _try_address(host: str, port: int) -> None:
+    """Refuse an address that cannot be taken before anything runs; raises SettingsError, MissingExtraError."""
+    from choreo.surfaces.rest.server import listen  # noqa: PLC0415 - an optional extra
+
+    listen(host, port).close()
+
+
 def _listen(stop: asyncio.Event) -> None:
     """Let the first signal stop, and give both back their usual meaning for the second."""
     loop = asyncio.get_running_loop()
 
     def stopped() -> None:
-        print("stopping: handlers that run are waited for; once more to end at once", file=sys.stderr)  # noqa: T201
+        remark("stopping: handlers that run are waited for; once more to end at once")
         stop.set()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

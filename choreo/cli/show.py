@@ -11,7 +11,7 @@ from choreo.app.query import Instance
 from choreo.app.query_timeline import TimelineRow, timeline
 from choreo.app.query_words import moment
 from choreo.cli.output import Format, Output, document, flush, line, plain, table, write
-from choreo.cli.project import FlowOption, KeyArgument, RunOption, chosen, in_app
+from choreo.cli.project import FlowOption, KeyArgument, RunOption, caught_up, chosen, in_app
 from choreo.cli.shapes import of_instance, of_timeline
 from choreo.core.durations import human
 from choreo.wiring import App
@@ -36,6 +36,7 @@ def show(
 
     async def ask(app: App) -> tuple[Instance, list[TimelineRow]]:
         name = chosen(app.flows, flow)
+        await caught_up(app, name, key)
         instance = await app.queries.instance(name, key, run)
         return instance, await app.queries.timeline(name, key, instance.row.run)
 
@@ -54,6 +55,7 @@ def show(
 async def _watch(app: App, key: str, flow: str, run: str, output: Format) -> None:
     """Print each row of the story as it comes; the header after the last."""
     flow = chosen(app.flows, flow)
+    await caught_up(app, flow, key)
     definition, rows = app.queries.flows.table(flow), []
     run = run or (await app.queries.instance(flow, key)).row.run
     async for event in app.queries.follow(flow, key, run):

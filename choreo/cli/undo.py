@@ -27,7 +27,7 @@ def retry(
     output: Output = Format.TABLE,
 ) -> None:
     """Ask for a failed undo once more: a new round."""
-    operate(flow, lambda app, name: app.operator.retry_undo(name, key, entry, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.retry_undo(name, key, entry, run=run, reason=reason), output)
 
 
 @cli.command("resolve")
@@ -41,4 +41,4 @@ def resolve(
     output: Output = Format.TABLE,
 ) -> None:
     """Say that an effect was undone by hand, and how. Needs a --reason."""
-    operate(flow, lambda app, name: app.operator.resolve_undo(name, key, entry, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.resolve_undo(name, key, entry, run=run, reason=reason), output)

@@ -12,7 +12,14 @@ payment = Service("payment")
 AMOUNT_MAX = Decimal(1_000)
 
 
-@payment.step(on=StockReserved, emits=PaymentCharged, fails=PaymentDeclined, timeout="30s", retry=Retry(max_attempts=5))
+@payment.step(
+    on=StockReserved,
+    emits=PaymentCharged,
+    fails=PaymentDeclined,
+    timeout="30s",
+    retry=Retry(max_attempts=5),
+    deadline="15m",
+)
 async def charge(event: StockReserved, ctx: StepContext) -> PaymentCharged | PaymentDeclined:
     """Charge once: every attempt gives the bank the same `ctx.idempotency_key`. What it raises is tried again."""
     if event.amount > AMOUNT_MAX:
