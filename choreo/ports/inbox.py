@@ -63,7 +63,7 @@ class RunMark(msgspec.Struct, frozen=True):
 
 
 class Inbox(Protocol):
-    """One service's memory (the service is given when the inbox is opened). Every method is one batched write or read."""
+    """One service's memory: the service is given when the inbox is opened. Each method is one batched write or read."""
 
     async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
         """Take the slots and count the attempts, durably, before any of them starts; answers in the order given."""

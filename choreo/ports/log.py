@@ -47,7 +47,8 @@ class Work(msgspec.Struct, frozen=True):
     """What one commit makes true together, in this order where a transport cannot do it at once.
 
     `outcomes` are first recorded in the inbox, which settles `certain` and which of them is published; then `letters`
-    and `outputs` are published; then `states` and `views` are written; then `done` (partition → next offset) is committed.
+    and `outputs` are published; then `states` and `views` are written; then `done` (partition → next offset) is
+    committed.
     """
 
     outputs: Sequence[Envelope] = ()

@@ -41,5 +41,5 @@ class StateStore(Protocol):
         ...
 
     async def drop(self, topic: str) -> None:
-        """Forget every state of the topic, and the tracker's committed offsets: the next start rebuilds from the log."""
+        """Forget every state of the topic and the tracker's offsets: the next start rebuilds from the log."""
         ...
