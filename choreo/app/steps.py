@@ -62,22 +62,22 @@ DONE = Conclusion()
 
 def verdict(job: Job, standing: Standing, now_ms: int, hops_max: int) -> tuple[Verdict, str]:
     """Whether the job may start, and why not. A reaction is never asked about."""
-    if job.duty.undo:
-        if _deadline_ms(job, standing) < now_ms:
-            return Verdict.DROP, ""
-        return (Verdict.HOLD, "") if standing.paused else (Verdict.START, "")
-    if hops_max and job.event.hops >= hops_max:
-        return Verdict.DROP, ""
-    if standing.stopped:
-        unexpected = standing.stopped_at < job.record.offset and not (job.woken and not job.redriven)
-        if unexpected or job.redriven:
-            return Verdict.DROP, ""
-        return Verdict.SKIP, "its run is turned back or ended"
-    if standing.paused:
-        return Verdict.HOLD, ""
-    if _deadline_ms(job, standing) < now_ms:
-        return Verdict.SKIP, f"its deadline of {human(job.duty.deadline_ms)} had passed before it could start"
-    return Verdict.START, ""
+    overdue = _deadline_ms(job, standing) < now_ms
+    if job.duty.undo and overdue:
+        return Verdict.DROP, ""  # the tracker says itself that the request's time is over
+    if not job.duty.undo:
+        if standing.stopped or (hops_max and job.event.hops >= hops_max):
+            return (Verdict.SKIP, "its run is turned back or ended") if _expected(job, standing) else (Verdict.DROP, "")
+        if overdue and not standing.paused:
+            return Verdict.SKIP, f"its deadline of {human(job.duty.deadline_ms)} had passed before it could start"
+    return (Verdict.HOLD, "") if standing.paused else (Verdict.START, "")
+
+
+def _expected(job: Job, standing: Standing) -> bool:
+    """Whether the tracker waits for an outcome of a job that may not start: its trigger stands before the turn."""
+    if job.redriven or not standing.stopped:
+        return False
+    return job.woken or job.record.offset < standing.stopped_at
 
 
 def _deadline_ms(job: Job, standing: Standing) -> int:

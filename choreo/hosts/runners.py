@@ -32,7 +32,7 @@ class Runners:
     """The runners of one host. Attempts go in by `start`, their results come out of `results`."""
 
     def __init__(self, name: str, concurrency: int, wake: Callable[[], None]) -> None:
-        """At most `concurrency` handlers of a step run at once. `wake` is called, in any thread, when results are in."""
+        """At most `concurrency` handlers of a step run at once. `wake` is called when results are in, in any thread."""
         self._name = name
         self._concurrency = concurrency
         self._wake = wake

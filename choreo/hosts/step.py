@@ -27,6 +27,7 @@ from choreo.hosts.step_commit import Committer
 from choreo.hosts.step_desk import Desk
 from choreo.hosts.step_follow import Follower
 from choreo.hosts.step_intake import Intake
+from choreo.hosts.step_parts import Parts
 from choreo.hosts.step_start import Starter
 from choreo.hosts.step_waits import Waits
 from choreo.ports.clock import Clock
@@ -75,23 +76,32 @@ class StepHost:
         self.counters = counters or Counters()
         self.polled_ms = 0
         """When it last polled: a sign of life for health checks."""
-        self._log, self._clock = log, clock
         self._poll_size, self._stop_s = poll_size, stop_s
         table = FlowTable(flow)
-        self._duties = duties = Duties(service, table)
-        runs, origins = Runs(), Origins(inbox, log)
         voice = Voice(flow.name, service.name, codec)
-        steps = Steps(voice)
-        self._desk = Desk(in_hand_max, concurrency)
+        self._parts = parts = Parts(
+            log=log,
+            inbox=inbox,
+            dead_letters=dead_letters,
+            codec=codec,
+            clock=clock,
+            counters=self.counters,
+            table=table,
+            duties=Duties(service, table),
+            runs=Runs(),
+            origins=Origins(inbox, log),
+            voice=voice,
+            steps=Steps(voice),
+            desk=Desk(in_hand_max, concurrency),
+        )
+        self._desk = parts.desk
         self._waits = Waits(clock, self._again)
         self._runners = Runners(service.name, concurrency, self._wake)
-        self._starter = Starter(flow, duties, steps, runs, inbox, log, codec)
-        self._follower = Follower(steps, runs, self._desk, self._waits, self.counters, clock)
-        planner = Planner(duties, table, runs, origins, RunFinder(log, table))
-        self._intake = Intake(flow.name, log, inbox, duties, table, runs, origins, planner, self._desk, self._follower)
-        self._committer = Committer(
-            flow.name, log, inbox, dead_letters, clock, runs, origins, self._desk, voice, self.counters
-        )
+        self._starter = Starter(parts)
+        self._follower = Follower(parts, self._waits)
+        planner = Planner(parts.duties, table, parts.runs, parts.origins, RunFinder(log, table))
+        self._intake = Intake(parts, planner, self._follower)
+        self._committer = Committer(parts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._member: Member | None = None
         self._polling: asyncio.Task[Poll] | None = None
@@ -117,12 +127,12 @@ class StepHost:
                 except StorageError as error:
                     _log.warning("service %s waits %.2f s: %s", self.name, pause_s, error)
                     self.counters.add("storage_errors", 1)
-                    await self._clock.sleep(pause_s)
+                    await self._parts.clock.sleep(pause_s)
                     pause_s = min(pause_s * 2, PAUSE_MOST_S)
                 # Nothing that goes wrong here may end the host: it is said, and tried again.
-                except Exception:
+                except Exception:  # noqa: BLE001
                     _log.exception("service %s", self.name)
-                    await self._clock.sleep(PAUSE_MOST_S)
+                    await self._parts.clock.sleep(PAUSE_MOST_S)
         finally:
             await self._leave()
 
@@ -134,12 +144,12 @@ class StepHost:
             await self._ended.wait()
 
     async def _join(self) -> Member:
-        return await self._log.member(self.flow.name, self.service.name, self.name, self._duties.types)
+        return await self._parts.log.member(self.flow.name, self.service.name, self.name, self._parts.duties.types)
 
     async def _turn(self, member: Member) -> None:
         poll = await self._news(member)
         if poll is not None:
-            self.polled_ms = self._clock.now_ms()
+            self.polled_ms = self._parts.clock.now_ms()
             self._intake.take(poll, member)
         if self._stopping:
             self._drain(member)
@@ -178,16 +188,16 @@ class StepHost:
         return not self._stopping and (self._desk.can_start or self._intake.waiting)
 
     async def _start(self) -> None:
-        jobs = self._desk.startable(self._clock.now_ms())
+        jobs = self._desk.startable(self._parts.clock.now_ms())
         if not jobs:
             return
         try:
-            started = await self._starter.start(jobs, self._clock.now_ms())
+            started = await self._starter.start(jobs, self._parts.clock.now_ms())
         except (StorageError, LeaseLostError):
             self._desk.put_back(jobs)
             raise
         # One record that nobody foresaw must not stop the others: find it, and set it aside.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             _log.exception("service %s cannot start a batch of %d", self.name, len(jobs))
             if len(jobs) == 1:
                 self._follower.set_aside(jobs[0], error)
@@ -205,7 +215,7 @@ class StepHost:
     async def _start_singly(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             try:
-                started = await self._starter.start([job], self._clock.now_ms())
+                started = await self._starter.start([job], self._parts.clock.now_ms())
             except (StorageError, LeaseLostError):
                 self._desk.put_back([job])
                 continue
@@ -241,7 +251,7 @@ class StepHost:
         self._draining = asyncio.create_task(self._give_up_later())
 
     async def _give_up_later(self) -> None:
-        await self._clock.sleep(self._stop_s)
+        await self._parts.clock.sleep(self._stop_s)
         self._given_up = True
         self._ring()
 

@@ -1,78 +1,51 @@
 """How a step host makes its conclusions true: one commit a turn for all of them.
 
-What a commit needs to be found again is written before it: marks of runs, and where the trigger of a step put off stands.
+Written before it: marks of runs, and where the trigger of a step that is put off stands.
 """
 
 from __future__ import annotations
 
 import logging
 
-from choreo.app.counters import Counters
 from choreo.app.jobs import Job
-from choreo.app.origins import Origins
-from choreo.app.outcomes import Voice
-from choreo.app.runs import Runs
 from choreo.app.steps import Conclusion
 from choreo.core.errors import LeaseLostError, StorageError
-from choreo.hosts.step_desk import Desk
-from choreo.ports.clock import Clock
-from choreo.ports.dead_letters import DeadLetters
-from choreo.ports.inbox import Inbox
-from choreo.ports.log import Log, Member, Work
+from choreo.hosts.step_parts import Parts
+from choreo.ports.log import Member, Work
 
 _log = logging.getLogger(__name__)
 
 REFUSALS_MAX = 3
 """Commits refused in a row, with a poll in between, before this member takes itself for a stranger."""
 POSITIONS_MS = 1_000
-"""How far positions alone may lie behind in a stream of records that make no jobs: one write a second, none for each."""
+"""How long positions alone wait in a stream of records that make no jobs: one write a second instead of one a poll."""
 
 
 class Committer:
     """Commits for one host."""
 
-    def __init__(
-        self,
-        topic: str,
-        log: Log,
-        inbox: Inbox,
-        dead_letters: DeadLetters,
-        clock: Clock,
-        runs: Runs,
-        origins: Origins,
-        desk: Desk,
-        voice: Voice,
-        counters: Counters,
-    ) -> None:
-        """`desk` holds what is concluded."""
-        self._topic = topic
-        self._log = log
-        self._inbox = inbox
-        self._dead_letters = dead_letters
-        self._clock = clock
-        self._runs = runs
-        self._origins = origins
-        self._desk = desk
-        self._voice = voice
-        self._counters = counters
+    def __init__(self, parts: Parts) -> None:
+        """The desk of `parts` holds what is concluded."""
+        self._parts = parts
+        self._desk = parts.desk
         self._committed_ms = 0
         self.refused = 0
         """Commits refused in a row: the next poll says which partitions are lost."""
 
     async def settle(self, member: Member, *, idle: bool) -> None:
-        """Commit what is concluded; positions alone only when `idle` or overdue. StorageError leaves everything kept."""
+        """Commit what is concluded; positions alone only when `idle` or overdue. After StorageError all is kept."""
         if self._desk.late:
             await self._record_late()
         work = self._desk.work()
-        now_ms = self._clock.now_ms()
+        now_ms = self._parts.clock.now_ms()
         overdue = now_ms >= self._committed_ms + POSITIONS_MS
         if not (work.outcomes or work.outputs or work.letters or (work.done and (idle or overdue))):
             return
-        marks = self._runs.unsaved()
+        marks = self._parts.runs.unsaved()
         if marks:
-            await self._inbox.mark(marks)
-            self._runs.saved(marks)
-        await self._origins.remember(
+            await self._parts.inbox.mark(marks)
+            self._parts.runs.saved(marks)
+        await self._parts.origins.remember(
             [(job, conclusion.facts[0]) for job, conclusion in self._desk.concluded if conclusion.put_off]
         )
         try:
@@ -87,7 +60,7 @@ class Committer:
         except StorageError:
             raise  # the loop waits and comes back; everything is kept
         # One conclusion that cannot be written must not hold up the others.
-        except Exception:
+        except Exception:  # noqa: BLE001
             _log.exception("a commit of %d conclusions failed", len(self._desk.concluded))
             await self._commit_singly(member)
             return
@@ -109,7 +82,7 @@ class Committer:
                 raise
             except Exception as error:  # noqa: BLE001 - logged with the batch it was in
                 cause = f"what came of it cannot be written: {error}"
-                await self._dead_letters.add([self._voice.letter(job, cause, self._clock.now_ms())])
+                await self._parts.dead_letters.add([self._parts.voice.letter(job, cause, self._parts.clock.now_ms())])
                 self._desk.concluded[index] = (job, Conclusion(failed=True))
         work = Work(done=self._desk.work().done)
         await member.commit(work)
@@ -119,14 +92,14 @@ class Committer:
         """What was done for a partition that is another's now: its owner finds the outcome and does not do it again."""
         late = self._desk.late
         outcomes = [conclusion.outcome for _, conclusion in late if conclusion.outcome is not None]
-        events = await self._inbox.record(outcomes)
+        events = await self._parts.inbox.record(outcomes)
         if events:
-            await self._log.append(self._topic, events)
+            await self._parts.log.append(self._parts.topic, events)
         for job, _ in late:
             self._desk.leave(job)
         self._desk.late = []
 
     def _count(self, work: Work, concluded: list[tuple[Job, Conclusion]]) -> None:
-        self._counters.add("handled", len(concluded))
-        self._counters.add("failed", sum(conclusion.failed for _, conclusion in concluded))
-        self._counters.add("dead_letters", len(work.letters))
+        self._parts.counters.add("handled", len(concluded))
+        self._parts.counters.add("failed", sum(conclusion.failed for _, conclusion in concluded))
+        self._parts.counters.add("dead_letters", len(work.letters))

@@ -9,14 +9,11 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from choreo.app.counters import Counters
 from choreo.app.jobs import Job
-from choreo.app.runs import Runs
-from choreo.app.steps import Conclusion, Steps, Withdrawn
+from choreo.app.steps import Conclusion, Withdrawn
 from choreo.hosts.attempts import Attempt
-from choreo.hosts.step_desk import Desk
+from choreo.hosts.step_parts import Parts
 from choreo.hosts.step_waits import Waits
-from choreo.ports.clock import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -24,14 +21,14 @@ _log = logging.getLogger(__name__)
 class Follower:
     """Carries out conclusions on the desk."""
 
-    def __init__(self, steps: Steps, runs: Runs, desk: Desk, waits: Waits, counters: Counters, clock: Clock) -> None:
-        """`steps` decides; `runs` says whether a run still goes forward."""
-        self._steps = steps
-        self._runs = runs
-        self._desk = desk
+    def __init__(self, parts: Parts, waits: Waits) -> None:
+        """The steps of `parts` decide, its runs say whether a run still goes forward."""
+        self._steps = parts.steps
+        self._runs = parts.runs
+        self._desk = parts.desk
+        self._counters = parts.counters
+        self._clock = parts.clock
         self._waits = waits
-        self._counters = counters
-        self._clock = clock
 
     def heard(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
         """An attempt is over."""
@@ -44,7 +41,7 @@ class Follower:
         try:
             conclusion = self._conclude(job, value, error)
         # An event that cannot be encoded in a way nobody foresaw, an error whose text cannot be had, and the like.
-        except Exception as unforeseen:
+        except Exception as unforeseen:  # noqa: BLE001
             _log.exception("step %s: what came of %s cannot be handled", job.duty.step, job.place)
             conclusion = self._steps.set_aside(job, unforeseen, self._clock.now_ms())
         self.follow(job, conclusion)
@@ -69,7 +66,7 @@ class Follower:
         """The job cannot be done at all."""
         try:
             conclusion = self._steps.set_aside(job, error, self._clock.now_ms())
-        except Exception:
+        except Exception:  # noqa: BLE001 - the loop must go on
             _log.exception("step %s: %s cannot be set aside", job.duty.step, job.place)
             conclusion = Conclusion(failed=True)
         self.follow(job, conclusion)
@@ -100,7 +97,7 @@ class Follower:
         return self._steps.raised(job, error, now_ms, hasty=hasty)
 
     def _look_again(self, job: Job) -> None:
-        """Its attempt was called off before it began: is it still to be done?"""
+        """Its attempt was called off before it began: see whether it is still to be done."""
         if job.dropped:
             self._desk.leave(job)
         else:

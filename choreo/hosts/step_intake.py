@@ -5,49 +5,26 @@ Keeps what a poll brought until it is planned, so that storage that fails in bet
 
 from __future__ import annotations
 
-from choreo.app.duties import Duties
 from choreo.app.jobs import Job
-from choreo.app.origins import Origins
 from choreo.app.plan import Plan, Planner
-from choreo.app.runs import Runs
 from choreo.app.seen import Seen, missing
 from choreo.app.steps import DONE, Conclusion
-from choreo.core.definition import FlowTable
 from choreo.core.events import Record
-from choreo.hosts.step_desk import Desk
 from choreo.hosts.step_follow import Follower
 from choreo.hosts.step_lanes import Progress
+from choreo.hosts.step_parts import Parts
 from choreo.hosts.step_scan import Scan
-from choreo.ports.inbox import Inbox
-from choreo.ports.log import Gained, Log, Member, Poll
+from choreo.ports.log import Gained, Member, Poll
 
 
 class Intake:
     """From polls to jobs, for one host."""
 
-    def __init__(
-        self,
-        topic: str,
-        log: Log,
-        inbox: Inbox,
-        duties: Duties,
-        table: FlowTable,
-        runs: Runs,
-        origins: Origins,
-        planner: Planner,
-        desk: Desk,
-        follower: Follower,
-    ) -> None:
-        """`desk` gets the jobs."""
-        self._topic = topic
-        self._log = log
-        self._inbox = inbox
-        self._duties = duties
-        self._table = table
-        self._runs = runs
-        self._origins = origins
+    def __init__(self, parts: Parts, planner: Planner, follower: Follower) -> None:
+        """The desk of `parts` gets the jobs."""
+        self._parts = parts
+        self._desk = parts.desk
         self._planner = planner
-        self._desk = desk
         self._follower = follower
         self._scans: dict[int, Scan] = {}
         self._seen: dict[int, tuple[int, Seen]] = {}
@@ -79,11 +56,11 @@ class Intake:
     async def plan(self, member: Member) -> None:
         """Read ahead where that is due, then make jobs of what has come."""
         for scan in list(self._scans.values()):
-            await scan.go_on(self._log, self._topic, self._runs)
+            await scan.go_on(self._parts.log, self._parts.topic, self._parts.runs)
             if scan.finished:
                 self._scanned(scan, member)
         if self._records:
-            self._partitions = self._partitions or await self._log.partitions(self._topic)
+            self._partitions = self._partitions or await self._parts.log.partitions(self._parts.topic)
             plan = await self._planner.plan(self._records, self._partitions)
             passed = await self._passed(plan)
             self._records = []
@@ -105,11 +82,11 @@ class Intake:
             self._lose(partition)
 
     def _gain(self, gained: Gained, member: Member) -> None:
-        self._runs.forget()
-        self._origins.forget()
+        self._parts.runs.forget()
+        self._parts.origins.forget()
         self._desk.progress[gained.partition] = Progress(gained.committed)
         if gained.committed < gained.end:
-            self._scans[gained.partition] = Scan(gained, self._duties, self._table)
+            self._scans[gained.partition] = Scan(gained, self._parts.duties, self._parts.table)
             member.pause([gained.partition])
 
     def _lose(self, partition: int) -> None:
@@ -127,11 +104,11 @@ class Intake:
         member.resume([scan.partition])
 
     async def _passed(self, plan: Plan) -> dict[int, Conclusion]:
-        """Jobs that need no attempt, because their outcome stands in the log, or they were put off after their record."""
+        """Jobs that need no attempt: their outcome stands in the log, or they were put off after their record."""
         passed: dict[int, Conclusion] = {}
         said: list[tuple[Job, set[str]]] = []
         for job in plan.jobs:
-            if self._origins.stale(job):
+            if self._parts.origins.stale(job):
                 passed[id(job)] = DONE
                 continue
             _, seen = self._seen.get(job.source.partition, (0, None))
@@ -142,7 +119,7 @@ class Intake:
                 said.append((job, outcome))
             elif seen.put_off(job):
                 passed[id(job)] = DONE
-        recorded = await self._inbox.recorded([job.begun_as for job, _ in said]) if said else {}
+        recorded = await self._parts.inbox.recorded([job.begun_as for job, _ in said]) if said else {}
         for job, ids in said:
             passed[id(job)] = Conclusion(facts=missing(recorded.get(job.begun_as, ()), ids))
         return passed
@@ -157,4 +134,4 @@ class Intake:
         for job, error in plan.failed:
             self._follower.set_aside(job, error)
         if plan.stopped:
-            self._follower.stopped(plan.stopped, self._duties.forward)
+            self._follower.stopped(plan.stopped, self._parts.duties.forward)

@@ -9,18 +9,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from choreo.app.duties import Duties
 from choreo.app.jobs import Job, forward_key, undo_key
-from choreo.app.runs import Runs
-from choreo.app.steps import DONE, Conclusion, Steps, Verdict, verdict
+from choreo.app.steps import DONE, Conclusion, Verdict, verdict
 from choreo.core.context import StepContext
-from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError
 from choreo.core.events import Envelope
 from choreo.hosts.attempts import Attempt
-from choreo.ports.codec import Codec
-from choreo.ports.inbox import Begin, Begun, Inbox
-from choreo.ports.log import Log
+from choreo.hosts.step_parts import Parts
+from choreo.ports.inbox import Begin, Begun
 
 
 class Started(NamedTuple):
@@ -33,17 +29,13 @@ class Started(NamedTuple):
 class Starter:
     """Starts jobs of one service in one flow."""
 
-    def __init__(
-        self, flow: FlowDefinition, duties: Duties, steps: Steps, runs: Runs, inbox: Inbox, log: Log, codec: Codec
-    ) -> None:
-        """`runs` is loaded from the inbox where it lacks a run."""
-        self._flow = flow
-        self._duties = duties
-        self._steps = steps
-        self._runs = runs
-        self._inbox = inbox
-        self._log = log
-        self._codec = codec
+    def __init__(self, parts: Parts) -> None:
+        """The runs of `parts` are loaded from the inbox where one is lacking."""
+        self._parts = parts
+        self._flow = parts.table.flow
+        self._steps = parts.steps
+        self._runs = parts.runs
+        self._inbox = parts.inbox
 
     async def start(self, jobs: Sequence[Job], now_ms: int) -> Started:
         """Sort out what may not start, prepare the rest, and count it as begun."""
@@ -98,7 +90,7 @@ class Starter:
     async def _fetch(self, job: Job) -> Envelope | None:
         """The outcome that is to be undone: where the request says, else as the inbox has it."""
         event, record = job.event, job.record
-        for found in await self._log.read(record.topic, record.partition, event.outcome, 1):
+        for found in await self._parts.log.read(record.topic, record.partition, event.outcome, 1):
             if found.offset == event.outcome:
                 return found.event
         recorded = await self._inbox.recorded([(event.trigger, job.duty.step)])
@@ -114,7 +106,7 @@ class Starter:
             if duty.undo:
                 self._prepare_undo(job, fetched)
             else:
-                job.given = self._codec.decode(duty.takes[event.type], event.content_type, event.data)
+                job.given = self._parts.codec.decode(duty.takes[event.type], event.content_type, event.data)
                 job.key = forward_key(duty, event.run, event.id)
         # Whatever is wrong with one record is a dead letter: it must not stop the loop.
         except Exception as error:  # noqa: BLE001
@@ -133,7 +125,7 @@ class Starter:
                     where=f"undo of {duty.step}",
                     remedy="Undo it by hand, then resolve the entry.",
                 )
-            job.given = self._codec.decode(duty.takes[fetched.type], fetched.content_type, fetched.data)
+            job.given = self._parts.codec.decode(duty.takes[fetched.type], fetched.content_type, fetched.data)
         elif not duty.takes_none:
             raise NotFoundError(
                 "it is in doubt whether there is anything to undo, and the compensation cannot take None",
@@ -157,7 +149,7 @@ class Starter:
         event, duty = job.event, job.duty
         undoes = ""
         if duty.undo:
-            undoes = forward_key(self._duties.forward[duty.step], event.run, event.trigger)
+            undoes = forward_key(self._parts.duties.forward[duty.step], event.run, event.trigger)
         return StepContext(
             self._flow.name,
             event.key,
