@@ -170,14 +170,16 @@ class Records:
 
     def _keep(self, topic: str, lanes: Sequence[int], records: Sequence[Record]) -> None:
         """After the commit: lengthen the tails, as long as nobody has written in between, and wake the readers."""
+        news: dict[int, list[Record]] = {}
         for record in records:
-            lane = lanes[record.partition]
-            tail = self._tails.get(lane)
-            if tail is None or record.offset != tail[-1].offset + 1:
-                tail = self._tails[lane] = []
-            elif len(tail) >= 2 * _TAIL:
-                del tail[:_TAIL]
-            tail.append(record)
+            news.setdefault(record.partition, []).append(record)
+        for partition, new in news.items():
+            tail = self._tails.setdefault(lanes[partition], [])
+            if tail and new[0].offset != tail[-1].offset + 1:
+                tail.clear()
+            tail += new
+            if len(tail) > 2 * _TAIL:
+                del tail[:-_TAIL]
         self._bell.ring(topic)
 
 

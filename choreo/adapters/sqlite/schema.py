@@ -1,7 +1,7 @@
 """The tables of the file, and nothing else. `VERSION` moves with every change to them.
 
-A record's primary key is its place: the partition's lane number in the upper bits, the offset in the lower 40. One
-B-tree less to write than with an index over (topic, partition, offset): 1.8 of 6.5 µs an event, measured. Auditors and
+A record's primary key is its place: the partition's lane number in the upper bits, the offset in the lower 40. A
+partition is thus one range of one B-tree, read without an index between, and a place is one number. Auditors and
 foreign producers use the view `log`, which has the plain columns.
 """
 
