@@ -1,1 +1,1 @@
-"""What choreo needs of the outside, one small Protocol a file. Adapters implement them, one conformance suite per port."""
+"""What choreo needs of the outside, one small Protocol a file. Adapters implement them, held to one suite a port."""
