@@ -1,0 +1,256 @@
+"""Event objects to bytes and back where a schema registry is at hand: Confluent's wire format, which every tool reads.
+
+A value is `00`, the 4-byte id the registry gave the writer's schema, and the Avro body; Avro single-object encoding
+and JSON are read as without a registry. Chosen by CHOREO_SCHEMA_REGISTRY_URL. Knows nothing of topics: the subject of a
+schema is its record's name (Confluent's RecordNameStrategy), so that one topic holds events of many types.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from fastavro.schema import SchemaParseException, UnknownType
+
+from choreo.adapters.avro.codec import AVRO, HEADER_BYTES, MARK, AvroCodec
+from choreo.adapters.avro.event import Event
+from choreo.adapters.avro.plain import Plain
+from choreo.adapters.avro.schema import Schema, schema_from, schema_of
+from choreo.core.errors import ChoreoError, DecodeError, MissingExtraError, SchemaError, SettingsError, StorageError
+
+try:
+    from confluent_kafka.schema_registry import Schema as RegistrySchema
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+except ImportError as error:
+    raise MissingExtraError(
+        "the client of the schema registry is not installed",
+        where="setting CHOREO_SCHEMA_REGISTRY_URL",
+        remedy="pip install 'choreo[registry]'",
+    ) from error
+
+E = TypeVar("E")
+T = TypeVar("T")
+
+ENVIRONMENT = "CHOREO_SCHEMA_REGISTRY_"
+MAGIC = b"\x00"
+ID_BYTES = 4
+HEAD_BYTES = len(MAGIC) + ID_BYTES
+FINGERPRINT_BYTES = HEADER_BYTES - len(MARK)
+
+_CLIENT: Mapping[str, Any] = {
+    # The client's own default is to wait for ever. An answer takes some milliseconds; the loop waits for it.
+    "timeout": 5.0,
+    # Hosts and the start try again by themselves; the client's own patience would stop the loop for 10 s.
+    "max.retries": 1,
+    "retries.wait.ms": 100,
+}
+_NUMBERS = ("timeout", "max.retries", "retries.wait.ms", "retries.max.wait.ms", "cache.capacity")
+_SUBJECT_PREFIX = "subject.prefix"
+_AVRO_SCHEMA = "AVRO"
+_START_PAUSE_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class RegistryCodec(AvroCodec):
+    """The Codec of choreo with schemas named by a registry's ids. Each id is asked for once a process."""
+
+    def __init__(self, client: SchemaRegistryClient, folder: Path | None = None, *, subject_prefix: str = "") -> None:
+        """Nothing is asked of the registry yet; raises SchemaError on a damaged file in the folder."""
+        super().__init__(folder)
+        self._client = client
+        self._subject_prefix = subject_prefix
+        self._marks: dict[tuple[type[Event] | None, bytes], bytes] = {}
+
+    def prepare(self, event_classes: Iterable[type[Event]]) -> None:
+        """Register what these classes write, and learn what was registered before: later nothing is asked for them.
+
+        Blocks; belongs in a thread. Raises SchemaError where the registry refuses a schema, StorageError where it does
+        not answer.
+        """
+        for event_class in event_classes:
+            self._writer(event_class)
+            subject = self._subject_of(event_class)
+            for number in self._ask(subject, self._client.get_versions, subject):
+                known = self._ask(subject, self._client.get_version, subject, number)
+                self._learn(event_class, _bytes_of(known.schema_id), known.schema)
+
+    def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
+        """The event in a value of either format; raises DecodeError, and StorageError where the registry is away."""
+        known = self._single_object(cast("type[Event]", event_class), content_type, data)
+        return super().decode(event_class, content_type, known)
+
+    def fields(self, event_class: type[Any] | None, content_type: str, data: bytes) -> dict[str, Any]:
+        """The event's fields as JSON-ready values; without a class as the writer's schema has them."""
+        return super().fields(event_class, content_type, self._single_object(event_class, content_type, data))
+
+    def _writer(self, event_class: type[Event]) -> tuple[bytes, Any, Plain]:
+        """Compile the way out of this class, with the registry's id for its head."""
+        _, parsed, plain = super()._writer(event_class)
+        del self._writers[event_class]  # it writes the other format; and the registry may fail
+        subject, declaration = self._subject_of(event_class), schema_of(event_class).declaration
+        text = RegistrySchema(json.dumps(declaration, separators=(",", ":")), _AVRO_SCHEMA)
+        number = self._ask(subject, self._client.register_schema, subject, text)
+        self._writers[event_class] = path = (MAGIC + _bytes_of(number), parsed, plain)
+        return path
+
+    def _single_object(self, event_class: type[Event] | None, content_type: str, data: bytes) -> bytes:
+        """A value in Confluent's format with the head of the other one; anything else unchanged."""
+        if data[:1] != MAGIC or content_type.partition(";")[0].strip().lower() not in ("", AVRO):
+            return data
+        if len(data) < HEAD_BYTES:
+            raise DecodeError(
+                f"has {len(data)} bytes, fewer than the head of Confluent's wire format",
+                where=_named(event_class),
+                remedy="Write 00, the schema's id in 4 bytes, and the Avro body.",
+            )
+        number = data[len(MAGIC) : HEAD_BYTES]
+        mark = self._marks.get((event_class, number)) or self._find(event_class, number)
+        return MARK + mark + data[HEAD_BYTES:]
+
+    def _find(self, event_class: type[Event] | None, number: bytes) -> bytes:
+        schema_id = int.from_bytes(number, "big")
+        about = f"{_named(event_class)}, schema {schema_id}"
+        return self._learn(event_class, number, self._ask(about, self._client.get_schema, schema_id))
+
+    def _learn(self, event_class: type[Event] | None, number: bytes, found: RegistrySchema) -> bytes:
+        """What names this schema in here: the class's own fingerprint if it is the same, else one made of the id.
+
+        Not its fingerprint: that leaves out a decimal's scale, and this schema was frozen by nobody.
+        """
+        mark = bytes(FINGERPRINT_BYTES - ID_BYTES) + number
+        schema = _read(found, int.from_bytes(number, "big"))
+        if event_class is not None and schema.declaration == schema_of(event_class).declaration:
+            mark = schema_of(event_class).fingerprint
+        else:
+            self._versions[mark] = schema._replace(fingerprint=mark)
+        self._marks[event_class, number] = mark
+        return mark
+
+    def _subject_of(self, event_class: type[Event]) -> str:
+        return f"{self._subject_prefix}{schema_of(event_class).declaration['name']}"
+
+    def _ask(self, about: str, question: Callable[..., T], *arguments: Any) -> T:
+        """One answer of the registry; raises DecodeError, SchemaError and StorageError."""
+        try:
+            return question(*arguments)
+        except SchemaRegistryError as error:
+            raise _refusal(error, about) from error
+        # Whatever its HTTP library raises means one thing: there was no answer.
+        except Exception as error:
+            raise StorageError(
+                f"the schema registry does not answer: {type(error).__name__}: {error}",
+                where=about,
+                remedy=f"It is tried again; see that it runs where {ENVIRONMENT}URL says.",
+            ) from error
+
+
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The registry client's settings among environment variables, by its own names, such as `basic.auth.user.info`."""
+    return {
+        name.removeprefix(ENVIRONMENT).lower().replace("_", "."): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT)
+    }
+
+
+def registry_codec(settings: Mapping[str, str], folder: Path | None = None) -> RegistryCodec:
+    """A codec over the registry at `url`; `subject.prefix` is put before each subject. Raises SettingsError."""
+    rest: dict[str, Any] = {**_CLIENT, **settings}
+    prefix = rest.pop(_SUBJECT_PREFIX, "")
+    try:
+        for name in _NUMBERS:
+            if name in rest:
+                rest[name] = float(rest[name])
+        client = SchemaRegistryClient.new_client(rest)
+    except (ValueError, TypeError, OSError) as error:
+        raise SettingsError(
+            f"the registry's client does not take it: {_masked(str(error), settings)}",
+            where=f"{ENVIRONMENT}*",
+            remedy=f"Set {ENVIRONMENT}URL to http://host:8081, and what else the client knows by its own names.",
+        ) from error
+    return RegistryCodec(client, folder, subject_prefix=prefix)
+
+
+async def prepared(
+    codec: RegistryCodec, event_classes: Iterable[type[Event]], *, start_s: float = 60.0
+) -> RegistryCodec:
+    """The codec, once the registry knows these classes; waits for a registry that is not there yet.
+
+    Raises StorageError if it does not answer within `start_s` seconds, SchemaError where it refuses a schema.
+    """
+    classes, until = list(event_classes), time.monotonic() + start_s
+    while True:
+        try:
+            await asyncio.to_thread(codec.prepare, classes)
+        except StorageError as error:
+            if time.monotonic() > until:
+                raise
+            _log.warning("waiting for the schema registry: %s", error)
+            await asyncio.sleep(_START_PAUSE_S)
+        else:
+            return codec
+
+
+def _masked(text: str, settings: Mapping[str, str]) -> str:
+    """The text without the value of any setting: a URL may hold a password, and so may others."""
+    for value in filter(None, settings.values()):
+        text = text.replace(value, "***")
+    return text
+
+
+def _read(found: RegistrySchema, schema_id: int) -> Schema:
+    """The registry's schema as fastavro works with it; raises DecodeError."""
+    where = f"schema {schema_id} of the registry"
+    if found.schema_type != _AVRO_SCHEMA:
+        raise DecodeError(
+            f"is of type {found.schema_type}", where=where, remedy="Write the value with an Avro schema, or as JSON."
+        )
+    try:
+        declaration = json.loads(found.schema_str or "")
+        # `com.shop.OrderPlaced` is the class OrderPlaced, in whatever namespace its writer keeps it.
+        namespace, _, name = declaration["name"].rpartition(".")
+        return schema_from({**declaration, "name": name, **({"namespace": namespace} if namespace else {})})
+    except (ValueError, KeyError, TypeError, SchemaParseException, UnknownType) as error:
+        raise DecodeError(
+            f"cannot be read as the schema of an event: {type(error).__name__}: {error}",
+            where=where,
+            remedy="Register the whole record as one schema, without references to others.",
+        ) from error
+
+
+def _refusal(error: SchemaRegistryError, about: str) -> ChoreoError:
+    """The registry's answer as an error of ours. Only what trying again cannot change is anybody's fault."""
+    said = f"{error.error_message} (HTTP {error.http_status_code})"
+    if error.http_status_code == HTTPStatus.NOT_FOUND:
+        return DecodeError(
+            f"the schema registry does not know it: {said}",
+            where=about,
+            remedy=f"Ask whoever wrote the value which registry knows its schema; {ENVIRONMENT}URL names the one used.",
+        )
+    if error.http_status_code in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
+        return SchemaError(
+            f"the schema registry refuses it: {said}",
+            where=about,
+            remedy="Run `choreo schemas check`, and see whether the subject holds schemas of somebody else.",
+        )
+    return StorageError(
+        f"the schema registry does not do it: {said}",
+        where=about,
+        remedy=f"It is tried again; see to the registry, and to what {ENVIRONMENT}BASIC_AUTH_USER_INFO may do there.",
+    )
+
+
+def _bytes_of(schema_id: int | None) -> bytes:
+    return (schema_id or 0).to_bytes(ID_BYTES, "big")
+
+
+def _named(event_class: type[Event] | None) -> str:
+    return event_class.event_type if event_class else "value"
