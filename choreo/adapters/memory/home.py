@@ -9,6 +9,7 @@ from choreo.adapters.memory.dead_letters import MemoryDeadLetters
 from choreo.adapters.memory.groups import MemoryGroups, Stores
 from choreo.adapters.memory.inbox import MemoryInbox
 from choreo.adapters.memory.log import MemoryLog
+from choreo.adapters.memory.projections import MemoryProjections
 from choreo.adapters.memory.read_model import MemoryReadModel
 from choreo.adapters.memory.state import MemoryStates
 from choreo.adapters.memory.topics import Topics
@@ -19,6 +20,7 @@ from choreo.ports.log import TRACKER_GROUP
 class MemoryHome:
     """`.log`, `.states`, `.read_model`, `.dead_letters` and `.inbox(service)`, as every home has them.
 
+    The tracker's commits fill `.read_model`; a projector fills `.projections`, which has a read model of its own.
     `lease_s`: how long a member that does not poll keeps its partitions, on the given clock.
     """
 
@@ -29,6 +31,7 @@ class MemoryHome:
         self.dead_letters = MemoryDeadLetters()
         self.states = MemoryStates(self._rewind)
         self.read_model = MemoryReadModel(topics, self._rewind, self._folded)
+        self.projections = MemoryProjections(topics)
         stores = Stores(self.inbox, self.dead_letters, self.states, self.read_model)
         self._groups = MemoryGroups(topics, stores, clock, lease_s)
         self.log = MemoryLog(topics, self._groups, clock)

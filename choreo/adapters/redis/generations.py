@@ -1,0 +1,60 @@
+"""The generations of a flow's views: which one counts, and dropping it.
+
+A number beside the flow's name says it. Whoever folded the generation before writes to it no more, for a script reads
+the number and writes in one piece; so nothing of the old can slip into the new.
+"""
+
+from __future__ import annotations
+
+import re
+
+from choreo.adapters.redis.server import RedisServer
+
+SWEPT_AT_ONCE = 1_000
+"""Keys looked at by a call: about a millisecond of the server's."""
+
+ROOT = "local root = KEYS[1] .. ':' .. (redis.call('GET', KEYS[1]) or '0')"
+"""The line with which a script finds the root: KEYS[1] is the flow's name of `Generations.name`."""
+
+_GLOB = re.compile(r"([*?\[\]\\])")
+
+
+class Generations:
+    """The roots of every flow's views."""
+
+    def __init__(self, server: RedisServer, prefix: str) -> None:
+        """Every key begins with `prefix`."""
+        self._server = server
+        self._prefix = prefix
+
+    def name(self, flow: str) -> str:
+        """The key of the flow's number."""
+        return f"{self._prefix}:views:{flow}"
+
+    @property
+    def flows_key(self) -> str:
+        """The set of flows that have views."""
+        return f"{self._prefix}:flows"
+
+    async def flows(self) -> list[str]:
+        """The flows that have views, by name."""
+        return sorted(flow.decode() for flow in await self._server.ask("SMEMBERS", self.flows_key))
+
+    async def root(self, flow: str) -> str:
+        """What the flow's keys begin with now."""
+        number = await self._server.ask("GET", self.name(flow))
+        return f"{self.name(flow)}:{int(number or 0)}"
+
+    async def drop(self, flow: str) -> None:
+        """Begin an empty generation, at once for everybody; then sweep away all older ones, a piece at a time."""
+        number = await self._server.ask("INCR", self.name(flow))
+        begin = f"{self.name(flow)}:"
+        pattern = _GLOB.sub(r"\\\1", begin) + "*"
+        cursor: bytes | int = 0
+        while True:
+            cursor, keys = await self._server.ask("SCAN", cursor, "MATCH", pattern, "COUNT", SWEPT_AT_ONCE)
+            old = [key for key in keys if int(key[len(begin.encode()) :].partition(b":")[0]) < number]
+            if old:
+                await self._server.ask("UNLINK", *old)
+            if not int(cursor):
+                return

@@ -1,0 +1,154 @@
+"""One service's inbox in Redis. The scripts write; what is published is decided by `inbox_rules`.
+
+A memory that was lost (FLUSHALL, a server without its file) is noticed, and until `linger` has passed nothing is
+certain: what it had counted before nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from choreo.adapters import inbox_rules
+from choreo.adapters.redis import inbox_scripts as scripts
+from choreo.adapters.redis.envelopes import bytes_of, events_of
+from choreo.adapters.redis.server import RedisServer
+from choreo.core.errors import StorageError
+from choreo.core.events import Envelope
+from choreo.ports.clock import Clock
+from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+
+FORGOTTEN_AT_ONCE = 500
+"""Runs a script forgets: some 5 ms in which the server does nothing else."""
+
+_UNSURE_MAX = 20_000
+"""Far more attempts than a host has in hand when the server goes away."""
+
+_Key = tuple[str, str]
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RedisInbox:
+    """`choreo.ports.inbox.Inbox` in Redis. Everything raises StorageError when the server cannot be used."""
+
+    def __init__(
+        self,
+        server: RedisServer,
+        root: str,
+        clock: Clock,
+        *,
+        name: str,
+        linger_ms: int,
+        worked_before: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """`root`: the service's keys begin so. `name` is unique to this process, over restarts too.
+
+        `linger_ms`: how long entries outlive their run's end. `worked_before`: whether the service has finished work,
+        as its log knows; then an empty memory is a lost one.
+        """
+        self._server = server
+        self._root = root
+        self._clock = clock
+        self._name = name
+        self._linger_ms = linger_ms
+        self._worked_before = worked_before
+        self._numbers = count(1)
+        self._acquainted = False
+        self._unsure: dict[_Key, str] = {}
+        """Attempts of which it is unknown whether they were counted, with their tokens: the next call says the same."""
+
+    async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
+        """Take the slots and count the attempts."""
+        if not attempts:
+            return []
+        await self._acquaint()
+        keys = [(attempt.trigger, attempt.step) for attempt in attempts]
+        tokens = [self._unsure.get(key) or f"{self._name}.{next(self._numbers)}" for key in keys]
+        asked = [(a.trigger, a.step, a.run, a.slot, token) for a, token in zip(attempts, tokens, strict=True)]
+        try:
+            answers = await self._run(scripts.BEGIN, asked)
+        except StorageError:
+            if len(self._unsure) < _UNSURE_MAX:
+                self._unsure.update(zip(keys, tokens, strict=True))
+            raise
+        for key in keys:
+            self._unsure.pop(key, None)
+        return [_begun(answer) for answer in answers]
+
+    async def recorded(self, keys: Sequence[_Key]) -> dict[_Key, Sequence[Envelope]]:
+        """The recorded outcomes of these (trigger, step)."""
+        if not keys:
+            return {}
+        commands = [("HMGET", f"{self._root}:row:{step}:{trigger}", "outcome", "certain") for trigger, step in keys]
+        rows = zip(keys, await self._server.ask_all(commands), strict=True)
+        return {
+            key: events_of(outcome, certain=certain == b"1") for key, (outcome, certain) in rows if outcome is not None
+        }
+
+    async def record(self, outcomes: Sequence[Outcome]) -> list[Envelope]:
+        """Write each outcome unless one stands; returns the events to publish."""
+        if not outcomes:
+            return []
+        await self._acquaint()
+        asked = [(o.trigger, o.step, o.run, o.certain_if_begun) for o in outcomes]
+        doubtful, before = await self._run(scripts.RECORD, asked, *(bytes_of(o.events) for o in outcomes))
+        if doubtful:
+            outcomes = [msgspec.structs.replace(outcome, certain_if_begun=-1) for outcome in outcomes]
+        rows: dict[_Key, inbox_rules.Remembered] = {}
+        for outcome, (begun, standing, certain) in zip(outcomes, before, strict=True):
+            events = events_of(standing, certain=certain == b"1") if standing else None
+            # A second outcome of the batch for the same row finds the first one there: the rules begin before both.
+            rows.setdefault((outcome.trigger, outcome.step), inbox_rules.Remembered(outcome.run, begun, "", events))
+        return inbox_rules.record(outcomes, rows)[0]
+
+    async def mark(self, marks: Mapping[str, RunMark]) -> None:
+        """Remember what was read about runs."""
+        if marks:
+            await self._run(scripts.MARK, [(run, m.turned, m.ended, m.paused, m.pause_n) for run, m in marks.items()])
+
+    async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
+        """What was read about these runs."""
+        if not runs:
+            return {}
+        answers = await self._server.run(scripts.MARKS, [self._root], _encode(list(runs)))
+        return {run: _mark(answer) for run, answer in zip(runs, answers, strict=True) if answer is not None}
+
+    async def forget(self, before_ms: int) -> int:
+        """Drop entries of runs marked ended before this moment; returns how many entries."""
+        forgotten: int = 0
+        while True:
+            runs, entries = await self._server.run(scripts.FORGET, [self._root], before_ms, FORGOTTEN_AT_ONCE)
+            forgotten += entries
+            if runs < FORGOTTEN_AT_ONCE:
+                return forgotten
+
+    async def _run(self, script: str, asked: Sequence[tuple[object, ...]], *values: bytes) -> Any:
+        now_ms = self._clock.now_ms()
+        return await self._server.run(script, [self._root], now_ms, self._linger_ms, _encode(asked), *values)
+
+    async def _acquaint(self) -> None:
+        """Make sure that the memory has its mark; the scripts know by its absence that all was lost since."""
+        if self._acquainted:
+            return
+        mark = f"{self._root}:lost"
+        if await self._server.ask("GET", mark) is None:
+            lost_ms = self._clock.now_ms() if await self._worked_before() else 0
+            await self._server.ask("SET", mark, lost_ms, "NX")
+        self._acquainted = True
+
+
+def _begun(answer: int | list[bytes]) -> Begun:
+    """A number, or who holds the slot, or the outcome that stands with its certainty."""
+    if isinstance(answer, int):
+        return Begun(answer)
+    if len(answer) == 1:
+        return Begun(0, slot_holder=answer[0].decode())
+    return Begun(0, recorded=events_of(answer[0], certain=answer[1] == b"1"))
+
+
+def _mark(answer: list[bytes]) -> RunMark:
+    turned, ended_ms, paused, pause_n = answer
+    return RunMark(turned == b"1", ended_ms != b"", paused == b"1", int(pause_n))

@@ -1,0 +1,129 @@
+"""The inbox's writes as scripts: each looks and writes in one piece and one round trip, for a whole batch.
+
+Keys below a service's root: `row:<step>:<trigger>` (begun, token, outcome, certain), `run:<run>` (what was read of it,
+its slots, the names of its rows), `ended` (runs by when they ended), `lost` (when the memory was lost, 0 if never).
+A run's keys expire together, `linger` after its end; what is written about it late takes the time that is left.
+BEGIN says again what `adapters.inbox_rules.begin` says, for it must decide where the rows are; one suite holds both.
+"""
+
+from __future__ import annotations
+
+_HEAD = """
+local root, now, linger = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
+local asked = cmsgpack.unpack(ARGV[3])
+"""
+
+# Whoever calls has made sure of the mark when it began: if it is gone, everything is.
+_REMEMBERS = """
+local lost = redis.call('GET', root .. ':lost')
+if not lost then
+    lost = ARGV[1]
+    redis.call('SET', root .. ':lost', lost)
+end
+lost = tonumber(lost)
+"""
+
+_BELONGS = """
+local function belongs(name, run)
+    local row, of_run = root .. ':row:' .. name, root .. ':run:' .. run
+    local left = linger
+    if run ~= '' then
+        redis.call('HSET', of_run, 'row:' .. name, '')
+        left = redis.call('PTTL', of_run)
+    end
+    if left > 0 then redis.call('PEXPIRE', row, left) end
+end
+"""
+
+# An attempt's token tells a call that is made again, because its answer was lost, from a second attempt.
+BEGIN = f"""{_HEAD}{_REMEMBERS}{_BELONGS}
+local answers = {{}}
+for i, attempt in ipairs(asked) do
+    local trigger, step, run, slot, token = unpack(attempt)
+    local name = step .. ':' .. trigger
+    local row = root .. ':row:' .. name
+    local begun, last, outcome, certain = unpack(redis.call('HMGET', row, 'begun', 'token', 'outcome', 'certain'))
+    local holder = trigger
+    if not outcome and slot ~= '' then
+        local of_run, field = root .. ':run:' .. slot, 'slot:' .. step
+        redis.call('HSETNX', of_run, field, trigger)
+        holder = redis.call('HGET', of_run, field)
+    end
+    if outcome then
+        answers[i] = {{outcome, certain}}
+    elseif holder ~= trigger then
+        answers[i] = {{holder}}
+    elseif last == token then
+        answers[i] = tonumber(begun)
+    else
+        answers[i] = tonumber(begun or 0) + 1
+        redis.call('HSET', row, 'begun', answers[i], 'token', token)
+        belongs(name, run)
+    end
+end
+return answers
+"""
+
+# Answers how each row stood before, which is what the rules decide by.
+RECORD = f"""{_HEAD}{_REMEMBERS}{_BELONGS}
+local doubtful = lost > 0 and now < lost + linger
+local before = {{}}
+for i, wanted in ipairs(asked) do
+    local trigger, step, run, certain_if_begun = unpack(wanted)
+    local name = step .. ':' .. trigger
+    local row = root .. ':row:' .. name
+    local begun, outcome, certain = unpack(redis.call('HMGET', row, 'begun', 'outcome', 'certain'))
+    begun = tonumber(begun or 0)
+    before[i] = {{begun, outcome or '', certain or ''}}
+    if not outcome then
+        local surely = not doubtful and begun == certain_if_begun
+        redis.call('HSET', row, 'outcome', ARGV[3 + i], 'certain', surely and 1 or 0)
+        redis.call('HDEL', row, 'token')
+        belongs(name, run)
+    end
+end
+return {{doubtful and 1 or 0, before}}
+"""
+
+MARK = f"""{_HEAD}
+for _, mark in ipairs(asked) do
+    local run, turned, ended, paused, pause_n = unpack(mark)
+    local of_run = root .. ':run:' .. run
+    if turned then redis.call('HSET', of_run, 'turned', 1) end
+    if pause_n >= tonumber(redis.call('HGET', of_run, 'pause_n') or -1) then
+        redis.call('HSET', of_run, 'paused', paused and 1 or 0, 'pause_n', pause_n)
+    end
+    if ended and redis.call('HSETNX', of_run, 'ended_ms', ARGV[1]) == 1 then
+        redis.call('ZADD', root .. ':ended', ARGV[1], run)
+        redis.call('PEXPIRE', of_run, linger)
+        for _, field in ipairs(redis.call('HKEYS', of_run)) do
+            if field:sub(1, 4) == 'row:' then redis.call('PEXPIRE', root .. ':' .. field, linger) end
+        end
+    end
+end
+redis.call('ZREMRANGEBYSCORE', root .. ':ended', '-inf', '(' .. (now - linger))
+"""
+
+MARKS = """
+local marks = {}
+for i, run in ipairs(cmsgpack.unpack(ARGV[1])) do
+    local known = redis.call('HMGET', KEYS[1] .. ':run:' .. run, 'turned', 'ended_ms', 'paused', 'pause_n')
+    marks[i] = known[4] and {known[1] or '', known[2] or '', known[3], known[4]}
+end
+return marks
+"""
+
+# A piece at a time, so that nobody else waits long; answers how many runs and how many entries went.
+FORGET = """
+local entries = 0
+local gone = redis.call('ZRANGE', KEYS[1] .. ':ended', '-inf', '(' .. ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])
+for _, run in ipairs(gone) do
+    local of_run = KEYS[1] .. ':run:' .. run
+    for _, field in ipairs(redis.call('HKEYS', of_run)) do
+        if field:sub(1, 4) == 'row:' then entries = entries + redis.call('UNLINK', KEYS[1] .. ':' .. field) end
+    end
+    redis.call('UNLINK', of_run)
+    redis.call('ZREM', KEYS[1] .. ':ended', run)
+end
+return {#gone, entries}
+"""

@@ -1,0 +1,186 @@
+"""The read model in Redis. A listing walks the narrowest index of its filter and stops at the end of its page.
+
+Of a key's records only the offsets lie here; the records are read from the log. A copy of the log in memory would cost
+ten times what the views do, and would be a second place to forget a customer in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from choreo.adapters.redis.generations import Generations
+from choreo.adapters.redis.rows import FIRST, Place, attribute_index, cursor_after, fits, place_of, row_id, view_of
+from choreo.adapters.redis.server import RedisServer
+from choreo.adapters.views import as_values
+from choreo.core.events import Record
+from choreo.core.partition import partition_of
+from choreo.core.state import STATUSES
+from choreo.ports.log import Log
+from choreo.ports.read_model import Filter, InstanceView, Page
+
+CHUNK_MAX = 1_000
+"""Rows looked at in one round trip where a filter lets few of them through: some 2 MB."""
+NEAR = 50
+"""Records of a key that lie this near are read in one piece: a broker gives a whole batch of them in any case."""
+SPAN_MAX = 1_000
+READS_AT_ONCE = 16
+
+
+class RedisReadModel:
+    """`choreo.ports.read_model.ReadModel` in Redis. Everything raises StorageError when the server cannot be used."""
+
+    def __init__(self, server: RedisServer, generations: Generations, log: Log) -> None:
+        """`log` has the records of the histories."""
+        self._server = server
+        self._generations = generations
+        self._log = log
+
+    async def positions(self, topic: str) -> dict[int, int]:
+        """Up to which offset the views are true, by partition."""
+        root = await self._generations.root(topic)
+        found = _pairs(await self._server.ask_all([("HGETALL", f"{root}:positions")]))
+        return {int(partition): int(offset) for partition, offset in found}
+
+    async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
+        """A page of instances; raises NotFoundError on a cursor that is not one of ours."""
+        before = place_of(cursor)
+        found: list[tuple[Place, InstanceView]] = []
+        for flow in [wanted.flow] if wanted.flow else await self._generations.flows():
+            found += await self._newest(flow, wanted, before, limit + 1)
+        found.sort(key=lambda item: item[0], reverse=True)
+        page = found[:limit]
+        more = len(found) > len(page) and page
+        return Page([view for _, view in page], cursor_after(page[-1][0]) if more else "")
+
+    async def instance(self, flow: str, key: str, run: str = "") -> InstanceView | None:
+        """One run; without `run` the key's newest."""
+        root = await self._generations.root(flow)
+        rows: Sequence[str | bytes] = [row_id(key, run)]
+        if not run:
+            rows = await self._server.ask("ZRANGE", f"{root}:runs:{key}", 0, 0, "REV")
+        return next(iter(await self._views(root, rows)), None)
+
+    async def runs(self, flow: str, key: str) -> list[InstanceView]:
+        """Every run of a key, oldest first."""
+        root = await self._generations.root(flow)
+        return await self._views(root, await self._server.ask("ZRANGE", f"{root}:runs:{key}", 0, -1))
+
+    async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
+        """The key's records in log order."""
+        root = await self._generations.root(flow)
+        offsets = [
+            int(offset)
+            for offset in await self._server.ask(
+                "ZRANGE", f"{root}:history:{key}", f"({after}", "+inf", "BYSCORE", "LIMIT", 0, limit
+            )
+        ]
+        if not offsets:
+            return []
+        partition = partition_of(key, await self._log.partitions(flow))
+        wanted, spans = set(offsets), list(_spans(offsets))
+        records: list[Record] = []
+        for at in range(0, len(spans), READS_AT_ONCE):
+            reads = [
+                self._log.read(flow, partition, first, last - first + 1)
+                for first, last in spans[at : at + READS_AT_ONCE]
+            ]
+            for piece in await asyncio.gather(*reads):
+                records += [record for record in piece if record.offset in wanted]
+        return records
+
+    async def counts(self, flow: str) -> dict[str, int]:
+        """How many runs there are by status."""
+        root = await self._generations.root(flow)
+        counts = await self._server.ask_all([("ZCARD", f"{root}:status:{status}") for status in STATUSES])
+        return {status: number for status, number in zip(STATUSES, counts, strict=True) if number}
+
+    async def drop(self, topic: str) -> None:
+        """Forget every view of the topic, states and positions with them: projectors fold it from its beginning."""
+        await self._generations.drop(topic)
+
+    async def digest(self, topic: str) -> Mapping[str, Any]:
+        """Every view of the topic as values, by "key/run"."""
+        root = await self._generations.root(topic)
+        digest: dict[str, Any] = {}
+        cursor: bytes | int = 0
+        while True:
+            answers = await self._server.ask_all([("HSCAN", f"{root}:rows", cursor, "COUNT", CHUNK_MAX)])
+            cursor, rows = answers[0]
+            for _, value in _pairs([rows]):
+                view = view_of(value)
+                digest[f"{view.key}/{view.run}"] = as_values(view)
+            if not int(cursor):
+                return dict(sorted(digest.items()))
+
+    async def _newest(self, flow: str, wanted: Filter, before: Place, number: int) -> list[tuple[Place, InstanceView]]:
+        """The flow's first rows that fit, behind that place; at most so many."""
+        root = await self._generations.root(flow)
+        index = await self._narrowest(root, wanted)
+        lowest = wanted.started_from_ms or "-inf"
+        latest_ms = wanted.started_before_ms - 1 if wanted.started_before_ms else FIRST.started_ms
+        found: list[tuple[Place, InstanceView]] = []
+        size = number
+        while True:
+            highest = min(before.started_ms, latest_ms)
+            listed = await self._server.ask(
+                "ZRANGE", index, highest, lowest, "BYSCORE", "REV", "LIMIT", 0, size, "WITHSCORES"
+            )
+            places = [Place(int(started_ms), row, flow.encode()) for row, started_ms in _pairs([listed])]
+            fresh = [place for place in places if place < before]
+            for place, view in await self._at(root, fresh):
+                if fits(view, wanted):
+                    found.append((place, view))
+            if len(found) >= number or len(places) < size:
+                return found[:number]
+            # Rows that started in the same millisecond as the last one come again: look beyond them.
+            size = size * 2 if not fresh or size < CHUNK_MAX else size
+            before = fresh[-1] if fresh else before
+
+    async def _narrowest(self, root: str, wanted: Filter) -> str:
+        """The smallest index that holds all that fit."""
+        names = [f"{root}:{attribute_index(name, value)}" for name, value in wanted.attributes.items()]
+        if wanted.status:
+            names.append(f"{root}:status:{wanted.status}")
+        if wanted.key:
+            names.append(f"{root}:runs:{wanted.key}")
+        if len(names) < 2:
+            return names[0] if names else f"{root}:all"
+        sizes = await self._server.ask_all([("ZCARD", name) for name in names])
+        return min(zip(sizes, names, strict=True))[1]
+
+    async def _at(self, root: str, places: Sequence[Place]) -> list[tuple[Place, InstanceView]]:
+        """The views at these places; one that has gone meanwhile is left out."""
+        if not places:
+            return []
+        values = await self._server.ask("HMGET", f"{root}:rows", *(place.row for place in places))
+        return [(place, view_of(value)) for place, value in zip(places, values, strict=True) if value is not None]
+
+    async def _views(self, root: str, rows: Sequence[str | bytes]) -> list[InstanceView]:
+        if not rows:
+            return []
+        values = await self._server.ask("HMGET", f"{root}:rows", *rows)
+        return [view_of(value) for value in values if value is not None]
+
+
+def _pairs(answers: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    """What the server answers as one list, or the client as a mapping, by twos."""
+    (found,) = answers
+    if isinstance(found, Mapping):
+        return found.items()
+    return zip(found[::2], found[1::2], strict=True)
+
+
+def _spans(offsets: Iterable[int]) -> Iterable[tuple[int, int]]:
+    """Ascending offsets as pieces (first, last) that are read at once."""
+    first = last = -1
+    for offset in offsets:
+        if first < 0:
+            first = offset
+        elif offset - last > NEAR or offset - first >= SPAN_MAX:
+            yield first, last
+            first = offset
+        last = offset
+    if first >= 0:
+        yield first, last

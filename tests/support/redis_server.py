@@ -1,0 +1,85 @@
+"""A redis-server of the tests' own: started on a free port, stopped, frozen and started again with what it kept.
+
+Where none is installed the tests are skipped with what is missing; with CHOREO_REQUIRE_KAFKA=1 they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+MISSING = "redis-server is not installed (Debian: apt-get install redis-server)"
+_STARTS_WITHIN_S = 10
+
+
+def absent(what: str) -> NoReturn:
+    """A part of the real thing is missing: skip, or fail where it was required."""
+    if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
+        pytest.fail(f"CHOREO_REQUIRE_KAFKA=1, and {what}", pytrace=False)
+    pytest.skip(what)
+
+
+class OwnRedis:
+    """A server with an append-only file in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is started yet."""
+        program = shutil.which("redis-server")
+        if program is None:
+            absent(MISSING)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *settings: str) -> None:
+        """Run it, and return when it answers."""
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        self._process = subprocess.Popen(
+            [self._program, *where, "--appendonly", "yes", "--save", "", *settings],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until_s = time.monotonic() + _STARTS_WITHIN_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > until_s:
+                pytest.fail(f"redis-server did not answer on port {self.port} within {_STARTS_WITHIN_S} s")
+
+    def stop(self) -> None:
+        """Kill it, as a machine that fails would; what it acknowledged is in its file."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let it hang: it takes connections and commands, and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, with all that was sent meanwhile."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        """Whether it says PONG; while it still reads its file it says something else."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=0.1) as line:
+                line.sendall(b"PING\r\n")
+                return line.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
