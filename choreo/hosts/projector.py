@@ -26,6 +26,8 @@ IDLE_S = 0.25
 """The longest wait of a poll: a member must be heard of several times within its lease."""
 COMMIT_MS = 1_000
 """How often the group's offsets are written while records keep coming: they only spare reading again."""
+LOOK_MS = 1_000
+"""How often it is looked whether the store still stands where it was left: one that was dropped says nothing."""
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.05, 1.0
 """Waits for a store that fails: doubling, and short enough to go on soon after it is back."""
 
@@ -84,7 +86,7 @@ class ProjectorHost:
         self._attributes_of = attributes_of
         self._poll_size = poll_size
         self._owned: dict[int, _Partition] = {}
-        self._committed_ms = 0
+        self._committed_ms = self._looked_ms = 0
         self._stopping = False
 
     async def run(self) -> None:
@@ -129,8 +131,11 @@ class ProjectorHost:
         poll = await member.poll(self._poll_size, 0 if busy else IDLE_S)
         self.polled_ms = self._clock.now_ms()
         await self._take(poll)
-        failures = [error for owned in self._owned.values() if (error := await self._advance(owned))]
-        self._hold_back(member)
+        try:
+            await self._look()
+            failures = [error for owned in self._owned.values() if (error := await self._advance(owned))]
+        finally:
+            self._hold_back(member)
         if failures:
             raise failures[0]
         if not poll.records or self.polled_ms >= self._committed_ms + COMMIT_MS:
@@ -150,11 +155,26 @@ class ProjectorHost:
             if partition in self._owned:
                 self._owned[partition].polled = offset
 
+    async def _look(self) -> None:
+        """Learn where the store stands: of partitions just gained, and from time to time of all with nothing unsaved."""
+        now_ms = self._clock.now_ms()
+        asked = [owned for owned in self._owned.values() if owned.position < 0]
+        if now_ms >= self._looked_ms + LOOK_MS:
+            asked = [owned for owned in self._owned.values() if owned.unsaved is None]
+        if not asked:
+            return
+        positions = await self._projections.positions(self.flow.name)
+        self._looked_ms = now_ms
+        for owned in asked:
+            stands = positions.get(owned.number, 0)
+            if owned.position < 0:
+                owned.position = stands
+            elif owned.position != stands:
+                self._restart(owned, stands)
+
     async def _advance(self, owned: _Partition) -> StorageError | UnavailableError | None:
         """Fold and save what there is of one partition. Its failure is returned: the others go on meanwhile."""
         try:
-            if owned.position < 0:
-                owned.position = await self._projections.position(self.flow.name, owned.number)
             if owned.unsaved is None:
                 owned.unsaved = await self._fold(owned)
             if owned.unsaved is not None:
@@ -187,12 +207,15 @@ class ProjectorHost:
         stands = await self._projections.save(batch)
         owned.unsaved = None
         if stands != batch.position:
-            _log.info("projector %s: partition %d stands at %d now", self.name, owned.number, stands)
-            owned.restart(stands)
+            self._restart(owned, stands)
             return
         owned.position = stands
         owned.projector.trim()
         self.counters.add("projector_events", sum(map(len, batch.history.values())))
+
+    def _restart(self, owned: _Partition, stands: int) -> None:
+        _log.info("projector %s: partition %d stands at %d now", self.name, owned.number, stands)
+        owned.restart(stands)
 
     def _hold_back(self, member: Member) -> None:
         """Poll nothing more of a partition that has more in hand than it could save."""

@@ -41,8 +41,8 @@ class Projected(msgspec.Struct, frozen=True):
 class Projections(Protocol):
     """Written by projectors. Two of them may fold one partition for a while: the same fold gives the same."""
 
-    async def position(self, topic: str, partition: int) -> int:
-        """The next offset to fold; 0 where nothing was folded or all was dropped."""
+    async def positions(self, topic: str) -> dict[int, int]:
+        """The next offset to fold, by partition; absent means 0: nothing was folded, or all was dropped."""
         ...
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, KeyFold]:

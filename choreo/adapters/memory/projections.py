@@ -21,9 +21,9 @@ class MemoryProjections:
         self._folds: dict[tuple[str, str], KeyFold] = {}
         self.read_model = MemoryReadModel(topics, self._forget, self._folded)
 
-    async def position(self, topic: str, partition: int) -> int:
-        """The next offset to fold."""
-        return self._folded(topic).get(partition, 0)
+    async def positions(self, topic: str) -> dict[int, int]:
+        """The next offset to fold, by partition."""
+        return dict(self._folded(topic))
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, KeyFold]:  # noqa: ARG002 - a key has one
         """What is kept of these keys."""

@@ -45,6 +45,11 @@ class Generations:
         number = await self._server.ask("GET", self.name(flow))
         return f"{self.name(flow)}:{int(number or 0)}"
 
+    async def positions(self, flow: str) -> dict[int, int]:
+        """How far each partition is folded, as the next offset; one where nothing was folded is absent."""
+        found = await self._server.ask("HGETALL", f"{await self.root(flow)}:positions")
+        return {int(partition): int(offset) for partition, offset in found.items()}
+
     async def drop(self, flow: str) -> None:
         """Begin an empty generation, at once for everybody; then sweep away all older ones, a piece at a time."""
         number = await self._server.ask("INCR", self.name(flow))

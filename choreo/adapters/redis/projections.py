@@ -56,10 +56,9 @@ class RedisProjections:
         self._server = server
         self._generations = generations
 
-    async def position(self, topic: str, partition: int) -> int:
-        """The next offset to fold."""
-        root = await self._generations.root(topic)
-        return int(await self._server.ask("HGET", f"{root}:positions", partition) or 0)
+    async def positions(self, topic: str) -> dict[int, int]:
+        """The next offset to fold, by partition."""
+        return await self._generations.positions(topic)
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, KeyFold]:  # noqa: ARG002 - a key has one
         """What is kept of these keys."""

@@ -39,9 +39,7 @@ class RedisReadModel:
 
     async def positions(self, topic: str) -> dict[int, int]:
         """Up to which offset the views are true, by partition."""
-        root = await self._generations.root(topic)
-        found = _pairs(await self._server.ask_all([("HGETALL", f"{root}:positions")]))
-        return {int(partition): int(offset) for partition, offset in found}
+        return await self._generations.positions(topic)
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
         """A page of instances; raises NotFoundError on a cursor that is not one of ours."""
@@ -106,10 +104,8 @@ class RedisReadModel:
         digest: dict[str, Any] = {}
         cursor: bytes | int = 0
         while True:
-            answers = await self._server.ask_all([("HSCAN", f"{root}:rows", cursor, "COUNT", CHUNK_MAX)])
-            cursor, rows = answers[0]
-            for _, value in _pairs([rows]):
-                view = view_of(value)
+            cursor, rows = await self._server.ask("HSCAN", f"{root}:rows", cursor, "COUNT", CHUNK_MAX)
+            for view in map(view_of, rows.values()):
                 digest[f"{view.key}/{view.run}"] = as_values(view)
             if not int(cursor):
                 return dict(sorted(digest.items()))
@@ -127,7 +123,10 @@ class RedisReadModel:
             listed = await self._server.ask(
                 "ZRANGE", index, highest, lowest, "BYSCORE", "REV", "LIMIT", 0, size, "WITHSCORES"
             )
-            places = [Place(int(started_ms), row, flow.encode()) for row, started_ms in _pairs([listed])]
+            places = [
+                Place(int(started_ms), row, flow.encode())
+                for row, started_ms in zip(listed[::2], listed[1::2], strict=True)
+            ]
             fresh = [place for place in places if place < before]
             for place, view in await self._at(root, fresh):
                 if fits(view, wanted):
@@ -162,14 +161,6 @@ class RedisReadModel:
             return []
         values = await self._server.ask("HMGET", f"{root}:rows", *rows)
         return [view_of(value) for value in values if value is not None]
-
-
-def _pairs(answers: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
-    """What the server answers as one list, or the client as a mapping, by twos."""
-    (found,) = answers
-    if isinstance(found, Mapping):
-        return found.items()
-    return zip(found[::2], found[1::2], strict=True)
 
 
 def _spans(offsets: Iterable[int]) -> Iterable[tuple[int, int]]:

@@ -37,9 +37,9 @@ class ProjectionsSuite:
 
     async def test_a_batch_is_true_at_once(self, projected: ProjectedHome) -> None:
         """Position, states and views together."""
-        assert await projected.projections.position(TOPIC, 0) == 0
+        assert await projected.projections.positions(TOPIC) == {}
         assert await projected.projections.save(batch(0, 5, view(1), view(2))) == 5
-        assert await projected.projections.position(TOPIC, 0) == 5
+        assert await projected.projections.positions(TOPIC) == {0: 5}
         assert await projected.read_model.positions(TOPIC) == {0: 5}
         assert await projected.read_model.runs(TOPIC, "o-1") == [view(1)]
         known = await projected.projections.load(TOPIC, 0, ["o-1", "o-7"])

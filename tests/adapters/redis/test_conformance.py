@@ -33,7 +33,7 @@ class ProjectedMember:
         for view in work.views:
             views[view.partition].append(view)
         for partition in {*views, *work.done}:
-            stands = await self._projections.position(self._topic, partition)
+            stands = (await self._projections.positions(self._topic)).get(partition, 0)
             done = work.done.get(partition, stands)
             batch = Projected(self._topic, partition, stands, done, views=views[partition])
             assert await self._projections.save(batch) == done
@@ -53,7 +53,7 @@ class ProjectedLog:
         """Append, and save where each key's records stand."""
         positions = await self._inner.append(topic, events)
         for event, at in zip(events, positions, strict=True):
-            stands = await self._projections.position(topic, at.partition)
+            stands = (await self._projections.positions(topic)).get(at.partition, 0)
             batch = Projected(topic, at.partition, stands, at.offset + 1, history={event.key: [at.offset]})
             assert await self._projections.save(batch) == at.offset + 1
         return positions
