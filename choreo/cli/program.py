@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Declare": {
         "check": ("choreo.cli.check:check", "Check flows, topics and schemas."),
         "schemas": ("choreo.cli.schemas:cli", "Freeze, check and list the contract of the events."),
+        "topics": ("choreo.cli.topics:cli", "Hold the topics on Kafka to what topics/*.yaml says."),
         "flow": ("choreo.cli.flow:cli", "Export a flow as JSON, or draw it as Mermaid."),
     },
 }

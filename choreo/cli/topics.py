@@ -1,0 +1,123 @@
+"""`choreo topics`: how the topics of `topics/*.yaml` stand on Kafka, what would be done about it, and doing it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+
+from choreo import settings
+from choreo.adapters.kafka.options import KafkaOptions, settings_of
+from choreo.adapters.kafka.topics import (
+    BROKERS_OWN,
+    Action,
+    Change,
+    TopicAdmin,
+    Wanted,
+    changes,
+    refuse,
+    wanted_topics,
+)
+from choreo.adapters.topics_yaml import load_topics
+from choreo.cli.deferred import group
+from choreo.cli.failures import PROBLEM
+from choreo.cli.output import Format, Output, document, plain, table, write
+from choreo.core.errors import ConflictError
+
+cli = group("Hold the topics on Kafka to what topics/*.yaml says.")
+
+Kafka = Annotated[str, typer.Option("--kafka", envvar="CHOREO_KAFKA", metavar="HOST:PORT", help="A broker.")]
+Copies = Annotated[
+    int, typer.Option("--copies", min=BROKERS_OWN, help="Copies of a new topic; -1: what the cluster does by default.")
+]
+Remove = Annotated[
+    list[str] | None, typer.Option("--remove", metavar="FLOW", help="Delete the topics of a flow that is gone.")
+]
+AllowDestroy = Annotated[bool, typer.Option("--allow-destroy", help="Allow what may lose records.")]
+
+_STYLES = {Action.CREATE: "green", Action.SET: "yellow", Action.REMOVE: "red", Action.REFUSE: "bold red"}
+
+
+@cli.command("diff")
+def diff(*, kafka: Kafka = "", copies: Copies = BROKERS_OWN, output: Output = Format.TABLE) -> None:
+    """Show every difference between topics/ and the cluster, also those nobody asks to change; exits with 1 if any."""
+    wanted, admin = _opened(kafka, copies)
+    found = asyncio.run(_differences(admin, wanted, ()))
+    _print(found, output, f"{len(wanted)} topics are as declared.")
+    if found:
+        raise typer.Exit(PROBLEM)
+
+
+@cli.command("plan")
+def plan(
+    *,
+    kafka: Kafka = "",
+    copies: Copies = BROKERS_OWN,
+    remove: Remove = None,
+    allow_destroy: AllowDestroy = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what `apply` would do; exits with 1 if it would refuse."""
+    wanted, admin = _opened(kafka, copies)
+    planned = _planned(asyncio.run(_differences(admin, wanted, remove or ())))
+    _print(planned, output, "Nothing to do.")
+    try:
+        refuse(planned, allow_destroy=allow_destroy)
+    except ConflictError as error:
+        if output is Format.TABLE:
+            write(plain(f"apply would refuse: {error.sentence}"))
+        raise typer.Exit(PROBLEM) from error
+
+
+@cli.command("apply")
+def apply(
+    *,
+    kafka: Kafka = "",
+    copies: Copies = BROKERS_OWN,
+    remove: Remove = None,
+    allow_destroy: AllowDestroy = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Make the cluster's topics what topics/ says: all that `plan` shows, or nothing if one change is refused."""
+    wanted, admin = _opened(kafka, copies)
+
+    async def applied() -> list[Change]:
+        planned = _planned(await _differences(admin, wanted, remove or ()))
+        refuse(planned, allow_destroy=allow_destroy)
+        await admin.apply(wanted, planned, remove or ())
+        return planned
+
+    done = asyncio.run(applied())
+    _print(done, output, "Nothing to do.")
+
+
+def _opened(kafka: str, copies: int) -> tuple[list[Wanted], TopicAdmin]:
+    topics = load_topics(settings.load().topics)
+    wanted = wanted_topics(topics.values(), copies=copies)
+    return wanted, TopicAdmin(KafkaOptions.of(kafka, settings_of(os.environ)), copies=copies)
+
+
+async def _differences(admin: TopicAdmin, wanted: Sequence[Wanted], removed: Sequence[str]) -> list[Change]:
+    return changes(wanted, await admin.find(wanted, removed), removed)
+
+
+def _planned(found: Iterable[Change]) -> list[Change]:
+    return [change for change in found if change.action is not Action.LEAVE]
+
+
+def _print(found: Sequence[Change], output: Format, nothing: str) -> None:
+    if output is Format.JSON:
+        document({"changes": found})
+    elif not found:
+        write(nothing)
+    else:
+        rows = [(each.action, each.topic, each.what, each.here, each.declared, _remark(each)) for each in found]
+        styles = [_STYLES.get(each.action, "") for each in found]
+        table(("", "topic", "what", "here", "declared", ""), rows, styles=styles)
+
+
+def _remark(change: Change) -> str:
+    return change.note or ("may lose records" if change.destroys else "")
