@@ -12,13 +12,20 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from redis import exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.commands.core import AsyncScript
+from choreo.core.errors import MissingExtraError, SettingsError, StorageError
 
-from choreo.core.errors import SettingsError, StorageError
+try:
+    from redis import exceptions
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.commands.core import AsyncScript
+except ImportError as missing:
+    raise MissingExtraError(
+        f"Redis as a store needs {missing.name}, which is not installed",
+        where="choreo.adapters.redis",
+        remedy="Install the extra: pip install 'choreo[redis]'.",
+    ) from missing
 
 _log = logging.getLogger(__name__)
 
