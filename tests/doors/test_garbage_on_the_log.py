@@ -77,9 +77,11 @@ async def running(tmp_path: Path) -> AsyncIterator[App]:
 
 
 async def until(app: App, done: Callable[[], Any]) -> Any:
-    """The first truthy answer; the test's own timeout bounds the wait."""
+    """The first truthy answer; asked anew whenever the log has news. The test's own timeout bounds the wait."""
+    watch = await app.home.log.member("order", "watch", "test")
     while not (answer := await done()):
-        await app.clock.sleep(0.005)
+        await watch.poll(1_000, 0.25)
+    await watch.close()
     return answer
 
 
