@@ -62,7 +62,8 @@ async def until(condition: Callable[[], bool], fleet: Fleet, what: str, patience
     never = asyncio.Event()
     give_up_s = time.monotonic() + patience_s
     while not condition():
-        assert not fleet.died()
+        if died := fleet.died():
+            pytest.fail("\n".join(died))
         assert time.monotonic() < give_up_s, f"waited {patience_s:.0f} s in vain: {what}"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(never.wait(), LOOK_S)
@@ -84,7 +85,7 @@ async def test_no_kill_breaks_a_promise(tmp_path: Path, environment: dict[str, s
                 fleet.kill_all()
         report = _audit(app, outside, witness, tmp_path / "books")
         print(f"seed {seed}: {hits}; {report.counts}")  # noqa: T201 - a failed run is repeated by its seed
-        assert report.violations == []
+        assert not report.violations, "\n".join(report.violations)
         assert hits["hit work in flight"] >= HITS_MIN
         assert hits["interrupted a handler"] > 0
         before = await _contents(app)

@@ -14,7 +14,10 @@ _TRIGGERS = {
     "shipping": ("PaymentCharged",),
     "notification": ("ShipmentPicked", "OrderCancelled"),
 }
-_RUNNING = "SELECT trigger, step, begun FROM attempts WHERE service = ? AND begun > 0 AND outcome IS NULL"
+_RUNNING = """
+SELECT trigger, step, begun FROM attempts LEFT JOIN outcomes USING (number)
+WHERE service = ? AND begun > 0 AND events IS NULL
+"""
 _OWNED = """
 SELECT partition, coalesce(offset, 0) FROM leases LEFT JOIN offsets USING (topic, grp, partition)
 WHERE topic = 'order' AND grp = ? AND owner LIKE ? || '%'
