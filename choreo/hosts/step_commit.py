@@ -40,6 +40,7 @@ class Committer:
         now_ms = self._parts.clock.now_ms()
         overdue = now_ms >= self._committed_ms + POSITIONS_MS
         if not (work.outcomes or work.outputs or work.letters or (work.done and (idle or overdue))):
+            self._count(work, self._desk.committed(Work()))
             return
         marks = self._parts.runs.unsaved()
         if marks:

@@ -72,7 +72,7 @@ class Desk:
         """Jobs to start: as many of each step as it has room for, and those whose time is over in any case."""
         jobs: list[Job] = []
         for step, ready in self._ready.items():
-            room = (BATCH if step in self._quick else self._concurrency) - self.running[step]
+            room = self._room(step)
             while ready and room > 0:
                 jobs.append(ready.popleft())
                 room -= 1
@@ -83,7 +83,10 @@ class Desk:
     @property
     def can_start(self) -> bool:
         """Whether `startable` would find one, deadlines aside."""
-        return any(ready and self.running[step] < self._concurrency for step, ready in self._ready.items())
+        return any(ready and self._room(step) > 0 for step, ready in self._ready.items())
+
+    def _room(self, step: str) -> int:
+        return (BATCH if step in self._quick else self._concurrency) - self.running[step]
 
     def heard(self, job: Job, *, waited: bool) -> None:
         """Its attempt is over. A step whose handlers never wait gets its work in larger batches."""
