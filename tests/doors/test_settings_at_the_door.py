@@ -47,9 +47,7 @@ FILES: dict[str, tuple[dict[str, str], list[str]]] = {
     "a topic without a key": ({"topics/order.yaml": "name: order\npartitions: 8\n"}, ["topics/order.yaml", "key"]),
     "a topic that is no YAML": ({"topics/order.yaml": "name: [\n"}, ["topics/order.yaml"]),
     "a topic with no partitions": (
-        {
-            "topics/order.yaml": "name: order\nkey: order_id\npartitions: 0\nowner: x\nevents: [A]\ndead_letters: {name: d}\n"
-        },
+        {"topics/order.yaml": "name: o\nkey: k\npartitions: 0\nowner: x\nevents: [A]\ndead_letters: {name: d}\n"},
         ["topics/order.yaml", "partitions"],
     ),
     "a frozen schema that is no JSON": ({"schemas/OrderPlaced.1.avsc": "{"}, ["OrderPlaced.1.avsc"]),
