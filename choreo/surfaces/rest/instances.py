@@ -28,8 +28,8 @@ from choreo.surfaces.rest.refusals import refused
 router = APIRouter(prefix="/flows/{flow}/instances", tags=["instances"])
 
 ATTRIBUTE = "attr."
-HEARTBEAT_S = 15.0
-"""Proxies commonly cut a stream that is silent for 30 to 60 s."""
+HEARTBEAT_LOOKS = round(15 / FOLLOW_S)
+"""Looks in vain between two signs of life, 15 s: proxies commonly cut a stream that is silent for 30 to 60 s."""
 
 
 @router.get(
@@ -189,17 +189,16 @@ async def follow_instance(
 
 async def _stream(doors: Doors, flow: str, key: str, run: str, after: int) -> AsyncIterator[str]:
     yield f"retry: {round(FOLLOW_S * 10_000)}\n\n"
-    silent_s = 0.0
+    silent = 0
     async for row in doors.queries.follow(flow, key, run, after):
         if doors.closing.is_set():
             return
         if row is None:
-            silent_s += FOLLOW_S
-            if silent_s >= HEARTBEAT_S:
-                silent_s = 0.0
+            silent += 1
+            if silent % HEARTBEAT_LOOKS == 0:
                 yield ": heartbeat\n\n"
             continue
-        silent_s = 0.0
+        silent = 0
         data = HistoryRowAnswer.model_validate(row).model_dump_json()
         yield f"id: {row.offset}\nevent: {row.type}\ndata: {data}\n\n"
     yield "event: choreo.StreamEnded\ndata: {}\n\n"

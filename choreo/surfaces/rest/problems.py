@@ -48,6 +48,7 @@ _STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
     (LeaseLostError, 503, "unavailable"),
 )
 _REMEDIES = {
+    400: "Send one JSON object in UTF-8, as /openapi.json describes it.",
     404: "See /openapi.json for the paths there are; encode a key's special characters (a slash is %2F).",
     405: "Use a method that the Allow header names.",
     413: "Send less: a body is at most 1 MiB.",
