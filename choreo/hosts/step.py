@@ -77,6 +77,7 @@ class StepHost:
         """When it last polled: a sign of life for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
         table = FlowTable(flow)
+        duties = Duties(service, table)
         voice = Voice(flow.name, service.name, codec)
         self._parts = parts = Parts(
             log=log,
@@ -86,19 +87,19 @@ class StepHost:
             clock=clock,
             counters=self.counters,
             table=table,
-            duties=Duties(service, table),
+            duties=duties,
             runs=Runs(),
             origins=Origins(inbox, log),
             voice=voice,
             steps=Steps(voice),
-            desk=Desk(in_hand_max, concurrency),
+            desk=Desk(in_hand_max, concurrency, len(duties.forward)),
         )
         self._desk = parts.desk
         self._waits = Waits(clock, self._again)
         self._runners = Runners(service.name, concurrency, self._wake)
         self._follower = Follower(parts, self._waits)
         self._launcher = Launcher(parts, self._runners, self._follower)
-        planner = Planner(parts.duties, table, parts.runs, parts.origins, RunFinder(log, table))
+        planner = Planner(duties, table, parts.runs, parts.origins, RunFinder(log, table))
         self._intake = Intake(parts, planner, self._follower)
         self._committer = Committer(parts)
         self._loop: asyncio.AbstractEventLoop | None = None

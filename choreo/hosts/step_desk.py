@@ -19,14 +19,18 @@ from choreo.ports.log import Work
 
 BATCH = 500
 """Attempts begun at once. The write that counts them and the two thread switches cost about a millisecond together."""
+FAR_TOO_MUCH = 10
+"""Times the desk: at some 2 kB a job, 40 MB of waiting for one step."""
 
 
 class Desk:
     """The jobs of one host."""
 
-    def __init__(self, in_hand_max: int, concurrency: int) -> None:
-        """From `in_hand_max` jobs on the desk is full; `concurrency` handlers of a step run at once."""
+    def __init__(self, in_hand_max: int, concurrency: int, steps: int) -> None:
+        """From `in_hand_max` jobs on the desk is full; `concurrency` handlers of each of `steps` run at once."""
         self._in_hand_max = in_hand_max
+        # A step whose handlers hang piles up jobs: it counts for half, so that the others go on being read.
+        self._share = in_hand_max if steps == 1 else in_hand_max // 2
         self._concurrency = concurrency
         self.lanes = Lanes()
         self.progress: dict[int, Progress] = {}
@@ -41,10 +45,9 @@ class Desk:
 
     @property
     def full(self) -> bool:
-        """Whether no more should be read. One step alone never fills the desk, unless by far too much."""
-        share = self._in_hand_max // 2
-        weighed = sum(min(count, share) for count in self._in_hand.values())
-        return weighed >= self._in_hand_max or self._in_hand.total() >= 20 * self._in_hand_max
+        """Whether no more should be read. One step of several never fills the desk alone, unless by far too much."""
+        weighed = sum(min(count, self._share) for count in self._in_hand.values())
+        return weighed >= self._in_hand_max or self._in_hand.total() >= FAR_TOO_MUCH * self._in_hand_max
 
     def take(self, job: Job) -> None:
         """A job was read: it waits for its turn in its lane."""
