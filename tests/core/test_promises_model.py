@@ -19,6 +19,7 @@ from choreo.core.events import Envelope, Record
 from choreo.core.state import COMPENSATED, COMPLETED, STUCK, UNSETTLED, Run
 from choreo.ports.inbox import Outcome
 from tests.core.model import host, tracker
+from tests.core.model.host import Host
 from tests.core.model.promises import broken
 from tests.core.model.scheduler import Scheduler
 from tests.core.model.tracker import Tracker
@@ -26,7 +27,7 @@ from tests.core.model.tracker import Tracker
 SEEDS = int(os.environ.get("CHOREO_MODEL_SEEDS", "400"))
 BLOCKS = 4
 MUTATED_SEEDS = 300
-TAKE = Tracker._take
+TAKE, FORGET = Tracker._take, Host.forget
 
 
 def _play(seed: int) -> tuple[Scheduler, list[str]]:
@@ -114,6 +115,16 @@ def _record_certain(outcomes: list[Outcome], rows: Rows) -> tuple[list[Envelope]
     return [replace(event, certain=True) for event in published], changed
 
 
+def _inbox_unaware_of_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose inbox was lost counts the attempts from 0 again and calls the next failure certain."""
+    monkeypatch.setattr(Host, "forget", _forget_unaware)
+
+
+def _forget_unaware(self: Host) -> None:
+    FORGET(self)
+    self.forgot = -1
+
+
 MUTATIONS = {
     "oldest first": _oldest_first,
     "no reopening on a late success": _no_reopening,
@@ -124,6 +135,7 @@ MUTATIONS = {
     "timers that count before their time": _early_timers,
     "an outbox that forgets": _forgetful_outbox,
     "certain without counting attempts": _every_failure_certain,
+    "an inbox that does not know it was lost": _inbox_unaware_of_its_loss,
 }
 
 
