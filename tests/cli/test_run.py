@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from choreo.cli.failures import INTERRUPTED
+
 
 def started(*arguments: str) -> subprocess.Popen[str]:
     """A process that says on stderr what it runs."""
@@ -18,6 +21,16 @@ def started(*arguments: str) -> subprocess.Popen[str]:
     assert process.stderr
     assert "running" in process.stderr.readline()
     return process
+
+
+def wait_for(type_: str) -> None:
+    """Return when such an event stands in the log."""
+    called = [sys.executable, "-m", "choreo", "tail", "--from", "start", "--type", type_, "-o", "json"]
+    with subprocess.Popen(called, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as following:
+        assert following.stdout
+        assert json.loads(following.stdout.readline())["type"] == type_
+        following.send_signal(signal.SIGINT)
+    assert following.returncode == INTERRUPTED
 
 
 @pytest.fixture
@@ -36,6 +49,7 @@ def parts(desk: Any) -> Iterator[Any]:
 def test_processes_on_one_file_carry_an_instance_to_its_end(parts: Any) -> None:
     """They share nothing but the log; SIGTERM ends each in order, with exit code 0."""
     assert parts("publish", "desk", "TicketOpened", "--key", "t-1").code == 0
+    wait_for("SeatTaken")
     assert parts("publish", "desk", "TicketClosed", "--key", "t-1").code == 0
     assert parts("show", "t-1", "--watch").code == 0
     shown = parts("show", "t-1", "-o", "json").json
