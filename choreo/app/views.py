@@ -14,7 +14,7 @@ import msgspec
 
 from choreo.core.definition import FlowTable
 from choreo.core.errors import StorageError
-from choreo.core.state import REQUESTED, KeyState, Run
+from choreo.core.state import REQUESTED, Run
 from choreo.ports.read_model import InstanceView
 
 
@@ -144,13 +144,6 @@ def view(
         _NOTHING if attributes is None else attributes,
         _encoder.encode(detail),
     )
-
-
-def views(
-    table: FlowTable, partition: int, key: str, state: KeyState, attributes: Mapping[str, Mapping[str, str]]
-) -> list[InstanceView]:
-    """The view of every run of the key; `attributes` by run id."""
-    return [view(table, partition, key, run, attributes.get(run.id)) for run in state.runs]
 
 
 def detail_of(row: InstanceView) -> Detail:
