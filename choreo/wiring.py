@@ -238,8 +238,11 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
     finally:
         stop.set()
         stopping.cancel()
-        await asyncio.gather(*(host.stop() for host in hosts))
-        await asyncio.gather(*tasks)
+        # All must have ended before the home is closed under them, also when one has failed.
+        ends = await asyncio.gather(*(host.stop() for host in hosts), *tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
 
 
 def everything(app: App, *, rest: bool = True) -> list[str]:
