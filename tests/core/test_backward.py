@@ -277,3 +277,9 @@ def test_a_terminated_run_has_nothing_more_to_say() -> None:
     story.then_nothing().then(status="terminated", cause="test order")
     assert story.runs[0].outbox == []
     assert not story.state.open
+
+
+def test_a_decision_continues_the_trace_of_the_event_that_led_to_it() -> None:
+    """An undo shows up in the trace of the failure."""
+    story = given(ORDER, "OrderPlaced", "StockReserved").when(event("PaymentDeclined", traceparent="00-a-b-01"))
+    assert {fact.traceparent for fact in story.said} == {"00-a-b-01"}
