@@ -1,6 +1,7 @@
 """The REST view on a real socket: it answers, ends its streams and itself when told, and says why it cannot listen."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 
@@ -44,6 +45,12 @@ async def test_a_chunked_body_is_bounded_while_it_comes() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
         response = await client.post("/flows/order/events", content=endless())
     assert response.status_code == 413
+
+
+def test_an_answer_does_not_wait_to_be_joined_by_more() -> None:
+    """Headers and body are two small writes; Nagle's rule would hold the second back for 40 ms."""
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_port_in_use_is_told_with_the_remedy() -> None:
