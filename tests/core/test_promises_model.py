@@ -18,7 +18,7 @@ from choreo.core import backward, facts, forward, ids, react
 from choreo.core.events import Envelope, Record
 from choreo.core.state import COMPENSATED, COMPLETED, STUCK, UNSETTLED, Run
 from choreo.ports.inbox import Outcome
-from tests.core.model import host, tracker
+from tests.core.model import process, tracker
 from tests.core.model.host import Host
 from tests.core.model.promises import broken
 from tests.core.model.scheduler import Scheduler
@@ -107,7 +107,7 @@ def _take_without_outbox(self: Tracker) -> None:
 
 def _every_failure_certain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts that call a declared failure certain also after a second attempt."""
-    monkeypatch.setattr(host, "record", _record_certain)
+    monkeypatch.setattr(process, "record", _record_certain)
 
 
 def _record_certain(outcomes: list[Outcome], rows: Rows) -> tuple[list[Envelope], set[tuple[str, str]]]:
