@@ -41,6 +41,9 @@ class Batch(msgspec.Struct):
     """What folding some records came to."""
 
     outputs: list[Envelope] = []
+    """Decisions, to be said once the partition was read to the end it had when it was taken."""
+    rerouted: list[Envelope] = []
+    """Records of keys that belong elsewhere, to be said again there, always: nobody else remembers them."""
     states: list[StateRow] = []
     views: list[InstanceView] = []
     letters: list[DeadLetter] = []
@@ -78,7 +81,7 @@ class PartitionTracker:
 
     def fold(self, records: Sequence[Record], now_ms: int) -> Batch:
         """Fold the records in order. Every key touched is written once, also where the fold changed nothing."""
-        batch = Batch(outputs=[], states=[], views=[], letters=[], read_back=[], early=[])
+        batch = Batch()
         touched: dict[str, int] = {}
         for record in records:
             event = record.event
@@ -87,7 +90,7 @@ class PartitionTracker:
                 batch.letters.append(self._letter(record, cause, now_ms))
                 continue
             if partition_of(event.key, self.partitions) != self.partition:
-                batch.outputs.append(identified(record))  # said again, where it belongs; here it is not handled
+                batch.rerouted.append(identified(record))
                 continue
             tracked = self.cache[event.key]
             touched.setdefault(event.key, tracked.state.position)
