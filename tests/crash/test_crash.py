@@ -107,8 +107,7 @@ async def _play(app: App, fleet: Fleet, witness: Witness, outside: Outside, chan
             await outside.place(order)
         if number == KILLS // 2:
             poison(app.settings.database)
-        goal = witness.records() + chance.randint(1, RECORDS_BETWEEN_KILLS)
-        await until(lambda: witness.records() >= goal, fleet, f"the log has {goal} records")  # noqa: B023 - used here
+        await _work(fleet, witness, chance.randint(1, RECORDS_BETWEEN_KILLS))
         victim = chance.choice([worker for worker in fleet.workers if witness.at_work(worker)])
         hits += _kill(fleet, witness, victim)
     await until(lambda: witness.open_runs() == 0, fleet, "every run has ended")
@@ -118,6 +117,13 @@ async def _play(app: App, fleet: Fleet, witness: Witness, outside: Outside, chan
     await warehouse
     assert fleet.stop((TRACKER,)) == []
     return hits
+
+
+async def _work(fleet: Fleet, witness: Witness, records: int) -> None:
+    """Let the log grow by so many records, or until nothing is left to do."""
+    goal = witness.records() + records
+    await until(lambda: witness.records() >= goal or not witness.open_runs(), fleet, f"the log has {goal} records")
+    await until(lambda: any(map(witness.at_work, fleet.workers)), fleet, "a process has taken its partitions")
 
 
 def _kill(fleet: Fleet, witness: Witness, victim: Worker) -> Counter[str]:
