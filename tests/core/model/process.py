@@ -79,12 +79,6 @@ class Process:
         log = self.world.log[self.committed :]
         self.done = {r.event.causation for r in log if r.event.step == self.step.name and r.event.causation}
 
-    def forget(self) -> None:
-        """The inbox is lost; what its attempts were counted in is gone."""
-        self.rows, self.slots, self.marks = {}, {}, {}
-        self.forgot = len(self.world.log)
-        self.die()
-
     def go_on(self, attempt: Attempt) -> None:
         """The attempt goes one step further: it calls, fails, times out, or ends."""
         try:
