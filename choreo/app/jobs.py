@@ -11,7 +11,7 @@ from choreo.core import ids
 from choreo.core.events import Envelope, Record
 
 
-class Job(msgspec.Struct, eq=False):
+class Job(msgspec.Struct, eq=False, gc=False):
     """What is to be done and how far it is. Times are epoch milliseconds."""
 
     duty: Duty
@@ -36,7 +36,7 @@ class Job(msgspec.Struct, eq=False):
     key: str = ""
     """The idempotency key, once derived."""
     in_hands: Any = None
-    """The attempt that a runner has."""
+    """The attempt that a runner has; let go of when it is over, which is why the collector need not look here."""
     queued: bool = False
     """Whether it has a place in a lane."""
     dropped: bool = False

@@ -42,7 +42,7 @@ class Withdrawn(Exception):  # noqa: N818 - the same
     """The attempt was called off before its handler was called."""
 
 
-class Conclusion(msgspec.Struct, frozen=True):
+class Conclusion(msgspec.Struct, frozen=True, gc=False):
     """What follows for a job. Without `retry_ms` its handling is over."""
 
     outcome: Outcome | None = None
@@ -122,7 +122,7 @@ class Steps:
     def returned(self, job: Job, value: Any, now_ms: int) -> Conclusion:
         """A handler has returned: its events, nothing, or what it may not return."""
         duty = job.duty
-        values = list(value) if isinstance(value, list | tuple) else [value]
+        values = list(value) if isinstance(value, (list, tuple)) else [value]
         kinds = {type(one) for one in values}
         if kinds and kinds <= duty.successes.keys():
             return self._said(job, values, now_ms, success=True)
@@ -184,5 +184,5 @@ def _reason(job: Job, error: BaseException) -> str:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, ChoreoError):
         return error.sentence
-    text = str(error)
+    text = str(error).encode(errors="replace").decode()  # a header holds no half characters
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

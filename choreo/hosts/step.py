@@ -10,24 +10,16 @@ import asyncio
 import logging
 
 from choreo.app.counters import Counters
-from choreo.app.duties import Duties
 from choreo.app.jobs import Job
-from choreo.app.origins import Origins
-from choreo.app.outcomes import Voice
-from choreo.app.plan import Planner
-from choreo.app.run_finder import RunFinder
-from choreo.app.runs import Runs
-from choreo.app.steps import Steps
 from choreo.core.declare import Service
-from choreo.core.definition import FlowDefinition, FlowTable
+from choreo.core.definition import FlowDefinition
 from choreo.core.errors import LeaseLostError, StorageError
 from choreo.hosts.runners import Runners
 from choreo.hosts.step_commit import Committer
-from choreo.hosts.step_desk import Desk
 from choreo.hosts.step_follow import Follower
 from choreo.hosts.step_intake import Intake
 from choreo.hosts.step_launch import Launcher
-from choreo.hosts.step_parts import Parts
+from choreo.hosts.step_parts import Parts, Ports
 from choreo.hosts.step_waits import Waits
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
@@ -76,31 +68,16 @@ class StepHost:
         self.polled_ms = 0
         """When it last polled: a sign of life for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
-        table = FlowTable(flow)
-        duties = Duties(service, table)
-        voice = Voice(flow.name, service.name, codec)
+        ports = Ports(log, inbox, dead_letters, codec, clock)
         self._parts = parts = Parts(
-            log=log,
-            inbox=inbox,
-            dead_letters=dead_letters,
-            codec=codec,
-            clock=clock,
-            counters=self.counters,
-            table=table,
-            duties=duties,
-            runs=Runs(),
-            origins=Origins(inbox, log),
-            voice=voice,
-            steps=Steps(voice),
-            desk=Desk(in_hand_max, concurrency, len(duties.forward)),
+            service, flow, ports, self.counters, in_hand_max=in_hand_max, concurrency=concurrency
         )
         self._desk = parts.desk
         self._waits = Waits(clock, self._again)
         self._runners = Runners(service.name, concurrency, self._wake)
         self._follower = Follower(parts, self._waits)
         self._launcher = Launcher(parts, self._runners, self._follower)
-        planner = Planner(duties, table, parts.runs, parts.origins, RunFinder(log, table))
-        self._intake = Intake(parts, planner, self._follower)
+        self._intake = Intake(parts, self._follower)
         self._committer = Committer(parts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._member: Member | None = None
@@ -158,8 +135,7 @@ class StepHost:
             self._drain(member)
         if not self._stopping:
             await self._intake.plan(member)
-        for attempt, value, error in self._runners.results():
-            self._follower.heard(attempt, value, error)
+        self._follower.hear(self._runners.results())
         await self._committer.settle(member, idle=self._stopping or (poll is not None and not poll.records))
         if not self._stopping:
             await self._launcher.launch()

@@ -20,6 +20,9 @@ REFUSALS_MAX = 3
 POSITIONS_MS = 1_000
 """How long positions alone wait in a stream of records that make no jobs: one write a second instead of one a poll."""
 
+FORGET_MS = 60_000
+"""How often the inbox is tidied: a minute more of memory is nothing against a linger of days."""
+
 
 class Committer:
     """Commits for one host."""
@@ -29,6 +32,7 @@ class Committer:
         self._parts = parts
         self._desk = parts.desk
         self._committed_ms = 0
+        self._forget_ms = 0
         self.refused = 0
         """Commits refused in a row: the next poll says which partitions are lost."""
 
@@ -36,6 +40,8 @@ class Committer:
         """Commit what is concluded; positions alone only when `idle` or overdue. After StorageError all is kept."""
         if self._desk.late:
             await self._record_late()
+        if idle:
+            await self._forget()
         work = self._desk.work()
         now_ms = self._parts.clock.now_ms()
         overdue = now_ms >= self._committed_ms + POSITIONS_MS
@@ -99,6 +105,13 @@ class Committer:
         for job, _ in late:
             self._desk.leave(job)
         self._desk.late = []
+
+    async def _forget(self) -> None:
+        """Let the inbox drop what it remembers of runs that ended a `linger` ago."""
+        now_ms, linger_ms = self._parts.clock.now_ms(), self._parts.table.flow.linger_ms
+        if now_ms >= self._forget_ms:
+            self._forget_ms = now_ms + max(POSITIONS_MS, min(FORGET_MS, linger_ms))
+            await self._parts.inbox.forget(now_ms - linger_ms)
 
     def _count(self, work: Work, concluded: list[tuple[Job, Conclusion]]) -> None:
         self._parts.counters.add("handled", len(concluded))

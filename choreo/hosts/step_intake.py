@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from choreo.app.jobs import Job
 from choreo.app.plan import Plan, Planner
+from choreo.app.run_finder import RunFinder
 from choreo.app.seen import Seen, missing
 from choreo.app.steps import DONE, Conclusion
 from choreo.core.events import Record
@@ -20,11 +21,12 @@ from choreo.ports.log import Gained, Member, Poll
 class Intake:
     """From polls to jobs, for one host."""
 
-    def __init__(self, parts: Parts, planner: Planner, follower: Follower) -> None:
+    def __init__(self, parts: Parts, follower: Follower) -> None:
         """The desk of `parts` gets the jobs."""
         self._parts = parts
         self._desk = parts.desk
-        self._planner = planner
+        finder = RunFinder(parts.log, parts.table)
+        self._planner = Planner(parts.duties, parts.table, parts.runs, parts.origins, finder)
         self._follower = follower
         self._scans: dict[int, Scan] = {}
         self._seen: dict[int, tuple[int, Seen]] = {}

@@ -217,8 +217,10 @@ class Stage:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let others run until this is so."""
-        while not condition():
-            await asyncio.sleep(0)
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)  # what is waited for may happen in a thread
 
     async def counted(self, name: str, value: float) -> None:
         """The first host has counted so many."""

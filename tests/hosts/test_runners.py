@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -157,10 +158,9 @@ def test_a_handler_that_cannot_be_cancelled_is_given_up(stand: Stand) -> None:
 
     async def stubborn(given: Any, ctx: StepContext) -> Any:
         while not let_go.is_set():
-            try:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - a handler that polls
-            except asyncio.CancelledError:
-                continue
+            with suppress(asyncio.CancelledError, TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await asyncio.Event().wait()
         return "too late"
 
     stand.start(attempt(stubborn, timeout_ms=20))
@@ -218,9 +218,7 @@ def test_what_waits_on_a_blocked_loop_goes_on_when_the_block_ends(stand: Stand) 
     assert {result.value for result in stand.results(2)} == {"went on", "unblocked"}
 
 
-def test_threads_that_never_return_are_replaced_within_a_bound(
-    stand: Stand, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_threads_that_never_return_are_replaced_within_a_bound(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
     """As many hang as work; then the step stops, aloud, until one returns. Other steps are not touched."""
     never = threading.Event()
 

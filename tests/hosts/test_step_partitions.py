@@ -1,19 +1,28 @@
-"""A step host among others and over storage that fails: nothing is lost, and nothing is done twice that was recorded."""
+"""A step host among others, restarted, stopped and fenced: nothing is lost, nothing recorded is done twice."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 from choreo import Service, StepContext
 from choreo.adapters.memory.groups import MemoryGroups
+from choreo.adapters.refusals import lease_lost
 from choreo.core import facts, ids
-from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Begun, Outcome
-from tests.hosts.stage import Cancelled, Charged, Confirmed, Declined, Placed, Stage, charged, payment, plain_payment, staged
+from choreo.ports.inbox import Begin, Outcome
+from tests.hosts.stage import (
+    Charged,
+    Confirmed,
+    Declined,
+    Placed,
+    Stage,
+    charged,
+    payment,
+    plain_payment,
+    staged,
+)
 
 
 class Gate:
@@ -24,7 +33,7 @@ class Gate:
         self.calls: list[str] = []
         self.returned: list[str] = []
 
-    def __call__(self, event: Placed, ctx: StepContext) -> Any:
+    def __call__(self, event: Placed, _: StepContext) -> Any:
         """An attempt."""
         self.calls.append(event.order_id)
         self.open.wait()
@@ -158,74 +167,6 @@ async def test_events_of_one_key_and_step_are_handled_in_order() -> None:
         assert [event.run for event in await stage.said("Charged", 5)] == [run.id for run in runs]
 
 
-async def test_storage_that_fails_is_waited_for_and_nothing_is_lost() -> None:
-    """Whatever fails, poll, begin or commit, is done again when storage is back."""
-    async with staged(payment(), started=False) as stage:
-        inbox, groups = stage.home.inbox("payment"), stage.home._groups
-        real_begin, real_commit, failures = inbox.begin, groups.commit, {"begin": 2, "commit": 2}
-
-        def fail(what: str) -> None:
-            if failures[what]:
-                failures[what] -= 1
-                raise StorageError("disk full", where="order", remedy="Free some space.")
-
-        async def begin(attempts: Sequence[Begin]) -> list[Begun]:
-            fail("begin")
-            return await real_begin(attempts)
-
-        async def commit(*arguments: Any) -> None:
-            fail("commit")
-            await real_commit(*arguments)
-
-        inbox.begin, groups.commit = begin, commit  # type: ignore[method-assign]
-        stage.host()
-        await stage.publish(*(Placed(order_id=f"o-{n}") for n in range(10)))
-        while sum(failures.values()) or len(await stage.log()) < 20:
-            await stage.clock.advance(0.1)
-        assert sorted(event.key for event in await stage.said("Charged", 10)) == [f"o-{n}" for n in range(10)]
-        await stage.caught_up()
-
-
-async def test_an_outcome_that_cannot_be_written_is_its_own_jobs_dead_letter() -> None:
-    """Found in a batch by committing one by one; the others are not held up."""
-    async with staged(payment(), started=False) as stage:
-        groups = stage.home._groups
-        real_commit = groups.commit
-
-        async def commit(ticket: Any, epochs: Any, work: Any) -> None:
-            if any(outcome.events[0].key == "rotten" for outcome in work.outcomes):
-                raise ValueError("this cannot be")
-            await real_commit(ticket, epochs, work)
-
-        groups.commit = commit  # type: ignore[method-assign]
-        stage.host()
-        await stage.publish(Placed(order_id="o-1"), Placed(order_id="rotten"), Placed(order_id="o-2"))
-        assert {event.key for event in await stage.said("Charged", 2)} == {"o-1", "o-2"}
-        await stage.caught_up()
-        (letter,) = await stage.letters()
-        assert letter.cause == "what came of it cannot be written: this cannot be"
-
-
-async def test_a_job_that_cannot_be_begun_is_its_own_dead_letter() -> None:
-    """Found in a batch by beginning one by one."""
-    async with staged(payment(), started=False) as stage:
-        inbox = stage.home.inbox("payment")
-        real_begin = inbox.begin
-
-        async def begin(attempts: Sequence[Begin]) -> list[Begun]:
-            if any(attempt.trigger == "rotten" for attempt in attempts):
-                raise ValueError("this cannot be")
-            return await real_begin(attempts)
-
-        inbox.begin = begin  # type: ignore[method-assign]
-        stage.host()
-        rotten = stage.event(Placed(order_id="o-2"), id="rotten", run="rotten")
-        await stage.publish(Placed(order_id="o-1"), rotten, Placed(order_id="o-3"))
-        assert {event.key for event in await stage.said("Charged", 2)} == {"o-1", "o-3"}
-        assert (await stage.one(facts.STEP_FAILED)).reason == "set aside: ValueError: this cannot be"
-        assert len(await stage.letters()) == 1
-
-
 async def test_two_hosts_share_the_partitions_and_each_trigger_is_handled_once() -> None:
     """A second host takes its share; the first gives it up."""
     calls = []
@@ -258,6 +199,57 @@ async def test_what_runs_when_its_partition_is_lost_is_recorded_for_the_new_owne
         await stage.caught_up()
         assert set(await stage.said("Charged")) == {outcome}
     assert gate.calls == ["o-1"]
+
+
+async def test_a_commit_that_is_refused_is_made_again_once_a_poll_has_said_what_is_lost() -> None:
+    """Nothing was lost after all: the outcome is committed, and its handler is not called again."""
+    calls = []
+
+    async def charge(event: Placed, ctx: StepContext) -> Any:
+        calls.append(event.order_id)
+        return await charged(event, ctx)
+
+    async with staged(payment(charge), started=False) as stage:
+        groups, refusals = stage.home._groups, 2
+        real_commit = groups.commit
+
+        async def commit(ticket: Any, epochs: Any, work: Any) -> None:
+            nonlocal refusals
+            if work.outcomes and refusals:
+                refusals -= 1
+                raise lease_lost(ticket, [0])
+            await real_commit(ticket, epochs, work)
+
+        groups.commit = commit  # type: ignore[method-assign]
+        stage.host()
+        await stage.publish(Placed(order_id="o-1"))
+        while len(await stage.log()) < 2:
+            await stage.clock.advance(0.25)
+        await stage.caught_up()
+    assert (calls, refusals) == (["o-1"], 0)
+
+
+async def test_a_member_that_is_always_refused_comes_back_as_a_new_one() -> None:
+    """It drops everything, and finds recorded what it had done."""
+    async with staged(payment(), started=False) as stage:
+        groups, refusals = stage.home._groups, 3
+        real_commit = groups.commit
+
+        async def commit(ticket: Any, epochs: Any, work: Any) -> None:
+            nonlocal refusals
+            if work.outcomes and refusals:
+                refusals -= 1
+                raise lease_lost(ticket, [0])
+            await real_commit(ticket, epochs, work)
+
+        groups.commit = commit  # type: ignore[method-assign]
+        stage.host()
+        placed = stage.event(Placed(order_id="o-1"))
+        await stage.publish(placed)
+        while len(await stage.log()) < 2:
+            await stage.clock.advance(0.25)
+        await stage.caught_up()
+        assert {(event.causation, event.attempt) for event in await stage.said("Charged")} == {(placed.id, 1)}
 
 
 def _take_away(groups: MemoryGroups) -> None:
@@ -313,43 +305,3 @@ async def test_reading_pauses_when_the_hands_are_full() -> None:
         gate.open.set()
         await stage.said("Charged", 100)
         await stage.caught_up()
-
-
-async def test_a_redriven_dead_letter_runs_its_step_under_the_old_id() -> None:
-    """Only that step of that service, although an outcome of the old try was recorded."""
-    mail, broken = Service("mail"), True
-
-    @mail.step(on=Cancelled)
-    async def tell(event: Cancelled, ctx: StepContext) -> None:
-        if broken:
-            raise ValueError("template missing")
-
-    @mail.step(on=Cancelled)
-    async def count(event: Cancelled, ctx: StepContext) -> None:
-        """Count them."""
-
-    async with staged(mail) as stage:
-        placed = stage.event(Placed(order_id="o-1"))
-        cancelled = stage.event(Cancelled(order_id="o-1"), id="c-1", run=placed.run)
-        await stage.publish(placed, stage.fact(placed, facts.FLOW_TURNED), cancelled)
-        while not await stage.letters():
-            await stage.clock.advance(60)
-        (letter,) = await stage.letters()
-        broken = False
-        redriven = stage.fact(placed, facts.REDRIVEN, step=letter.step, trigger="c-1", outcome=letter.offset)
-        await stage.publish(redriven)
-        told = [event for event in await stage.said(facts.STEP_COMPLETED, 2) if event.step == "mail.tell"]
-        assert [(event.causation, event.id) for event in told] == [("c-1", ids.outcome("c-1", "mail.tell"))]
-        await stage.caught_up()
-        assert len(await stage.said(facts.STEP_COMPLETED)) == 2
-
-
-async def test_a_redriven_forward_step_of_a_turned_run_is_skipped() -> None:
-    """Nobody expects it any more."""
-    async with staged(payment()) as stage:
-        placed = stage.event(Placed(order_id="o-1"))
-        await stage.publish(stage.fact(placed, facts.FLOW_TURNED), placed)
-        redriven = stage.fact(placed, facts.REDRIVEN, step="payment.charge", trigger=placed.id, outcome=1)
-        await stage.publish(redriven)
-        await stage.caught_up()
-        assert [record.event.type for record in await stage.log()] == [facts.FLOW_TURNED, "Placed", facts.REDRIVEN]

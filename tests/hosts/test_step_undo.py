@@ -16,10 +16,13 @@ OUTCOME = 1
 """Offset of the outcome where the log begins with a trigger."""
 
 
+REFUNDED = Refunded(order_id="o-1")
+
+
 class Refund:
     """A compensation that remembers what it was given and answers as it is told."""
 
-    def __init__(self, answer: Any = Refunded(order_id="o-1"), error: Exception | None = None) -> None:
+    def __init__(self, answer: Any = REFUNDED, error: Exception | None = None) -> None:
         self.answer = answer
         self.error = error
         self.calls: list[tuple[Charged | None, StepContext]] = []
