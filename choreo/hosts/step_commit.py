@@ -1,13 +1,12 @@
 """How a step host makes its conclusions true: one commit a turn for all of them.
 
-Written before it: marks of runs, and where the trigger of a step that is put off stands.
+Written before it: marks of runs.
 """
 
 from __future__ import annotations
 
 import logging
 
-from choreo.app.jobs import Job
 from choreo.app.steps import Conclusion
 from choreo.core.errors import LeaseLostError, StorageError
 from choreo.hosts.step_parts import Parts
@@ -46,15 +45,12 @@ class Committer:
         now_ms = self._parts.clock.now_ms()
         overdue = now_ms >= self._committed_ms + POSITIONS_MS
         if not (work.outcomes or work.outputs or work.letters or (work.done and (idle or overdue))):
-            self._count(work, self._desk.committed(Work()))
+            self._over(Work())
             return
         marks = self._parts.runs.unsaved()
         if marks:
             await self._parts.inbox.mark(marks)
             self._parts.runs.saved(marks)
-        await self._parts.origins.remember(
-            [(job, conclusion.facts[0]) for job, conclusion in self._desk.concluded if conclusion.put_off]
-        )
         try:
             await member.commit(work)
         except LeaseLostError as error:
@@ -73,7 +69,7 @@ class Committer:
             return
         self.refused = 0
         self._committed_ms = now_ms
-        self._count(work, self._desk.committed(work))
+        self._over(work)
 
     async def _commit_singly(self, member: Member) -> None:
         """Each conclusion alone, positions last; one that cannot be written becomes its job's dead letter."""
@@ -93,7 +89,7 @@ class Committer:
                 self._desk.concluded[index] = (job, Conclusion(failed=True))
         work = Work(done=self._desk.work().done)
         await member.commit(work)
-        self._count(work, self._desk.committed(work))
+        self._over(work)
 
     async def _record_late(self) -> None:
         """What was done for a partition that is another's now: its owner finds the outcome and does not do it again."""
@@ -113,7 +109,14 @@ class Committer:
             self._forget_ms = now_ms + max(POSITIONS_MS, min(FORGET_MS, linger_ms))
             await self._parts.inbox.forget(now_ms - linger_ms)
 
-    def _count(self, work: Work, concluded: list[tuple[Job, Conclusion]]) -> None:
+    def _over(self, work: Work) -> None:
+        """The work is true: what was concluded by it is off the desk."""
+        concluded = self._desk.committed(work)
+        failed = 0
+        for job, conclusion in concluded:
+            failed += conclusion.failed
+            if conclusion.put_off:
+                self._parts.put_off.remember(job)
         self._parts.counters.add("handled", len(concluded))
-        self._parts.counters.add("failed", sum(conclusion.failed for _, conclusion in concluded))
+        self._parts.counters.add("failed", failed)
         self._parts.counters.add("dead_letters", len(work.letters))

@@ -79,7 +79,7 @@ class Desk:
             while ready and room > 0:
                 jobs.append(ready.popleft())
                 room -= 1
-            while ready and ready[0].record.stamp_ms + ready[0].duty.deadline_ms < now_ms:
+            while ready and ready[0].deadline_ms < now_ms and not ready[0].duty.reaction:
                 jobs.append(ready.popleft())
         return jobs
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from choreo.app.jobs import Job
 from choreo.app.plan import Plan, Planner
-from choreo.app.run_finder import RunFinder
 from choreo.app.seen import Seen, missing
 from choreo.app.steps import DONE, Conclusion
 from choreo.core.events import Record
@@ -25,8 +24,7 @@ class Intake:
         """The desk of `parts` gets the jobs."""
         self._parts = parts
         self._desk = parts.desk
-        finder = RunFinder(parts.log, parts.table)
-        self._planner = Planner(parts.duties, parts.table, parts.runs, parts.origins, finder)
+        self._planner = Planner(parts.duties, parts.table, parts.runs, parts.log)
         self._follower = follower
         self._scans: dict[int, Scan] = {}
         self._seen: dict[int, tuple[int, Seen]] = {}
@@ -85,7 +83,7 @@ class Intake:
 
     def _gain(self, gained: Gained, member: Member) -> None:
         self._parts.runs.forget()
-        self._parts.origins.forget()
+        self._parts.put_off.forget()
         self._desk.progress[gained.partition] = Progress(gained.committed)
         if gained.committed < gained.end:
             self._scans[gained.partition] = Scan(gained, self._parts.duties, self._parts.table)
@@ -110,9 +108,6 @@ class Intake:
         passed: dict[int, Conclusion] = {}
         said: list[tuple[Job, set[str]]] = []
         for job in plan.jobs:
-            if self._parts.origins.stale(job):
-                passed[id(job)] = DONE
-                continue
             _, seen = self._seen.get(job.source.partition, (0, None))
             if seen is None:
                 continue

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from choreo.app.counters import Counters
 from choreo.app.duties import Duties
-from choreo.app.origins import Origins
 from choreo.app.outcomes import Voice
+from choreo.app.put_off import PutOff
 from choreo.app.runs import Runs
 from choreo.app.steps import Steps
 from choreo.core.declare import Service
@@ -50,7 +50,7 @@ class Parts:
         self.table = FlowTable(flow)
         self.duties = Duties(service, self.table)
         self.runs = Runs()
-        self.origins = Origins(ports.inbox, ports.log)
+        self.put_off = PutOff()
         self.voice = Voice(flow.name, service.name, ports.codec)
         self.steps = Steps(self.voice)
         self.desk = Desk(in_hand_max, concurrency, len(self.duties.forward))

@@ -24,11 +24,11 @@ MINUTE_MS = 60_000
 
 
 def job(duty: Duty = FORWARD, *, offset: int = 10, hops: int = 0, woken_ms: int = 0, redriven: bool = False) -> Job:
-    """A job whose trigger stands at this offset, stamped at 0; woken by a later record where `woken_ms` is given."""
+    """A job whose trigger stands at this offset, stamped at 0; called for again at `woken_ms`, with a minute to go."""
     event = Envelope("id", "Placed", "o-1", "order", run="r", hops=hops)
     record = Record("order", 0, offset, 0, event)
     source = replace(record, offset=99, stamp_ms=woken_ms) if woken_ms else record
-    return Job(duty, record, event, source, "id", "id", redriven=redriven)
+    return Job(duty, record, event, source, "id", "id", woken_ms + duty.deadline_ms, redriven=redriven)
 
 
 STOPPED_AFTER = Standing(stopped=True, stopped_at=11)
@@ -51,13 +51,15 @@ STOPPED_LONG_AGO = Standing(stopped=True, stopped_at=-1)
         (job(), Standing(), MINUTE_MS + 1, Verdict.SKIP),
         (job(), Standing(paused=True, pause_n=1), MINUTE_MS + 1, Verdict.HOLD),
         (job(), Standing(pause_n=2, resumed_ms=MINUTE_MS), 2 * MINUTE_MS, Verdict.START),
-        (job(woken_ms=MINUTE_MS), Standing(pause_n=2), 2 * MINUTE_MS, Verdict.START),
-        (job(woken_ms=MINUTE_MS), Standing(), 2 * MINUTE_MS, Verdict.SKIP),
+        (job(woken_ms=MINUTE_MS), Standing(), 2 * MINUTE_MS, Verdict.START),
+        (job(woken_ms=MINUTE_MS), Standing(pause_n=2, resumed_ms=MINUTE_MS), 2 * MINUTE_MS + 1, Verdict.SKIP),
+        (job(woken_ms=MINUTE_MS), Standing(pause_n=2, resumed_ms=MINUTE_MS + 1), 2 * MINUTE_MS + 1, Verdict.START),
         (job(hops=2), Standing(), 0, Verdict.START),
         (job(hops=3), Standing(), 0, Verdict.DROP),
         (job(UNDO), STOPPED_BEFORE, 0, Verdict.START),
         (job(UNDO), Standing(paused=True, pause_n=1), 0, Verdict.HOLD),
         (job(UNDO), STOPPED_BEFORE, UNDO.deadline_ms + 1, Verdict.DROP),
+        (job(UNDO), Standing(paused=True, pause_n=1), UNDO.deadline_ms + 1, Verdict.HOLD),
     ],
 )
 def test_whether_a_job_may_start(asked: Job, standing: Standing, now_ms: int, expected: Verdict) -> None:

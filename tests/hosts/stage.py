@@ -22,6 +22,7 @@ from choreo.ports.dead_letters import DeadLetter
 from choreo.testing.clock import VirtualClock
 
 TOPIC = "order"
+DAY_MS = 86_400_000
 
 
 class Placed(Event):
@@ -188,6 +189,14 @@ class Stage:
             n=n,
             outcome=outcome,
         )
+
+    def retry_due(self, answers: Envelope, outcome: int, **fields: Any) -> Envelope:
+        """The tracker's call for the next attempt after this StepAttemptFailed or StepHeld."""
+        about = {"step": answers.step, "trigger": answers.trigger, "attempt": answers.attempt, "outcome": outcome}
+        if answers.entry:
+            about |= {"entry": answers.entry, "round": answers.round}
+        about |= {"id": ids.answer("retry-due", answers.id, answers.step), "deadline_ms": self.clock.now_ms() + DAY_MS}
+        return self.fact(answers, facts.STEP_RETRY_DUE, **about | fields)
 
     async def publish(self, *events: Event | Envelope) -> list[Position]:
         """Append to the log."""

@@ -58,7 +58,7 @@ def attempt(handler: Callable[..., Any], given: Any = None, *, step: str = "a.b"
     duty = Duty(step, handler, is_async, {}, {}, {}, (), timeout_ms, 60_000, RetryRule())
     event = Envelope("id", "Placed", "o-1", "order")
     record = Record("order", 0, 0, 0, event)
-    job = Job(duty, record, event, record, "id", "id")
+    job = Job(duty, record, event, record, "id", "id", duty.deadline_ms)
     job.given = given
     return Attempt(job, CONTEXT)
 

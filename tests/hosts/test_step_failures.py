@@ -11,14 +11,12 @@ from msgspec.structs import replace
 
 from choreo import NonRetryableError, Retry, Service, StepContext
 from choreo.core import facts, ids
-from choreo.core.events import Envelope
 from tests.hosts.stage import (
     Cancelled,
     Charged,
     Confirmed,
     Declined,
     Placed,
-    Stage,
     payment,
     plain_payment,
     staged,
@@ -53,18 +51,6 @@ class Flaky:
         return self.then(order_id=event.order_id)
 
 
-def retry_due(stage: Stage, failed: Envelope) -> Envelope:
-    """What the tracker says when it is time for the next attempt."""
-    return stage.fact(
-        failed,
-        facts.STEP_RETRY_DUE,
-        id=ids.answer("retry-due", failed.id, failed.step),
-        step=failed.step,
-        trigger=failed.trigger,
-        attempt=failed.attempt,
-    )
-
-
 async def test_a_short_wait_for_the_next_attempt_is_kept_in_memory() -> None:
     """Nothing is said of it; every attempt is given the same idempotency key."""
     charge = Flaky(2)
@@ -92,14 +78,14 @@ async def test_a_long_wait_is_said_and_the_tracker_calls_again() -> None:
         assert (failed.id, failed.trigger) == (ids.attempt_failed(placed.id, "payment.charge", 1), placed.id)
         assert (failed.attempt, failed.reason) == (1, "attempt 1 failed with GatewayError: no answer")
         await stage.caught_up()
-        await stage.publish(retry_due(stage, failed))
+        await stage.publish(stage.retry_due(failed, outcome=0))
         outcome = await stage.one("Charged")
         assert (outcome.id, outcome.causation) == (ids.outcome(placed.id, "payment.charge"), placed.id)
     assert [context.attempt for context in charge.calls] == [1, 2]
 
 
 async def test_a_retry_survives_the_host_and_the_loss_of_the_inbox() -> None:
-    """The trigger is found in the log by its id."""
+    """The tracker's call says where the trigger stands, and how often the step was tried."""
     charge = Flaky(1)
     async with staged(payment(charge, retry=LATER)) as stage:
         await stage.publish(Placed(order_id="o-0"), Placed(order_id="o-1"))
@@ -109,23 +95,64 @@ async def test_a_retry_survives_the_host_and_the_loss_of_the_inbox() -> None:
         await stage.stop()
         stage.home._inboxes.clear()
         stage.host("two")
-        await stage.publish(retry_due(stage, failed))
+        await stage.publish(stage.retry_due(failed, outcome=0))
         assert {event.key for event in await stage.said("Charged", 2)} == {"o-0", "o-1"}
     assert charge.calls[-1].attempt == 2
 
 
-async def test_a_twin_of_a_retry_that_is_due_does_not_run_the_step_early() -> None:
-    """Each StepRetryDue knows how many attempts had failed; one that knows of fewer is an old twin."""
+async def test_a_twin_of_what_calls_for_a_step_does_not_run_it_early() -> None:
+    """Each StepRetryDue knows how many attempts had failed; one that knows of fewer is an old twin, as is a trigger."""
     charge = Flaky(3)
     async with staged(payment(charge, retry=LATER)) as stage:
-        await stage.publish(Placed(order_id="o-1"))
+        await stage.publish(Placed(order_id="o-1"), Placed(order_id="o-1"))
         first = await stage.one(facts.STEP_ATTEMPT_FAILED)
-        await stage.publish(retry_due(stage, first))
+        call = stage.retry_due(first, outcome=0)
+        await stage.publish(call)
         await stage.said(facts.STEP_ATTEMPT_FAILED, 2)
-        await stage.publish(retry_due(stage, first), Placed(order_id="o-1"), Placed(order_id="o-2"))
+        await stage.publish(call, Placed(order_id="o-1"), Placed(order_id="o-2"))
         await stage.said(facts.STEP_ATTEMPT_FAILED, 3)
         await stage.caught_up()
     assert [context.key for context in charge.calls] == ["o-1", "o-1", "o-2"]
+
+
+async def test_a_step_called_for_again_has_the_time_that_its_call_gives_it() -> None:
+    """The tracker reckons it, pauses and all; the handler is told, and past it the step is skipped."""
+    charge = Flaky(2)
+    async with staged(payment(charge, retry=LATER, deadline="2d")) as stage:
+        await stage.publish(Placed(order_id="o-1"), Placed(order_id="o-2"))
+        first, second = await stage.said(facts.STEP_ATTEMPT_FAILED, 2)
+        now_ms = stage.clock.now_ms()
+        await stage.publish(stage.retry_due(first, outcome=0, deadline_ms=now_ms + 7))
+        await stage.publish(stage.retry_due(second, outcome=1, deadline_ms=now_ms - 1))
+        assert (await stage.one("Charged")).key == "o-1"
+        assert (await stage.one(facts.STEP_SKIPPED)).causation == second.trigger
+    assert charge.calls[-1].deadline_ms == now_ms + 7
+
+
+@pytest.mark.parametrize("lacking", [{"outcome": -1}, {"deadline_ms": 0}])
+async def test_a_call_that_lacks_what_the_tracker_says_is_not_the_trackers(lacking: Any) -> None:
+    """Whoever said it: nobody waits for a word about it."""
+    charge = Flaky(1)
+    async with staged(payment(charge, retry=LATER)) as stage:
+        await stage.publish(Placed(order_id="o-1"))
+        failed = await stage.one(facts.STEP_ATTEMPT_FAILED)
+        await stage.publish(stage.retry_due(failed, **{"outcome": 0} | lacking))
+        await stage.caught_up()
+        assert len(await stage.log()) == 3
+        assert await stage.letters() == []
+    assert len(charge.calls) == 1
+
+
+async def test_a_step_called_for_again_whose_trigger_has_gone_has_failed() -> None:
+    """Nobody can do it any more; an attempt was made, so it is in doubt."""
+    async with staged(payment(Flaky(1), retry=LATER)) as stage:
+        await stage.publish(Placed(order_id="o-1"))
+        failed = await stage.one(facts.STEP_ATTEMPT_FAILED)
+        await stage.publish(stage.retry_due(failed, outcome=1))
+        gone = await stage.one(facts.STEP_FAILED)
+        assert gone.reason.startswith(f"set aside: order/0/2: event {failed.trigger}, which the step is to be run for")
+        assert (gone.causation, gone.certain) == (failed.trigger, False)
+        assert len(await stage.letters()) == 1
 
 
 async def test_a_step_whose_attempts_are_used_up_has_failed_in_doubt() -> None:

@@ -15,7 +15,8 @@ def job(key: str, offset: int = 0, *, partition: int = 0, undo: bool = False) ->
     """A job of this key."""
     event = Envelope("id", "Placed", key, "order", run="r")
     record = Record("order", partition, offset, 0, event)
-    return Job(UNDO if undo else FORWARD, record, event, record, "id", "id")
+    duty = UNDO if undo else FORWARD
+    return Job(duty, record, event, record, "id", "id", duty.deadline_ms)
 
 
 def test_one_job_of_a_key_and_step_is_at_work_at_a_time() -> None:

@@ -96,8 +96,7 @@ async def test_a_step_that_was_put_off_waits_for_its_call_after_a_restart() -> N
         stage.host()
         await stage.caught_up()
         assert [record.event.type for record in await stage.log()] == ["Placed", facts.STEP_ATTEMPT_FAILED]
-        call = stage.fact(placed, facts.STEP_RETRY_DUE, step="payment.charge", trigger=placed.id, attempt=1)
-        await stage.publish(call)
+        await stage.publish(stage.retry_due(put_off, outcome=0))
         assert (await stage.one("Charged")).attempt == 2
 
 

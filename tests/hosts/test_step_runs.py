@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from choreo import Retry, Service, StepContext
 from choreo.core import facts, ids
-from choreo.core.events import Envelope
 from choreo.ports.inbox import Outcome
 from tests.hosts.stage import Charged, Confirmed, Placed, Stage, payment, staged
 
@@ -23,12 +22,6 @@ class Counting:
         """An attempt."""
         self.calls.append(ctx)
         return Charged(order_id=event.order_id)
-
-
-def wake(stage: Stage, held: Envelope) -> Envelope:
-    """What the tracker says of a held step when its run is resumed."""
-    id_ = ids.answer("retry-due", held.id, held.step)
-    return stage.fact(held, facts.STEP_RETRY_DUE, id=id_, step=held.step, trigger=held.trigger, attempt=0)
 
 
 async def types(stage: Stage) -> list[str]:
@@ -134,7 +127,7 @@ async def test_a_step_of_a_paused_run_is_held_until_the_tracker_calls_again() ->
         assert (held.id, held.trigger) == (ids.answer("held", placed.id, "payment.charge"), placed.id)
         await stage.clock.advance(120)
         assert charge.calls == []
-        await stage.publish(stage.fact(placed, facts.FLOW_RESUMED, n=2), wake(stage, held))
+        await stage.publish(stage.fact(placed, facts.FLOW_RESUMED, n=2), stage.retry_due(held, outcome=0))
         assert (await stage.one("Charged")).causation == placed.id
 
 
@@ -146,11 +139,11 @@ async def test_a_step_held_twice_is_held_by_two_facts() -> None:
         stage.host()
         first = await stage.one(facts.STEP_HELD)
         resumed = stage.fact(placed, facts.FLOW_RESUMED, n=2)
-        await stage.publish(resumed, stage.fact(placed, facts.FLOW_PAUSED, n=3), wake(stage, first))
+        await stage.publish(resumed, stage.fact(placed, facts.FLOW_PAUSED, n=3), stage.retry_due(first, outcome=0))
         _, second = await stage.said(facts.STEP_HELD, 2)
         assert second.id == ids.answer("held", ids.answer("retry-due", first.id, first.step), first.step)
         assert second.trigger == placed.id
-        await stage.publish(stage.fact(placed, facts.FLOW_RESUMED, n=4), wake(stage, second))
+        await stage.publish(stage.fact(placed, facts.FLOW_RESUMED, n=4), stage.retry_due(second, outcome=0))
         assert (await stage.one("Charged")).causation == placed.id
 
 
@@ -263,15 +256,16 @@ async def test_a_record_in_a_partition_that_is_not_its_keys_is_not_handled() -> 
 async def test_a_timer_fact_that_came_too_early_is_dropped() -> None:
     """Stamped before its due time it is as if it were not there."""
     charge = Counting()
-    async with staged(payment(charge)) as stage:
+    async with staged(payment(charge), started=False) as stage:
         placed = stage.event(Placed(order_id="o-1"))
-        await stage.publish(placed)
-        await stage.one("Charged")
-        due = stage.clock.now_ms() + 60_000
-        early = stage.fact(placed, facts.STEP_RETRY_DUE, step="payment.charge", trigger="elsewhere", due_ms=due)
-        await stage.publish(early)
+        await stage.publish(placed, stage.fact(placed, facts.FLOW_PAUSED, n=1))
+        stage.host()
+        held = await stage.one(facts.STEP_HELD)
+        due_ms = stage.clock.now_ms() + 60_000
+        early = stage.retry_due(held, outcome=0, due_ms=due_ms)
+        await stage.publish(stage.fact(placed, facts.FLOW_RESUMED, n=2), early)
         await stage.caught_up()
-        assert await stage.letters() == []
+    assert charge.calls == []
 
 
 async def test_an_event_beyond_the_hops_allowed_starts_nothing() -> None:

@@ -130,15 +130,7 @@ async def test_an_undo_is_tried_again_like_a_step() -> None:
         failed = await stage.one(facts.STEP_ATTEMPT_FAILED)
         assert (failed.entry, failed.round, failed.attempt) == (request.entry, 0, 1)
         refund.error = None
-        again = stage.fact(
-            placed,
-            facts.STEP_RETRY_DUE,
-            id=ids.answer("retry-due", failed.id, failed.step),
-            step=failed.step,
-            trigger=placed.id,
-            entry=request.entry,
-        )
-        await stage.publish(again)
+        await stage.publish(stage.retry_due(failed, outcome=OUTCOME))
         assert (await stage.one("Refunded")).causation == request.id
     assert [(given is not None, context.attempt) for given, context in refund.calls] == [(True, 1), (True, 2)]
 
@@ -177,24 +169,21 @@ async def test_an_undo_past_its_deadline_does_not_start() -> None:
 
 
 async def test_an_undo_of_a_paused_run_is_held_with_its_entry_and_round() -> None:
-    """The tracker calls for it again when the run goes on."""
-    async with staged(payment()) as stage:
+    """The tracker's call when the run goes on tells the host all that the request did."""
+    refund = Refund()
+    async with staged(payment(charged, refund)) as stage:
         placed = await turned(stage)
         request = stage.undo_request(placed, outcome=OUTCOME, round_=3)
         await stage.publish(stage.fact(placed, facts.FLOW_PAUSED, n=1), request)
         held = await stage.one(facts.STEP_HELD)
         assert (held.entry, held.round, held.trigger) == (request.entry, 3, placed.id)
-        wake = stage.fact(
-            placed,
-            facts.STEP_RETRY_DUE,
-            id=ids.answer("retry-due", held.id, held.step),
-            step=held.step,
-            trigger=placed.id,
-            entry=request.entry,
-            round=3,
-        )
+        wake = stage.retry_due(held, outcome=OUTCOME, n=2)
         await stage.publish(stage.fact(placed, facts.FLOW_RESUMED, n=2), wake)
-        assert (await stage.one("Refunded")).round == 3
+        event = await stage.one("Refunded")
+        assert (event.id, event.round, event.causation) == (ids.undo(request.entry), 3, request.id)
+        ((given, context),) = refund.calls
+        assert given == Charged(order_id="o-1", number=7)
+        assert context.idempotency_key == ids.idempotency("undo", request.entry, 2)
 
 
 async def test_an_undo_does_not_start_while_an_attempt_of_its_step_and_key_runs() -> None:
