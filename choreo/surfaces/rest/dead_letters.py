@@ -14,7 +14,7 @@ from choreo.ports.dead_letters import DeadLetter
 from choreo.surfaces.rest.doors import Given
 from choreo.surfaces.rest.flows import WRITTEN, receipt_of
 from choreo.surfaces.rest.models import DeadLetterAnswer, DeadLetterPage, DeadLetterSummary, ReceiptAnswer
-from choreo.surfaces.rest.parameters import Segment, Whole, cursor_like
+from choreo.surfaces.rest.parameters import PageLimit, Segment, cursor_like
 from choreo.surfaces.rest.problems import BadCursorError
 from choreo.surfaces.rest.refusals import refused
 
@@ -43,7 +43,7 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
 async def list_dead_letters(
     doors: Given,
     flow: Annotated[str, Query(description="Only this flow's.", max_length=249)] = "",
-    limit: Annotated[Whole, Query(ge=1, le=500, description="How many at most.")] = 50,
+    limit: Annotated[PageLimit, Query(description="How many at most.")] = 50,
     cursor: Annotated[str, cursor_like(_LETTER)] = "",
 ) -> DeadLetterPage:
     """Of every flow, or of one."""

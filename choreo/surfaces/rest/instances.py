@@ -21,7 +21,18 @@ from choreo.surfaces.rest.models import (
     Status,
     Timeline,
 )
-from choreo.surfaces.rest.parameters import FlowName, Key, Moment, ReadYourWrites, Run, Whole, cursor_like
+from choreo.surfaces.rest.parameters import (
+    AfterOffset,
+    FlowName,
+    HistoryLimit,
+    Key,
+    Moment,
+    PageLimit,
+    ReadYourWrites,
+    Run,
+    Whole,
+    cursor_like,
+)
 from choreo.surfaces.rest.problems import BadCursorError
 from choreo.surfaces.rest.refusals import refused
 
@@ -48,7 +59,7 @@ async def list_instances(
     key: Annotated[str, Query(description="Only runs of this key.", max_length=512)] = "",
     started_from: Annotated[Moment | None, Query(description="Only runs started at this time or later.")] = None,
     started_before: Annotated[Moment | None, Query(description="Only runs started before this time.")] = None,
-    limit: Annotated[Whole, Query(ge=1, le=500, description="How many at most.")] = 50,
+    limit: Annotated[PageLimit, Query(description="How many at most.")] = 50,
     cursor: Annotated[str, cursor_like(r"^[0-9]{1,15}\.[0-9]{1,15}$")] = "",
 ) -> InstancePage:
     """Filter by attributes of the start event too: `?attr.customer_id=c-7` (any number, all must fit)."""
@@ -120,8 +131,8 @@ async def get_history(
     key: Key,
     doors: Given,
     run: Annotated[str, Query(description="Only this run's events; without it those of every run.")] = "",
-    after_offset: Annotated[Whole, Query(ge=-1, le=2**62, description="Only events behind this offset.")] = -1,
-    limit: Annotated[Whole, Query(ge=1, le=10_000, description="How many at most.")] = 1_000,
+    after_offset: Annotated[AfterOffset, Query(description="Only events behind this offset.")] = -1,
+    limit: Annotated[HistoryLimit, Query(description="How many at most.")] = 1_000,
 ) -> HistoryPage:
     """In log order: what the state is folded from."""
     rows = await doors.queries.history(flow, key, run=run, after=after_offset, limit=limit)

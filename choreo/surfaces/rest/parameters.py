@@ -74,6 +74,10 @@ Key = Annotated[
 Segment = Annotated[str, BeforeValidator(_decoded), Path()]
 Run = Annotated[str, Query(description="The run's id; without it the key's newest run.", max_length=100)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+# Bounds stand before the validator: behind it they would be checked, but not be in the API's description.
+PageLimit = Annotated[int, Field(ge=1, le=500), BeforeValidator(_whole)]
+HistoryLimit = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_whole)]
+AfterOffset = Annotated[int, Field(ge=-1, le=2**62), BeforeValidator(_whole)]
 Moment = Annotated[
     int,
     BeforeValidator(_epoch_ms),
