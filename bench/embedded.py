@@ -19,16 +19,17 @@ from typing import Any
 
 from bench import raw, restate
 from bench.figures import medians, rounded, say
-from bench.flight import LAYOUTS
+from bench.flight import LAYOUTS, WARM_UP
 
 SYNCHRONOUS = ("FULL", "NORMAL")
 
 
-def _flown(synchronous: str, layout: str, orders: int, slow_orders: int) -> dict[str, float]:
+def _flown(synchronous: str, layout: str, chosen: argparse.Namespace) -> dict[str, float]:
     """One round in a fresh process."""
     command = [
         *(sys.executable, "-m", "bench.flight", "--layout", layout, "--synchronous", synchronous),
-        *("--orders", str(orders), "--slow-orders", str(slow_orders)),
+        *("--orders", str(chosen.orders), "--slow-orders", str(chosen.slow_orders)),
+        *("--warm-up", str(chosen.warm_up)),
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout)
@@ -42,7 +43,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     for _ in range(chosen.rounds):
         for synchronous in SYNCHRONOUS:
             for layout in LAYOUTS:
-                flown = _flown(synchronous, layout, chosen.orders, chosen.slow_orders)
+                flown = _flown(synchronous, layout, chosen)
                 rounds[synchronous, layout].append(flown)
             with tempfile.TemporaryDirectory(prefix="choreo-bench-") as folder:
                 bare = raw.orders_s(Path(folder), synchronous, chosen.raw_orders)
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--orders", type=int, default=10_000, help="orders at saturation")
     parser.add_argument("--slow-orders", type=int, default=50, help="orders at 10 a second, for the latency")
+    parser.add_argument("--warm-up", type=int, default=WARM_UP, help="orders that are not measured")
     parser.add_argument("--raw-orders", type=int, default=50_000)
     parser.add_argument("--restate-orders", type=int, default=4_000)
     chosen = parser.parse_args()

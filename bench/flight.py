@@ -138,11 +138,11 @@ async def _one(app: App, number: int) -> tuple[float, float]:
             return confirmed_ms, now_ms
 
 
-async def flight(synchronous: str, layout: str, orders: int, slow_orders: int) -> dict[str, float]:
+async def flight(synchronous: str, layout: str, orders: int, slow_orders: int, warm_up: int) -> dict[str, float]:
     """The figures of one round: latencies first, while the file is small, then saturation."""
     with tempfile.TemporaryDirectory(prefix="choreo-bench-") as folder:
         async with flying(Path(folder), synchronous, layout) as (app, pids):
-            await saturated(app, WARM_UP, "warm")
+            await saturated(app, warm_up, "warm")
             confirmed_ms, ended_ms = await latencies(app, slow_orders)
             cpu_before = sum(map(cpu_s, pids))
             took_s = await saturated(app, orders, "fast")
@@ -164,8 +164,9 @@ def main() -> None:
     parser.add_argument("--synchronous", choices=("FULL", "NORMAL"), default="FULL")
     parser.add_argument("--orders", type=int, default=10_000)
     parser.add_argument("--slow-orders", type=int, default=50, help="how many at 10 a second, for the latency")
+    parser.add_argument("--warm-up", type=int, default=WARM_UP, help="orders that are not measured")
     chosen = parser.parse_args()
-    figures = asyncio.run(flight(chosen.synchronous, chosen.layout, chosen.orders, chosen.slow_orders))
+    figures = asyncio.run(flight(**vars(chosen)))
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

@@ -74,18 +74,27 @@ class RawLog:
         self.write(made, (type_, rows[-1][0]))
         return True
 
+    def counts(self) -> dict[str, int]:
+        """How many events there are by type."""
+        return dict(self._connection.execute("SELECT type, count(*) FROM events GROUP BY type"))
+
 
 def orders_s(folder: Path, synchronous: str, orders: int) -> float:
     """Orders a second, placing them included."""
     log = RawLog(folder / f"raw-{synchronous}-{time.monotonic_ns()}.db", synchronous)
     begun = time.perf_counter()
+    carry(log, orders)
+    return orders / (time.perf_counter() - begun)
+
+
+def carry(log: RawLog, orders: int) -> None:
+    """Place so many orders and bring each to its end."""
     for first in range(0, orders, BATCH):
         log.write(_placed(number) for number in range(first, min(first + BATCH, orders)))
         for type_ in STEPS:
             log.step(type_)
     while [type_ for type_ in STEPS if log.step(type_)]:
         pass
-    return orders / (time.perf_counter() - begun)
 
 
 def _placed(number: int) -> tuple[str, str, bytes]:
