@@ -95,6 +95,8 @@ class Committer:
         """What was done for a partition that is another's now: its owner finds the outcome and does not do it again."""
         late = self._desk.late
         outcomes = [conclusion.outcome for _, conclusion in late if conclusion.outcome is not None]
+        # First, for an owner that finds the outcome does not look at the record again.
+        await self._parts.dead_letters.add([conclusion.letter for _, conclusion in late if conclusion.letter])
         events = await self._parts.inbox.record(outcomes)
         if events:
             await self._parts.log.append(self._parts.topic, events)
