@@ -99,7 +99,10 @@ class PartitionTracker:
                 tracked.attributes[event.id] = self._attributes_of(event)
             elif event.due_ms and record.stamp_ms < event.due_ms:
                 batch.early.append((event.id, event.due_ms - record.stamp_ms))
-            tracked.state, decisions = react(self.table, tracked.state, record)
+            before = tracked.state
+            tracked.state, decisions = react(self.table, before, record)
+            if tracked.state.forgot:
+                batch.views += self._farewell(event.key, before, tracked, touched[event.key])
             batch.outputs += decisions
             batch.read_back.append(event.id)
         self._collect(batch, touched)
@@ -121,6 +124,14 @@ class PartitionTracker:
             row = StateRow(self.table.flow.name, self.partition, key, state.position, encode(state), due_ms, state.open)
             batch.states.append(row)
             batch.views += self._views(key, tracked, before)
+
+    def _farewell(self, key: str, before: KeyState, tracked: Tracked, shown: int) -> list[InstanceView]:
+        """The last views of runs that changed and were then forgotten within this batch: a rebuild sees that."""
+        return [
+            view(self.table, self.partition, key, run, tracked.attributes.get(run.id))
+            for run in before.runs
+            if run.changed > shown and tracked.state.run(run.id) is None
+        ]
 
     def _views(self, key: str, tracked: Tracked, before: int) -> list[InstanceView]:
         """Views of the runs that may have changed: open ones, and those that ended or reopened since."""

@@ -22,12 +22,13 @@ TOPIC = "order"
 HOUR_S = 3_600
 
 
-def definition() -> FlowDefinition:
+def definition(linger_ms: int) -> FlowDefinition:
     """Two steps, the first with a way back, a deadline of a day."""
     return flow(
         step("payment.charge", "OrderPlaced", "PaymentCharged", undone="PaymentRefunded"),
         step("mail.confirm", "PaymentCharged", "OrderConfirmed", fails="MailRefused"),
         deadline_ms=24 * HOUR_S * 1_000,
+        linger_ms=linger_ms,
     )
 
 
@@ -38,12 +39,13 @@ class Stage:
         self.clock = VirtualClock()
         self.home = MemoryHome(self.clock)
         self.partitions = partitions
+        self.linger_ms = 7 * 24 * HOUR_S * 1_000
         self.hosts: list[tuple[TrackerHost, asyncio.Task[None]]] = []
 
     def start(self, name: str = "one", attributes: dict[str, str] | None = None) -> TrackerHost:
         """Start a tracker."""
         host = TrackerHost(
-            definition(),
+            definition(self.linger_ms),
             self.home.log,
             self.home.states,
             self.clock,
@@ -259,6 +261,26 @@ async def test_state_and_read_model_rebuilt_from_the_log_are_byte_equal() -> Non
         stage.start("two", attributes={"colour": "red"})
         await stage.clock.advance(1)
         assert await stage.digest() == before
+
+
+async def test_a_rebuild_shows_runs_that_ended_and_were_forgotten_since() -> None:
+    """One batch of a rebuild may hold a run's end and, when it has lingered, the next start of its key."""
+    async with staged() as stage:
+        stage.linger_ms = 1_000
+        stage.start()
+        for number in range(3):
+            placed = start(id=f"start-{number}")
+            paid = charged(placed)
+            await stage.say(placed, paid, outcome(paid, "mail.confirm", "OrderConfirmed"))
+            await stage.clock.advance(2)
+        before = await stage.digest()
+        await stage.stop()
+        await stage.home.states.drop(TOPIC)
+        await stage.home.read_model.drop(TOPIC)
+        stage.start("two")
+        await stage.clock.advance(1)
+        assert await stage.digest() == before
+        assert (await stage.home.read_model.counts(TOPIC))["completed"] == 3
 
 
 async def test_the_attributes_of_a_start_outlive_a_restart() -> None:
