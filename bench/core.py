@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench.saga import declined, order
 from choreo.adapters.clock import SystemClock
@@ -27,7 +28,7 @@ from choreo.core.due import next_due
 from choreo.core.events import Envelope, Record
 from choreo.core.react import react
 from choreo.core.state import KeyState, decode, encode
-from choreo.ports.log import Work
+from choreo.ports.log import Member, Work
 from choreo.ports.state import StateRow
 
 ORDERS = 4_000
@@ -39,7 +40,8 @@ _NOW_MS = 1_767_225_600_000
 def history(table: FlowTable, key: str, number: int) -> list[Record]:
     """The whole log of one order, as its services and the tracker would write it."""
     pending = [Envelope(id=ids.start(table.flow.name, key), type=table.flow.starts, key=key, flow=table.flow.name)]
-    state, records = KeyState(), []
+    state = KeyState()
+    records: list[Record] = []
     while pending:
         event = pending.pop(0)
         record = Record(table.flow.name, 0, len(records), _NOW_MS + len(records), event)
@@ -50,7 +52,7 @@ def history(table: FlowTable, key: str, number: int) -> list[Record]:
 
 
 def _outcomes(table: FlowTable, event: Envelope, number: int) -> list[Envelope]:
-    common = {"key": event.key, "flow": event.flow, "run": event.run or event.id, "causation": event.id}
+    common: dict[str, Any] = {"key": event.key, "flow": event.flow, "run": event.run or event.id, "causation": event.id}
     if event.type == facts.COMPENSATION_REQUESTED:
         undo = table.steps[event.step].compensation
         type_ = undo.emits[0] if undo else ""
@@ -65,16 +67,16 @@ def _outcomes(table: FlowTable, event: Envelope, number: int) -> list[Envelope]:
     return outcomes
 
 
-def _rates(work: Callable[[], int]) -> float:
+def _rates(work: Callable[[], int], rounds: int) -> float:
     rates = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         begun = time.perf_counter()
         events = work()
         rates.append(events / (time.perf_counter() - begun))
     return statistics.median(rates)
 
 
-def react_rate(table: FlowTable, logs: list[list[Record]]) -> float:
+def react_rate(table: FlowTable, logs: list[list[Record]], rounds: int) -> float:
     """Events a second through `react`, every state kept."""
 
     def work() -> int:
@@ -84,10 +86,10 @@ def react_rate(table: FlowTable, logs: list[list[Record]]) -> float:
                 state, _ = react(table, state, record)
         return sum(map(len, logs))
 
-    return _rates(work)
+    return _rates(work, rounds)
 
 
-def baseline_rate(table: FlowTable, logs: list[list[Record]]) -> float:
+def baseline_rate(table: FlowTable, logs: list[list[Record]], rounds: int) -> float:
     """Events a second through a loop that decodes a state, counts and encodes it again: what storing costs alone."""
     state = KeyState()
     for record in logs[0]:
@@ -100,10 +102,12 @@ def baseline_rate(table: FlowTable, logs: list[list[Record]]) -> float:
                 encode(decode(data))
         return sum(map(len, logs))
 
-    return _rates(work)
+    return _rates(work, rounds)
 
 
-async def tracker_rates(table: FlowTable, logs: list[list[Record]], open_instances: int) -> tuple[float, float]:
+async def tracker_rates(
+    table: FlowTable, logs: list[list[Record]], open_instances: int, rounds: int
+) -> tuple[float, float]:
     """Events a second of the tracker's use case over an empty store and over one with so many open instances."""
     with tempfile.TemporaryDirectory() as folder:
         rates = []
@@ -114,13 +118,13 @@ async def tracker_rates(table: FlowTable, logs: list[list[Record]], open_instanc
                 member = await home.log.member(table.flow.name, "tracker", "bench")
                 await member.poll(1, 0)
                 await _fill(table, member, logs[0][0], filled)
-                rates.append(await _tracked(table, home, member, logs))
+                rates.append(await _tracked(table, home, member, logs, rounds))
             finally:
                 await home.close()
         return rates[0], rates[1]
 
 
-async def _fill(table: FlowTable, member: object, start: Record, instances: int) -> None:
+async def _fill(table: FlowTable, member: Member, start: Record, instances: int) -> None:
     state, _ = react(table, KeyState(), start)
     data, due_ms = encode(state), next_due(state)
     for begin in range(0, instances, 10_000):
@@ -128,13 +132,13 @@ async def _fill(table: FlowTable, member: object, start: Record, instances: int)
             StateRow(table.flow.name, 0, f"open-{number}", 0, data, due_ms, open=True)
             for number in range(begin, min(begin + 10_000, instances))
         ]
-        await member.commit(Work(states=rows))  # type: ignore[attr-defined]
-        await member.poll(1, 0)  # type: ignore[attr-defined]
+        await member.commit(Work(states=rows))
+        await member.poll(1, 0)
 
 
-async def _tracked(table: FlowTable, home: SqliteHome, member: object, logs: list[list[Record]]) -> float:
+async def _tracked(table: FlowTable, home: SqliteHome, member: Member, logs: list[list[Record]], rounds: int) -> float:
     rates = []
-    for round_ in range(ROUNDS):
+    for round_ in range(rounds):
         tracker = PartitionTracker(table, 0, 1, lambda _: {})
         records = _interleaved(logs, f"r{round_}")
         begun = time.perf_counter()
@@ -143,7 +147,7 @@ async def _tracked(table: FlowTable, home: SqliteHome, member: object, logs: lis
             missing = tracker.missing(part)
             tracker.put(await home.states.load(table.flow.name, 0, missing), missing)
             batch = tracker.fold(part, _NOW_MS)
-            await member.commit(Work(states=batch.states, views=batch.views))  # type: ignore[attr-defined]
+            await member.commit(Work(states=batch.states, views=batch.views))
             tracker.trim()
         rates.append(len(records) / (time.perf_counter() - begun))
     return statistics.median(rates)
@@ -170,14 +174,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--open", type=int, default=1_000_000, help="open instances in the full store")
+    parser.add_argument("--orders", type=int, default=ORDERS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
     table = FlowTable(order.definition)
-    logs = [history(table, f"o-{number}", number) for number in range(ORDERS)]
-    empty, full = asyncio.run(tracker_rates(table, logs, arguments.open))
+    logs = [history(table, f"o-{number}", number) for number in range(arguments.orders)]
+    empty, full = asyncio.run(tracker_rates(table, logs, arguments.open, arguments.rounds))
     figures = {
-        "events_an_order": round(sum(map(len, logs)) / ORDERS, 2),
-        "react_events_s": round(react_rate(table, logs)),
-        "baseline_codec_events_s": round(baseline_rate(table, logs)),
+        "events_an_order": round(sum(map(len, logs)) / arguments.orders, 2),
+        "react_events_s": round(react_rate(table, logs, arguments.rounds)),
+        "baseline_codec_events_s": round(baseline_rate(table, logs, arguments.rounds)),
         "tracker_events_s_empty": round(empty),
         "tracker_events_s_full": round(full),
         "open_instances": arguments.open,

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=3, ge=0.2)
     """How long a process that no longer answers keeps its partitions: shorter takes over faster, and renews more."""
     concurrency: int = Field(default=64, ge=1, le=10_000)
-    """Handlers of one service that run at once."""
+    """Handlers of one step that run at once."""
     stop_s: float = Field(default=10, ge=0)
     """How long a stop waits for handlers that run."""
 

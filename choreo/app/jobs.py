@@ -11,20 +11,22 @@ from choreo.core import ids
 from choreo.core.events import Envelope, Record
 
 
-class Job(msgspec.Struct, eq=False):
+class Job(msgspec.Struct, eq=False, gc=False):
     """What is to be done and how far it is. Times are epoch milliseconds."""
 
     duty: Duty
     record: Record
-    """The trigger, or the undo request; also where another record woke it."""
+    """The trigger, also where another record woke it; of an undo what asks for it."""
     event: Envelope
-    """The record's event, its id and run filled in where they were left out."""
+    """The record's event, its id and run filled in where they were left out; of an undo as the request's."""
     source: Record
     """The record this job is the handling of: the same, or a StepRetryDue or Redriven that stands for it."""
     answered: str
     """Id of the source's event: what a StepHeld answers."""
     remembered: str
     """The inbox knows the job by this and its step: the id of the trigger, of the request, or of a redrive."""
+    deadline_ms: int
+    """After this it is given up; a pause that is read later moves it."""
     failed: int = 0
     """Attempts known to have failed before this host took it."""
     redriven: bool = False
@@ -36,7 +38,7 @@ class Job(msgspec.Struct, eq=False):
     key: str = ""
     """The idempotency key, once derived."""
     in_hands: Any = None
-    """The attempt that a runner has."""
+    """The attempt that a runner has; let go of when it is over, which is why the collector need not look here."""
     queued: bool = False
     """Whether it has a place in a lane."""
     dropped: bool = False

@@ -89,7 +89,6 @@ class Voice:
 
     def _fact(self, job: Job, type_: str, id_: str, reason: str, now_ms: int, *, causation: str) -> Envelope:
         event, undo = job.event, job.duty.undo
-        puts_off = type_ in (facts.STEP_HELD, facts.STEP_ATTEMPT_FAILED)
         return Envelope(
             id=id_,
             type=type_,
@@ -104,8 +103,6 @@ class Voice:
             hops=event.hops + 1,
             entry=event.entry if undo else "",
             round=event.round if undo else 0,
-            # Where the trigger stands: the step is called for again by its id alone.
-            outcome=job.record.offset if puts_off else -1,
             reason=reason,
             source=self._source,
             time_ms=now_ms,

@@ -1,26 +1,29 @@
 """Which jobs a record makes: a trigger one for each step on it, the tracker's and the operator's calls one each.
 
-Facts about runs are read on the way. Only what is woken by its id, or comes from outside, needs a look into the log.
+Facts about runs are read on the way. Only what is called for again, or comes from outside, needs a look into the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from choreo.app.duties import RUN_FACTS, Duties, Duty
+from choreo.app.fetch import records_at
 from choreo.app.jobs import Job
-from choreo.app.origins import Origins
 from choreo.app.run_finder import RunFinder
 from choreo.app.runs import Runs
 from choreo.core import facts, ids
 from choreo.core.definition import FlowTable
 from choreo.core.errors import NotFoundError
-from choreo.core.events import Envelope, Record
+from choreo.core.events import Envelope, Position, Record
 from choreo.core.fold import identified
 from choreo.core.partition import partition_of
+from choreo.ports.log import Log
+
+_CALLS = frozenset({facts.STEP_RETRY_DUE, facts.REDRIVEN})
 
 
 class Plan(NamedTuple):
@@ -36,17 +39,18 @@ class Plan(NamedTuple):
 class Planner:
     """Reads records for one service in one flow."""
 
-    def __init__(self, duties: Duties, table: FlowTable, runs: Runs, origins: Origins, finder: RunFinder) -> None:
+    def __init__(self, duties: Duties, table: FlowTable, runs: Runs, log: Log) -> None:
         """`runs` learns from the facts that are read."""
         self._duties = duties
         self._starts = table.flow.starts
         self._runs = runs
-        self._origins = origins
-        self._finder = finder
+        self._log = log
+        self._finder = RunFinder(log, table)
 
     async def plan(self, records: list[Record], partitions: int) -> Plan:
         """The jobs of these records in their order."""
         plan = Plan([], [], [])
+        triggers = await self._called_for(records)
         by_trigger = self._duties.by_trigger
         for record in records:
             event = record.event
@@ -65,15 +69,17 @@ class Planner:
             elif event.type == facts.COMPENSATION_REQUESTED:
                 self._undo_requested(record, plan)
             elif event.type == facts.STEP_RETRY_DUE:
-                await self._called_again(record, plan)
+                self._called_again(record, triggers, plan)
             elif event.type == facts.REDRIVEN:
-                await self._redriven(record, plan)
+                await self._redriven(record, triggers, plan)
         return plan
 
     def _triggered(self, event: Envelope, record: Record, duties: Sequence[Duty], plan: Plan) -> None:
         if event.type == self._starts and event.run != event.id:
             event = replace(event, run=event.id)
-        plan.jobs.extend(Job(duty, record, event, record, event.id, event.id) for duty in duties)
+        stamp_ms = record.stamp_ms
+        for duty in duties:
+            plan.jobs.append(Job(duty, record, event, record, event.id, event.id, stamp_ms + duty.deadline_ms))
 
     async def _from_outside(self, record: Record, duties: Sequence[Duty], plan: Plan) -> None:
         run = await self._finder.run_of(record)
@@ -84,39 +90,65 @@ class Planner:
         event = identified(record)
         duty = self._duties.undo.get(event.step)
         if duty is not None:
-            plan.jobs.append(Job(duty, record, event, record, event.id, event.id))
+            deadline_ms = record.stamp_ms + duty.deadline_ms
+            plan.jobs.append(Job(duty, record, event, record, event.id, event.id, deadline_ms))
 
-    async def _called_again(self, call: Record, plan: Plan) -> None:
+    async def _called_for(self, records: Sequence[Record]) -> dict[Position, Record]:
+        """The triggers that calls among these records want handled again."""
+        places = [_called(record) for record in records if record.event.type in _CALLS and not record.event.entry]
+        return await records_at(self._log, [place for place in places if place.offset >= 0]) if places else {}
+
+    def _called_again(self, call: Record, triggers: Mapping[Position, Record], plan: Plan) -> None:
+        """The tracker's call tells all that is needed. One that does not is not the tracker's: nobody waits for it."""
         event = identified(call)
-        duty = (self._duties.undo if event.entry else self._duties.forward).get(event.step)
-        if duty is None:
-            return
-        trigger = ids.of_round("undo-request", event.entry, event.round) if event.entry else event.trigger
-        record = await self._origins.find(call, trigger, event.step)
-        if record is None:
-            stand_in = replace(event, id=trigger, trigger=event.trigger or trigger)
-            job = Job(duty, call, stand_in, call, event.id, trigger)
-            plan.failed.append((job, _gone(call, trigger)))
-            return
-        origin = self._with_run(record, event.run)
-        job = Job(duty, record, origin, call, event.id, trigger, failed=event.attempt)
-        plan.jobs.append(job)
+        if event.deadline_ms and event.entry:
+            self._undo_again(event, call, plan)
+        elif event.deadline_ms and event.outcome >= 0 and event.step in self._duties.forward:
+            duty = self._duties.forward[event.step]
+            record = _trigger(call, triggers, duty)
+            if record is None:
+                self._gone(call, duty, plan, event.trigger)
+                return
+            origin = self._with_run(record, event.run)
+            plan.jobs.append(
+                Job(duty, record, origin, call, event.id, event.trigger, event.deadline_ms, failed=event.attempt)
+            )
 
-    async def _redriven(self, call: Record, plan: Plan) -> None:
+    def _undo_again(self, event: Envelope, call: Record, plan: Plan) -> None:
+        duty = self._duties.undo.get(event.step)
+        if duty is not None:
+            request = ids.of_round("undo-request", event.entry, event.round)
+            as_requested = replace(event, id=request)
+            plan.jobs.append(
+                Job(duty, call, as_requested, call, event.id, request, event.deadline_ms, failed=event.attempt)
+            )
+
+    async def _redriven(self, call: Record, triggers: Mapping[Position, Record], plan: Plan) -> None:
         event = identified(call)
         duty = self._duties.forward.get(event.step)
         if duty is None:
             return
-        record = await self._origins.at(call, event.outcome, event.trigger)
-        if record is None or record.event.type not in duty.takes:
-            stand_in = replace(event, id=event.trigger)
-            job = Job(duty, call, stand_in, call, event.id, event.id, redriven=True)
-            plan.failed.append((job, _gone(call, event.trigger)))
+        record = _trigger(call, triggers, duty)
+        if record is None:
+            self._gone(call, duty, plan, event.id, redriven=True)
             return
         origin = self._with_run(record, event.run)
         if not origin.run:
             origin = replace(origin, run=await self._finder.run_of(record))
-        plan.jobs.append(Job(duty, record, origin, call, event.id, event.id, redriven=True))
+        deadline_ms = call.stamp_ms + duty.deadline_ms
+        plan.jobs.append(Job(duty, record, origin, call, event.id, event.id, deadline_ms, redriven=True))
+
+    def _gone(self, call: Record, duty: Duty, plan: Plan, remembered: str, *, redriven: bool = False) -> None:
+        event = identified(call)
+        stand_in = replace(event, id=event.trigger)
+        deadline_ms = call.stamp_ms + duty.deadline_ms
+        job = Job(duty, call, stand_in, call, event.id, remembered, deadline_ms, redriven=redriven)
+        error = NotFoundError(
+            f"event {event.trigger}, which the step is to be run for, does not stand in the log",
+            where=job.place,
+            remedy="It may have been retained away; undo or repeat the step by hand.",
+        )
+        plan.failed.append((job, error))
 
     def _with_run(self, record: Record, run: str) -> Envelope:
         event = identified(record)
@@ -125,9 +157,14 @@ class Planner:
         return event if event.run or not run else replace(event, run=run)
 
 
-def _gone(call: Record, trigger: str) -> NotFoundError:
-    return NotFoundError(
-        f"event {trigger}, which the step is to be run for, does not stand in the log",
-        where=f"{call.topic}/{call.partition}/{call.offset}",
-        remedy="It may have been retained away; undo or repeat the step by hand.",
-    )
+def _called(call: Record) -> Position:
+    """Where the record stands that the call is about."""
+    return Position(call.topic, call.partition, call.event.outcome)
+
+
+def _trigger(call: Record, triggers: Mapping[Position, Record], duty: Duty) -> Record | None:
+    """The record that the call is about, if it is what the call says it is."""
+    record = triggers.get(_called(call))
+    if record is None or identified(record).id != call.event.trigger or record.event.type not in duty.takes:
+        return None
+    return record

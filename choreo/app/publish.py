@@ -101,21 +101,18 @@ class Publisher:
             id_ = ids.derive("outside", flow, type_, key, run, idempotency_key) if idempotency_key else self._new_id()
             if run and await self._record_of(flow, key, run) is None:
                 raise _no_run(flow, key, run)
-        envelope = Envelope(
-            id=id_,
-            type=type_,
-            key=key,
-            flow=flow,
-            run=run,
-            version=table.flow.version,
+        headers = {"id": id_, "type": type_, "key": key, "flow": flow, "run": run, "traceparent": traceparent}
+        position = (await self._log.append(flow, [self._said(made, version=table.flow.version, **headers)]))[0]
+        return Receipt(id_, type_, flow, key, run, position)
+
+    def _said(self, made: Any, **headers: Any) -> Envelope:
+        return Envelope(
             source="choreo/door",
             time_ms=self._clock.now_ms(),
-            traceparent=traceparent,
             content_type=self._codec.content_type,
             data=self._codec.encode(made),
+            **headers,
         )
-        position = (await self._log.append(flow, [envelope]))[0]
-        return Receipt(id_, type_, flow, key, run, position)
 
     def _made(self, table: FlowTable, event: Any, type_: str, key: str) -> Any:
         """The event as an object of its class."""

@@ -9,12 +9,13 @@ from choreo.core.errors import DecodeError
 KEY_LENGTH_MAX = 512
 """In characters: far above any business key, far below what a URL or a header line holds (8 KiB)."""
 
-KEY_PATTERN = r"^(?!\.{1,2}$)[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+$"
-"""No control characters, for derived ids separate their parts by one; no lone surrogates, for UTF-8 has none.
+KEY_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
+"""No control characters, for derived ids separate their parts by one."""
 
-Not `.` or `..`: every client and proxy takes these out of a path, so that the instance could not be asked for."""
+DOT_NAMES = (".", "..")
+"""Every client and proxy takes these out of a path, so that such an instance could not be asked for."""
 
-_KEY = re.compile(KEY_PATTERN.replace("$", r"\Z"))
+_KEY = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # nor lone surrogates, for which UTF-8 has no bytes
 
 
 def checked_key(key: str, where: str = "key") -> str:
@@ -27,7 +28,7 @@ def checked_key(key: str, where: str = "key") -> str:
             where=where,
             remedy="Use an identifier, not a text.",
         )
-    if not _KEY.match(key):
+    if key in DOT_NAMES or not _KEY.fullmatch(key):
         raise DecodeError(
             f"the key {key!r} is a dot name or has a control character or half of a surrogate pair",
             where=where,

@@ -42,7 +42,7 @@ class Withdrawn(Exception):  # noqa: N818 - the same
     """The attempt was called off before its handler was called."""
 
 
-class Conclusion(msgspec.Struct, frozen=True):
+class Conclusion(msgspec.Struct, frozen=True, gc=False):
     """What follows for a job. Without `retry_ms` its handling is over."""
 
     outcome: Outcome | None = None
@@ -53,7 +53,7 @@ class Conclusion(msgspec.Struct, frozen=True):
     retry_ms: int = -1
     """The wait in memory for the next attempt; -1: none."""
     put_off: bool = False
-    """The tracker will call for it again: the host must find its trigger then."""
+    """The next attempt is far off: the tracker will call for it."""
     failed: bool = False
 
 
@@ -62,13 +62,13 @@ DONE = Conclusion()
 
 def verdict(job: Job, standing: Standing, now_ms: int, hops_max: int) -> tuple[Verdict, str]:
     """Whether the job may start, and why not. A reaction is never asked about."""
-    overdue = _deadline_ms(job, standing) < now_ms
+    overdue = not standing.paused and _deadline_ms(job, standing) < now_ms
     if job.duty.undo and overdue:
         return Verdict.DROP, ""  # the tracker says itself that the request's time is over
     if not job.duty.undo:
         if standing.stopped or (hops_max and job.event.hops >= hops_max):
             return (Verdict.SKIP, "its run is turned back or ended") if _expected(job, standing) else (Verdict.DROP, "")
-        if overdue and not standing.paused:
+        if overdue:
             return Verdict.SKIP, f"its deadline of {human(job.duty.deadline_ms)} had passed before it could start"
     return (Verdict.HOLD, "") if standing.paused else (Verdict.START, "")
 
@@ -81,11 +81,10 @@ def _expected(job: Job, standing: Standing) -> bool:
 
 
 def _deadline_ms(job: Job, standing: Standing) -> int:
-    """The step's deadline from its trigger's stamp; it stood still while the run was paused."""
-    since_ms = max(job.record.stamp_ms, standing.resumed_ms)
-    if standing.pause_n or job.redriven:
-        since_ms = max(since_ms, job.source.stamp_ms)
-    return since_ms + job.duty.deadline_ms
+    """When it is given up; a pause since it was called for has moved that, by how much the tracker knows."""
+    if standing.resumed_ms <= job.source.stamp_ms:
+        return job.deadline_ms
+    return max(job.deadline_ms, standing.resumed_ms + job.duty.deadline_ms)
 
 
 class Steps:
@@ -102,7 +101,7 @@ class Steps:
 
     def held(self, job: Job, now_ms: int) -> Conclusion:
         """Its run is paused; the tracker calls for it when the run goes on."""
-        return Conclusion(facts=(self._voice.held(job, now_ms),), put_off=True)
+        return Conclusion(facts=(self._voice.held(job, now_ms),))
 
     def not_begun(self, job: Job, begun: Begun, now_ms: int) -> Conclusion:
         """The inbox refused the attempt: an outcome stands, or another trigger had this run's turn."""
@@ -122,7 +121,7 @@ class Steps:
     def returned(self, job: Job, value: Any, now_ms: int) -> Conclusion:
         """A handler has returned: its events, nothing, or what it may not return."""
         duty = job.duty
-        values = list(value) if isinstance(value, list | tuple) else [value]
+        values = list(value) if isinstance(value, (list, tuple)) else [value]
         kinds = {type(one) for one in values}
         if kinds and kinds <= duty.successes.keys():
             return self._said(job, values, now_ms, success=True)
@@ -184,5 +183,5 @@ def _reason(job: Job, error: BaseException) -> str:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, ChoreoError):
         return error.sentence
-    text = str(error)
+    text = str(error).encode(errors="replace").decode()  # a header holds no half characters
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

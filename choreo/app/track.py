@@ -41,6 +41,9 @@ class Batch(msgspec.Struct):
     """What folding some records came to."""
 
     outputs: list[Envelope] = []
+    """Decisions, to be said once the partition was read to the end it had when it was taken."""
+    rerouted: list[Envelope] = []
+    """Records of keys that belong elsewhere, to be said again there, always: nobody else remembers them."""
     states: list[StateRow] = []
     views: list[InstanceView] = []
     letters: list[DeadLetter] = []
@@ -78,7 +81,7 @@ class PartitionTracker:
 
     def fold(self, records: Sequence[Record], now_ms: int) -> Batch:
         """Fold the records in order. Every key touched is written once, also where the fold changed nothing."""
-        batch = Batch(outputs=[], states=[], views=[], letters=[], read_back=[], early=[])
+        batch = Batch()
         touched: dict[str, int] = {}
         for record in records:
             event = record.event
@@ -87,7 +90,7 @@ class PartitionTracker:
                 batch.letters.append(self._letter(record, cause, now_ms))
                 continue
             if partition_of(event.key, self.partitions) != self.partition:
-                batch.outputs.append(identified(record))  # said again, where it belongs; here it is not handled
+                batch.rerouted.append(identified(record))
                 continue
             tracked = self.cache[event.key]
             touched.setdefault(event.key, tracked.state.position)
@@ -96,7 +99,10 @@ class PartitionTracker:
                 tracked.attributes[event.id] = self._attributes_of(event)
             elif event.due_ms and record.stamp_ms < event.due_ms:
                 batch.early.append((event.id, event.due_ms - record.stamp_ms))
-            tracked.state, decisions = react(self.table, tracked.state, record)
+            before = tracked.state
+            tracked.state, decisions = react(self.table, before, record)
+            if tracked.state.forgot:
+                batch.views += self._farewell(event.key, before, tracked, touched[event.key])
             batch.outputs += decisions
             batch.read_back.append(event.id)
         self._collect(batch, touched)
@@ -118,6 +124,14 @@ class PartitionTracker:
             row = StateRow(self.table.flow.name, self.partition, key, state.position, encode(state), due_ms, state.open)
             batch.states.append(row)
             batch.views += self._views(key, tracked, before)
+
+    def _farewell(self, key: str, before: KeyState, tracked: Tracked, shown: int) -> list[InstanceView]:
+        """The last views of runs that changed and were then forgotten within this batch: a rebuild sees that."""
+        return [
+            view(self.table, self.partition, key, run, tracked.attributes.get(run.id))
+            for run in before.runs
+            if run.changed > shown and tracked.state.run(run.id) is None
+        ]
 
     def _views(self, key: str, tracked: Tracked, before: int) -> list[InstanceView]:
         """Views of the runs that may have changed: open ones, and those that ended or reopened since."""

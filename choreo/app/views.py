@@ -11,10 +11,11 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from choreo.core.definition import FlowTable
 from choreo.core.errors import StorageError
-from choreo.core.state import REQUESTED, KeyState, Run
+from choreo.core.state import REQUESTED, Entry, Expected, OpenWait, Run
 from choreo.ports.read_model import InstanceView
 
 
@@ -99,8 +100,26 @@ class Detail(msgspec.Struct, frozen=True):
         return min(self.timers, default=(0, ""))[0]
 
 
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Detail)
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """A detail as a row keeps it: the run's own parts, encoded where they stand; named when somebody looks."""
+
+    status: str
+    cause: str
+    version: int
+    due_ms: int
+    paused_ms: int
+    pause_n: int
+    ended_ms: int
+    turned: bool
+    completing: bool
+    duplicate: bool
+    expected: list[Expected]
+    waits: list[OpenWait]
+    ledger: list[Entry]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Kept).decode
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -113,7 +132,7 @@ def view(
     not know them, and the row has none.
     """
     status = run.shown
-    detail = Detail(
+    kept = _Kept(
         status,
         run.cause,
         run.version,
@@ -124,12 +143,9 @@ def view(
         run.turned,
         run.completing,
         run.duplicate,
-        [ExpectedStep(e.step, e.trigger, e.since_ms, e.due_ms, e.attempt, e.retry_ms, e.held) for e in run.expected],
-        [AwaitedEvent(w.name, w.until, w.since_ms, w.due_ms) for w in run.waits],
-        [
-            Effect(e.id, e.step, e.state, e.outcome < 0, e.round, e.cause, e.due_ms, e.retry_ms, e.opened)
-            for e in run.ledger
-        ],
+        run.expected,
+        run.waits,
+        run.ledger,
     )
     return InstanceView(
         table.flow.name,
@@ -142,27 +158,30 @@ def view(
         partition,
         run.changed,
         _NOTHING if attributes is None else attributes,
-        _encoder.encode(detail),
+        _encode(kept),
     )
-
-
-def views(
-    table: FlowTable, partition: int, key: str, state: KeyState, attributes: Mapping[str, Mapping[str, str]]
-) -> list[InstanceView]:
-    """The view of every run of the key; `attributes` by run id."""
-    return [view(table, partition, key, run, attributes.get(run.id)) for run in state.runs]
 
 
 def detail_of(row: InstanceView) -> Detail:
     """The detail in a row; raises StorageError on one that a program of another version wrote."""
     try:
-        return _decoder.decode(row.detail)
+        kept = _decode(row.detail)
     except msgspec.DecodeError as error:
         raise StorageError(
             f"the detail of this row cannot be read: {error}",
             where=f"read model, flow {row.flow}, key {row.key!r}, run {row.run}",
             remedy="Rebuild it from the log with `choreo projections rebuild`.",
         ) from error
+
+    expected = [
+        ExpectedStep(e.step, e.trigger, e.since_ms, e.due_ms, e.attempt, e.retry_ms, e.held) for e in kept.expected
+    ]
+    waits = [AwaitedEvent(w.name, w.until, w.since_ms, w.due_ms) for w in kept.waits]
+    ledger = [
+        Effect(e.id, e.step, e.state, e.outcome < 0, e.round, e.cause, e.due_ms, e.retry_ms, e.opened)
+        for e in kept.ledger
+    ]
+    return Detail(*astuple(kept)[:-3], expected, waits, ledger)  # type: ignore[call-arg]  # the same fields before
 
 
 def attributes_of(fields: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from choreo.cli.examples import publish_call
 from choreo.cli.output import Format, Output, document, flush, plain, write
 from choreo.cli.running import Level, log_to_stderr, run_until_stopped
 from choreo.wiring import REST, App, everything
@@ -49,8 +50,7 @@ def _say(app: App, roles: Sequence[str]) -> None:
         write(f"REST      {shown}")
     write("")
     write("Try, in another terminal:")
-    required = " ".join(f"--field {field}=…" for field in definition.events[definition.starts])
-    write(f"  choreo publish {name} {definition.starts} {required}")
+    write(f"  {publish_call(name, app.queries.flows.event_class(name, definition.starts))}")
     write(f"  choreo list {name}")
     write(f"  choreo tail {name} --from start")
     write("")

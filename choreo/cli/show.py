@@ -85,6 +85,7 @@ def _header(instance: Instance) -> None:
     lines += [
         ("effect", f"{effect.step}: {effect.state}{', in doubt' if effect.in_doubt else ''}")
         for effect in detail.ledger
+        if row.status != "completed"  # what it left is what was wanted
     ]
     if len(instance.runs) > 1:
         lines.append(("other runs", ", ".join(other for other in instance.runs if other != row.run)))

@@ -20,6 +20,10 @@ ATTEMPT_FLOOR_MS = 1_000
 """Divided durations leave an attempt at least this: work takes as long as ever, only waiting is shortened."""
 
 
+LAG_FLOOR_MS = 10_000
+"""Divided deadlines leave this beyond all attempts: a loaded machine or a killed process comes back no faster."""
+
+
 class RetryRule(msgspec.Struct, frozen=True):
     """When to try again. The wait after attempt n is initial · backoff^(n-1), at most `interval_max_ms`."""
 
@@ -105,11 +109,14 @@ class FlowDefinition(msgspec.Struct, frozen=True):
         """The same flow with every declared duration divided (CHOREO_TIME_SCALE); never the clock."""
         if by == 1:
             return self
+        steps = tuple(step.scaled(by) for step in self.steps)
+        waits = tuple(msgspec.structs.replace(w, timeout_ms=_divided(w.timeout_ms, by)) for w in self.waits)
+        longest_ms = max([*(s.deadline_ms for s in steps), *(w.timeout_ms for w in waits)], default=0)
         return msgspec.structs.replace(
             self,
-            steps=tuple(step.scaled(by) for step in self.steps),
-            waits=tuple(msgspec.structs.replace(w, timeout_ms=_divided(w.timeout_ms, by)) for w in self.waits),
-            deadline_ms=_divided(self.deadline_ms, by),
+            steps=steps,
+            waits=waits,
+            deadline_ms=max(_divided(self.deadline_ms, by), min(self.deadline_ms, longest_ms)),
             linger_ms=_divided(self.linger_ms, by),
         )
 
@@ -145,7 +152,7 @@ def _scaled_attempts(of: StepDefinition | CompensationDefinition, by: float) -> 
     """Divided attempts; never so short that a handler, which runs no faster, could not meet its timeout."""
     timeout_ms = max(_divided(of.timeout_ms, by), min(of.timeout_ms, ATTEMPT_FLOOR_MS))
     retry = _scaled_retry(of.retry, by)
-    deadline_ms = max(_divided(of.deadline_ms, by), min(of.deadline_ms, retry.span_ms(timeout_ms) + ATTEMPT_FLOOR_MS))
+    deadline_ms = max(_divided(of.deadline_ms, by), min(of.deadline_ms, retry.span_ms(timeout_ms) + LAG_FLOOR_MS))
     return {"timeout_ms": timeout_ms, "deadline_ms": deadline_ms, "retry": retry}
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 
-class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """One event as it is published: who it is about, what made it, and its payload. Times are epoch milliseconds."""
 
     id: str
@@ -61,7 +61,7 @@ class Position(NamedTuple):
     offset: int
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An event read from the log, with its position and the log's own stamp (epoch milliseconds)."""
 
     topic: str

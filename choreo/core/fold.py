@@ -108,6 +108,7 @@ class Fold:
             reason=reason,
             source="choreo/tracker",
             time_ms=self.now_ms,
+            traceparent=self.event.traceparent,
             **fields,
         )
         run.outbox = [*run.outbox, fact]

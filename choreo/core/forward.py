@@ -157,7 +157,7 @@ def _from_outside(fold: Fold, run: Run) -> None:
     type_ = fold.event.type
     wait = next((wait for wait in run.waits if wait.until == type_), None)
     if wait is not None:
-        run.settle(wait)
+        run.close(wait)
     elif not run.turned and not run.ended and type_ not in run.early:
         run.early = [*run.early, type_]
 
@@ -173,7 +173,7 @@ def _wait_over(fold: Fold, run: Run, because: str) -> None:
         if (open_wait.name, open_wait.trigger, open_wait.due_ms) == (event.step, event.trigger, event.due_ms):
             wait = next((wait for wait in fold.table.flow.waits if wait.name == open_wait.name), None)
             within = f" within {human(wait.timeout_ms)}" if wait else " in time"
-            run.settle(open_wait)
+            run.close(open_wait)
             turn(fold, run, f"{open_wait.until} did not come{within}{because}")
 
 

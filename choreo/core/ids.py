@@ -9,14 +9,17 @@ import hashlib
 
 # The namespace of all choreo ids: uuid5(NAMESPACE_URL, "https://choreo.dev/ids"), fixed for ever.
 _NAMESPACE = bytes.fromhex("a1a8067140d055c0ad1fa103c5dfb42a")
+_DIGEST = hashlib.sha1(_NAMESPACE, usedforsecurity=False)
+# The digit that holds the variant's two bits, 10, above two bits of the digest.
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def derive(*parts: object) -> str:
     """The UUIDv5 of the parts; the separator cannot occur in a key that came through a door of ours."""
-    digest = hashlib.sha1(_NAMESPACE + "\x1f".join(map(str, parts)).encode(), usedforsecurity=False).digest()
-    text = digest[:16].hex()
-    variant = "89ab"[digest[8] >> 4 & 3]
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+    digest = _DIGEST.copy()
+    digest.update("\x1f".join(map(str, parts)).encode())
+    text = digest.hexdigest()
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 def start(flow: str, key: str, idempotency_key: str = "") -> str:

@@ -82,12 +82,12 @@ class Runners:
 
     def close(self) -> None:
         """Cancel what waits, end what is idle; what holds its thread is left to itself."""
-        self._closed = True
-        self._active.set()
         with self._lock:
+            self._closed = True
             loops = [*self._abandoned, *([self._loop] if self._loop else [])]
             for threads in self._threads.values():
                 threads.close()
+        self._active.set()
         for loop in loops:
             loop.close()
         if self._loop is not None and self._loop.current is None:
@@ -115,11 +115,15 @@ class Runners:
             fair = now_s - looked_s < BLOCKED_S
             looked_s = now_s
             with self._lock:
-                if fair:
-                    self._replace_blocked_loop(now_s)
-                for threads in self._threads.values():
-                    threads.watch(now_s)
-                self._abandoned = [loop for loop in self._abandoned if not self._forsaken(loop, now_s)]
+                if not self._closed:
+                    self._look(now_s, fair=fair)
+
+    def _look(self, now_s: float, *, fair: bool) -> None:
+        if fair:
+            self._replace_blocked_loop(now_s)
+        for threads in self._threads.values():
+            threads.watch(now_s)
+        self._abandoned = [loop for loop in self._abandoned if not self._forsaken(loop, now_s)]
 
     def _replace_blocked_loop(self, now_s: float) -> None:
         loop = self._loop

@@ -48,6 +48,7 @@ class HandlerLoop:
         self._queue: deque[Attempt] = deque()
         self._results: deque[Result] = deque()
         self._loop = asyncio.new_event_loop()
+        self._pump_due = False
         self.open: set[Attempt] = set()
         """Attempts whose handler waits for something."""
         self.current: tuple[Attempt, float] | None = None
@@ -58,7 +59,7 @@ class HandlerLoop:
     def start(self, attempts: Sequence[Attempt]) -> None:
         """Call their handlers as soon as there is room."""
         self._queue.extend(attempts)
-        self._loop.call_soon_threadsafe(self._pump)
+        self._loop.call_soon_threadsafe(self._pump_soon)
 
     def abandon(self) -> list[Attempt]:
         """Start nothing more; returns what has not been started. What is open goes on."""
@@ -89,13 +90,20 @@ class HandlerLoop:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
+    def _pump_soon(self) -> None:
+        """Pump when the task that was made last has ended, or waits: never before it has run."""
+        if not self._pump_due:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
+
     def _pump(self) -> None:
         """Deliver what is there, and let a new task go on where the last one waits."""
+        self._pump_due = False
         if self._results:
             self._deliver(self.collect())
         if self._queue and len(self.open) < self._waiting_max:
-            self._loop.create_task(self._work())
-            self._loop.call_soon(self._pump)  # runs when that task has ended, or waits
+            self._worker = self._loop.create_task(self._work())  # once it waits, its timer holds it
+            self._pump_soon()
 
     async def _work(self) -> None:
         """Attempt after attempt, until one has waited for something."""
@@ -107,7 +115,7 @@ class HandlerLoop:
             await self._attend(attempt)
             if attempt.suspended:
                 self.open.discard(attempt)
-                self._loop.call_soon(self._pump)
+                self._pump_soon()
                 return
 
     async def _attend(self, attempt: Attempt) -> None:
@@ -169,4 +177,4 @@ class HandlerLoop:
         """It did not let itself be cancelled: it no longer counts, whatever it does."""
         if attempt.time_out(self._results.append):
             self.open.discard(attempt)
-            self._pump()
+            self._pump_soon()

@@ -105,8 +105,9 @@ class StepThreads:
         return min(self._threads_max, 2 * self._threads_max - len(self._lost))
 
     def _write_off(self, worker: _Worker) -> None:
+        given_up: list[Result] = []
         attempt = worker.attempt
-        if attempt is None or not attempt.time_out(self._deliver_one):
+        if attempt is None or not attempt.time_out(given_up.append):
             return
         self._working.discard(worker)
         self._lost.add(worker)
@@ -120,6 +121,7 @@ class StepThreads:
                 len(self._lost),
             )
         self._grow()
+        self._deliver(given_up)
 
 
 class _Worker(Thread):

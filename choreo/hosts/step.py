@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from choreo.app.counters import Counters
-from choreo.app.duties import Duties
 from choreo.app.jobs import Job
-from choreo.app.origins import Origins
-from choreo.app.outcomes import Voice
-from choreo.app.plan import Planner
-from choreo.app.run_finder import RunFinder
-from choreo.app.runs import Runs
-from choreo.app.steps import Steps
 from choreo.core.declare import Service
-from choreo.core.definition import FlowDefinition, FlowTable
+from choreo.core.definition import FlowDefinition
 from choreo.core.errors import LeaseLostError, StorageError
 from choreo.hosts.runners import Runners
 from choreo.hosts.step_commit import Committer
-from choreo.hosts.step_desk import Desk
 from choreo.hosts.step_follow import Follower
 from choreo.hosts.step_intake import Intake
-from choreo.hosts.step_parts import Parts
-from choreo.hosts.step_start import Starter
+from choreo.hosts.step_launch import Launcher
+from choreo.hosts.step_parts import Parts, Ports
 from choreo.hosts.step_waits import Waits
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
@@ -77,30 +68,16 @@ class StepHost:
         self.polled_ms = 0
         """When it last polled: a sign of life for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
-        table = FlowTable(flow)
-        voice = Voice(flow.name, service.name, codec)
+        ports = Ports(log, inbox, dead_letters, codec, clock)
         self._parts = parts = Parts(
-            log=log,
-            inbox=inbox,
-            dead_letters=dead_letters,
-            codec=codec,
-            clock=clock,
-            counters=self.counters,
-            table=table,
-            duties=Duties(service, table),
-            runs=Runs(),
-            origins=Origins(inbox, log),
-            voice=voice,
-            steps=Steps(voice),
-            desk=Desk(in_hand_max, concurrency),
+            service, flow, ports, self.counters, in_hand_max=in_hand_max, concurrency=concurrency
         )
         self._desk = parts.desk
         self._waits = Waits(clock, self._again)
         self._runners = Runners(service.name, concurrency, self._wake)
-        self._starter = Starter(parts)
         self._follower = Follower(parts, self._waits)
-        planner = Planner(parts.duties, table, parts.runs, parts.origins, RunFinder(log, table))
-        self._intake = Intake(parts, planner, self._follower)
+        self._launcher = Launcher(parts, self._runners, self._follower)
+        self._intake = Intake(parts, self._follower)
         self._committer = Committer(parts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._member: Member | None = None
@@ -114,16 +91,16 @@ class StepHost:
     async def run(self) -> None:
         """Work until `stop`; storage that fails is waited for, work that lost its lease is dropped."""
         self._loop = asyncio.get_running_loop()
-        self._member = await self._join()
+        await self._join()
         pause_s = PAUSE_FIRST_S
         try:
             while not self._over():
                 try:
-                    await self._turn(self._member)
+                    await self._turn(await self._join())
                     pause_s = PAUSE_FIRST_S
                 except LeaseLostError as error:
                     _log.info("service %s: %s", self.name, error)
-                    await self._rejoin()
+                    await self._withdraw()
                 except StorageError as error:
                     _log.warning("service %s waits %.2f s: %s", self.name, pause_s, error)
                     self.counters.add("storage_errors", 1)
@@ -144,7 +121,10 @@ class StepHost:
             await self._ended.wait()
 
     async def _join(self) -> Member:
-        return await self._parts.log.member(self.flow.name, self.service.name, self.name, self._parts.duties.types)
+        if self._member is None:
+            types = self._parts.duties.types
+            self._member = await self._parts.log.member(self.flow.name, self.service.name, self.name, types)
+        return self._member
 
     async def _turn(self, member: Member) -> None:
         poll = await self._news(member)
@@ -155,11 +135,10 @@ class StepHost:
             self._drain(member)
         if not self._stopping:
             await self._intake.plan(member)
-        for attempt, value, error in self._runners.results():
-            self._follower.heard(attempt, value, error)
+        self._follower.hear(self._runners.results())
         await self._committer.settle(member, idle=self._stopping or (poll is not None and not poll.records))
         if not self._stopping:
-            await self._start()
+            await self._launcher.launch()
         self._steer(member)
 
     async def _news(self, member: Member) -> Poll | None:
@@ -186,48 +165,6 @@ class StepHost:
         if self._desk.concluded or self._desk.late:
             return True
         return not self._stopping and (self._desk.can_start or self._intake.waiting)
-
-    async def _start(self) -> None:
-        jobs = self._desk.startable(self._parts.clock.now_ms())
-        if not jobs:
-            return
-        try:
-            started = await self._starter.start(jobs, self._parts.clock.now_ms())
-        except (StorageError, LeaseLostError):
-            self._desk.put_back(jobs)
-            raise
-        # One record that nobody foresaw must not stop the others: find it, and set it aside.
-        except Exception as error:  # noqa: BLE001
-            _log.exception("service %s cannot start a batch of %d", self.name, len(jobs))
-            if len(jobs) == 1:
-                self._follower.set_aside(jobs[0], error)
-            else:
-                await self._start_singly(jobs)
-            return
-        for job, conclusion in started.over:
-            self._follower.follow(job, conclusion)
-        for attempt in started.attempts:
-            self._desk.running[attempt.duty.step] += 1
-        if started.attempts:
-            self.counters.add("in_flight", len(started.attempts))
-            self._runners.start(started.attempts)
-
-    async def _start_singly(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            try:
-                started = await self._starter.start([job], self._parts.clock.now_ms())
-            except (StorageError, LeaseLostError):
-                self._desk.put_back([job])
-                continue
-            except Exception as error:  # noqa: BLE001 - logged with the batch it was in
-                self._follower.set_aside(job, error)
-                continue
-            for over, conclusion in started.over:
-                self._follower.follow(over, conclusion)
-            for attempt in started.attempts:
-                self._desk.running[attempt.duty.step] += 1
-            self.counters.add("in_flight", len(started.attempts))
-            self._runners.start(started.attempts)
 
     def _steer(self, member: Member) -> None:
         """Read no more than can be kept in hand; let the watch rest when nothing runs."""
@@ -274,11 +211,10 @@ class StepHost:
         if self._bell is not None and not self._bell.done():
             self._bell.set_result(None)
 
-    async def _rejoin(self) -> None:
-        """Drop everything and come back as a new member."""
+    async def _withdraw(self) -> None:
+        """Drop everything; the next turn begins as a new member."""
         self._intake.lose_all()
         await self._close_member()
-        self._member = await self._join()
 
     async def _leave(self) -> None:
         self._waits.clear()

@@ -1,13 +1,12 @@
 """How a step host makes its conclusions true: one commit a turn for all of them.
 
-Written before it: marks of runs, and where the trigger of a step that is put off stands.
+Written before it: marks of runs.
 """
 
 from __future__ import annotations
 
 import logging
 
-from choreo.app.jobs import Job
 from choreo.app.steps import Conclusion
 from choreo.core.errors import LeaseLostError, StorageError
 from choreo.hosts.step_parts import Parts
@@ -20,6 +19,9 @@ REFUSALS_MAX = 3
 POSITIONS_MS = 1_000
 """How long positions alone wait in a stream of records that make no jobs: one write a second instead of one a poll."""
 
+FORGET_MS = 60_000
+"""How often the inbox is tidied: a minute more of memory is nothing against a linger of days."""
+
 
 class Committer:
     """Commits for one host."""
@@ -29,6 +31,7 @@ class Committer:
         self._parts = parts
         self._desk = parts.desk
         self._committed_ms = 0
+        self._forget_ms = 0
         self.refused = 0
         """Commits refused in a row: the next poll says which partitions are lost."""
 
@@ -36,18 +39,18 @@ class Committer:
         """Commit what is concluded; positions alone only when `idle` or overdue. After StorageError all is kept."""
         if self._desk.late:
             await self._record_late()
+        if idle:
+            await self._forget()
         work = self._desk.work()
         now_ms = self._parts.clock.now_ms()
         overdue = now_ms >= self._committed_ms + POSITIONS_MS
         if not (work.outcomes or work.outputs or work.letters or (work.done and (idle or overdue))):
+            self._over(Work())
             return
         marks = self._parts.runs.unsaved()
         if marks:
             await self._parts.inbox.mark(marks)
             self._parts.runs.saved(marks)
-        await self._parts.origins.remember(
-            [(job, conclusion.facts[0]) for job, conclusion in self._desk.concluded if conclusion.put_off]
-        )
         try:
             await member.commit(work)
         except LeaseLostError as error:
@@ -66,7 +69,7 @@ class Committer:
             return
         self.refused = 0
         self._committed_ms = now_ms
-        self._count(work, self._desk.committed(work))
+        self._over(work)
 
     async def _commit_singly(self, member: Member) -> None:
         """Each conclusion alone, positions last; one that cannot be written becomes its job's dead letter."""
@@ -86,12 +89,14 @@ class Committer:
                 self._desk.concluded[index] = (job, Conclusion(failed=True))
         work = Work(done=self._desk.work().done)
         await member.commit(work)
-        self._count(work, self._desk.committed(work))
+        self._over(work)
 
     async def _record_late(self) -> None:
         """What was done for a partition that is another's now: its owner finds the outcome and does not do it again."""
         late = self._desk.late
         outcomes = [conclusion.outcome for _, conclusion in late if conclusion.outcome is not None]
+        # First, for an owner that finds the outcome does not look at the record again.
+        await self._parts.dead_letters.add([conclusion.letter for _, conclusion in late if conclusion.letter])
         events = await self._parts.inbox.record(outcomes)
         if events:
             await self._parts.log.append(self._parts.topic, events)
@@ -99,7 +104,21 @@ class Committer:
             self._desk.leave(job)
         self._desk.late = []
 
-    def _count(self, work: Work, concluded: list[tuple[Job, Conclusion]]) -> None:
+    async def _forget(self) -> None:
+        """Let the inbox drop what it remembers of runs that ended a `linger` ago."""
+        now_ms, linger_ms = self._parts.clock.now_ms(), self._parts.table.flow.linger_ms
+        if now_ms >= self._forget_ms:
+            self._forget_ms = now_ms + max(POSITIONS_MS, min(FORGET_MS, linger_ms))
+            await self._parts.inbox.forget(now_ms - linger_ms)
+
+    def _over(self, work: Work) -> None:
+        """The work is true: what was concluded by it is off the desk."""
+        concluded = self._desk.committed(work)
+        failed = 0
+        for job, conclusion in concluded:
+            failed += conclusion.failed
+            if conclusion.put_off:
+                self._parts.put_off.remember(job)
         self._parts.counters.add("handled", len(concluded))
-        self._parts.counters.add("failed", sum(conclusion.failed for _, conclusion in concluded))
+        self._parts.counters.add("failed", failed)
         self._parts.counters.add("dead_letters", len(work.letters))

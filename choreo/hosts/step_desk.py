@@ -19,14 +19,18 @@ from choreo.ports.log import Work
 
 BATCH = 500
 """Attempts begun at once. The write that counts them and the two thread switches cost about a millisecond together."""
+FAR_TOO_MUCH = 10
+"""Times the desk: at some 2 kB a job, 40 MB of waiting for one step."""
 
 
 class Desk:
     """The jobs of one host."""
 
-    def __init__(self, in_hand_max: int, concurrency: int) -> None:
-        """From `in_hand_max` jobs on the desk is full; `concurrency` handlers of a step run at once."""
+    def __init__(self, in_hand_max: int, concurrency: int, steps: int) -> None:
+        """From `in_hand_max` jobs on the desk is full; `concurrency` handlers of each of `steps` run at once."""
         self._in_hand_max = in_hand_max
+        # A step whose handlers hang piles up jobs: it counts for half, so that the others go on being read.
+        self._share = in_hand_max if steps == 1 else in_hand_max // 2
         self._concurrency = concurrency
         self.lanes = Lanes()
         self.progress: dict[int, Progress] = {}
@@ -41,10 +45,9 @@ class Desk:
 
     @property
     def full(self) -> bool:
-        """Whether no more should be read. One step alone never fills the desk, unless by far too much."""
-        share = self._in_hand_max // 2
-        weighed = sum(min(count, share) for count in self._in_hand.values())
-        return weighed >= self._in_hand_max or self._in_hand.total() >= 20 * self._in_hand_max
+        """Whether no more should be read. One step of several never fills the desk alone, unless by far too much."""
+        weighed = sum(min(count, self._share) for count in self._in_hand.values())
+        return weighed >= self._in_hand_max or self._in_hand.total() >= FAR_TOO_MUCH * self._in_hand_max
 
     def take(self, job: Job) -> None:
         """A job was read: it waits for its turn in its lane."""
@@ -72,18 +75,21 @@ class Desk:
         """Jobs to start: as many of each step as it has room for, and those whose time is over in any case."""
         jobs: list[Job] = []
         for step, ready in self._ready.items():
-            room = (BATCH if step in self._quick else self._concurrency) - self.running[step]
+            room = self._room(step)
             while ready and room > 0:
                 jobs.append(ready.popleft())
                 room -= 1
-            while ready and ready[0].record.stamp_ms + ready[0].duty.deadline_ms < now_ms:
+            while ready and ready[0].deadline_ms < now_ms and not ready[0].duty.reaction:
                 jobs.append(ready.popleft())
         return jobs
 
     @property
     def can_start(self) -> bool:
         """Whether `startable` would find one, deadlines aside."""
-        return any(ready and self.running[step] < self._concurrency for step, ready in self._ready.items())
+        return any(ready and self._room(step) > 0 for step, ready in self._ready.items())
+
+    def _room(self, step: str) -> int:
+        return (BATCH if step in self._quick else self._concurrency) - self.running[step]
 
     def heard(self, job: Job, *, waited: bool) -> None:
         """Its attempt is over. A step whose handlers never wait gets its work in larger batches."""

@@ -6,12 +6,12 @@ Whatever goes wrong for one job ends as a dead letter of that job; nothing here 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from choreo.app.jobs import Job
 from choreo.app.steps import Conclusion, Withdrawn
-from choreo.hosts.attempts import Attempt
+from choreo.hosts.attempts import Attempt, Result
 from choreo.hosts.step_parts import Parts
 from choreo.hosts.step_waits import Waits
 
@@ -30,11 +30,15 @@ class Follower:
         self._clock = parts.clock
         self._waits = waits
 
-    def heard(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
-        """An attempt is over."""
+    def hear(self, results: Sequence[Result]) -> None:
+        """These attempts are over."""
+        for attempt, value, error in results:
+            self._heard(attempt, value, error)
+        self._counters.add("in_flight", -len(results))
+
+    def _heard(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
         job = attempt.job
         self._desk.heard(job, waited=attempt.suspended)
-        self._counters.add("in_flight", -1)
         if isinstance(error, Withdrawn):
             self._look_again(job)
             return

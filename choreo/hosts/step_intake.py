@@ -20,11 +20,11 @@ from choreo.ports.log import Gained, Member, Poll
 class Intake:
     """From polls to jobs, for one host."""
 
-    def __init__(self, parts: Parts, planner: Planner, follower: Follower) -> None:
+    def __init__(self, parts: Parts, follower: Follower) -> None:
         """The desk of `parts` gets the jobs."""
         self._parts = parts
         self._desk = parts.desk
-        self._planner = planner
+        self._planner = Planner(parts.duties, parts.table, parts.runs, parts.log)
         self._follower = follower
         self._scans: dict[int, Scan] = {}
         self._seen: dict[int, tuple[int, Seen]] = {}
@@ -83,7 +83,7 @@ class Intake:
 
     def _gain(self, gained: Gained, member: Member) -> None:
         self._parts.runs.forget()
-        self._parts.origins.forget()
+        self._parts.put_off.forget()
         self._desk.progress[gained.partition] = Progress(gained.committed)
         if gained.committed < gained.end:
             self._scans[gained.partition] = Scan(gained, self._parts.duties, self._parts.table)
@@ -108,9 +108,6 @@ class Intake:
         passed: dict[int, Conclusion] = {}
         said: list[tuple[Job, set[str]]] = []
         for job in plan.jobs:
-            if self._parts.origins.stale(job):
-                passed[id(job)] = DONE
-                continue
             _, seen = self._seen.get(job.source.partition, (0, None))
             if seen is None:
                 continue

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from choreo.app.counters import Counters
 from choreo.app.duties import Duties
-from choreo.app.origins import Origins
 from choreo.app.outcomes import Voice
+from choreo.app.put_off import PutOff
 from choreo.app.runs import Runs
 from choreo.app.steps import Steps
-from choreo.core.definition import FlowTable
+from choreo.core.declare import Service
+from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.hosts.step_desk import Desk
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
@@ -19,25 +20,37 @@ from choreo.ports.inbox import Inbox
 from choreo.ports.log import Log
 
 
-@dataclass(frozen=True)
-class Parts:
-    """One service in one flow, in one process."""
+class Ports(NamedTuple):
+    """What lies outside; the inbox is the service's."""
 
     log: Log
     inbox: Inbox
     dead_letters: DeadLetters
     codec: Codec
     clock: Clock
-    counters: Counters
-    table: FlowTable
-    duties: Duties
-    runs: Runs
-    origins: Origins
-    voice: Voice
-    steps: Steps
-    desk: Desk
 
-    @property
-    def topic(self) -> str:
-        """The flow's topic."""
-        return self.table.flow.name
+
+class Parts:
+    """One service in one flow, in one process."""
+
+    def __init__(
+        self,
+        service: Service,
+        flow: FlowDefinition,
+        ports: Ports,
+        counters: Counters,
+        *,
+        in_hand_max: int,
+        concurrency: int,
+    ) -> None:
+        """`flow` may be scaled; the limits are those of `Desk`."""
+        self.log, self.inbox, self.dead_letters, self.codec, self.clock = ports
+        self.counters = counters
+        self.topic = flow.name
+        self.table = FlowTable(flow)
+        self.duties = Duties(service, self.table)
+        self.runs = Runs()
+        self.put_off = PutOff()
+        self.voice = Voice(flow.name, service.name, ports.codec)
+        self.steps = Steps(self.voice)
+        self.desk = Desk(in_hand_max, concurrency, len(self.duties.forward))

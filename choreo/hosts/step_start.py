@@ -5,15 +5,15 @@ One read of marks, one write of attempts for all jobs at once. Raises StorageErr
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from choreo.app.fetch import records_at
 from choreo.app.jobs import Job, forward_key, undo_key
 from choreo.app.steps import DONE, Conclusion, Verdict, verdict
 from choreo.core.context import StepContext
 from choreo.core.errors import NotFoundError
-from choreo.core.events import Envelope
+from choreo.core.events import Envelope, Position
 from choreo.hosts.attempts import Attempt
 from choreo.hosts.step_parts import Parts
 from choreo.ports.inbox import Begin, Begun
@@ -46,9 +46,8 @@ class Starter:
         going, stopped = self._sorted(jobs, now_ms, started)
         if stopped:
             await self._say_why(stopped, now_ms, started)
-        undos = [job for job in going if job.duty.undo and job.event.outcome >= 0 and not job.prepared]
-        fetched = dict(zip(map(id, undos), await asyncio.gather(*map(self._fetch, undos)), strict=True))
-        ready = [job for job in going if self._prepared(job, fetched.get(id(job)), now_ms, started)]
+        undone = await self._fetch(going)
+        ready = [job for job in going if self._prepared(job, undone.get(id(job)), now_ms, started)]
         if ready:
             begun = await self._inbox.begin([self._begin_of(job) for job in ready])
             for job, answer in zip(ready, begun, strict=True):
@@ -60,8 +59,11 @@ class Starter:
     ) -> tuple[list[Job], list[tuple[Job, Verdict, str]]]:
         going: list[Job] = []
         stopped: list[tuple[Job, Verdict, str]] = []
-        hops_max = self._flow.hops_max
+        hops_max, stale = self._flow.hops_max, self._parts.put_off.stale
         for job in jobs:
+            if stale(job):
+                started.over.append((job, DONE))
+                continue
             if job.duty.reaction:
                 going.append(job)
                 continue
@@ -87,15 +89,25 @@ class Starter:
                 conclusion = self._steps.skipped(job, reason, now_ms)
             started.over.append((job, conclusion))
 
-    async def _fetch(self, job: Job) -> Envelope | None:
-        """The outcome that is to be undone: where the request says, else as the inbox has it."""
-        event, record = job.event, job.record
-        for found in await self._parts.log.read(record.topic, record.partition, event.outcome, 1):
-            if found.offset == event.outcome:
-                return found.event
-        recorded = await self._inbox.recorded([(event.trigger, job.duty.step)])
-        known = recorded.get((event.trigger, job.duty.step), ())
-        return next((said for said in known if said.type in job.duty.takes), None)
+    async def _fetch(self, jobs: Sequence[Job]) -> dict[int, Envelope]:
+        """By job the outcome that is to be undone: where the request says, else as the inbox has it."""
+        places = {
+            id(job): Position(job.record.topic, job.record.partition, job.event.outcome)
+            for job in jobs
+            if job.duty.undo and job.event.outcome >= 0 and not job.prepared
+        }
+        if not places:
+            return {}
+        records = await records_at(self._parts.log, places.values())
+        fetched = {number: records[place].event for number, place in places.items() if place in records}
+        gone = [job for job in jobs if id(job) in places and id(job) not in fetched]
+        if gone:
+            recorded = await self._inbox.recorded([(job.event.trigger, job.duty.step) for job in gone])
+            for job in gone:
+                for said in recorded.get((job.event.trigger, job.duty.step), ()):
+                    if said.type in job.duty.takes:
+                        fetched.setdefault(id(job), said)
+        return fetched
 
     def _prepared(self, job: Job, fetched: Envelope | None, now_ms: int, started: Started) -> bool:
         """Decode what the handler is given; what cannot be read is set aside."""
@@ -159,6 +171,6 @@ class Starter:
             job.key,
             undoes,
             event.id,
-            job.record.stamp_ms + duty.deadline_ms,
+            job.deadline_ms,
             event.traceparent,
         )

@@ -132,9 +132,10 @@ class TrackerHost:
             owned = self._owned[partition]
             batches.append((owned, await self._fold(owned, records)))
         outputs = [fact for owned, batch in batches if owned.live for fact in batch.outputs]
+        rerouted = [event for _, batch in batches for event in batch.rerouted]
         done = {partition: offset for partition, offset in poll.read.items() if partition in self._owned}
         work = Work(
-            outputs=outputs,
+            outputs=[*outputs, *rerouted],
             done=done,
             letters=[letter for _, batch in batches for letter in batch.letters],
             states=[row for _, batch in batches for row in batch.states],
@@ -147,6 +148,7 @@ class TrackerHost:
             self._settle(owned, batch)
         self.counters.add("tracker_events", len(poll.records))
         self.counters.add("tracker_decisions", len(outputs))
+        self.counters.add("tracker_rerouted", len(rerouted))
 
     async def _fold(self, owned: _Partition, records: Sequence[Record]) -> Batch:
         tracker = owned.tracker

@@ -15,7 +15,7 @@ from choreo.core.events import Envelope
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """An attempt about to start: of `step`, for the trigger's id. `slot`: the run's id for a step on no cycle, or ""."""
+    """An attempt about to start, of `step` for a trigger. `slot`: the run's id for a step on no cycle, or ""."""
 
     trigger: str
     step: str

@@ -60,7 +60,10 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class Member(Protocol):
-    """One member of a consumer group on one topic. Not thread-safe: one task polls and commits."""
+    """One member of a consumer group on one topic. Not thread-safe: used on one event loop.
+
+    A commit may run while a poll waits, for work must not wait for news; never two polls at once, or two commits.
+    """
 
     async def poll(self, limit: int, timeout_s: float) -> Poll:
         """At most `limit` records of its partitions in order, waiting up to `timeout_s` for the first.

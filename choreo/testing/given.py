@@ -150,6 +150,10 @@ class Story:
         self._check("waits", None if waits is None else list(waits), [wait.until for wait in found.waits])
         return self
 
+    def offset_of(self, type_: str) -> int:
+        """Where the newest event of this type stands; raises StopIteration if there is none."""
+        return next(record.offset for record in reversed(self.log) if record.event.type == type_)
+
     def then_nothing(self) -> Self:
         """The tracker has said nothing since the last `when`."""
         self._check_said(())
@@ -182,8 +186,9 @@ class Story:
     def _check_said(self, wanted: Sequence[str | Told]) -> None:
         tellings = [_told(telling) for telling in wanted]
         if len(tellings) != len(self.said) or not all(map(_fits, tellings, self.said)):
-            expected = ", ".join(_named(t.type, t.fields.get("step", "")) for t in tellings) or "nothing"
-            said = ", ".join(_named(fact.type, fact.step) for fact in self.said) or "nothing"
+            named = {name for telling in tellings for name in telling.fields} | {"step"}
+            expected = ", ".join(_named(telling.type, telling.fields) for telling in tellings) or "nothing"
+            said = ", ".join(_named(f.type, {n: getattr(f, n) for n in named}) for f in self.said) or "nothing"
             raise AssertionError(f"said\n  expected {expected}\n  found    {said}\nthe log so far:\n{self.told()}")
 
     def _envelope(self, telling: Happening) -> Envelope:
@@ -237,5 +242,6 @@ def _fits(told: Told, fact: Envelope) -> bool:
     return told.type == fact.type and all(getattr(fact, name) == value for name, value in told.fields.items())
 
 
-def _named(type_: str, step: str) -> str:
-    return f"{type_} of {step}" if step else type_
+def _named(type_: str, fields: Mapping[str, object]) -> str:
+    shown = ", ".join(f"{name}={value!r}" for name, value in sorted(fields.items()) if value != "")
+    return f"{type_}({shown})" if shown else type_

@@ -14,7 +14,7 @@ from choreo.app.operate import Operator
 from choreo.app.publish import Publisher
 from choreo.app.query import Queries
 from choreo.app.query_flows import Flows
-from choreo.app.views import attributes_of, views
+from choreo.app.views import attributes_of, view
 from choreo.core import facts, ids
 from choreo.core.due import due, next_due
 from choreo.core.events import Envelope
@@ -192,8 +192,9 @@ class Shop:
                 work[event.key] = StateRow(
                     "order", record.partition, event.key, state.position, encode(state), next_due(state), state.open
                 )
-                for view in views(self.table, record.partition, event.key, state, self._attributes):
-                    rows[view.run] = view
+                for run in state.runs:
+                    attributes = self._attributes.get(run.id)
+                    rows[run.id] = view(self.table, record.partition, event.key, run, attributes)
             if poll.records or poll.read:
                 await self.member.commit(Work(outputs, poll.read, (), (), [*work.values()], [*rows.values()]))
             if not poll.records and not poll.gained:

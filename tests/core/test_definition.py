@@ -81,11 +81,17 @@ def test_scaling_divides_every_duration_and_nothing_else() -> None:
 
 
 def test_scaling_leaves_an_attempt_its_second() -> None:
-    """A handler runs no faster: timeouts stop at a second, or where they were; deadlines where all attempts fit."""
+    """A handler runs no faster: timeouts stop at a second, or where they were; deadlines where all fits, with lag."""
     charge = FLOW.scaled(10_000_000).steps[0]
     assert charge.compensation is not None
-    assert (charge.timeout_ms, charge.deadline_ms) == (1_000, 4 * 1_000 + 3 * 1 + 1_000)
+    assert (charge.timeout_ms, charge.deadline_ms) == (1_000, 4 * 1_000 + 3 * 1 + 10_000)
     assert (charge.compensation.timeout_ms, charge.compensation.deadline_ms) == (10, 20)
+
+
+def test_scaling_leaves_the_flow_time_for_its_longest_part() -> None:
+    """The flow's deadline stops where its steps' deadlines do, or the check would refuse what was declared well."""
+    fast = FLOW.scaled(10_000_000)
+    assert fast.deadline_ms == max(step.deadline_ms for step in fast.steps)
 
 
 def test_scaling_leaves_no_wait_without_time_and_makes_no_deadline() -> None:

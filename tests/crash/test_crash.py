@@ -33,9 +33,13 @@ from tests.crash.witness import Witness
 
 ORDERS = 1_000
 KILLS = 50
-HITS_MIN = KILLS // 2
+HITS_MIN = KILLS // 5
+"""About two thirds of the kills hit work in flight; with so few the run proved little."""
 RECORDS_BETWEEN_KILLS = 150
 """An order leaves about nine records, so fifty kills 1 to 150 records apart fall into the first half of the work."""
+UNDO_WAITS_MS = 4_000
+"""Nobody is killed while an undo has waited that long: past its deadline (15 s as divided here) its run is stuck, as is
+promised to those whose services stay away."""
 PATIENCE_S = 120.0
 """The longest wait for anything: twice what all of it takes."""
 
@@ -62,7 +66,8 @@ async def until(condition: Callable[[], bool], fleet: Fleet, what: str, patience
     never = asyncio.Event()
     give_up_s = time.monotonic() + patience_s
     while not condition():
-        assert not fleet.died()
+        if died := fleet.died():
+            pytest.fail("\n".join(died))
         assert time.monotonic() < give_up_s, f"waited {patience_s:.0f} s in vain: {what}"
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(never.wait(), LOOK_S)
@@ -84,7 +89,7 @@ async def test_no_kill_breaks_a_promise(tmp_path: Path, environment: dict[str, s
                 fleet.kill_all()
         report = _audit(app, outside, witness, tmp_path / "books")
         print(f"seed {seed}: {hits}; {report.counts}")  # noqa: T201 - a failed run is repeated by its seed
-        assert report.violations == []
+        assert not report.violations, "\n".join(report.violations)
         assert hits["hit work in flight"] >= HITS_MIN
         assert hits["interrupted a handler"] > 0
         before = await _contents(app)
@@ -106,8 +111,7 @@ async def _play(app: App, fleet: Fleet, witness: Witness, outside: Outside, chan
             await outside.place(order)
         if number == KILLS // 2:
             poison(app.settings.database)
-        goal = witness.records() + chance.randint(1, RECORDS_BETWEEN_KILLS)
-        await until(lambda: witness.records() >= goal, fleet, f"the log has {goal} records")  # noqa: B023 - used here
+        await _work(fleet, witness, chance.randint(1, RECORDS_BETWEEN_KILLS))
         victim = chance.choice([worker for worker in fleet.workers if witness.at_work(worker)])
         hits += _kill(fleet, witness, victim)
     await until(lambda: witness.open_runs() == 0, fleet, "every run has ended")
@@ -119,9 +123,17 @@ async def _play(app: App, fleet: Fleet, witness: Witness, outside: Outside, chan
     return hits
 
 
+async def _work(fleet: Fleet, witness: Witness, records: int) -> None:
+    """Let the log grow by so many records, or until nothing is left to do."""
+    goal = witness.records() + records
+    await until(lambda: witness.records() >= goal or not witness.open_runs(), fleet, f"the log has {goal} records")
+    await until(lambda: any(map(witness.at_work, fleet.workers)), fleet, "a process has taken its partitions")
+    await until(lambda: witness.undo_waits_ms(_now_ms()) < UNDO_WAITS_MS, fleet, "what was to be undone is undone")
+
+
 def _kill(fleet: Fleet, witness: Witness, victim: Worker) -> Counter[str]:
     """Kill it, look what it was at, and start it again at once."""
-    killed_ms = int(time.time() * 1_000)
+    killed_ms = _now_ms()
     fleet.kill(victim)
     caught = witness.caught(victim, killed_ms)
     fleet.start(victim.role)
@@ -134,6 +146,10 @@ def _kill(fleet: Fleet, witness: Witness, victim: Worker) -> Counter[str]:
             "records unread": caught.unread,
         }
     )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1_000)
 
 
 def _audit(app: App, outside: Outside, witness: Witness, books: Path) -> Report:

@@ -14,13 +14,23 @@ _TRIGGERS = {
     "shipping": ("PaymentCharged",),
     "notification": ("ShipmentPicked", "OrderCancelled"),
 }
-_RUNNING = "SELECT trigger, step, begun FROM attempts WHERE service = ? AND begun > 0 AND outcome IS NULL"
+_RUNNING = """
+SELECT trigger, step, begun FROM attempts LEFT JOIN outcomes USING (number)
+WHERE service = ? AND begun > 0 AND events IS NULL
+"""
 _OWNED = """
 SELECT partition, coalesce(offset, 0) FROM leases LEFT JOIN offsets USING (topic, grp, partition)
 WHERE topic = 'order' AND grp = ? AND owner LIKE ? || '%'
 """
 _UNREAD = """
 SELECT type, step FROM log WHERE topic = 'order' AND partition = ? AND offset >= ? AND stamp_ms <= ?
+"""
+_WAITING = """
+SELECT coalesce(min(stamp_ms), ?1) FROM log AS asked WHERE type = 'choreo.CompensationRequested' AND NOT EXISTS (
+    SELECT 1 FROM log AS answer WHERE answer.key = asked.key AND answer.entry = asked.entry
+    AND answer.offset > asked.offset
+    AND answer.type NOT IN ('choreo.StepAttemptFailed', 'choreo.StepRetryDue', 'choreo.CompensationRequested')
+)
 """
 
 Attempt = tuple[str, str]
@@ -82,6 +92,10 @@ class Witness:
         starts = "SELECT count(DISTINCT id) FROM log WHERE type = 'OrderPlaced' AND key != ''"
         ended = "SELECT count(*) FROM instances WHERE status NOT IN ('running', 'paused', 'compensating')"
         return self._number(f"SELECT ({starts}) - ({ended})")
+
+    def undo_waits_ms(self, now_ms: int) -> int:
+        """How long the oldest request to undo that nobody has answered has been waiting."""
+        return now_ms - self._number(_WAITING, now_ms)
 
     def lag(self, roles: tuple[str, ...]) -> int:
         """Records that these groups have not committed yet."""

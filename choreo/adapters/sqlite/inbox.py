@@ -81,9 +81,8 @@ class SqliteInbox:
         return published, lambda records: self._attempts.save_outcomes(rows, numbers, changed, records)
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
-        """Remember what was read about runs; what is known already costs no write."""
-        if self._news(marks):
-            await self._writer.write(lambda: self._write_marks(self._news(marks)))
+        """Remember what was read about runs; what is known already is not written."""
+        await self._writer.write(lambda: self._write_marks(self._news(marks)))
 
     async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
         """What was read about these runs."""

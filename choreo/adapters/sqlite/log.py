@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from itertools import islice
 
 from choreo.adapters.member import GroupMember
 from choreo.adapters.refusals import admit, bad_count, wrong_count
@@ -14,6 +16,33 @@ from choreo.core.events import Envelope, Position, Record
 from choreo.ports.clock import Clock
 
 
+class _Together:
+    """What several callers append to one topic in the same turn of the loop: one job, few statements."""
+
+    __slots__ = ("parts", "written")
+
+    def __init__(self) -> None:
+        self.parts: list[_Part] = []
+        self.written: asyncio.Future[None]
+
+
+class _Part:
+    """One caller's events, and where they were written."""
+
+    __slots__ = ("_events", "records", "waiting")
+
+    def __init__(self, events: Sequence[Envelope], written: asyncio.Future[None]) -> None:
+        self._events = events
+        # Who is cancelled takes back its own events only.
+        self.waiting = asyncio.shield(written)
+        self.records: Sequence[Record] = ()
+
+    @property
+    def events(self) -> Sequence[Envelope]:
+        """What is to be written: nothing any more once the caller is cancelled."""
+        return () if self.waiting.cancelled() else self._events
+
+
 class SqliteLog:
     """`choreo.ports.log.Log` in a file. Everything raises StorageError when the file cannot be read or written."""
 
@@ -23,6 +52,8 @@ class SqliteLog:
         self._records = records
         self._groups = groups
         self._clock = clock
+        self._together: dict[str, _Together] = {}
+        """What waits for the next transaction, by topic."""
 
     async def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists; raises SettingsError if it exists with another partition count."""
@@ -46,8 +77,30 @@ class SqliteLog:
     async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
         """Publish durably; raises ConflictError on an event without a key, and then none is published."""
         admit(topic, events)
-        records = await self._writer.write(lambda: self._records.append(topic, events))
-        return [record.position for record in records]
+        together = self._together.get(topic) or self._begin_together(topic)
+        part = _Part(events, together.written)
+        together.parts.append(part)
+        try:
+            await part.waiting
+        except Exception:
+            if len(together.parts) == 1:
+                raise
+            # One of the others may be to blame: alone, each hears what is wrong with its own.
+            part.records = await self._writer.write(lambda: self._records.append(topic, events))
+        return [record.position for record in part.records]
+
+    def _begin_together(self, topic: str) -> _Together:
+        together = self._together[topic] = _Together()
+
+        def job() -> None:
+            self._together.pop(topic, None)
+            parts = [(part, part.events) for part in together.parts]
+            records = iter(self._records.append(topic, [event for _, events in parts for event in events]))
+            for part, events in parts:
+                part.records = list(islice(records, len(events)))
+
+        together.written = self._writer.queue(job)
+        return together
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
         """At most `limit` records from `offset` on; raises NotFoundError on an unknown topic or partition."""

@@ -22,8 +22,7 @@ _COLUMNS = "flow, key, run, status, cause, started_ms, changed_ms, partition, po
 _INSTANCES = Bulk(
     f"instances ({_COLUMNS})",
     """ON CONFLICT (flow, key, run) DO UPDATE SET status = excluded.status, cause = excluded.cause,
-    started_ms = excluded.started_ms, changed_ms = excluded.changed_ms, partition = excluded.partition,
-    position = excluded.position, attributes = excluded.attributes, detail = excluded.detail""",
+    changed_ms = excluded.changed_ms, position = excluded.position, detail = excluded.detail""",
 )
 _SELECT = f"SELECT {_COLUMNS} FROM instances WHERE flow = ?"  # noqa: S608 -- our own names
 

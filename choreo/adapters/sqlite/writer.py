@@ -51,13 +51,17 @@ class Writer:
 
     async def write(self, job: Callable[[], T]) -> T:
         """What the job returns, once durable. Raises what the job raised, or StorageError: then nothing was kept."""
+        return await self.queue(job)
+
+    def queue(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        """As `write`, for a result that several wait for."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._queue.append(_Waiting(job, done, loop.time() + self._lock_timeout_s))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._flush, loop)
-        return await done
+        return done
 
     @property
     def busy(self) -> bool:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from choreo.core.errors import MissingExtraError
 
-try:
-    import fastapi as _fastapi
-    import prometheus_client as _prometheus_client
-    import uvicorn as _uvicorn
-except ImportError as error:
-    raise MissingExtraError(
-        f"the REST view needs {error.name}, which is not installed",
-        where="choreo.surfaces.rest",
-        remedy="Install the extra: pip install 'choreo[web]'.",
-    ) from error
+for _name in ("fastapi", "prometheus_client", "uvicorn"):
+    if find_spec(_name) is None:
+        raise MissingExtraError(
+            f"the REST view needs {_name}, which is not installed",
+            where="choreo.surfaces.rest",
+            remedy="Install the extra: pip install 'choreo[web]'.",
+        )
 
-from choreo.surfaces.rest.app import create_app
-from choreo.surfaces.rest.doors import Doors
+from choreo.surfaces.rest.app import create_app  # noqa: E402 - only after what it needs was looked for
+from choreo.surfaces.rest.doors import Doors  # noqa: E402
 
 __all__ = ["Doors", "create_app"]
-
-del _fastapi, _prometheus_client, _uvicorn

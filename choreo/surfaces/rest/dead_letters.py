@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
 from choreo.app.query_positions import token_of
-from choreo.core.errors import DecodeError, NotFoundError
 from choreo.core.events import to_headers
 from choreo.ports.dead_letters import DeadLetter
 from choreo.surfaces.rest.doors import Given
 from choreo.surfaces.rest.flows import WRITTEN, receipt_of
 from choreo.surfaces.rest.models import DeadLetterAnswer, DeadLetterPage, DeadLetterSummary, ReceiptAnswer
-from choreo.surfaces.rest.parameters import Segment, Whole
+from choreo.surfaces.rest.parameters import PageLimit, Segment, cursor_like
+from choreo.surfaces.rest.problems import BadCursorError
 from choreo.surfaces.rest.refusals import refused
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
+
+_LETTER = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+"""A letter's id, which is also the cursor of a page that ended with it."""
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:
@@ -39,18 +43,17 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
 async def list_dead_letters(
     doors: Given,
     flow: Annotated[str, Query(description="Only this flow's.", max_length=249)] = "",
-    limit: Annotated[Whole, Query(ge=1, le=500, description="How many at most.")] = 50,
-    cursor: Annotated[str, Query(description="The cursor of the page before.", max_length=100)] = "",
+    limit: Annotated[PageLimit, Query(description="How many at most.")] = 50,
+    cursor: Annotated[str, cursor_like(_LETTER)] = "",
 ) -> DeadLetterPage:
     """Of every flow, or of one."""
     if flow:
         doors.flows.definition(flow)
-    try:
-        letters = await doors.queries.dead_letters(flow, limit + 1, cursor)
-    except NotFoundError as error:
-        raise DecodeError(
+    if cursor and not re.fullmatch(_LETTER, cursor):
+        raise BadCursorError(
             f"{cursor!r} is not a cursor of this list", where="query.cursor", remedy="Begin without one."
-        ) from error
+        )
+    letters = await doors.queries.dead_letters(flow, limit + 1, cursor)
     page = letters[:limit]
     return DeadLetterPage(
         items=[DeadLetterSummary(**_summary(letter)) for letter in page],

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from choreo.app.query import FOLLOW_S, Instance
-from choreo.core.errors import DecodeError, NotFoundError
+from choreo.core.errors import NotFoundError
 from choreo.ports.read_model import Filter
 from choreo.surfaces.rest.doors import Doors, Given
 from choreo.surfaces.rest.models import (
@@ -21,14 +21,26 @@ from choreo.surfaces.rest.models import (
     Status,
     Timeline,
 )
-from choreo.surfaces.rest.parameters import FlowName, Key, Moment, ReadYourWrites, Run, Whole
+from choreo.surfaces.rest.parameters import (
+    AfterOffset,
+    FlowName,
+    HistoryLimit,
+    Key,
+    Moment,
+    PageLimit,
+    ReadYourWrites,
+    Run,
+    Whole,
+    cursor_like,
+)
+from choreo.surfaces.rest.problems import BadCursorError
 from choreo.surfaces.rest.refusals import refused
 
 router = APIRouter(prefix="/flows/{flow}/instances", tags=["instances"])
 
 ATTRIBUTE = "attr."
-HEARTBEAT_S = 15.0
-"""Proxies commonly cut a stream that is silent for 30 to 60 s."""
+HEARTBEAT_LOOKS = round(15 / FOLLOW_S)
+"""Looks in vain between two signs of life, 15 s: proxies commonly cut a stream that is silent for 30 to 60 s."""
 
 
 @router.get(
@@ -47,8 +59,8 @@ async def list_instances(
     key: Annotated[str, Query(description="Only runs of this key.", max_length=512)] = "",
     started_from: Annotated[Moment | None, Query(description="Only runs started at this time or later.")] = None,
     started_before: Annotated[Moment | None, Query(description="Only runs started before this time.")] = None,
-    limit: Annotated[Whole, Query(ge=1, le=500, description="How many at most.")] = 50,
-    cursor: Annotated[str, Query(description="The cursor of the page before.", max_length=100)] = "",
+    limit: Annotated[PageLimit, Query(description="How many at most.")] = 50,
+    cursor: Annotated[str, cursor_like(r"^[0-9]{1,15}\.[0-9]{1,15}$")] = "",
 ) -> InstancePage:
     """Filter by attributes of the start event too: `?attr.customer_id=c-7` (any number, all must fit)."""
     doors.flows.definition(flow)
@@ -61,12 +73,8 @@ async def list_instances(
     try:
         page = await doors.queries.instances(wanted, limit, cursor)
     except NotFoundError as error:
-        raise _bad_cursor(error) from error
+        raise BadCursorError(error.what, where="query.cursor", remedy=error.remedy) from error
     return InstancePage(items=[InstanceSummary.model_validate(row) for row in page.items], cursor=page.cursor)
-
-
-def _bad_cursor(error: NotFoundError) -> DecodeError:
-    return DecodeError(error.what, where="query.cursor", remedy=error.remedy)
 
 
 @router.get(
@@ -123,8 +131,8 @@ async def get_history(
     key: Key,
     doors: Given,
     run: Annotated[str, Query(description="Only this run's events; without it those of every run.")] = "",
-    after_offset: Annotated[Whole, Query(ge=-1, le=2**62, description="Only events behind this offset.")] = -1,
-    limit: Annotated[Whole, Query(ge=1, le=10_000, description="How many at most.")] = 1_000,
+    after_offset: Annotated[AfterOffset, Query(description="Only events behind this offset.")] = -1,
+    limit: Annotated[HistoryLimit, Query(description="How many at most.")] = 1_000,
 ) -> HistoryPage:
     """In log order: what the state is folded from."""
     rows = await doors.queries.history(flow, key, run=run, after=after_offset, limit=limit)
@@ -148,7 +156,19 @@ async def get_timeline(flow: FlowName, key: Key, doors: Given, run: Run = "") ->
 
 _STREAM: dict[str, Any] = {
     "description": "Server-sent events: `id` is the offset, `event` the type, `data` a row as in the history.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "required": ["event", "data"],
+                "properties": {
+                    "id": {"type": "string", "description": "The event's offset."},
+                    "event": {"type": "string", "description": "The event's type; `choreo.StreamEnded` is the last."},
+                    "data": {"type": "string", "contentMediaType": "application/json"},
+                },
+            }
+        }
+    },
 }
 
 
@@ -166,7 +186,7 @@ async def follow_instance(
     doors: Given,
     run: Run = "",
     last_event_id: Annotated[
-        Whole, Header(ge=-1, le=2**62, description="Go on behind this one; browsers send it by themselves.")
+        Whole, Header(description="Go on behind this offset; browsers send it by themselves.")
     ] = -1,
 ) -> StreamingResponse:
     """Begins with the run's first event, or behind `Last-Event-ID`; ends when the run has ended."""
@@ -180,17 +200,16 @@ async def follow_instance(
 
 async def _stream(doors: Doors, flow: str, key: str, run: str, after: int) -> AsyncIterator[str]:
     yield f"retry: {round(FOLLOW_S * 10_000)}\n\n"
-    silent_s = 0.0
+    silent = 0
     async for row in doors.queries.follow(flow, key, run, after):
         if doors.closing.is_set():
             return
         if row is None:
-            silent_s += FOLLOW_S
-            if silent_s >= HEARTBEAT_S:
-                silent_s = 0.0
+            silent += 1
+            if silent % HEARTBEAT_LOOKS == 0:
                 yield ": heartbeat\n\n"
             continue
-        silent_s = 0.0
+        silent = 0
         data = HistoryRowAnswer.model_validate(row).model_dump_json()
         yield f"id: {row.offset}\nevent: {row.type}\ndata: {data}\n\n"
     yield "event: choreo.StreamEnded\ndata: {}\n\n"

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from choreo.app.publish_keys import KEY_LENGTH_MAX, KEY_PATTERN
+from choreo.app.publish_keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN
 from choreo.app.query_flows import Flows
 from choreo.surfaces.rest.problems import MEDIA_TYPE, Problem
 
@@ -37,6 +37,8 @@ def _described(app: FastAPI, flows: Flows) -> dict[str, Any]:
         schemas.pop(name, None)
     for operations in document["paths"].values():
         for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                _without_empty_default(parameter["schema"])
             for status, response in operation["responses"].items():
                 if status >= "400":
                     response.update(_PROBLEM)
@@ -51,6 +53,12 @@ def _described(app: FastAPI, flows: Flows) -> dict[str, Any]:
             "oneOf": [{"$ref": f"#/components/schemas/{body['title']}"} for body, _ in bodies.values()],
         }
     return document
+
+
+def _without_empty_default(schema: dict[str, Any]) -> None:
+    """Empty is our way to say "not given"; it is no value that a client should send."""
+    if schema.get("default") == "":
+        del schema["default"]
 
 
 def _bodies(flows: Flows) -> Iterator[tuple[str, tuple[dict[str, Any], dict[str, Any]]]]:
@@ -84,3 +92,4 @@ def _as_a_key(field: dict[str, Any]) -> None:
         field["minLength"] = max(1, field.get("minLength", 1))
         field["maxLength"] = min(KEY_LENGTH_MAX, field.get("maxLength", KEY_LENGTH_MAX))
         field["pattern"] = field.get("pattern", KEY_PATTERN)
+        field["not"] = {"enum": list(DOT_NAMES)}

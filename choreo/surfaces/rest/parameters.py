@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from choreo.app.publish_keys import KEY_LENGTH_MAX, KEY_PATTERN, checked_key
+from choreo.app.publish_keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN, checked_key
 from choreo.app.query_positions import POSITION_PATTERN, position_of
 from choreo.core.errors import DecodeError
 from choreo.surfaces.rest.doors import Given
@@ -63,18 +63,38 @@ Key = Annotated[
     Path(
         description="The instance's business key, percent-encoded (a slash is `%2F`).",
         examples=["o-1001"],
-        json_schema_extra={"minLength": 1, "maxLength": KEY_LENGTH_MAX, "pattern": KEY_PATTERN},
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": KEY_LENGTH_MAX,
+            "pattern": KEY_PATTERN,
+            "not": {"enum": list(DOT_NAMES)},
+        },
     ),
 ]
 Segment = Annotated[str, BeforeValidator(_decoded), Path()]
 Run = Annotated[str, Query(description="The run's id; without it the key's newest run.", max_length=100)]
 Whole = Annotated[int, BeforeValidator(_whole)]
+# Bounds stand before the validator: behind it they would be checked, but not be in the API's description.
+PageLimit = Annotated[int, Field(ge=1, le=500), BeforeValidator(_whole)]
+HistoryLimit = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_whole)]
+AfterOffset = Annotated[int, Field(ge=-1, le=2**62), BeforeValidator(_whole)]
 Moment = Annotated[
     int,
     BeforeValidator(_epoch_ms),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-01T00:00:00Z"]}),
 ]
 """An RFC 3339 time in a request, as epoch milliseconds."""
+
+
+def cursor_like(pattern: str) -> Any:
+    """How a list takes the cursor of the page before; one that is garbage is refused by the list itself."""
+    extra: dict[str, Any] = {"pattern": _or_empty(pattern)}
+    return Query(description="The cursor of the page before, as it was given.", json_schema_extra=extra)
+
+
+def _or_empty(pattern: str) -> str:
+    """Empty is how a form or a shell script leaves a parameter out."""
+    return f"^({pattern[1:-1]})?$"
 
 
 def _idempotency_key(text: str) -> str:
@@ -108,7 +128,8 @@ def wait_s_of(prefer: str) -> float:
 
 _POSITION: dict[str, Any] = {
     "description": "A position that a write answered: the read waits until it is seen (topic/partition/offset).",
-    "json_schema_extra": {"pattern": POSITION_PATTERN},
+    "examples": ["order/0/0"],
+    "json_schema_extra": {"pattern": _or_empty(POSITION_PATTERN)},
 }
 
 

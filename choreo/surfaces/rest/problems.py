@@ -29,12 +29,18 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 """A tracker that lags catches up within about a second; storage that is locked is free again sooner."""
 
+
+class BadCursorError(DecodeError):
+    """A cursor that is not one of ours: the request is malformed, for a client only ever passes back what it got."""
+
+
 _log = logging.getLogger(__name__)
 
 # The first class that fits rules; what is not listed is a fault of ours.
 _STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
     (NotFoundError, 404, "not-found"),
     (ConflictError, 409, "conflict"),
+    (BadCursorError, 400, "bad-cursor"),
     (DecodeError, 422, "invalid"),
     (SchemaError, 422, "invalid"),
     (UnavailableError, 503, "unavailable"),
@@ -42,6 +48,7 @@ _STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
     (LeaseLostError, 503, "unavailable"),
 )
 _REMEDIES = {
+    400: "Send one JSON object in UTF-8, as /openapi.json describes it.",
     404: "See /openapi.json for the paths there are; encode a key's special characters (a slash is %2F).",
     405: "Use a method that the Allow header names.",
     413: "Send less: a body is at most 1 MiB.",

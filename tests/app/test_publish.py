@@ -1,0 +1,103 @@
+"""Publishing through a door: ids that collapse, keys that are read from the event, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from choreo.app.publish_keys import checked_key
+from choreo.core import ids
+from choreo.core.errors import ConflictError, DecodeError, NotFoundError
+from tests.app.doors import OrderPlaced, ShipmentPicked, Shop, StockReserved
+
+
+@pytest.fixture
+async def shop() -> Shop:
+    """An empty shop."""
+    return await Shop().open()
+
+
+async def test_a_start_is_known_by_flow_key_and_idempotency_key(shop: Shop) -> None:
+    """Its id is derived, and is its run; hops are 0."""
+    receipt = await shop.publisher.publish("order", OrderPlaced(order_id="o-1"), idempotency_key="k", traceparent="t")
+    assert receipt.id == receipt.run == ids.start("order", "o-1", "k")
+    (record,) = await shop.home.read_model.history("order", "o-1")
+    event = record.event
+    assert (event.run, event.hops, event.traceparent, record.position) == (receipt.id, 0, "t", receipt.position)
+
+
+async def test_the_same_start_is_answered_with_the_first_ones_receipt(shop: Shop) -> None:
+    """Also before the tracker has seen it; the log holds it once."""
+    first = await shop.publisher.publish("order", OrderPlaced(order_id="o-1"))
+    again = await shop.publisher.publish("order", {"order_id": "o-1"}, type_="OrderPlaced")
+    assert (again.id, again.position, again.duplicate) == (first.id, first.position, True)
+    assert len(await shop.home.read_model.history("order", "o-1")) == 1
+
+
+async def test_the_same_start_with_other_fields_is_no_duplicate_but_a_mistake(shop: Shop) -> None:
+    """Silence would lose the second order."""
+    await shop.publisher.publish("order", OrderPlaced(order_id="o-1"))
+    with pytest.raises(ConflictError, match="another Idempotency-Key"):
+        await shop.publisher.publish("order", OrderPlaced(order_id="o-1", cents=5))
+
+
+async def test_an_event_from_outside_is_one_with_an_idempotency_key_and_new_without(shop: Shop) -> None:
+    """A derived id collapses in every reader; a fresh one does not."""
+    await shop.charged("o-1")
+    picked = ShipmentPicked(order_id="o-1")
+    derived = [await shop.publisher.publish("order", picked, idempotency_key="k") for _ in range(2)]
+    fresh = [await shop.publisher.publish("order", picked) for _ in range(2)]
+    assert len({receipt.id for receipt in derived}) == 1
+    assert len({receipt.id for receipt in fresh}) == 2
+    await shop.track()
+    assert shop.run("o-1").waits == []
+
+
+async def test_an_event_may_name_its_run(shop: Shop) -> None:
+    """A run that is not there would make a ghost of one in the state."""
+    run = await shop.start("o-1")
+    assert (await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"), run=run)).run == run
+    with pytest.raises(NotFoundError, match="there is no run 'nope'"):
+        await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"), run="nope")
+
+
+async def test_the_key_may_stand_in_the_fields_or_be_given(shop: Shop) -> None:
+    """One that contradicts the event is refused."""
+    assert (await shop.publisher.publish("order", {}, type_="OrderPlaced", key="o-1")).key == "o-1"
+    with pytest.raises(DecodeError, match="about 'o-2', not about the given key 'o-1'"):
+        await shop.publisher.publish("order", OrderPlaced(order_id="o-2"), key="o-1")
+
+
+async def test_what_steps_say_comes_through_no_door_but_by_force(shop: Shop) -> None:
+    """A made-up outcome would be believed; a test may make one up."""
+    with pytest.raises(ConflictError, match=r"StockReserved is said by stock\.reserve"):
+        await shop.publisher.publish("order", StockReserved(order_id="o-1"))
+    assert (await shop.publisher.publish("order", StockReserved(order_id="o-1"), force=True)).type == "StockReserved"
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ({"order_id": "o-1", "cents": float("nan")}, "cannot be written as JSON"),
+        ({"order_id": "o-1", ("a", 1): 2}, "cannot be written as JSON"),
+        ({"order_id": "o-1", "cents": "many"}, r"OrderPlaced\.cents"),
+        ({}, r"OrderPlaced\.order_id"),
+        (object(), "'object' is no event of this flow"),
+    ],
+)
+async def test_a_bad_event_names_its_field(shop: Shop, event: Any, said: str) -> None:
+    """It is refused before it stands in the log for ever."""
+    with pytest.raises(DecodeError, match=said):
+        await shop.publisher.publish("order", event, type_="OrderPlaced")
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", "a\x00b", "a\x1fb", "a\nb", "\x7f", "\ud800", "x" * 513])
+def test_a_key_that_could_not_be_asked_for_is_refused(key: str) -> None:
+    """Control characters, dot names, half surrogate pairs, and texts instead of identifiers."""
+    with pytest.raises(DecodeError):
+        checked_key(key)
+
+
+@pytest.mark.parametrize("key", ["o-1", "a/b", "...", "ä€😀", " ", "50%", "x" * 512])
+def test_every_other_key_is_taken(key: str) -> None:
+    """Whatever prints, is a key."""
+    assert checked_key(key) == key

@@ -1,0 +1,115 @@
+"""What a service has read about runs, and which run an event from outside belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from choreo.adapters.memory.home import MemoryHome
+from choreo.app.run_finder import RunFinder
+from choreo.app.runs import Runs
+from choreo.core import facts
+from choreo.core.definition import FlowTable
+from choreo.core.events import Envelope, Record
+from choreo.ports.inbox import RunMark
+from choreo.testing.clock import VirtualClock
+from tests.core.order import ORDER
+
+
+def fact(type_: str, offset: int = 0, *, n: int = 0, stamp_ms: int = 0) -> Record:
+    """A fact about run r."""
+    return Record("order", 0, offset, stamp_ms, Envelope(f"{type_}{n}", type_, "o-1", "order", run="r", n=n))
+
+
+def test_the_first_fact_that_stops_a_run_says_since_where() -> None:
+    """A trigger before it was expected; one after it was not."""
+    runs = Runs()
+    runs.read(fact(facts.FLOW_TURNED, 7))
+    runs.read(fact(facts.FLOW_COMPENSATED, 9))
+    standing = runs.of("r")
+    assert (standing.stopped, standing.stopped_at, standing.ended) == (True, 7, True)
+
+
+def test_the_highest_number_of_the_pause_series_rules() -> None:
+    """Lower ones are dropped, in whatever order they are read."""
+    runs = Runs()
+    for type_, n in [(facts.FLOW_PAUSED, 3), (facts.FLOW_RESUMED, 2), (facts.FLOW_PAUSED, 1)]:
+        runs.read(fact(type_, n=n))
+    assert (runs.of("r").paused, runs.of("r").pause_n) == (True, 3)
+    runs.read(fact(facts.FLOW_RESUMED, n=4, stamp_ms=500))
+    assert (runs.of("r").paused, runs.of("r").resumed_ms) == (False, 500)
+
+
+def test_what_the_inbox_remembers_is_joined_with_what_is_read() -> None:
+    """A run known only by a fact of this process is still asked about."""
+    runs = Runs()
+    runs.read(fact(facts.FLOW_PAUSED, 5, n=3))
+    assert set(runs.unknown(["r", "s", "s"])) == {"r", "s"}
+    runs.load(["r", "s"], {"r": RunMark(turned=True, paused=False, pause_n=2)})
+    assert (runs.of("r").paused, runs.of("r").stopped, runs.of("r").stopped_at) == (True, True, -1)
+    assert runs.unknown(["r", "s"]) == []
+
+
+def test_what_was_read_is_unsaved_until_it_is_saved() -> None:
+    """News that comes while it is being saved stays unsaved."""
+    runs = Runs()
+    runs.read(fact(facts.FLOW_TURNED, 1))
+    marks = runs.unsaved()
+    assert marks == {"r": RunMark(turned=True)}
+    runs.read(fact(facts.FLOW_PAUSED, 2, n=1))
+    runs.saved(marks)
+    assert runs.unsaved() == {"r": RunMark(turned=True, paused=True, pause_n=1)}
+    runs.saved(runs.unsaved())
+    assert runs.unsaved() == {}
+
+
+def test_memory_is_bounded() -> None:
+    """The runs touched first are forgotten first; the inbox still knows them."""
+    runs = Runs(known_max=2)
+    for run in ("a", "b", "c"):
+        runs.load([run], {})
+    assert runs.unknown(["a", "b", "c"]) == ["a"]
+
+
+async def run_found(history: Sequence[tuple[str, str, str]], asked: str) -> str:
+    """The run of an event of key `asked` after this history of (type, key, run or id)."""
+    home = MemoryHome(VirtualClock())
+    await home.log.create("order", 1)
+    events = [
+        Envelope(run, type_, key, "order", run=run if type_ != "OrderPlaced" else "") for type_, key, run in history
+    ]
+    await home.log.append("order", [*events, Envelope("", "Picked", asked, "order")])
+    (event,) = await home.log.read("order", 0, len(events), 1)
+    return await RunFinder(home.log, FlowTable(ORDER)).run_of(event)
+
+
+START, END = "OrderPlaced", facts.FLOW_COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("history", "run"),
+    [
+        ([], ""),
+        ([(START, "o-1", "a")], "a"),
+        ([(START, "o-2", "a")], ""),
+        ([(START, "o-1", "a"), (START, "o-1", "b")], "a"),
+        ([(START, "o-1", "a"), (START, "o-1", "b"), (END, "o-1", "a")], "b"),
+        ([(START, "o-1", "a"), (END, "o-1", "a")], ""),
+        ([(START, "o-1", "a"), (END, "o-1", "a"), (START, "o-1", "a")], ""),
+        (
+            [
+                (START, "o-1", "a"),
+                (START, "o-1", "b"),
+                (facts.FLOW_COMPENSATED, "o-1", "a"),
+                (facts.COMPENSATION_REQUESTED, "o-1", "a"),
+            ],
+            "a",
+        ),
+    ],
+)
+async def test_an_event_from_outside_belongs_to_the_oldest_open_run(
+    history: Sequence[tuple[str, str, str]], run: str
+) -> None:
+    """As starts and end facts tell; a twin of an ended start opens nothing, a late success reopens its run."""
+    assert await run_found(history, "o-1") == run

@@ -1,0 +1,76 @@
+"""The projection of a run into a row: what it holds, and that it reckons as the core does."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from choreo.app.views import attributes_of, detail_of, view
+from choreo.core.due import next_due
+from choreo.core.errors import StorageError
+from choreo.core.state import decode, encode
+from tests.app.doors import PaymentDeclined, Shop, StockReserved
+
+SITUATIONS = ["start", "charged", "completed", "compensated", "stuck"]
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_the_next_timer_of_a_row_is_that_of_the_core(situation: str) -> None:
+    """The rule of `due` stands twice, for speed; here it is held together."""
+    shop = await Shop().open()
+    await getattr(shop, situation)("o-1")
+    state = shop.states["o-1"]
+    detail = detail_of(view(shop.table, 0, "o-1", state.runs[0]))
+    assert detail.next_due_ms == next_due(state)
+
+
+async def test_an_undo_under_way_and_a_pause_have_the_timers_of_the_core() -> None:
+    """Paused, nothing is due; turned, the flow's deadline no longer counts."""
+    shop = await Shop().open()
+    await shop.start("o-1")
+    await shop.outcome("stock.reserve", StockReserved(order_id="o-1"))
+    await shop.outcome("payment.charge", PaymentDeclined(order_id="o-1"), certain=True)
+    instance = await shop.queries.instance("order", "o-1")
+    assert instance.detail.next_due_ms == next_due(shop.states["o-1"]) > 0
+    assert instance.next_timer == "the deadline of the undo of stock.reserve"
+    await shop.operator.pause("order", "o-1")
+    await shop.track()
+    instance = await shop.queries.instance("order", "o-1")
+    assert instance.detail.next_due_ms == next_due(shop.states["o-1"]) == 0
+
+
+async def test_a_row_says_where_and_until_when_it_is_true() -> None:
+    """Position and time are those of the last event that changed the run."""
+    shop = await Shop().open()
+    await shop.completed("o-1")
+    run = shop.run("o-1")
+    row = view(shop.table, 3, "o-1", run, {"customer": "ann"})
+    assert (row.flow, row.key, row.run, row.status, row.partition) == ("order", "o-1", run.id, "completed", 3)
+    assert (row.position, row.changed_ms, row.attributes) == (run.changed, run.ended_ms, {"customer": "ann"})
+
+
+async def test_the_same_run_gives_the_same_bytes() -> None:
+    """A rebuilt read model is compared byte for byte."""
+    shop = await Shop().open()
+    await shop.stuck("o-1")
+    again = decode(encode(shop.states["o-1"])).runs[0]
+    assert view(shop.table, 0, "o-1", shop.run("o-1")) == view(shop.table, 0, "o-1", again)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("x", "x"), (7, "7"), (1.5, "1.5"), (True, "true"), (False, "false"), (Decimal("9.90"), "9.90")],
+)
+def test_attributes_are_scalars_as_text(value: Any, text: str) -> None:
+    """What has parts of its own, or is not there, is left out."""
+    assert attributes_of({"a": value, "items": [1], "address": {"street": "x"}, "note": None}) == {"a": text}
+
+
+async def test_a_row_of_another_version_names_the_remedy() -> None:
+    """The read model can always be rebuilt."""
+    shop = await Shop().open()
+    await shop.start("o-1")
+    row = (await shop.queries.instance("order", "o-1")).row
+    with pytest.raises(StorageError, match="choreo projections rebuild"):
+        detail_of(msgspec.structs.replace(row, detail=b"{}"))

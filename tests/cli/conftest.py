@@ -1,0 +1,95 @@
+"""The command line as tests call it: in this process, in the folder of a small project, with a storage of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from choreo.cli.program import run
+from choreo.settings import load
+from choreo.wiring import App, open_app
+
+T = TypeVar("T")
+DESK = Path(__file__).parent / "desk"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call gave back."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document that was printed."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The JSON lines that were printed."""
+        return [json.loads(text) for text in self.out.splitlines()]
+
+
+class Desk:
+    """The project, and the command line called in it."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+        self.folder = folder
+        """Where its storage and its frozen schemas are."""
+
+    def __call__(self, *arguments: str, stdin: bytes = b"") -> Answer:
+        """Call `choreo` with these arguments."""
+        self._capsys.readouterr()
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = run(arguments)
+        return replace(self.printed(), code=code)
+
+    def printed(self) -> Answer:
+        """What was printed since the last call, which did not return."""
+        printed = self._capsys.readouterr()
+        return Answer(-1, printed.out, printed.err)
+
+    def within(self, work: Callable[[App], Awaitable[T]]) -> T:
+        """Do this with the opened project."""
+
+        async def opened() -> T:
+            async with open_app(load()) as app:
+                return await work(app)
+
+        return asyncio.run(opened())
+
+    def opened(self, key: str, *, seated: bool = False) -> None:
+        """A ticket of that key stands in the log and in the read model; seated: its first step is done."""
+
+        async def work(app: App) -> None:
+            await app.publisher.publish("desk", {"ticket_id": key}, type_="TicketOpened")
+            if seated:
+                await app.publisher.publish("desk", {"ticket_id": key}, type_="SeatTaken", force=True)
+
+        self.within(work)
+        self.fold()
+
+    def fold(self) -> None:
+        """Let a tracker read everything."""
+        assert self("projections", "rebuild").code == 0
+
+
+@pytest.fixture
+def desk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Desk:
+    """The small project, as the current folder."""
+    monkeypatch.chdir(DESK)
+    monkeypatch.setenv("CHOREO_DATABASE", str(tmp_path / "choreo.db"))
+    monkeypatch.setenv("CHOREO_SCHEMAS", str(tmp_path / "schemas"))
+    return Desk(capsys, monkeypatch, tmp_path)

@@ -1,0 +1,119 @@
+"""`choreo check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from choreo.cli.failures import PROBLEM
+
+BROKEN = '''"""A flow whose last event nobody says."""
+from choreo import Event, Flow, Service, StepContext
+
+class Begun(Event):
+    """Begun."""
+    number: str
+
+class Done(Event):
+    """Done."""
+    number: str
+
+class Ended(Event):
+    """Ended."""
+    number: str
+
+worker = Service("worker")
+
+@worker.step(on=Begun, emits=Done)
+async def work(event: Begun, ctx: StepContext) -> Done:
+    return Done(number=event.number)
+
+broken = Flow("broken", key="number", starts=Begun, completes=Ended, services=[worker])
+'''
+
+
+CAUTIOUS = '''"""A flow with a bound on a cycle that it does not have."""
+from choreo import Flow
+from desk_flow import *
+
+desk = Flow(
+    "desk", key="ticket_id", starts=TicketOpened, completes=TicketFiled, services=[seats, archive], deadline="30d",
+    max_hops=3,
+)
+desk.wait(on=SeatTaken, until=TicketClosed, timeout="1d", fails=TicketForgotten)
+'''
+
+
+def findings(answer: Any, part: str) -> list[dict[str, str]]:
+    """What was found in that part."""
+    return [found for found in answer.json["findings"] if found["part"] == part]
+
+
+def test_a_project_that_is_well_passes(desk: Any) -> None:
+    """Flow, topics and schemas are looked at together."""
+    desk("schemas", "freeze")
+    answer = desk("check", "-o", "json")
+    assert answer.code == 0
+    assert answer.json["ok"] is True
+    assert answer.json["flows"] == ["desk"]
+    assert desk("check").out.endswith("flow desk: 0 errors, 0 warnings\n")
+
+
+def test_warnings_fail_only_a_strict_check(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its author should know does not keep a flow from running."""
+    desk("schemas", "freeze")
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setenv("CHOREO_FLOWS", "desk_cautious:desk")
+    monkeypatch.setenv("CHOREO_TOPICS", str(Path(__file__).parent / "desk" / "topics"))
+    (desk.folder / "desk_cautious.py").write_text(CAUTIOUS)
+    lenient, strict = desk("check", "-o", "json"), desk("check", "--strict", "-o", "json")
+    assert [(found["level"], found["where"]) for found in lenient.json["findings"]] == [("warning", "flow desk")]
+    assert (lenient.code, lenient.json["ok"]) == (0, True)
+    assert (strict.code, strict.json["ok"]) == (PROBLEM, False)
+
+
+def test_an_event_without_a_frozen_schema_is_found(desk: Any) -> None:
+    """The contract must be in files before it is in the log."""
+    answer = desk("check", "-o", "json")
+    assert answer.code == PROBLEM
+    assert {found["what"] for found in findings(answer, "schemas")} == {"is not frozen"}
+
+
+def test_an_event_without_a_topic_is_found(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event of the flow stands in its topic's file."""
+    topic = (Path(__file__).parent / "desk" / "topics" / "desk.yaml").read_text().replace(", TicketForgotten", "")
+    (desk.folder / "desk.yaml").write_text(topic)
+    monkeypatch.setenv("CHOREO_TOPICS", str(desk.folder))
+    (found,) = findings(desk("check", "-o", "json"), "topics")
+    assert found["what"] == "event TicketForgotten of flow desk has no topic"
+    assert found["remedy"] == "Add - TicketForgotten."
+
+
+def test_a_folder_of_topics_that_is_not_there_is_found(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that did not run is no pass."""
+    monkeypatch.setenv("CHOREO_TOPICS", str(desk.folder / "nowhere"))
+    (found,) = findings(desk("check", "-o", "json"), "topics")
+    assert found["what"] == "there is no such folder"
+
+
+def test_every_mistake_of_a_flow_is_listed_with_its_remedy(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names the place; the exit code says that something is wrong."""
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setenv("CHOREO_FLOWS", "broken_declaration:broken")
+    (desk.folder / "broken_declaration.py").write_text(BROKEN)
+    answer = desk("check", "-o", "json")
+    assert answer.code == PROBLEM
+    assert any("Ended" in found["what"] and found["remedy"] for found in findings(answer, "flow"))
+    assert "Ended" in desk("check").out
+
+
+def test_a_declaration_that_cannot_be_imported_is_a_finding(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what the check was called for, and no failure of the check."""
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setenv("CHOREO_FLOWS", "bad_name:flow")
+    (desk.folder / "bad_name.py").write_text('from choreo import Service\nService("")\n')
+    answer = desk("check", "-o", "json")
+    assert answer.code == PROBLEM
+    assert len(findings(answer, "flow")) == 1

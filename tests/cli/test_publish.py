@@ -1,0 +1,60 @@
+"""`choreo publish`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def test_a_start_is_published_and_said_where(desk: Any) -> None:
+    """The receipt names the run and the position, in the words of the REST view."""
+    receipt = desk("publish", "desk", "TicketOpened", "--field", "ticket_id=t-1", "-o", "json").json
+    assert receipt["position"].startswith("desk/")
+    assert receipt["run"] == receipt["id"]
+    assert {"type", "flow", "key", "duplicate"} <= set(receipt)
+    assert receipt["duplicate"] is False
+
+
+def test_the_same_start_is_published_once(desk: Any) -> None:
+    """A call that is repeated, for nobody saw its answer, does no harm."""
+    first = desk("publish", "desk", "TicketOpened", "--field", "ticket_id=t-1", "-o", "json").json
+    second = desk("publish", "desk", "TicketOpened", "--field", "ticket_id=t-1", "-o", "json").json
+    assert second == {**first, "duplicate": True}
+    assert "published before" in desk("publish", "desk", "TicketOpened", "--field", "ticket_id=t-1").out
+
+
+def test_another_idempotency_key_starts_another_run(desk: Any) -> None:
+    """The start's id is derived from flow, key and idempotency key."""
+    call = ("publish", "desk", "TicketOpened", "--field", "ticket_id=t-1", "-o", "json")
+    assert desk(*call).json["run"] != desk(*call, "--idempotency-key", "second").json["run"]
+
+
+def test_fields_are_read_as_their_class_has_them(desk: Any) -> None:
+    """Text stays text, even a number; what is no text is JSON."""
+    lines = '[{"sku": "lamp", "quantity": 2}]'
+    fields = ("--field", "ticket_id=7", "--field", "priority=3", "--field", f"lines={lines}")
+    assert desk("publish", "desk", "TicketOpened", *fields).code == 0
+    (event,) = desk("tail", "--from", "start", "--no-follow", "-o", "json").lines
+    assert event["key"] == "7"
+    assert event["fields"] == {"ticket_id": "7", "priority": 3, "lines": json.loads(lines)}
+
+
+def test_all_fields_may_come_as_json_from_stdin(desk: Any) -> None:
+    """What another program made is piped in; a --field given beside it outweighs it."""
+    stdin = b'{"ticket_id": "t-1", "priority": 1}'
+    assert desk("publish", "desk", "TicketOpened", "--json", "-", "--field", "priority=5", stdin=stdin).code == 0
+    (event,) = desk("tail", "--from", "start", "--no-follow", "-o", "json").lines
+    assert event["fields"]["priority"] == 5
+
+
+def test_the_key_may_be_given_beside_the_fields(desk: Any) -> None:
+    """The event's key field is filled from it."""
+    assert desk("publish", "desk", "TicketOpened", "--key", "t-9", "-o", "json").json["key"] == "t-9"
+
+
+def test_an_event_from_outside_belongs_to_the_open_run(desk: Any) -> None:
+    """What a run waits for needs no run to be named."""
+    desk.opened("t-1", seated=True)
+    assert desk("publish", "desk", "TicketClosed", "--key", "t-1").code == 0
+    desk.fold()
+    assert desk("show", "t-1", "-o", "json").json["waits"] == []

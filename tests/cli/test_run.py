@@ -1,0 +1,66 @@
+"""`choreo run`: the parts of a project in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from choreo.cli.failures import INTERRUPTED
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """A process that says on stderr what it runs."""
+    process = subprocess.Popen([sys.executable, "-m", "choreo", "run", *arguments], stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    assert "running" in process.stderr.readline()
+    return process
+
+
+def wait_for(type_: str) -> None:
+    """Return when such an event stands in the log."""
+    called = [sys.executable, "-m", "choreo", "tail", "--from", "start", "--type", type_, "-o", "json"]
+    with subprocess.Popen(called, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as following:
+        assert following.stdout
+        assert json.loads(following.stdout.readline())["type"] == type_
+        following.send_signal(signal.SIGINT)
+    assert following.returncode == INTERRUPTED
+
+
+@pytest.fixture
+def parts(desk: Any) -> Iterator[Any]:
+    """Both services and the tracker, each in its own process."""
+    assert str(desk.folder) in os.environ["CHOREO_DATABASE"]
+    processes = [started(role, "--log-level", "error") for role in ("seats", "archive", "tracker")]
+    yield desk
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    told = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], told
+    assert all(text.startswith("stopping:") and text.count("\n") == 1 for text in told), told
+
+
+def test_processes_on_one_file_carry_an_instance_to_its_end(parts: Any) -> None:
+    """They share nothing but the log; SIGTERM ends each in order, with exit code 0."""
+    assert parts("publish", "desk", "TicketOpened", "--key", "t-1").code == 0
+    wait_for("SeatTaken")
+    assert parts("publish", "desk", "TicketClosed", "--key", "t-1").code == 0
+    assert parts("show", "t-1", "--watch").code == 0
+    shown = parts("show", "t-1", "-o", "json").json
+    assert shown["status"] == "completed"
+    assert [row["type"] for row in shown["timeline"] if row["kind"] == "done"] == ["SeatTaken", "TicketFiled"]
+
+
+def test_a_process_is_stopped_by_control_c_too(desk: Any) -> None:
+    """The first signal drains."""
+    assert desk.folder.is_dir()
+    process = started("tracker")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 0

@@ -1,0 +1,266 @@
+"""A stage for the tests of the step host: a tiny flow, a host on the memory home, a clock that moves when told.
+
+The tracker's and the operators' facts are said by the tests themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from choreo import Event, Flow, Service, StepContext
+from choreo.adapters.avro.codec import AvroCodec
+from choreo.adapters.memory.home import MemoryHome
+from choreo.core import facts, ids
+from choreo.core.declare import Step
+from choreo.core.definition import FlowDefinition
+from choreo.core.events import Envelope, Position, Record
+from choreo.hosts.step import StepHost
+from choreo.ports.dead_letters import DeadLetter
+from choreo.testing.clock import VirtualClock
+
+TOPIC = "order"
+DAY_MS = 86_400_000
+
+
+class Placed(Event):
+    """An order came in."""
+
+    order_id: str
+    number: int = 0
+
+
+class Charged(Event):
+    """It is paid."""
+
+    order_id: str
+    number: int = 0
+
+
+class Declined(Event):
+    """It cannot be paid."""
+
+    order_id: str
+
+
+class Refunded(Event):
+    """The money is back."""
+
+    order_id: str
+
+
+class Confirmed(Event):
+    """The customer knows."""
+
+    order_id: str
+
+
+class Cancelled(Event):
+    """The order is undone."""
+
+    order_id: str
+    reason: str = ""
+
+
+Handler = Callable[[Any, StepContext], Awaitable[Any]]
+PlainHandler = Callable[[Any, StepContext], Any]
+
+
+async def charged(event: Placed, ctx: StepContext) -> Any:
+    """All well."""
+    return Charged(order_id=event.order_id, number=event.number)
+
+
+async def refunded(charged: Charged | None, ctx: StepContext) -> Any:
+    """All well on the way back."""
+    return Refunded(order_id=ctx.key)
+
+
+def payment(charge: Handler = charged, refund: Handler | None = refunded, **options: Any) -> Service:
+    """The service under test: `payment.charge` and its undo. Options are those of the step."""
+    service = Service("payment")
+
+    async def forward(event: Placed, ctx: StepContext) -> Charged | Declined:
+        result: Charged | Declined = await charge(event, ctx)
+        return result
+
+    step = service.step(name="charge", on=Placed, emits=Charged, fails=Declined, **options)(forward)
+    return _with_undo(service, step, refund)
+
+
+def plain_payment(charge: PlainHandler, refund: Handler | None = refunded, **options: Any) -> Service:
+    """The same with a plain handler."""
+    service = Service("payment")
+
+    def forward(event: Placed, ctx: StepContext) -> Charged | Declined:
+        result: Charged | Declined = charge(event, ctx)
+        return result
+
+    step = service.step(name="charge", on=Placed, emits=Charged, fails=Declined, **options)(forward)
+    return _with_undo(service, step, refund)
+
+
+def _with_undo(service: Service, step: Step, refund: Handler | None) -> Service:
+    if refund is not None:
+
+        async def back(charged: Charged | None, ctx: StepContext) -> Refunded | None:
+            result: Refunded | None = await refund(charged, ctx)
+            return result
+
+        step.compensate(emits=Refunded)(back)
+    return service
+
+
+def flow(*services: Service, **options: Any) -> Flow:
+    """The flow of these services."""
+    return Flow(
+        "order", key="order_id", starts=Placed, completes=Confirmed, fails=Cancelled, services=services, **options
+    )
+
+
+class Stage:
+    """What the tests do and see. One partition, unless told otherwise."""
+
+    def __init__(self, service: Service, definition: FlowDefinition, home: MemoryHome, clock: VirtualClock) -> None:
+        self.service = service
+        self.definition = definition
+        self.home = home
+        self.clock = clock
+        self.codec = AvroCodec()
+        self.hosts: list[tuple[StepHost, asyncio.Task[None]]] = []
+
+    def host(self, name: str = "one", **options: Any) -> StepHost:
+        """Start a host of the service."""
+        host = StepHost(
+            self.service,
+            self.definition,
+            self.home.log,
+            self.home.inbox(self.service.name),
+            self.home.dead_letters,
+            self.codec,
+            self.clock,
+            name=name,
+            **options,
+        )
+        self.hosts.append((host, asyncio.create_task(host.run())))
+        return host
+
+    async def stop(self) -> None:
+        """Stop every host, and see that none has failed."""
+        for host, task in self.hosts:
+            await host.stop()
+            await task
+        self.hosts.clear()
+
+    def event(self, event: Event, **fields: Any) -> Envelope:
+        """The event as it is published; a Placed starts a run of its own."""
+        key = str(event.order_id)  # type: ignore[attr-defined]
+        id_ = fields.pop("id", ids.start("order", key, str(getattr(event, "number", ""))))
+        run = fields.pop("run", id_ if isinstance(event, Placed) else "")
+        return Envelope(
+            id=id_,
+            type=event.event_type,
+            key=key,
+            flow="order",
+            run=run,
+            content_type=self.codec.content_type,
+            data=self.codec.encode(event),
+            **fields,
+        )
+
+    def fact(self, about: Envelope, type_: str, **fields: Any) -> Envelope:
+        """A fact of the tracker's or an operator's about the run of this event."""
+        id_ = fields.pop("id", ids.derive(type_, about.run, sorted(fields.items())))
+        return Envelope(id=id_, type=type_, key=about.key, flow="order", run=about.run, **fields)
+
+    def undo_request(self, about: Envelope, outcome: int = -1, round_: int = 0, n: int = 0) -> Envelope:
+        """The tracker's request to undo `payment.charge` as triggered by this event."""
+        entry = ids.entry(about.run, "payment.charge", about.id)
+        return self.fact(
+            about,
+            facts.COMPENSATION_REQUESTED,
+            id=ids.of_round("undo-request", entry, round_),
+            step="payment.charge",
+            trigger=about.id,
+            entry=entry,
+            round=round_,
+            n=n,
+            outcome=outcome,
+        )
+
+    def retry_due(self, answers: Envelope, outcome: int, **fields: Any) -> Envelope:
+        """The tracker's call for the next attempt after this StepAttemptFailed or StepHeld."""
+        about = {"step": answers.step, "trigger": answers.trigger, "attempt": answers.attempt, "outcome": outcome}
+        if answers.entry:
+            about |= {"entry": answers.entry, "round": answers.round}
+        about |= {"id": ids.answer("retry-due", answers.id, answers.step), "deadline_ms": self.clock.now_ms() + DAY_MS}
+        return self.fact(answers, facts.STEP_RETRY_DUE, **about | fields)
+
+    async def publish(self, *events: Event | Envelope) -> list[Position]:
+        """Append to the log."""
+        return await self.home.log.append(
+            TOPIC, [event if isinstance(event, Envelope) else self.event(event) for event in events]
+        )
+
+    async def log(self) -> list[Record]:
+        """Everything in the log, partition by partition."""
+        partitions = await self.home.log.partitions(TOPIC)
+        return [record for p in range(partitions) for record in await self.home.log.read(TOPIC, p, 0, 1_000_000)]
+
+    async def said(self, type_: str, count: int = 1) -> list[Envelope]:
+        """The first events of this type, once there are so many."""
+        while True:
+            news = self.home.log._topics.bell.listen(TOPIC)
+            found = [record.event for record in await self.log() if record.event.type == type_]
+            if len(found) >= count:
+                news.cancel()
+                return found
+            await news
+
+    async def one(self, type_: str) -> Envelope:
+        """The only event of this type, once it is there."""
+        (event,) = await self.said(type_)
+        return event
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let others run until this is so."""
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)  # what is waited for may happen in a thread
+
+    async def counted(self, name: str, value: float) -> None:
+        """The first host has counted so many."""
+        counters = self.hosts[0][0].counters
+        await self.until(lambda: counters.read().get(name, 0) >= value)
+
+    async def caught_up(self) -> None:
+        """Everything in the log is finished by the service, as far as it has committed."""
+        while True:
+            ends = {p: await self.home.log.end(TOPIC, p) for p in range(await self.home.log.partitions(TOPIC))}
+            if await self.home.log.committed(TOPIC, self.service.name) == ends:
+                return
+            await self.clock.advance(0.25)
+
+    async def letters(self) -> list[DeadLetter]:
+        """The dead letters."""
+        return await self.home.dead_letters.list()
+
+
+@asynccontextmanager
+async def staged(
+    service: Service, *others: Service, partitions: int = 1, started: bool = True, **options: Any
+) -> AsyncIterator[Stage]:
+    """A stage for this service; options are those of the flow."""
+    clock = VirtualClock()
+    home = MemoryHome(clock)
+    await home.log.create(TOPIC, partitions)
+    stage = Stage(service, flow(service, *others, **options).draft(), home, clock)
+    if started:
+        stage.host()
+    try:
+        yield stage
+    finally:
+        await stage.stop()

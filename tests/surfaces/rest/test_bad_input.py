@@ -1,0 +1,169 @@
+"""Bad input at the REST door: each case with the answer its sender sees. Nothing of it reaches the log."""
+# ruff: noqa: E501 - a table is read by its columns
+
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from choreo.surfaces.rest import Doors, create_app
+from tests.app.doors import PARTITIONS, Shop
+
+PLACED = {"type": "OrderPlaced", "fields": {"order_id": "o-9"}}
+EVENTS = "/flows/order/events"
+LIST = "/flows/order/instances"
+
+
+@pytest.fixture
+async def shop() -> Shop:
+    """One order that is done, one that is stuck, one under way."""
+    shop = await Shop().open()
+    await shop.completed("done")
+    await shop.stuck("stuck")
+    await shop.charged("busy")
+    return shop
+
+
+@pytest.fixture
+async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shop's door."""
+    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
+        yield client
+
+
+class Bad(NamedTuple):
+    """A request, and what is said of it: status, and a piece of the detail, place or remedy."""
+
+    name: str
+    method: str
+    path: str
+    status: int
+    said: str
+    sent: Mapping[str, Any] = MappingProxyType({})
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    """An OrderPlaced body with some of its fields changed."""
+    return {"json": {"type": "OrderPlaced", "fields": {"order_id": "o-9", **changes}}}
+
+
+def typed(type_: Any) -> dict[str, Any]:
+    """A body of another type."""
+    return {"json": {"type": type_, "fields": {"order_id": "o-9"}}}
+
+
+CASES = [
+    Bad("no JSON", "POST", EVENTS, 400, "JSON decode error", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+    Bad("no body", "POST", EVENTS, 422, "Field required"),
+    Bad("not said to be JSON", "POST", EVENTS, 422, "valid dictionary", {"content": b"{}"}),
+    Bad("a list", "POST", EVENTS, 422, "valid dictionary", {"json": [1]}),
+    Bad("no fields", "POST", EVENTS, 422, "body.fields", {"json": {"type": "OrderPlaced"}}),
+    Bad("an unknown part", "POST", EVENTS, 422, "body.key", {"json": {**PLACED, "key": "o-9"}}),
+    Bad("type is a number", "POST", EVENTS, 422, "body.type", typed(7)),
+    Bad("unknown type", "POST", EVENTS, 422, "'Nope' is no event of this flow", typed("Nope")),
+    Bad("a step's event", "POST", EVENTS, 409, "StockReserved is said by stock.reserve", typed("StockReserved")),
+    Bad("an undo's event", "POST", EVENTS, 409, "From outside come: OrderPlaced, ShipmentPicked", typed("StockReleased")),
+    Bad("a fact of choreo's", "POST", EVENTS, 422, "no event of this flow", typed("choreo.FlowCompleted")),
+    Bad("a field missing", "POST", EVENTS, 422, "OrderPlaced.order_id: field required", {"json": {"type": "OrderPlaced", "fields": {}}}),
+    Bad("a field too many", "POST", EVENTS, 422, "OrderPlaced.color: extra inputs", event(color="red")),
+    Bad("a text as number", "POST", EVENTS, 422, "OrderPlaced.cents: input should be a valid integer", event(cents="x")),
+    Bad("a fraction", "POST", EVENTS, 422, "OrderPlaced.cents", event(cents=1.5)),
+    Bad("a number too large", "POST", EVENTS, 422, "OrderPlaced.cents", event(cents=2**70)),
+    Bad("null", "POST", EVENTS, 422, "OrderPlaced.customer", event(customer=None)),
+    Bad("an empty key", "POST", EVENTS, 422, "the key is empty", event(order_id="")),
+    Bad("a NUL in the key", "POST", EVENTS, 422, "control character", event(order_id="a\x00b")),
+    Bad("a separator in the key", "POST", EVENTS, 422, "control character", event(order_id="a\x1fb")),
+    Bad("a key of dots", "POST", EVENTS, 422, "dot name", event(order_id="..")),
+    Bad("a key too long", "POST", EVENTS, 422, "513 characters, 512 at most", event(order_id="x" * 513)),
+    Bad("half a surrogate pair", "POST", EVENTS, 422, "invalid JSON: unexpected end of hex escape", {
+        "content": b'{"type": "OrderPlaced", "fields": {"order_id": "\\ud800"}}', "headers": {"Content-Type": "application/json"},
+    }),
+    Bad("bytes that are no UTF-8", "POST", EVENTS, 400, "parsing the body", {
+        "content": b'{"type": "\xff"}', "headers": {"Content-Type": "application/json"},
+    }),
+    Bad("too deep", "POST", EVENTS, 400, "pars", {
+        "content": b'{"type":"OrderPlaced","fields":{"order_id":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+        "headers": {"Content-Type": "application/json"},
+    }),
+    Bad("too large", "POST", EVENTS, 413, "larger than 1048576 bytes", event(customer="x" * (1 << 20))),
+    Bad("a start for a run", "POST", EVENTS, 422, "a start begins a run of its own", {"json": {**PLACED, "run": "r"}}),
+    Bad("an unknown run", "POST", EVENTS, 404, "there is no run 'r'", {"json": {"type": "ShipmentPicked", "fields": {"order_id": "busy"}, "run": "r"}}),
+    Bad("a blank in the Idempotency-Key", "POST", EVENTS, 422, "header.idempotency-key", {"json": PLACED, "headers": {"Idempotency-Key": "a b"}}),
+    Bad("the same start, changed", "POST", EVENTS, 409, "published before, with other fields", event(order_id="busy", cents=5)),
+    Bad("unknown flow", "POST", "/flows/nope/events", 404, "Known here: order", {"json": PLACED}),
+    Bad("unknown flow's list", "GET", "/flows/nope/instances", 404, "there is no flow 'nope'"),
+    Bad("unknown path", "GET", "/flowz", 404, "nothing at this path"),
+    Bad("a slash at the end", "GET", "/flows/", 404, "nothing at this path"),
+    Bad("another method", "DELETE", "/flows/order", 405, "DELETE is not allowed here"),
+    Bad("unknown status", "GET", LIST + "?status=lost", 422, "query.status"),
+    Bad("limit of none", "GET", LIST + "?limit=0", 422, "greater than or equal to 1"),
+    Bad("limit too high", "GET", LIST + "?limit=501", 422, "less than or equal to 500"),
+    Bad("limit no number", "GET", LIST + "?limit=ten", 422, "is no whole number"),
+    Bad("limit a fraction", "GET", LIST + "?limit=1.0", 422, "is no whole number"),
+    Bad("cursor of garbage", "GET", LIST + "?cursor=xyz", 400, "'xyz' is not a cursor of this list"),
+    Bad("letters' cursor of garbage", "GET", "/dead-letters?cursor=xyz", 400, "Begin without one"),
+    Bad("a time without zone", "GET", LIST + "?started_from=2026-01-01T00:00:00", 422, "RFC 3339"),
+    Bad("a day that is none", "GET", LIST + "?started_before=2026-02-30T00:00:00Z", 422, "query.started_before"),
+    Bad("a misspelt filter", "GET", LIST + "?stats=running", 422, "Known here: after, cursor, key, limit, started_before"),
+    Bad("an attribute on one instance", "GET", LIST + "/busy?attr.customer=ann", 422, "no such parameter: attr.customer"),
+    Bad("a position of garbage", "GET", LIST + "/busy", 422, "'here' is not a position", {"headers": {"Choreo-Position": "here"}}),
+    Bad("a position beyond the log", "GET", LIST + "?after=order/0/999", 404, "there is no event at order/0/999"),
+    Bad("a position in no partition", "GET", LIST + "?after=order/99/0", 404, "there is no partition 99"),
+    Bad("a position in no topic", "GET", LIST + "?after=nope/0/0", 404, "there is no such topic"),
+    Bad("unknown key", "GET", LIST + "/nobody", 404, "there is no instance 'nobody'"),
+    Bad("unknown key's history", "GET", LIST + "/nobody/history", 404, "there is no instance 'nobody'"),
+    Bad("unknown key's timeline", "GET", LIST + "/nobody/timeline", 404, "there is no instance 'nobody'"),
+    Bad("unknown key's events", "GET", LIST + "/nobody/events", 404, "there is no instance 'nobody'"),
+    Bad("unknown run of a key", "GET", LIST + "/busy?run=r", 404, "there is no run 'r' of key 'busy'"),
+    Bad("a key that is no UTF-8", "GET", LIST + "/%FF", 422, "not UTF-8"),
+    Bad("a NUL in the path", "GET", LIST + "/a%00b", 422, "control character"),
+    Bad("pause what has ended", "POST", LIST + "/done/pause", 409, "the run has ended: completed"),
+    Bad("resume what is not paused", "POST", LIST + "/busy/resume", 409, "the run is not paused"),
+    Bad("cancel what is turned", "POST", LIST + "/stuck/cancel", 409, "turned already: payment.charge failed"),
+    Bad("terminate without a reason", "POST", LIST + "/busy/terminate", 422, "Field required"),
+    Bad("terminate for nothing", "POST", LIST + "/busy/terminate", 422, "body.reason", {"json": {"reason": "  "}}),
+    Bad("a reason of two lines", "POST", LIST + "/busy/cancel", 422, "body.reason", {"json": {"reason": "a\nb"}}),
+    Bad("a reason too long", "POST", LIST + "/busy/cancel", 422, "at most 1000", {"json": {"reason": "x" * 1_001}}),
+    Bad("retry no entry", "POST", LIST + "/stuck/undos/nope/retry", 404, "Its entries: stock.reserve ("),
+    Bad("retry what has not failed", "POST", LIST + "/busy/undos/stock.reserve/retry", 409, "stock.reserve is open"),
+    Bad("resolve what goes forward", "POST", LIST + "/busy/undos/stock.reserve/resolve", 409, "Cancel it first", {"json": {"reason": "x"}}),
+    Bad("unknown letter", "GET", "/dead-letters/nope", 404, "there is no dead letter 'nope'"),
+    Bad("redrive no letter", "POST", "/dead-letters/nope/redrive", 404, "`choreo dlq list` shows"),
+    Bad("letters of no flow", "GET", "/dead-letters?flow=nope", 404, "there is no flow 'nope'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", CASES, ids=lambda bad: bad.name)
+async def test_what_is_refused_says_what_where_and_the_remedy(bad: Bad, shop: Shop, client: httpx.AsyncClient) -> None:
+    """Every refusal is a problem document (RFC 9457), and leaves the log as it was."""
+    ends = [await shop.home.log.end("order", number) for number in range(PARTITIONS)]
+    response = await client.request(bad.method, bad.path, **bad.sent)
+    problem = response.json()
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert (response.status_code, problem["status"]) == (bad.status, bad.status)
+    sentences = [f"{problem['where']}: {problem['detail']}", problem["remedy"]]
+    sentences += [f"{fault['where']}: {fault['what']}" for fault in problem["errors"]]
+    assert bad.said in "\n".join(sentences)
+    assert problem["instance"] == bad.path.partition("?")[0]
+    assert problem["type"].startswith("urn:choreo:problem:")
+    assert problem["remedy"]
+    assert [await shop.home.log.end("order", number) for number in range(PARTITIONS)] == ends
+
+
+async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(client: httpx.AsyncClient) -> None:
+    """405 names the allowed methods (RFC 9110, 15.5.6)."""
+    assert (await client.put("/flows/order")).headers["Allow"] == "GET"
+
+
+async def test_a_fault_of_ours_is_a_problem_without_its_inside(shop: Shop) -> None:
+    """An unexpected error answers 500 and tells nothing of the code."""
+    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: 1 / 0))  # type: ignore[arg-type,return-value]
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+        response = await client.get("/metrics")
+    assert response.status_code == 500
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "division" not in response.text

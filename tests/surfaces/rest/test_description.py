@@ -1,0 +1,27 @@
+"""What the API's description says of a parameter is what is checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from choreo.surfaces.rest import Doors, create_app
+from tests.app.doors import Shop
+
+BOUNDS = {
+    ("/dead-letters", "limit"): (1, 500),
+    ("/flows/{flow}/instances", "limit"): (1, 500),
+    ("/flows/{flow}/instances/{key}/history", "limit"): (1, 10_000),
+    ("/flows/{flow}/instances/{key}/history", "after_offset"): (-1, 2**62),
+}
+
+
+@pytest.mark.parametrize(("path", "name"), BOUNDS)
+async def test_the_description_has_the_bounds_of_a_number(path: str, name: str) -> None:
+    """A client made from the description knows what is refused before it asks."""
+    shop = await Shop().open()
+    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    parameters: list[dict[str, Any]] = app.openapi()["paths"][path]["get"]["parameters"]
+    schema = next(parameter["schema"] for parameter in parameters if parameter["name"] == name)
+    assert (schema["minimum"], schema["maximum"]) == BOUNDS[path, name]

@@ -1,0 +1,308 @@
+"""The REST door as a client uses it: publish, read what was written, follow, operate, redrive, health."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, get_args
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from choreo.core import ids
+from choreo.core.events import Envelope, Record
+from choreo.core.state import STATUSES
+from choreo.ports.dead_letters import DeadLetter
+from choreo.surfaces.rest import Doors, create_app
+from choreo.surfaces.rest.models import Status
+from choreo.testing.clock import VirtualClock
+from tests.app.doors import OrderCancelled, ShipmentPicked, Shop, StockReserved
+
+LIST = "/flows/order/instances"
+
+
+@pytest.fixture
+async def shop() -> Shop:
+    """An empty shop."""
+    return await Shop().open()
+
+
+@pytest.fixture
+def doors(shop: Shop) -> Doors:
+    """Its doors."""
+    return Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock)
+
+
+@pytest.fixture
+async def client(doors: Doors) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of its REST view."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
+        yield client
+
+
+async def post(client: httpx.AsyncClient, type_: str, fields: dict[str, Any], **headers: str) -> httpx.Response:
+    """Publish an event."""
+    return await client.post("/flows/order/events", json={"type": type_, "fields": fields}, headers=headers)
+
+
+async def meanwhile(shop: Shop, request: Awaitable[httpx.Response], *, done: bool = True) -> httpx.Response | None:
+    """Let time pass in small steps until the request is answered, or (`done=False`) for a minute."""
+    assert isinstance(shop.clock, VirtualClock)
+    task = asyncio.ensure_future(request)
+    steps = 0
+    while not task.done() and (done or steps < 600):
+        steps += 1
+        await shop.clock.advance(0.1)
+    return task.result() if task.done() else None
+
+
+async def test_a_start_answers_where_it_can_be_read(shop: Shop, client: httpx.AsyncClient) -> None:
+    """201 with Location and a position; the position read with gives what follows from the write."""
+    written = await post(client, "OrderPlaced", {"order_id": "o-1", "customer": "bob"})
+    assert written.status_code == 201
+    await shop.track()
+    position = {"Choreo-Position": written.headers["Choreo-Position"]}
+    seen = (await client.get(written.headers["Location"], headers=position)).json()
+    assert (seen["run"], seen["status"]) == (written.json()["run"], "running")
+    assert seen["attributes"] == {"order_id": "o-1", "customer": "bob", "cents": "1000"}
+    assert seen["expected"][0]["step"] == "stock.reserve"
+    assert seen["waiting_for"] == ["stock.reserve since 2026-01-01T00:00:00.000Z, until 2026-01-01T00:12:45.000Z"]
+
+
+async def test_the_same_start_is_published_once(shop: Shop, client: httpx.AsyncClient) -> None:
+    """The second answers 200 with the first one's id; another Idempotency-Key starts another run."""
+    first = await post(client, "OrderPlaced", {"order_id": "o-1"}, **{"Idempotency-Key": "k-1"})
+    again = await post(client, "OrderPlaced", {"order_id": "o-1"}, **{"Idempotency-Key": '"k-1"'})
+    other = await post(client, "OrderPlaced", {"order_id": "o-1"}, **{"Idempotency-Key": "k-2"})
+    assert (again.status_code, again.json()) == (200, {**first.json(), "duplicate": True})
+    assert (other.status_code, other.json()["duplicate"]) == (201, False)
+    assert other.json()["id"] != first.json()["id"]
+
+
+@pytest.mark.parametrize(
+    "key", ["a/b", "a b", "ä€😀", "50%", "a?b#c", "a%2Fb", "history", "x/history", "../x", "'\"<>"]
+)
+async def test_any_key_that_can_be_written_can_be_asked_for(key: str, shop: Shop, client: httpx.AsyncClient) -> None:
+    """A percent-encoded key reads as it was written, slashes included."""
+    written = await post(client, "OrderPlaced", {"order_id": key})
+    await shop.track()
+    assert (await client.get(written.headers["Location"])).json()["key"] == key
+    story = (await client.get(f"{LIST}/{quote(key, safe='')}/timeline")).json()
+    assert [row["text"] for row in story["items"]] == ["OrderPlaced started it"]
+
+
+async def test_a_read_waits_for_what_was_written_and_then_gives_up(shop: Shop, client: httpx.AsyncClient) -> None:
+    """Without a tracker the wait ends as 503 with Retry-After; with one it answers."""
+    written = await post(client, "OrderPlaced", {"order_id": "o-1"})
+    position = written.headers["Choreo-Position"]
+    begun_ms = shop.clock.now_ms()
+    asked = {"Choreo-Position": position, "Prefer": "respond-async, wait=1"}
+    late = await meanwhile(shop, client.get(f"{LIST}/o-1", headers=asked))
+    assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
+    assert "within 1 s" in late.json()["detail"]
+    assert shop.clock.now_ms() - begun_ms >= 1_000
+    reading = asyncio.create_task(client.get(f"{LIST}?after={position}"))
+    await shop.track()
+    seen = await meanwhile(shop, reading)
+    assert [item["key"] for item in seen.json()["items"]] == ["o-1"]
+
+
+async def test_lists_filter_and_page(shop: Shop, client: httpx.AsyncClient) -> None:
+    """By status, attribute, key and time; a cursor gives the next page, newest start first."""
+    for number in range(5):
+        await shop.start(f"o-{number}", customer="ann" if number % 2 else "bob")
+    await shop.completed("o-9")
+
+    async def keys(query: str) -> list[str]:
+        return [item["key"] for item in (await client.get(f"{LIST}?{query}")).json()["items"]]
+
+    assert await keys("status=completed") == ["o-9"]
+    assert await keys("attr.customer=bob") == ["o-4", "o-2", "o-0"]
+    assert await keys("attr.customer=bob&attr.order_id=o-2") == ["o-2"]
+    assert await keys("key=o-3") == ["o-3"]
+    assert await keys("started_before=2026-01-01T00:00:00Z") == []
+    assert len(await keys("started_from=2026-01-01T01:00:00%2B01:00")) == 6
+    page = (await client.get(f"{LIST}?limit=4")).json()
+    rest = (await client.get(f"{LIST}?limit=4&cursor={page['cursor']}")).json()
+    assert [item["key"] for item in (*page["items"], *rest["items"])] == ["o-9", "o-4", "o-3", "o-2", "o-1", "o-0"]
+    assert rest["cursor"] == ""
+
+
+async def test_history_pages_by_offset(shop: Shop, client: httpx.AsyncClient) -> None:
+    """Each event is decoded, with what made it; `after` goes on."""
+    await shop.completed("o-1")
+    page = (await client.get(f"{LIST}/o-1/history?limit=2")).json()
+    rest = (await client.get(f"{LIST}/o-1/history?after_offset={page['after']}")).json()
+    types = [row["type"] for row in (*page["items"], *rest["items"])]
+    assert types == [
+        "OrderPlaced",
+        "StockReserved",
+        "PaymentCharged",
+        "ShipmentPicked",
+        "OrderConfirmed",
+        "choreo.FlowCompleted",
+    ]
+    assert page["items"][1]["causation"] == page["items"][0]["id"]
+    assert rest["items"][1]["fields"] == {"order_id": "o-1", "picked_by": "bob"}
+
+
+async def test_a_stream_tells_what_was_and_what_comes_and_ends_with_the_run(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    """Server-sent events resume behind Last-Event-ID."""
+    await shop.charged("o-1")
+    following = asyncio.create_task(client.get(f"{LIST}/o-1/events", headers={"Last-Event-ID": "1"}))
+    assert await meanwhile(shop, following, done=False) is None
+    await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"))
+    await shop.track()
+    assert await meanwhile(shop, following, done=False) is None
+    await shop.fact("o-1", "choreo.FlowTerminated", reason="enough")
+    stream = (await meanwhile(shop, following)).text
+    events = [line.removeprefix("event: ") for line in stream.splitlines() if line.startswith("event: ")]
+    assert events == ["PaymentCharged", "ShipmentPicked", "choreo.FlowTerminated", "choreo.StreamEnded"]
+    assert [json.loads(line[6:])["type"] for line in stream.splitlines() if line.startswith('data: {"p')] == events[:3]
+
+
+async def test_a_silent_stream_shows_that_it_lives_and_leaves_when_the_server_stops(shop: Shop, doors: Doors) -> None:
+    """A comment every 15 seconds; the end when the doors close."""
+    await shop.charged("o-1")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
+        following = asyncio.create_task(client.get(f"{LIST}/o-1/events"))
+        assert await meanwhile(shop, following, done=False) is None
+        doors.closing.set()
+        stream = (await meanwhile(shop, following)).text
+    assert stream.count(": heartbeat\n\n") in (3, 4)  # in a minute, less what the request took to begin
+
+
+async def test_operators_act_and_the_tracker_decides(shop: Shop, client: httpx.AsyncClient) -> None:
+    """Pause, resume, cancel, terminate answer 202 with the position of their fact."""
+    await shop.charged("o-1")
+
+    async def act(action: str, **body: str) -> dict[str, Any]:
+        said = await client.post(f"{LIST}/o-1/{action}", json=body)
+        assert said.status_code == 202, said.text
+        await shop.track()
+        headers = {"Choreo-Position": said.headers["Choreo-Position"]}
+        answer: dict[str, Any] = (await client.get(said.headers["Location"], headers=headers)).json()
+        return answer
+
+    assert (await act("pause"))["status"] == "paused"
+    assert (await act("resume", reason="go on"))["status"] == "running"
+    turned = await act("cancel", reason="the customer called")
+    assert (turned["status"], turned["cause"]) == ("compensating", "cancelled: the customer called")
+    ended = await act("terminate", reason="by hand")
+    assert (ended["status"], ended["cause"], ended["waiting_for"]) == ("terminated", "by hand", [])
+
+
+async def test_a_stuck_undo_is_retried_or_resolved(shop: Shop, client: httpx.AsyncClient) -> None:
+    """By its step's name or its entry's id."""
+    for key in ("o-1", "o-2"):
+        await shop.stuck(key)
+    assert (await client.post(f"{LIST}/o-1/undos/stock.reserve/retry")).status_code == 202
+    entry = (await client.get(f"{LIST}/o-2")).json()["ledger"][0]["entry"]
+    resolved = await client.post(f"{LIST}/o-2/undos/{entry}/resolve", json={"reason": "counted by hand"})
+    assert resolved.json()["type"] == "choreo.UndoResolved"
+    await shop.track()
+    first, second = [(await client.get(f"{LIST}/{key}")).json() for key in ("o-1", "o-2")]
+    assert (first["status"], first["ledger"][0]["round"]) == ("compensating", 2)
+    assert (second["status"], second["ledger"][0]["cause"]) == ("compensated", "resolved by hand: counted by hand")
+
+
+async def test_a_dead_letter_is_shown_and_given_back(shop: Shop, client: httpx.AsyncClient) -> None:
+    """A reaction's letter goes to its step again, under the old id."""
+    await shop.compensated("o-1")
+    record = next(
+        Record(row.topic, row.partition, row.offset, row.stamp_ms, Envelope(row.id, row.type, "o-1", "order", row.run))
+        for row in await shop.queries.history("order", "o-1")
+        if row.type == OrderCancelled.event_type
+    )
+    letters = [
+        DeadLetter(ids.derive(n), "order", record.partition, record.offset, "desk", "desk.tell", "no mail", 5, record)
+        for n in range(3)
+    ]
+    await shop.home.dead_letters.add(letters)
+    page = (await client.get("/dead-letters?flow=order&limit=2")).json()
+    rest = (await client.get(f"/dead-letters?limit=2&cursor={page['cursor']}")).json()
+    assert [item["id"] for item in (*page["items"], *rest["items"])] == [letter.id for letter in reversed(letters)]
+    given = await client.post(f"/dead-letters/{letters[0].id}/redrive")
+    assert (given.status_code, given.json()["type"]) == (202, "choreo.Redriven")
+    letter = (await client.get(f"/dead-letters/{letters[0].id}")).json()
+    assert (letter["redriven"], letter["cause"], letter["headers"]["ce_id"]) == (1, "no mail", record.event.id)
+
+
+async def test_flows_are_described_as_data_and_as_a_picture(shop: Shop, client: httpx.AsyncClient) -> None:
+    """The list counts runs; the definition is what a tracker loads; Mermaid is text."""
+    await shop.completed("o-1")
+    assert (await client.get("/flows")).json()["items"][0]["counts"] == {"completed": 1}
+    assert (await client.get("/flows/order")).json()["starts"] == "OrderPlaced"
+    picture = await client.get("/flows/order/mermaid")
+    assert picture.headers["Content-Type"].startswith("text/plain")
+    assert "payment.charge" in picture.text
+
+
+async def test_health_tells_a_host_that_hangs_and_a_tracker_that_lags(shop: Shop) -> None:
+    """Livez by the age of the last poll, readyz by the tracker's lag; both 503 with the remedy."""
+    assert isinstance(shop.clock, VirtualClock)
+    polled_ms = shop.clock.now_ms()
+    doors = Doors(
+        shop.flows,
+        shop.publisher,
+        shop.operator,
+        shop.queries,
+        shop.clock,
+        lambda: {"payment": polled_ms},
+        tracker_lag_max=2,
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
+        await shop.clock.advance(29)
+        assert (await client.get("/livez")).json() == {"status": "ok", "hosts": {"payment": 29.0}}
+        await shop.clock.advance(2)
+        hanging = await client.get("/livez")
+        assert (hanging.status_code, hanging.json()["detail"]) == (503, "hosts do not poll: payment (31 s)")
+        for number in range(2):
+            await post(client, "OrderPlaced", {"order_id": f"o-{number}"})
+        assert (await client.get("/readyz")).json() == {"status": "ok", "tracker_lag": {"order": 2}}
+        await post(client, "OrderPlaced", {"order_id": "o-2"})
+        assert (await client.get("/readyz")).status_code == 503
+
+
+async def test_metrics_count_runs_letters_lag_and_what_hosts_do(shop: Shop) -> None:
+    """In Prometheus' text form, of this process only."""
+    await shop.completed("o-1")
+    doors = Doors(
+        shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: {"steps_handled": 7.0}
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
+        text = (await client.get("/metrics")).text
+    assert 'choreo_instances{flow="order",status="completed"} 1.0' in text
+    assert 'choreo_instances{flow="order",status="stuck"} 0.0' in text
+    assert 'choreo_dead_letters{flow="order"} 0.0' in text
+    assert 'choreo_lag_records{flow="order",group="tracker",partition="0"} 0.0' in text
+    assert 'choreo_host{counter="steps_handled"} 7.0' in text
+
+
+def test_the_statuses_of_the_api_are_those_of_the_core() -> None:
+    """A status added to the core is added here."""
+    assert get_args(Status) == STATUSES
+
+
+async def test_trace_context_is_carried_on_and_nonsense_is_not(shop: Shop, client: httpx.AsyncClient) -> None:
+    """A traceparent stands in the event's header; one that is malformed is as good as none."""
+    good = f"00-{'a' * 32}-{'b' * 16}-01"
+    await post(client, "OrderPlaced", {"order_id": "o-1"}, traceparent=good)
+    await post(client, "OrderPlaced", {"order_id": "o-2"}, traceparent="nonsense")
+    rows = [(await shop.home.read_model.history("order", key))[0] for key in ("o-1", "o-2")]
+    assert [row.event.traceparent for row in rows] == [good, ""]
+
+
+async def test_a_duplicate_start_is_told_by_its_cause(shop: Shop, client: httpx.AsyncClient) -> None:
+    """A second run of an open key is turned at once; the door for operators then wants the run named."""
+    await shop.start("o-1")
+    second = await post(client, "OrderPlaced", {"order_id": "o-1"}, **{"Idempotency-Key": "k-2"})
+    await shop.track()
+    await shop.outcome("stock.reserve", StockReserved(order_id="o-1"))
+    seen = (await client.get(f"{LIST}/o-1")).json()
+    assert seen["cause"] == "duplicate start: another run of this key is open"
+    refused = await client.post(f"{LIST}/o-1/pause")
+    assert refused.status_code == 409
+    assert second.json()["run"] in refused.json()["remedy"]
