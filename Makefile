@@ -16,13 +16,20 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --group build --universal --pyth
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo test check lint bench lock clean
+.PHONY: help demo up down test check lint bench lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
 demo: $(VENV)/.demo-ready ## 500 orders through the reference flow; audits money and stock
 	@$(BIN)/choreo demo
+
+up: ## the whole on Kafka, Faust and Redis in containers; the REST view on http://localhost:8080 (CHOREO_REST_PORT)
+	@docker compose up --build --detach --wait
+	@echo "REST view: http://localhost:$${CHOREO_REST_PORT:-8080}/docs    stop it: make down"
+
+down: ## stop the containers; what they keep stays (docker compose down --volumes takes it away)
+	@docker compose down --remove-orphans
 
 test: check ## everything that must hold before a change is taken
 	@$(BIN)/python -m pytest

@@ -1,0 +1,44 @@
+# choreo with the reference flow: one image for every role, chosen by its arguments (`run payment`, `topics apply`, …).
+# Everything that is installed comes from a lock with a hash of every file.
+
+FROM python:3.11-slim AS build
+WORKDIR /src
+# What runs is installed into one environment without pip, what builds into another that stays behind.
+RUN python -m venv /opt/build && python -m venv --without-pip /opt/choreo
+COPY requirements-kafka.lock ./
+RUN /opt/build/bin/pip --python /opt/choreo/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements-kafka.lock
+COPY requirements-demo.lock ./
+# The build backend and its parts are in that lock; this takes their blocks out of it.
+RUN awk '/^[a-z]/ { wanted = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } wanted' \
+      requirements-demo.lock > build.lock \
+ && /opt/build/bin/pip install --no-cache-dir --no-deps --require-hashes -r build.lock
+COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
+COPY choreo choreo
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /opt/build/bin/pip --python /opt/choreo/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
+
+FROM python:3.11-slim
+# The ids are fixed, so that a cluster's policy and a volume's owner can name them.
+RUN groupadd --system --gid 10001 choreo \
+ && useradd --system --uid 10001 --gid choreo --home-dir /var/lib/choreo --shell /usr/sbin/nologin choreo \
+ && mkdir -p /app /var/lib/choreo/books && chown -R choreo: /var/lib/choreo \
+ # Defaults such as .choreo/books lie where a volume can be mounted; the rest may be read-only.
+ && ln -s /var/lib/choreo /app/.choreo
+COPY --from=build /opt/choreo /opt/choreo
+WORKDIR /app
+COPY pyproject.toml ./
+COPY topics topics
+COPY schemas schemas
+COPY services services
+ENV PATH=/opt/choreo/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    # Every role answers /livez there: 200 while its hosts make progress.
+    CHOREO_HEALTH_PORT=8081
+USER choreo
+EXPOSE 8080 8081
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as ask; ask.urlopen('http://127.0.0.1:' + os.environ['CHOREO_HEALTH_PORT'] + '/livez', timeout=3)"]
+ENTRYPOINT ["choreo"]
+CMD ["--help"]

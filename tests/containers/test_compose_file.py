@@ -1,0 +1,80 @@
+"""The compose file as it is read: every role of the flow, any number of each, and one image that may do little."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.order_flow import order
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+SERVICES = [service.name for service in order.services]
+ROLES = [*SERVICES, "tracker", "projector", "rest"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_runs_after_its_topics_are_made(role: str) -> None:
+    """The four services, the tracker, the projector and the REST view."""
+    service = COMPOSE[role]
+    assert service["command"] == ["run", role]
+    assert service["depends_on"] == {
+        "topics": {"condition": "service_completed_successfully"},
+        "redis": {"condition": "service_healthy"},
+    }
+    assert "profiles" not in service
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "rest"])
+def test_any_number_of_a_role_can_run(role: str) -> None:
+    """`--scale payment=3`: neither a name nor a port of the host belongs to one container."""
+    assert "container_name" not in COMPOSE[role]
+    assert "ports" not in COMPOSE[role]
+
+
+def test_two_trackers_run_each_with_states_of_its_own() -> None:
+    """One may die; a shared folder would be two owners of one store."""
+    assert COMPOSE["tracker"]["deploy"]["replicas"] == 2
+    assert COMPOSE["tracker"]["volumes"] == ["/var/lib/choreo"]
+
+
+def test_what_is_reached_from_outside_is_reached_from_this_machine_only() -> None:
+    """And every port can be chosen, so that two checkouts run beside each other."""
+    ports = [port for service in COMPOSE.values() for port in service.get("ports", [])]
+    assert ports
+    for port in ports:
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{CHOREO_\w+_PORT:-\d*\}:\d+", port)
+
+
+def test_a_project_for_development_starts_nothing_unasked() -> None:
+    """The command line and the demo belong to the profile dev."""
+    assert {name for name, service in COMPOSE.items() if service.get("profiles") == ["dev"]} == {"cli", "demo"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "USER choreo",
+        "STOPSIGNAL SIGTERM",
+        'ENTRYPOINT ["choreo"]',
+        "HEALTHCHECK --interval=10s",
+        "--require-hashes -r requirements-kafka.lock",
+    ],
+)
+def test_the_image_is_not_roots_and_is_made_of_what_is_locked(line: str) -> None:
+    """Its process is told to stop as every orchestrator does it, and says whether it lives."""
+    assert line in DOCKERFILE
+
+
+def test_the_engine_is_sent_only_what_the_image_is_made_of() -> None:
+    """Everything the Dockerfile copies, and nothing else: a secret beside it stays where it is."""
+    first, *rest = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    sent = {line.removeprefix("!") for line in rest if line.startswith("!")}
+    copied: set[Any] = set()
+    for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE):
+        copied.update(name for name in line.split()[:-1])
+    assert first == "*"
+    assert sent == copied
