@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     """`module:name` of what `choreo demo` plays; services/demo.py in choreo's own checkout is one."""
     database: Path = Path(".choreo/choreo.db")
     """The SQLite file of the embedded home."""
+    kafka: str = ""
+    """`host:port` of a Kafka cluster's brokers; empty: the embedded home. librdkafka's own settings are CHOREO_KAFKA_*."""
+    redis: str = ""
+    """URL of the Redis that holds inbox and read model of the home on Kafka."""
+    data: Path = Path(".choreo/tracker")
+    """Folder of the tracker's local copies on Kafka; they are restored where they are missing."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """FULL survives a power cut; NORMAL survives kill -9 only, and is faster."""
     schemas: Path = Path("schemas")

@@ -17,7 +17,7 @@ from choreo.cli.schemas import event_classes
 from choreo.core.declare import Flow
 from choreo.core.errors import ChoreoError, DeclarationError
 from choreo.settings import Settings
-from choreo.wiring import load_flows
+from choreo.wiring.flows import load_flows
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -19,7 +19,8 @@ from choreo.core.declare import Flow
 from choreo.core.errors import NotFoundError, SettingsError, UnavailableError
 from choreo.core.events import Position
 from choreo.core.partition import partition_of
-from choreo.wiring import REST, TRACKER, App, load_flows, open_app
+from choreo.wiring import PROJECTOR, REST, TRACKER, App, open_app
+from choreo.wiring.flows import load_flows
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ def roles(incomplete: str) -> list[str]:
     """Completes what a process can run."""
 
     def names(flows: dict[str, Flow]) -> list[str]:
-        return [*(service.name for flow in flows.values() for service in flow.services), TRACKER, REST]
+        return [*(service.name for flow in flows.values() for service in flow.services), TRACKER, PROJECTOR, REST]
 
     return _beginning(incomplete, names)
 

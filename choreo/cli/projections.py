@@ -7,7 +7,7 @@ import asyncio
 from choreo.cli.deferred import group
 from choreo.cli.output import Format, Output, document, plain, write
 from choreo.cli.project import FlowArgument, chosen, in_app
-from choreo.wiring import TRACKER, App, run
+from choreo.wiring import App, forget_views, run
 
 cli = group("Rebuild states and read model from the log.")
 
@@ -34,10 +34,9 @@ async def _rebuild(app: App, flow: str) -> tuple[str, dict[str, int]]:
     name = chosen(app.flows, flow)
     log = app.home.log
     ends = {number: await log.end(name, number) for number in range(await log.partitions(name))}
-    await app.home.states.drop(name)
-    await app.home.read_model.drop(name)
+    await forget_views(app, name)
     stop = asyncio.Event()
-    tracking = asyncio.create_task(run(app, [TRACKER], stop))
+    tracking = asyncio.create_task(run(app, app.beside[-1:], stop))
     try:
         while not tracking.done() and not await _reached(app, name, ends):
             await app.clock.sleep(LOOK_S)

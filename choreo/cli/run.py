@@ -10,12 +10,13 @@ import typer
 from choreo.cli.output import remark
 from choreo.cli.project import roles
 from choreo.cli.running import Level, log_to_stderr, run_until_stopped
-from choreo.wiring import REST, TRACKER, App
+from choreo.wiring import PROJECTOR, REST, TRACKER, App
 
 
 def run(
     role: Annotated[
-        str, typer.Argument(metavar="SERVICE|tracker|rest", help="What this process runs.", autocompletion=roles)
+        str,
+        typer.Argument(metavar="SERVICE|tracker|projector|rest", help="What this process runs.", autocompletion=roles),
     ],
     *,
     log_level: Level = "info",
@@ -27,7 +28,7 @@ def run(
     log_to_stderr(log_level)
 
     def chosen(app: App) -> Sequence[str]:
-        if role not in (TRACKER, REST):
+        if role not in (TRACKER, PROJECTOR, REST):
             app.service(role)
         return [role]
 
@@ -35,4 +36,4 @@ def run(
 
 
 def _say(app: App, roles: Sequence[str]) -> None:
-    remark(f"running {', '.join(roles)} on {app.settings.database}")
+    remark(f"running {', '.join(roles)} on {app.settings.kafka or app.settings.database}")

@@ -7,21 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import os
-import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.clock import SystemClock
-from choreo.adapters.memory.home import MemoryHome
-from choreo.adapters.sqlite.home import SqliteHome
-from choreo.adapters.topics_yaml import load_topics
 from choreo.app.counters import Counters
 from choreo.app.operate import Operator
 from choreo.app.publish import Publisher
@@ -32,13 +26,33 @@ from choreo.core.declare import Flow, Service
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import ChoreoError, NotFoundError, SettingsError
 from choreo.core.events import Envelope
+from choreo.hosts.projector import ProjectorHost
 from choreo.hosts.step import StepHost
 from choreo.hosts.tracker import TrackerHost
 from choreo.ports.clock import Clock
 from choreo.settings import Settings
+from choreo.wiring.flows import load_flows
+
+if TYPE_CHECKING:
+    from choreo.adapters.memory.home import MemoryHome
+    from choreo.adapters.sqlite.home import SqliteHome
+    from choreo.wiring.on_kafka import KafkaHome
 
 TRACKER = "tracker"
+PROJECTOR = "projector"
 REST = "rest"
+
+
+class Host(Protocol):
+    """A loop that runs in a process."""
+
+    polled_ms: int
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+
+    async def stop(self) -> None:
+        """Let `run` end."""
 
 
 @dataclass
@@ -49,69 +63,42 @@ class App:
     flows: dict[str, Flow]
     definitions: dict[str, FlowDefinition]
     """The checked flows as plain data, durations divided by `settings.time_scale`."""
-    home: SqliteHome | MemoryHome
+    home: SqliteHome | MemoryHome | KafkaHome
     codec: AvroCodec
     clock: Clock
     publisher: Publisher
     queries: Queries
     operator: Operator
     counters: Counters = field(default_factory=Counters)
-    hosts: list[StepHost | TrackerHost] = field(default_factory=list)
+    hosts: list[Host] = field(default_factory=list)
     """What runs in this process, for its health."""
+    kafka: KafkaHome | None = None
+    """The home, where it is the one on Kafka."""
 
     @property
     def services(self) -> dict[str, Service]:
         """Every service of every flow, by name."""
         return {service.name: service for flow in self.flows.values() for service in flow.services}
 
+    @property
+    def beside(self) -> list[str]:
+        """What runs beside the services: the tracker, and on Kafka the projector."""
+        return [TRACKER, PROJECTOR] if self.kafka else [TRACKER]
+
+    @property
+    def embedded(self) -> SqliteHome | MemoryHome:
+        """The home, where it is an embedded one; raises SettingsError."""
+        if self.kafka is not None:
+            raise SettingsError("this needs the embedded home", where="setting kafka", remedy="Unset CHOREO_KAFKA.")
+        return cast("SqliteHome | MemoryHome", self.home)
+
     def service(self, name: str) -> Service:
         """The service of this name; raises NotFoundError with the names there are."""
         try:
             return self.services[name]
         except KeyError:
-            known = ", ".join([*self.services, TRACKER, REST])
+            known = ", ".join([*self.services, *self.beside, REST])
             raise NotFoundError(f"no service {name!r}", where="this project", remedy=f"There are: {known}.") from None
-
-
-def load_flows(names: Iterable[str]) -> dict[str, Flow]:
-    """Import the flows named `module:name`, relative to the current folder; raises SettingsError with the remedy."""
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    flows: dict[str, Flow] = {}
-    for name in names:
-        flow = _load_flow(name)
-        if flow.name in flows:
-            raise SettingsError(
-                f"two flows are called {flow.name!r}", where="setting flows", remedy="Give each flow a name of its own."
-            )
-        flows[flow.name] = flow
-    if not flows:
-        raise SettingsError(
-            "no flow is named",
-            where="setting flows",
-            remedy="Run this in a project's folder (`choreo new shop` makes one), or name one: "
-            'flows = ["module:name"] under [tool.choreo] in pyproject.toml.',
-        )
-    return flows
-
-
-def _load_flow(name: str) -> Flow:
-    module_name, _, attribute = name.partition(":")
-    where, remedy = f"setting flows, {name!r}", "Write module:name, as in services.order_flow:order."
-    if not module_name or not attribute:
-        raise SettingsError("it names no flow", where=where, remedy=remedy)
-    try:
-        flow = getattr(importlib.import_module(module_name), attribute)
-    except ChoreoError:
-        raise
-    except ImportError as error:
-        raise SettingsError(f"it cannot be imported: {error}", where=where, remedy=remedy) from error
-    except AttributeError as error:
-        raise SettingsError(f"{module_name} has no {attribute!r}", where=where, remedy=remedy) from error
-    if not isinstance(flow, Flow):
-        raise SettingsError(f"it is a {type(flow).__name__}, not a Flow", where=where, remedy=remedy)
-    return flow
 
 
 @asynccontextmanager
@@ -123,37 +110,34 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
     flows = load_flows(settings.flows)
     definitions = {name: flow.definition.scaled(settings.time_scale) for name, flow in flows.items()}
     clock = clock or SystemClock()
-    home = (
-        MemoryHome(clock, lease_s=settings.lease_s)
-        if memory
-        else await SqliteHome.open(
-            settings.database, synchronous=settings.synchronous, clock=clock, lease_s=settings.lease_s
-        )
-    )
+    if settings.kafka and not memory:
+        from choreo.wiring.on_kafka import open_kafka  # noqa: PLC0415 - optional extras
+
+        kafka = open_kafka(settings, definitions, clock)
+        try:
+            app = _assemble(settings, flows, definitions, kafka, clock)
+            app.kafka = kafka
+            yield app
+        finally:
+            await kafka.close()
+        return
+    from choreo.wiring.embedded import open_embedded  # noqa: PLC0415 - a process on Kafka needs none of it
+
+    home = await open_embedded(settings, definitions, clock, memory=memory)
     try:
-        await _create_topics(settings, home, definitions)
-        codec = AvroCodec(settings.schemas if settings.schemas.is_dir() else None)
-        yield _assemble(settings, flows, definitions, home, codec, clock)
+        yield _assemble(settings, flows, definitions, home, clock)
     finally:
         await home.close()
-
-
-async def _create_topics(
-    settings: Settings, home: SqliteHome | MemoryHome, definitions: Mapping[str, FlowDefinition]
-) -> None:
-    topics = load_topics(settings.topics) if settings.topics.is_dir() else {}
-    for name in definitions:
-        await home.log.create(name, topics[name].partitions if name in topics else settings.partitions)
 
 
 def _assemble(
     settings: Settings,
     flows: dict[str, Flow],
     definitions: dict[str, FlowDefinition],
-    home: SqliteHome | MemoryHome,
-    codec: AvroCodec,
+    home: SqliteHome | MemoryHome | KafkaHome,
     clock: Clock,
 ) -> App:
+    codec = AvroCodec(settings.schemas if settings.schemas.is_dir() else None)
     known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
     publisher = Publisher(known, home.log, home.read_model, codec, clock, new_id=lambda: str(uuid.uuid4()))
     queries = Queries(known, home.log, home.read_model, home.dead_letters, codec, clock)
@@ -183,13 +167,16 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
     ]
 
 
-def tracker_hosts(app: App) -> list[TrackerHost]:
+def tracker_hosts(app: App) -> list[Host]:
     """The tracker of each flow."""
+    if app.kafka is not None:
+        return [app.kafka.tracker(app.definitions[flow], app.counters) for flow in app.flows]
+    home = app.embedded
     return [
         TrackerHost(
             app.definitions[flow.name],
-            app.home.log,
-            app.home.states,
+            home.log,
+            home.states,
             app.clock,
             name=worker_name(TRACKER),
             attributes_of=_attributes_reader(app, flow),
@@ -197,6 +184,33 @@ def tracker_hosts(app: App) -> list[TrackerHost]:
         )
         for flow in app.flows.values()
     ]
+
+
+def projector_hosts(app: App) -> list[Host]:
+    """The projector of each flow, on Kafka; raises NotFoundError on an embedded home, whose tracker does its work."""
+    if app.kafka is None:
+        raise NotFoundError(
+            "the embedded home has no projector", where="role projector", remedy="Its tracker fills the read model."
+        )
+    return [
+        ProjectorHost(
+            app.definitions[flow.name],
+            app.home.log,
+            app.kafka.projections,
+            app.clock,
+            name=worker_name(PROJECTOR),
+            attributes_of=_attributes_reader(app, flow),
+            counters=app.counters,
+        )
+        for flow in app.flows.values()
+    ]
+
+
+async def forget_views(app: App, flow: str) -> None:
+    """Drop what folding the log again makes anew: at home states and views, on Kafka the views in Redis."""
+    if app.kafka is None:
+        await app.embedded.states.drop(flow)
+    await app.home.read_model.drop(flow)
 
 
 def worker_name(role: str) -> str:
@@ -222,10 +236,12 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
     The first part that fails stops the others; its error is raised.
     """
     _collect_seldom()
-    hosts: list[StepHost | TrackerHost] = []
+    hosts: list[Host] = []
     for role in roles:
         if role == TRACKER:
             hosts += tracker_hosts(app)
+        elif role == PROJECTOR:
+            hosts += projector_hosts(app)
         elif role != REST:
             hosts += step_hosts(app, role)
     app.hosts.extend(hosts)
@@ -258,4 +274,4 @@ def _collect_seldom() -> None:
 
 def everything(app: App, *, rest: bool = True) -> list[str]:
     """All roles of the project, for one process."""
-    return [*app.services, TRACKER, *([REST] if rest else [])]
+    return [*app.services, *app.beside, *([REST] if rest else [])]

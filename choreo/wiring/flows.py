@@ -1,0 +1,52 @@
+"""A project's flows, imported by the names its settings give them. Every failure says what to write instead."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from choreo.core.declare import Flow
+from choreo.core.errors import ChoreoError, SettingsError
+
+
+def load_flows(names: Iterable[str]) -> dict[str, Flow]:
+    """Import the flows named `module:name`, relative to the current folder; raises SettingsError with the remedy."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    flows: dict[str, Flow] = {}
+    for name in names:
+        flow = _load_flow(name)
+        if flow.name in flows:
+            raise SettingsError(
+                f"two flows are called {flow.name!r}", where="setting flows", remedy="Give each flow a name of its own."
+            )
+        flows[flow.name] = flow
+    if not flows:
+        raise SettingsError(
+            "no flow is named",
+            where="setting flows",
+            remedy="Run this in a project's folder (`choreo new shop` makes one), or name one: "
+            'flows = ["module:name"] under [tool.choreo] in pyproject.toml.',
+        )
+    return flows
+
+
+def _load_flow(name: str) -> Flow:
+    module_name, _, attribute = name.partition(":")
+    where, remedy = f"setting flows, {name!r}", "Write module:name, as in services.order_flow:order."
+    if not module_name or not attribute:
+        raise SettingsError("it names no flow", where=where, remedy=remedy)
+    try:
+        flow = getattr(importlib.import_module(module_name), attribute)
+    except ChoreoError:
+        raise
+    except ImportError as error:
+        raise SettingsError(f"it cannot be imported: {error}", where=where, remedy=remedy) from error
+    except AttributeError as error:
+        raise SettingsError(f"{module_name} has no {attribute!r}", where=where, remedy=remedy) from error
+    if not isinstance(flow, Flow):
+        raise SettingsError(f"it is a {type(flow).__name__}, not a Flow", where=where, remedy=remedy)
+    return flow

@@ -1,0 +1,83 @@
+"""The home on Kafka and Redis: topics for the log, Redis for inbox and read model, Faust and RocksDB for the tracker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from choreo.adapters.kafka import KafkaLog, KafkaOptions
+from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
+from choreo.adapters.kafka.options import settings_of
+from choreo.adapters.kafka.records import event_of
+from choreo.adapters.kafka.topics import Action, TopicAdmin, changes, wanted_topics
+from choreo.adapters.redis import RedisStores
+from choreo.adapters.redis.inbox import RedisInbox
+from choreo.adapters.topics_yaml import load_topics
+from choreo.app.counters import Counters
+from choreo.core.definition import FlowDefinition
+from choreo.core.errors import SettingsError
+from choreo.hosts.tracker_faust import FaustTracker
+from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.ports.clock import Clock
+from choreo.settings import Settings
+
+
+class KafkaHome:
+    """`.log`, `.read_model`, `.dead_letters`, `.inbox(service)` and, for the projector, `.projections`."""
+
+    def __init__(self, settings: Settings, flows: Mapping[str, FlowDefinition], clock: Clock) -> None:
+        """Nothing connects before it is used."""
+        self._settings = settings
+        self._clock = clock
+        self._options = KafkaOptions.of(settings.kafka, settings_of(os.environ))
+        self.log = KafkaLog(self._options, inbox=self.inbox)
+        linger_ms = max(flow.linger_ms for flow in flows.values())
+        self._stores = RedisStores(settings.redis, self.log, clock, topics=list(flows), linger_ms=linger_ms)
+        self.read_model = self._stores.read_model
+        self.projections = self._stores.projections
+
+    @property
+    def dead_letters(self) -> KafkaDeadLetters:
+        """The dead letters of every flow."""
+        return self.log.dead_letters
+
+    def inbox(self, service: str) -> RedisInbox:
+        """The service's inbox."""
+        return self._stores.inbox(service)
+
+    def tracker(self, flow: FlowDefinition, counters: Counters) -> FaustTracker:
+        """One worker of the flow's tracker."""
+        options = FaustOptions(
+            self._settings.kafka,
+            self._settings.data,
+            prefix=self._options.prefix,
+            settings=dict(self._options.settings),
+        )
+        return FaustTracker(
+            flow, self.log, self.dead_letters, self._clock, options=options, read=event_of, counters=counters
+        )
+
+    async def make_topics(self) -> None:
+        """Create what topics/ declares and the cluster lacks; what is there stays as it is."""
+        wanted = wanted_topics(load_topics(self._settings.topics).values())
+        admin = TopicAdmin(self._options)
+        missing = [
+            change for change in changes(wanted, await admin.find(wanted, ()), ()) if change.action is Action.CREATE
+        ]
+        await admin.apply(wanted, missing, ())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.log.close()
+        await self._stores.close()
+
+
+def open_kafka(settings: Settings, flows: Mapping[str, FlowDefinition], clock: Clock) -> KafkaHome:
+    """The home; raises SettingsError when Kafka is named and Redis is not."""
+    if not settings.redis:
+        raise SettingsError(
+            "a log on Kafka needs Redis for inbox and read model",
+            where="setting redis",
+            remedy="Set CHOREO_REDIS=redis://HOST:6379/0.",
+        )
+    return KafkaHome(settings, flows, clock)
