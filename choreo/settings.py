@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     database: Path = Path(".choreo/choreo.db")
     """The SQLite file of the embedded home."""
     kafka: str = ""
-    """`host:port` of a Kafka cluster's brokers; empty: the embedded home. librdkafka's own settings are CHOREO_KAFKA_*."""
+    """`host:port` of Kafka's brokers; empty: the embedded home. librdkafka's own settings are CHOREO_KAFKA_*."""
     redis: str = ""
     """URL of the Redis that holds inbox and read model of the home on Kafka."""
     data: Path = Path(".choreo/tracker")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -20,6 +22,8 @@ DEMO_FOLDER = Path(".choreo/demo")
 
 def demo(
     orders: Annotated[int, typer.Option(help="How many orders to place.", min=1, max=100_000)] = 500,
+    kafka: Annotated[str, typer.Option(metavar="HOST:PORT", help="Run it on this Kafka, in topics of its own.")] = "",
+    redis: Annotated[str, typer.Option(metavar="URL", help="The Redis that goes with it.")] = "",
     output: Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="table or json")] = "table",
 ) -> None:
     """Place orders of every kind, let some fail, watch each failed one be undone, and audit money and stock.
@@ -33,7 +37,16 @@ def demo(
     what = demo_play.load_demo(named)
     shutil.rmtree(DEMO_FOLDER, ignore_errors=True)
     DEMO_FOLDER.mkdir(parents=True)
-    settings = settings_module.load(database=DEMO_FOLDER / "choreo.db", time_scale=what.time_scale)
+    if kafka:
+        # A cluster may hold an order topic already, with orders of the same names.
+        os.environ["CHOREO_KAFKA_TOPIC_PREFIX"] = f"demo-{uuid.uuid4().hex[:8]}."
+    settings = settings_module.load(
+        database=DEMO_FOLDER / "choreo.db",
+        data=DEMO_FOLDER / "tracker",
+        kafka=kafka,
+        redis=redis,
+        time_scale=what.time_scale,
+    )
     with _Progress(orders, quiet=output == "json") as progress:
         played = asyncio.run(demo_play.play(settings, what, DEMO_FOLDER, orders, progress.show))
     if output == "json":

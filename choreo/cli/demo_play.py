@@ -121,6 +121,8 @@ async def play(
     demo.prepare(folder / "books")
     placed = demo.orders(count)
     async with open_app(settings) as app:
+        if app.kafka is not None:
+            await app.kafka.make_topics()
         stop = asyncio.Event()
         parts = asyncio.create_task(run(app, everything(app, rest=False), stop))
         outside = asyncio.create_task(_outside(app, demo, stop))

@@ -1,4 +1,4 @@
-"""The home on Kafka and Redis: topics for the log, Redis for inbox and read model, Faust and RocksDB for the tracker."""
+"""The home on Kafka and Redis: topics for the log, Redis for inbox and views, Faust and RocksDB for the tracker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ class KafkaHome:
         self._options = KafkaOptions.of(settings.kafka, settings_of(os.environ))
         self.log = KafkaLog(self._options, inbox=self.inbox)
         linger_ms = max(flow.linger_ms for flow in flows.values())
-        self._stores = RedisStores(settings.redis, self.log, clock, topics=list(flows), linger_ms=linger_ms)
+        self._stores = RedisStores(
+            settings.redis,
+            self.log,
+            clock,
+            topics=list(flows),
+            linger_ms=linger_ms,
+            prefix=f"choreo:{self._options.prefix}".removesuffix(":"),
+        )
         self.read_model = self._stores.read_model
         self.projections = self._stores.projections
 
