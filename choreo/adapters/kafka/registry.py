@@ -16,8 +16,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from fastavro.schema import SchemaParseException, UnknownType
-
 from choreo.adapters.avro.codec import AVRO, HEADER_BYTES, MARK, AvroCodec
 from choreo.adapters.avro.event import Event
 from choreo.adapters.avro.plain import Plain
@@ -218,7 +216,8 @@ def _read(found: RegistrySchema, schema_id: int) -> Schema:
         # `com.shop.OrderPlaced` is the class OrderPlaced, in whatever namespace its writer keeps it.
         namespace, _, name = declaration["name"].rpartition(".")
         return schema_from({**declaration, "name": name, **({"namespace": namespace} if namespace else {})})
-    except (ValueError, KeyError, TypeError, SchemaParseException, UnknownType) as error:
+    # Whatever JSON, fastavro and a lack of parts raise means one thing: this is no schema of an event.
+    except Exception as error:
         raise DecodeError(
             f"cannot be read as the schema of an event: {type(error).__name__}: {error}",
             where=where,

@@ -10,19 +10,27 @@ import asyncio
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource, NewTopic
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewTopic,
+)
 
 from choreo.adapters.kafka.cluster import LOG_CONFIG, REQUEST_S
 from choreo.adapters.kafka.dead_letters import SUFFIX
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.trouble import complaint
 from choreo.adapters.topics_yaml import FOREVER, Topic, retention_ms
-from choreo.core.errors import ConflictError, SettingsError, StorageError
+from choreo.core.errors import ConflictError, NotFoundError, SettingsError, StorageError
 
 DAY_MS = 86_400_000
 BROKERS_OWN = -1
@@ -263,14 +271,13 @@ class TopicAdmin:
             for name, topic in listed.topics.items()
             if name.startswith(prefix) and ((plain := name.removeprefix(prefix)) in named or _CHANGELOG.match(plain))
         }
-        settings = await self._settings(there)
         return {
             plain: Found(
-                partitions,
-                {name: entry.value for name, entry in settings[plain].items() if entry.value is not None},
-                frozenset(name for name, entry in settings[plain].items() if entry.source in _TOPICS_OWN),
+                there[plain],
+                {name: entry.value for name, entry in settings.items() if entry.value is not None},
+                frozenset(name for name, entry in settings.items() if entry.source in _TOPICS_OWN),
             )
-            for plain, partitions in there.items()
+            for plain, settings in (await self._settings(there)).items()
         }
 
     async def apply(self, wanted: Sequence[Wanted], planned: Iterable[Change], removed: Collection[str] = ()) -> None:
@@ -327,14 +334,16 @@ class TopicAdmin:
             await asyncio.sleep(_LOOK_S)
 
     async def _settings(self, topics: Iterable[str]) -> dict[str, dict[str, ConfigEntry]]:
+        """The settings of each; without those that are listed still, or already, and are not there."""
         resources = {plain: self._resource(plain) for plain in topics}
         if not resources:
             return {}
         futures = self._admin.describe_configs(list(resources.values()), request_timeout=REQUEST_S)
-        return {
-            plain: await self._done(asyncio.wrap_future(futures[resource]), f"topic {plain!r}")
-            for plain, resource in resources.items()
-        }
+        settings = {}
+        for plain, resource in resources.items():
+            with suppress(NotFoundError):
+                settings[plain] = await self._done(asyncio.wrap_future(futures[resource]), f"topic {plain!r}")
+        return settings
 
     def _resource(self, topic: str, entries: list[ConfigEntry] | None = None) -> ConfigResource:
         return ConfigResource(ConfigResource.Type.TOPIC, self._options.name(topic), incremental_configs=entries)
