@@ -1,0 +1,252 @@
+"""The tracker's Faust application on Kafka. The one file that imports Faust, using private parts of 0.15.3.
+
+Faust keeps the group, restores the table and fetches. What it is not trusted with (DESIGN.md 7): offsets are committed
+as far as the owner says they are safe; a restore takes the highest position of each key; the changelog's
+acknowledgements are awaited; nothing is decoded. Records go past its streams, a fetch at a time: one by one they cost
+250 µs each, six times what is done with them, and what Faust cannot decode it acknowledges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from choreo.core.errors import MissingExtraError
+from choreo.hosts.tracker_faust_desk import ChangelogError
+from choreo.hosts.tracker_faust_options import TABLE, FaustOptions
+from choreo.hosts.tracker_faust_partition import position_of
+
+try:
+    import faust
+    from faust.transport.drivers import aiokafka as driver
+    from faust.types import TP
+    from rocksdict import WriteBatch
+except ImportError as error:
+    raise MissingExtraError(
+        "Faust or RocksDB is not installed", where="choreo.hosts.tracker_faust", remedy="pip install 'choreo[faust]'"
+    ) from error
+
+_ROCKSDB: Mapping[str, int] = {
+    # Per partition; Faust's defaults would take 2 GiB of cache and 192 MiB of buffers for each.
+    "block_cache_size": 8 << 20,
+    "write_buffer_size": 8 << 20,
+    "max_write_buffer_number": 2,
+}
+
+
+class Owner(Protocol):
+    """Who works the partitions, as the application calls it."""
+
+    async def fetched(self, messages: Sequence[Any]) -> None:
+        """Take the flow's records; until it returns no more are fetched."""
+        ...
+
+    def restored(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
+        """States of the partition were restored into the local copy."""
+        ...
+
+    async def recovered(self) -> None:
+        """Partitions are assigned and their states are in the local copy; nothing is fetched until it returns."""
+        ...
+
+    async def revoked(self) -> None:
+        """The group is about to share its partitions anew; offsets may be committed until it returns."""
+        ...
+
+
+class StateTable(faust.Table[bytes, bytes]):
+    """The states: a RocksDB of each partition, and the changelog topic behind them (`tracker_faust_desk.States`)."""
+
+    owner: Owner
+    data: Any
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        """The stored state."""
+        stored: bytes | None = self.data._db_for_partition(partition).get(key)  # noqa: SLF001
+        return stored
+
+    def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Every key and stored state of the partition."""
+        yield from self.data._visible_items(self.data._db_for_partition(partition))  # noqa: SLF001
+
+    def put(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write the local copy at once."""
+        batch = WriteBatch(raw_mode=True)
+        for key, stored in rows:
+            batch.put(key, stored)
+        self.data._db_for_partition(partition).write(batch)  # noqa: SLF001
+
+    async def publish(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write the changelog; returns when all of it is acknowledged. Raises ChangelogError."""
+        topic, send = self.changelog_topic_name, self.app.producer.send
+        try:
+            sent = [await send(topic, key, stored, partition, None, None) for key, stored in rows]
+            offsets = [written.offset for written in await asyncio.gather(*sent)]
+        except Exception as error:
+            raise ChangelogError(
+                f"states were not written: {error!r}",
+                where=f"topic {topic}, partition {partition}",
+                remedy="Start the process again: it goes on from the last safe offset.",
+            ) from error
+        self._restore_from(partition, offsets)
+
+    def _restore_from(self, partition: int, offsets: Iterable[int]) -> None:
+        """Move where the next restore starts: only over records of our own, a former owner's may stand between."""
+        if partition not in self.data._dbs:  # noqa: SLF001 - closed meanwhile; opening it would take its lock
+            return
+        changelog = TP(self.changelog_topic_name, partition)
+        before = self.data.persisted_offset(changelog)
+        reached = -1 if before is None else before
+        for offset in offsets:
+            if offset == reached + 1:
+                reached = offset
+        if reached >= 0 and reached != before:
+            self.data.set_persisted_offset(changelog, reached)
+
+    def restore(self, messages: Iterable[Any]) -> None:
+        """Take of each key the state with the highest position, whatever order they were written in."""
+        newest: dict[int, dict[bytes, bytes]] = {}
+        offsets: dict[int, int] = {}
+        for message in messages:
+            offsets[message.partition] = message.offset
+            rows = newest.setdefault(message.partition, {})
+            known = rows.get(message.key) or self.read(message.partition, message.key)
+            if message.value and (known is None or position_of(message.value) >= position_of(known)):
+                rows[message.key] = message.value
+        for partition, rows in newest.items():
+            self.put(partition, list(rows.items()))
+            self.data.set_persisted_offset(TP(self.changelog_topic_name, partition), offsets[partition])
+            self.owner.restored(partition, rows)
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """What Faust restores: the last record of each fetch."""
+        self.restore([event.message for event in batch])
+
+    async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
+        """The local copy is as the changelog is."""
+        await super().on_recovery_completed(active_tps, standby_tps)
+        await self.owner.recovered()
+
+    def close(self) -> None:
+        """Let go of the local files, also where Faust could not stop in order."""
+        self.data._dbs.clear()  # noqa: SLF001
+        gc.collect()
+
+
+class _Consumer(driver.Consumer):
+    """Faust's consumer, with a short way for what was fetched."""
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:  # noqa: ASYNC109 - Faust's own
+        """Fetch: the flow's records for the owner, the changelog's for the local copy, the last of each for Faust."""
+        app: Any = self.app
+        fetched: dict[Any, list[Any]] = {}
+        async for tp, message in super().getmany(timeout):
+            fetched.setdefault(tp, []).append(message)
+        records = [message for tp, messages in fetched.items() if tp.topic == app.flow_topic for message in messages]
+        if records:
+            await app.owner.fetched(records)
+        for tp, messages in fetched.items():
+            if tp.topic != app.flow_topic:
+                app.restore(tp, messages[:-1])
+                yield tp, messages[-1]  # by it Faust sees how far the restore has come
+
+    def verify_event_path(self, now: float, tp: Any) -> None:
+        """Faust looks here for streams that stand still; the owner looks for itself."""
+
+
+class _Transport(driver.Transport):
+    Consumer = _Consumer
+
+
+class TrackerApp(faust.App):
+    """The application: one table, one topic, no streams."""
+
+    owner: Owner
+    flow_topic: str
+    states: StateTable
+    crash_reason: BaseException | None
+
+    @classmethod
+    def of(cls, flow: str, options: FaustOptions, folder: Path, partitions: int, owner: Owner) -> TrackerApp:
+        """An application that is not started; its local copies lie in `folder`."""
+        app = cls(options.application(flow), **_settings(options, folder, partitions))
+        app.owner = owner
+        app.flow_topic = options.topic(flow)
+        app.topics.add(app.topic(app.flow_topic))
+        app.on_partitions_revoked.connect(app._on_revoked)
+        app.states = StateTable(app, name=TABLE, key_type=bytes, value_type=bytes, options=dict(_ROCKSDB))
+        app.states.owner = owner
+        app.tables.add(app.states)
+        return app
+
+    def restore(self, changelog: Any, messages: Sequence[Any]) -> None:
+        """Restore these records, and let Faust know that it need not."""
+        if messages:
+            self.states.restore(messages)
+            self.tables.recovery.active_offsets[changelog] = messages[-1].offset  # type: ignore[attr-defined]
+
+    async def assigned(self) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
+        """Of each partition that is ours: the committed offset; and the next offset with the end of the log."""
+        consumer: Any = self.consumer
+        ours = [tp for tp in consumer.assignment() if tp.topic == self.flow_topic]
+        if not ours:
+            return {}, {}
+        ends = await consumer.highwaters(*ours)
+        starts = await consumer.earliest_offsets(*ours)
+        found = await consumer.seek_to_committed()
+        committed = {tp: found.get(tp) or 0 for tp in ours}
+        spans = {tp.partition: (max(offset, starts[tp]), ends[tp]) for tp, offset in committed.items()}
+        return {tp.partition: offset for tp, offset in committed.items()}, spans
+
+    async def commit_offsets(self, offsets: Mapping[int, int]) -> bool:
+        """Commit these offsets of the topic, by partition; False if the group shares its partitions anew."""
+        consumer: Any = self.consumer
+        wanted = {TP(self.flow_topic, partition): offset for partition, offset in offsets.items()}
+        return bool(await consumer._commit(wanted))  # noqa: SLF001 - its `commit` knows what streams acknowledged
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        await self.owner.revoked()
+
+    def _new_transport(self) -> Any:
+        return _Transport(self.conf.broker_consumer, self)
+
+
+def _settings(options: FaustOptions, folder: Path, partitions: int) -> dict[str, Any]:
+    """Faust's settings, of which DESIGN.md 7 tells."""
+    return {
+        "broker": [f"kafka://{address.strip()}" for address in options.bootstrap.split(",")],
+        "broker_credentials": _credentials(options),
+        "datadir": folder,
+        "store": "rocksdb://",
+        "processing_guarantee": "at_least_once",
+        "broker_session_timeout": options.session_timeout_s,
+        "broker_heartbeat_interval": options.session_timeout_s / 4,
+        "broker_rebalance_timeout": 20,
+        # A rebalance waits for nothing: what was under way is read again.
+        "stream_wait_empty": False,
+        # A batch of states goes out in few requests: of a partition only one is under way at a time.
+        "producer_max_batch_size": 512 << 10,
+        "topic_partitions": partitions,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "table_standby_replicas": 0,
+        "web_enabled": False,
+        "autodiscover": False,
+        # Faust would take its settings from variables of any name.
+        "env": {},
+    }
+
+
+def _credentials(options: FaustOptions) -> faust.auth.Credentials | None:
+    context = options.ssl_context()
+    if options.protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=options.settings.get("sasl.username"),
+            password=options.settings.get("sasl.password"),
+            mechanism=options.mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if context else None

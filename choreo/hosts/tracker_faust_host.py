@@ -1,0 +1,274 @@
+"""A worker of the tracker on Kafka: a Faust application and what is done with its partitions, made anew when it fails.
+
+Waits for a cluster that is away; ends where going on could lose a state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from choreo.app.counters import Counters
+from choreo.core.definition import FlowDefinition, FlowTable
+from choreo.core.errors import ChoreoError, SettingsError, StorageError, UnavailableError
+from choreo.core.events import Envelope, Record
+from choreo.hosts.tracker_faust import TrackerApp
+from choreo.hosts.tracker_faust_desk import ChangelogError, SkippedError, States, TrackerDesk
+from choreo.hosts.tracker_faust_folder import claimed
+from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.ports.clock import Clock
+from choreo.ports.dead_letters import DeadLetters
+from choreo.ports.log import Log
+
+_log = logging.getLogger(__name__)
+
+ReadEvent: TypeAlias = Callable[[Sequence[tuple[str, bytes]], bytes | None, bytes | None, str], Envelope]
+"""The event in a Kafka record: of its headers, key, value, and the flow. What cannot be read is `choreo.Unreadable`."""
+
+BATCH = 500
+"""Records folded at once at the most: some 20 ms of work."""
+COMMIT_S = 1.0
+"""How much is read again after a crash."""
+CHECK_S = 10.0
+"""How often it is asked whether anything moves; what stands still from one time to the next is made anew."""
+IDLE_S = 0.25
+STOP_S = 20.0
+_PAUSE_S, _PAUSE_MAX_S = 0.5, 5.0
+_LOG_APPEND_TIME = 1
+
+
+class FaustTracker:
+    """One worker of the tracker of one flow. Several share the partitions through the consumer group."""
+
+    def __init__(
+        self,
+        flow: FlowDefinition,
+        log: Log,
+        letters: DeadLetters,
+        clock: Clock,
+        *,
+        options: FaustOptions,
+        read: ReadEvent,
+        counters: Counters | None = None,
+    ) -> None:
+        """`log` publishes the facts; `read` takes a record's event out of its headers, key and value."""
+        self.flow = flow
+        self.options = options
+        self.counters = counters or Counters()
+        self._table = FlowTable(flow)
+        self._log = log
+        self._letters = letters
+        self._clock = clock
+        self._read = read
+        self._stopping = asyncio.Event()
+        self._session: _Session | None = None
+        self.polled_ms = 0
+        """The last moment at which it was seen to make progress, to have nothing to do, or to wait for the cluster."""
+
+    @property
+    def is_recovered(self) -> bool:
+        """Whether its states are restored and its partitions are being read."""
+        return self._session is not None and self._session.is_recovered
+
+    async def run(self) -> None:
+        """Work until `stop`. A cluster that is away is waited for.
+
+        Raises ChangelogError when a state could not be written, SettingsError on topics that do not fit.
+        """
+        with claimed(self.options.folder / self.flow.name) as folder:
+            pause_s = _PAUSE_S
+            while not self._stopping.is_set():
+                began_ms = self.now_ms()
+                try:
+                    self._session = _Session(self, folder, await self._partitions())
+                    await self._session.live(self._stopping)
+                except ChangelogError:
+                    raise
+                except (StorageError, UnavailableError) as error:
+                    pause_s = _PAUSE_S if self.now_ms() - began_ms > 60_000 else min(pause_s * 2, _PAUSE_MAX_S)
+                    _log.warning("tracker of %s begins again in %.1f s: %s", self.flow.name, pause_s, error)
+                    self.counters.add("tracker_restarts", 1)
+                    self.polled_ms = self.now_ms()
+                    await _until(self._stopping, pause_s)
+                finally:
+                    self._session = None
+
+    async def stop(self) -> None:
+        """Let `run` end: what is acknowledged is committed, what is not is done again by the next owner."""
+        self._stopping.set()
+
+    def now_ms(self) -> int:
+        """The present moment."""
+        return self._clock.now_ms()
+
+    def desk(self, states: States) -> TrackerDesk:
+        """A desk for a new session."""
+        return TrackerDesk(self._table, self._log, self._letters, states, self._clock, self.counters)
+
+    def record(self, message: Any) -> Record:
+        """The record in a Kafka message; raises SettingsError where its stamp is not the log's own."""
+        if message.timestamp_type != _LOG_APPEND_TIME:
+            raise SettingsError(
+                "its records do not carry the log's own time",
+                where=f"topic {message.topic}",
+                remedy="Set message.timestamp.type=LogAppendTime on it: `choreo topics apply`.",
+            )
+        event = self._read(message.headers, message.key, message.value, self.flow.name)
+        stamp_ms = round(message.timestamp * 1000)
+        return Record(self.flow.name, message.partition, message.offset, stamp_ms, event)
+
+    async def _partitions(self) -> int:
+        """The partition count of topic and changelog; raises SettingsError where they differ or one is missing."""
+        changelog = self.options.changelog(self.flow.name).removeprefix(self.options.prefix)
+        try:
+            partitions = await self._log.partitions(self.flow.name)
+            behind = await self._log.partitions(changelog)
+        except (StorageError, UnavailableError):
+            raise
+        except ChoreoError as error:
+            remedy = "Make the topics: `choreo topics apply`."
+            raise SettingsError(error.what, where=error.where, remedy=remedy) from error
+        if partitions != behind:
+            raise SettingsError(
+                f"it has {behind} partitions, the flow's topic {partitions}",
+                where=f"topic {changelog}",
+                remedy="Remove it and let `choreo topics apply` make it: states are rebuilt from the log.",
+            )
+        return partitions
+
+
+class _Session:
+    """One life of the Faust application (`tracker_faust.Owner`)."""
+
+    def __init__(self, host: FaustTracker, folder: Path, partitions: int) -> None:
+        self.is_recovered = False
+        self._host = host
+        self._topic = host.options.topic(host.flow.name)
+        self._app = TrackerApp.of(host.flow.name, host.options, folder, partitions, self)
+        self._desk = host.desk(self._app.states)
+        self._fetched: asyncio.Queue[Sequence[Any]] = asyncio.Queue(1)
+        self._failed: Exception | None = None
+        self._batch_ms = 0
+        """When the batch at work began; 0: none is."""
+        self._is_away = False
+        """Whether the cluster did not answer when it was asked last."""
+        self._committed: dict[int, int] = {}
+
+    async def live(self, stopping: asyncio.Event) -> None:
+        """Work until `stopping` is set. Raises what ended it: a StorageError where a new session may do better."""
+        starting = asyncio.ensure_future(self._app.start())
+        tasks = [asyncio.ensure_future(task) for task in (self._work(), self._tell(), self._record(), self._watch())]
+        try:
+            while not stopping.is_set():
+                self._raise_failure(starting, *tasks)
+                idle = self._is_away or not self._batch_ms
+                self._host.polled_ms = self._host.now_ms() if idle else self._batch_ms
+                await _until(stopping, IDLE_S)
+        finally:
+            await self._close(starting, *tasks)
+
+    def _raise_failure(self, starting: asyncio.Future[None], *tasks: asyncio.Future[None]) -> None:
+        failed = self._failed or next(filter(None, (task.exception() for task in tasks if task.done())), None)
+        if failed is not None:
+            raise failed
+        cause = starting.exception() if starting.done() else None
+        if self._app.crashed:
+            cause = self._app.crash_reason or cause
+        if cause is not None:
+            raise StorageError(f"Faust ended: {cause!r}", where=f"tracker of {self._topic}") from cause
+
+    async def _work(self) -> None:
+        """Work what was fetched, batch by batch."""
+        while True:
+            messages = await self._fetched.get()
+            for start in range(0, len(messages), BATCH):
+                batches: dict[int, list[Record]] = {}
+                for message in messages[start : start + BATCH]:
+                    # What was fetched before a rebalance is read again after it, by whoever owns it then.
+                    if message.generation_id == self._app.consumer_generation_id:
+                        batches.setdefault(message.partition, []).append(self._host.record(message))
+                self._batch_ms = self._host.now_ms()
+                await self._desk.work(batches)
+                self._batch_ms = 0
+
+    async def _tell(self) -> None:
+        """Say what nobody has read, and what the clock makes due."""
+        while True:
+            await self._desk.tick()
+            await asyncio.sleep(self._desk.patience_s(IDLE_S))
+
+    async def _record(self) -> None:
+        """Commit now and then how far this worker came."""
+        while True:
+            await asyncio.sleep(COMMIT_S)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        safe = {partition: owned.safe for partition, owned in self._desk.owned.items()}
+        moved = {partition: offset for partition, offset in safe.items() if offset != self._committed.get(partition)}
+        if moved and await self._app.commit_offsets(moved):
+            self._committed.update(moved)
+
+    async def _watch(self) -> None:
+        """See that records which stand in the log arrive here; raises SkippedError when they do not."""
+        positions: dict[int, int] = {}
+        while True:
+            await asyncio.sleep(CHECK_S)
+            try:
+                positions = await self._desk.check_progress(positions)
+                self._is_away = False
+            except SkippedError:
+                raise
+            except (StorageError, UnavailableError) as error:
+                self._is_away = True
+                _log.info("tracker of %s: the cluster does not say how long the log is: %s", self._topic, error)
+
+    async def _close(self, *tasks: asyncio.Future[None]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._commit()
+                await self._app.stop()
+        except Exception as error:  # noqa: BLE001 - it is of no use any more; what it held is released below
+            _log.warning("tracker of %s: Faust did not stop in order: %r", self._topic, error)
+        self._app.states.close()
+
+    # What the application calls.
+
+    async def fetched(self, messages: Sequence[Any]) -> None:
+        """One fetch is worked while the next is being fetched, and no more."""
+        await self._fetched.put(messages)
+
+    def restored(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
+        """States were restored into the local copy."""
+        self._desk.restored(partition, rows)
+
+    async def recovered(self) -> None:
+        """The partitions are this worker's."""
+        try:
+            self._committed, spans = await self._app.assigned()
+            await self._desk.give(spans)
+        except Exception as error:  # noqa: BLE001 - Faust would swallow it; the session ends with it
+            self._failed = error
+        else:
+            self.is_recovered = True
+            _log.info("tracker of %s owns partitions %s", self._topic, sorted(spans))
+
+    async def revoked(self) -> None:
+        """Say how far this worker came, and let its partitions go."""
+        self.is_recovered = False
+        await self._commit()
+        self._desk.take_back()
+
+
+async def _until(stopping: asyncio.Event, timeout_s: float) -> None:
+    """Wait, but not past the stop."""
+    try:
+        await asyncio.wait_for(stopping.wait(), timeout_s)
+    except TimeoutError:
+        return
