@@ -29,7 +29,9 @@ from choreo.core.errors import ConflictError
 
 cli = group("Hold the topics on Kafka to what topics/*.yaml says.")
 
-Kafka = Annotated[str, typer.Option("--kafka", envvar="CHOREO_KAFKA", metavar="HOST:PORT", help="A broker.")]
+Kafka = Annotated[
+    str, typer.Option("--kafka", metavar="HOST:PORT", help="A broker; instead of the one in the settings.")
+]
 Copies = Annotated[
     int, typer.Option("--copies", min=BROKERS_OWN, help="Copies of a new topic; -1: what the cluster does by default.")
 ]
@@ -95,9 +97,9 @@ def apply(
 
 
 def _opened(kafka: str, copies: int) -> tuple[list[Wanted], TopicAdmin]:
-    topics = load_topics(settings.load().topics)
-    wanted = wanted_topics(topics.values(), copies=copies)
-    return wanted, TopicAdmin(KafkaOptions.of(kafka, settings_of(os.environ)), copies=copies)
+    known = settings.load()
+    wanted = wanted_topics(load_topics(known.topics).values(), copies=copies)
+    return wanted, TopicAdmin(KafkaOptions.of(kafka or known.kafka, settings_of(os.environ)), copies=copies)
 
 
 async def _differences(admin: TopicAdmin, wanted: Sequence[Wanted], removed: Sequence[str]) -> list[Change]:

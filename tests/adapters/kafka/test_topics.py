@@ -274,7 +274,7 @@ async def test_a_cluster_that_is_away_is_named(tmp_path: Path, monkeypatch: pyte
 
 
 def by_hand(kafka: str, topic: str, settings: dict[str, str]) -> None:
-    """Change a topic's settings past choreo."""
+    """Change a topic's settings past choreo; returns when the broker shows them, a moment after it took them."""
     entries = [
         ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()
     ]
@@ -282,3 +282,8 @@ def by_hand(kafka: str, topic: str, settings: dict[str, str]) -> None:
     admin = AdminClient({"bootstrap.servers": kafka})
     for future in admin.incremental_alter_configs([resource]).values():
         future.result()
+    for _ in range(1_000):  # each look is a round trip
+        (shown,) = (future.result() for future in admin.describe_configs([resource]).values())
+        if all(shown[name].value == value for name, value in settings.items()):
+            return
+    pytest.fail(f"the broker does not show {settings} on {topic}")
