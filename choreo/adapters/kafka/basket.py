@@ -1,0 +1,112 @@
+"""What was fetched and not yet taken, by partition: polls take from each in turn, and skip what is of no interest.
+
+A pause that is soon over costs nothing: the partition's messages wait here. Knows no broker, no threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+
+import msgspec
+from confluent_kafka import Message
+
+from choreo.adapters.kafka.records import type_of
+from choreo.core.events import Record
+
+
+class _Lane(msgspec.Struct):
+    """One partition. `next` is the offset to take from; -1 until it is known where to begin."""
+
+    next: int = -1
+    awaited: int = -1
+    """The end that stood when the partition was gained, until it is reached; -1 then."""
+    waiting: deque[Message] = msgspec.field(default_factory=deque)
+
+
+class Basket:
+    """The partitions of one member."""
+
+    def __init__(self, decode: Callable[[Message], Record], types: frozenset[str] | None) -> None:
+        """Without `types` everything is of interest."""
+        self._decode = decode
+        self._types = None if types is None else frozenset(type_.encode() for type_ in types)
+        self._lanes: dict[int, _Lane] = {}
+        self._first = 0
+        self._moved: dict[int, int] = {}
+        self._caught_up = False
+
+    def add(self, partition: int) -> None:
+        """A partition is this member's; nothing is taken of it before `begin`."""
+        self._lanes[partition] = _Lane()
+
+    def begin(self, partition: int, committed: int, end: int) -> None:
+        """Take from `committed` on."""
+        lane = self._lanes[partition]
+        lane.next = committed
+        lane.awaited = end if committed < end else -1
+
+    def drop(self, partition: int) -> None:
+        """The partition is no longer this member's."""
+        self._lanes.pop(partition, None)
+        self._moved.pop(partition, None)
+
+    def put(self, message: Message) -> None:
+        """Keep what was fetched, unless its partition is not this member's."""
+        lane = self._lanes.get(message.partition() or 0)
+        if lane is not None:
+            lane.waiting.append(message)
+
+    def size(self, partitions: Iterable[int]) -> int:
+        """How many messages of these wait."""
+        return sum(len(self._lanes[partition].waiting) for partition in partitions if partition in self._lanes)
+
+    def partitions(self) -> Collection[int]:
+        """Those this member has."""
+        return self._lanes.keys()
+
+    def take(self, limit: int, paused: Collection[int]) -> list[Record]:
+        """At most `limit` records: an equal share of each partition, then what is left; another one first each time."""
+        active = [
+            (number, lane)
+            for number, lane in sorted(self._lanes.items())
+            if lane.waiting and lane.next >= 0 and number not in paused
+        ]
+        if not active:
+            return []
+        self._first = (self._first + 1) % len(active)
+        active = active[self._first :] + active[: self._first]
+        records: list[Record] = []
+        for quota in (max(1, limit // len(active)), limit):
+            for number, lane in active:
+                self._draw(number, lane, min(quota, limit - len(records)), records)
+        return records
+
+    def moved(self) -> dict[int, int]:
+        """The next offset of each partition that was read on since this was last asked."""
+        moved, self._moved = self._moved, {}
+        return moved
+
+    def caught_up(self) -> bool:
+        """Whether a partition was read to the end it had when it was gained, since this was last asked."""
+        reached, self._caught_up = self._caught_up, False
+        return reached
+
+    def _draw(self, number: int, lane: _Lane, room: int, records: list[Record]) -> None:
+        before, types, waiting = lane.next, self._types, lane.waiting
+        while waiting and room > 0:
+            message = waiting.popleft()
+            offset = message.offset() or 0
+            if message.error() is not None:
+                # The end of the partition: what is behind the last record, if anything, is no record.
+                lane.next = max(lane.next, offset)
+            elif offset >= lane.next:
+                lane.next = offset + 1
+                if types is None or type_of(message) in types:
+                    records.append(self._decode(message))
+                    room -= 1
+        if lane.next > before:
+            self._moved[number] = lane.next
+            if 0 <= lane.awaited <= lane.next:
+                lane.awaited = -1
+                self._caught_up = True

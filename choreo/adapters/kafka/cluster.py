@@ -1,0 +1,204 @@
+"""What the cluster knows about topics and groups: partitions, ends, committed offsets.
+
+Makes topics as a log needs them, and refuses others. Knows topics and groups by their plain names: what they are
+called in the cluster is applied here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.trouble import cause_of, complaint
+from choreo.adapters.refusals import bad_count, no_topic, wrong_count
+from choreo.core.errors import NotFoundError, SettingsError, StorageError
+
+REQUEST_S = 10.0
+"""How long the cluster may take for one answer."""
+START_PAUSE_S = 0.5
+HEARSAY_S = 0.02
+"""Between looks for a topic that was just made: brokers hear of it within some ten milliseconds."""
+
+LOG_CONFIG = {
+    # Time in a fold is the log's own (DESIGN.md 5).
+    "message.timestamp.type": "LogAppendTime",
+    "cleanup.policy": "delete",
+    # The log keeps everything unless its topic's file says otherwise.
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+}
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Cluster:
+    """An admin client, and what never changes about topics kept."""
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self._options = options
+        self._admin: AdminClient | None = None
+        self._partitions: dict[str, int] = {}
+
+    async def create(self, topic: str, partitions: int) -> None:
+        """Make sure the topic exists and is fit for a log; waits for a cluster that is not there yet.
+
+        Raises SettingsError if it exists with another partition count, with time stamps that its producers set, or
+        compacted; StorageError if the cluster does not answer within the start's time.
+        """
+        if partitions < 1:
+            raise bad_count(topic, partitions)
+        existing = await self._patiently(lambda: self._made_sure(topic, partitions))
+        if existing != partitions:
+            raise wrong_count(topic, existing, partitions)
+        await self._check(topic)
+
+    async def create_letters(self, topic: str) -> None:
+        """Make sure a topic of dead letters exists; one that does may be as its owner likes."""
+        await self._made_sure(topic, 1)
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; raises NotFoundError."""
+        known = self._partitions.get(topic)
+        if known is None:
+            name = self._options.name(topic)
+            wanted = TopicCollection([name])
+            futures = self._client().describe_topics(wanted, request_timeout=REQUEST_S)
+            try:
+                description = await asyncio.wrap_future(futures[name])
+            except KafkaException as error:
+                raise self._complaint(error, topic) from error
+            known = self._partitions[topic] = len(description.partitions)
+        return known
+
+    async def named(self, suffix: str) -> list[str]:
+        """The plain names of the topics whose names end so."""
+        try:
+            listed = await asyncio.to_thread(self._client().list_topics, timeout=REQUEST_S)
+        except KafkaException as error:
+            raise complaint(error, self._options, "the list of topics") from error
+        prefix = self._options.prefix
+        names = [name for name in listed.topics if name.startswith(prefix) and name.endswith(suffix)]
+        return sorted(name.removeprefix(prefix) for name in names)
+
+    async def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset the next record of each will get."""
+        return await self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    async def begins(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The first offset that each still has."""
+        return await self._offsets(topic, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    async def committed(self, topic: str, group: str) -> dict[int, int]:
+        """The group's committed offset by partition, absent where it has none."""
+        name = self._options.name(topic)
+        wanted = [TopicPartition(name, number) for number in range(await self.partitions(topic))]
+        group_id = self._options.name(group)
+        futures = self._client().list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group_id, wanted)], request_timeout=REQUEST_S
+        )
+        try:
+            answer = await asyncio.wrap_future(futures[group_id])
+        except KafkaException as error:
+            raise self._complaint(error, topic) from error
+        return {place.partition: place.offset for place in answer.topic_partitions if place.offset >= 0}
+
+    async def _offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
+        name = self._options.name(topic)
+        wanted = {TopicPartition(name, number): spec for number in partitions}
+        if not wanted:
+            return {}
+        futures = self._client().list_offsets(wanted, request_timeout=REQUEST_S)
+        try:
+            return {place.partition: (await asyncio.wrap_future(future)).offset for place, future in futures.items()}
+        except KafkaException as error:
+            raise self._complaint(error, topic) from error
+
+    async def _made_sure(self, topic: str, partitions: int) -> int:
+        """The partition count of the topic, which is made if there is none: who may only look needs no more."""
+        try:
+            return await self.partitions(topic)
+        except NotFoundError:
+            await self._make(topic, partitions)
+        until = time.monotonic() + REQUEST_S
+        while True:
+            try:
+                return await self.partitions(topic)
+            except NotFoundError:  # this broker has not heard of it yet
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(HEARSAY_S)
+
+    async def _make(self, topic: str, partitions: int) -> None:
+        name = self._options.name(topic)
+        # -1: as many copies as the cluster's own default says.
+        wanted = NewTopic(name, partitions, replication_factor=-1, config=LOG_CONFIG)
+        futures = self._client().create_topics([wanted], request_timeout=REQUEST_S)
+        try:
+            await asyncio.wrap_future(futures[name])
+        except KafkaException as error:
+            inner = cause_of(error)
+            if inner is None or inner.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise self._complaint(error, topic) from error
+
+    async def _check(self, topic: str) -> None:
+        """Raises SettingsError on a topic in which a fold would not be repeatable or whole."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self._options.name(topic))
+        futures: Mapping[Any, Future[Any]] = self._client().describe_configs([resource], request_timeout=REQUEST_S)
+        try:
+            config = await asyncio.wrap_future(futures[resource])
+        except KafkaException as error:
+            raise self._complaint(error, topic) from error
+        for name, why in (
+            ("message.timestamp.type", "time in a flow is the log's own, the same for every reader"),
+            ("cleanup.policy", "the log is the only source of truth, and a compacted one forgets"),
+        ):
+            found = config[name].value
+            if found != LOG_CONFIG[name]:
+                change = f"--entity-name {resource.name} --alter --add-config {name}={LOG_CONFIG[name]}"
+                raise SettingsError(
+                    f"its {name} is {found}, not {LOG_CONFIG[name]}: {why}",
+                    where=f"topic {topic!r}",
+                    remedy=f"Change it: kafka-configs.sh --entity-type topics {change}",
+                )
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """As `attempt`, again and again while the cluster does not answer, for as long as a start may wait."""
+        until = time.monotonic() + self._options.start_s
+        while True:
+            try:
+                return await attempt()
+            except StorageError as error:
+                if time.monotonic() > until:
+                    raise
+                _log.warning("waiting for Kafka: %s", error)
+                await asyncio.sleep(START_PAUSE_S)
+
+    def _client(self) -> AdminClient:
+        if self._admin is None:
+            try:
+                self._admin = AdminClient(self._options.admin())
+            except KafkaException as error:
+                raise complaint(error, self._options, "the admin client") from error
+        return self._admin
+
+    def _complaint(self, error: KafkaException, topic: str) -> Exception:
+        inner = cause_of(error)
+        if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            self._partitions.pop(topic, None)
+            return no_topic(topic)
+        return complaint(error, self._options, f"topic {topic!r}")

@@ -1,0 +1,99 @@
+"""The log port on Kafka: topics of flows, published to, read at places, shared by groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import KafkaException
+
+from choreo.adapters.kafka.cluster import Cluster
+from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
+from choreo.adapters.kafka.member import KafkaMember, Publish, Save
+from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
+from choreo.adapters.kafka.records import message_of, record_of
+from choreo.adapters.kafka.sender import Sender
+from choreo.adapters.kafka.trouble import complaint
+from choreo.adapters.membership import Ticket
+from choreo.adapters.refusals import admit, no_partition
+from choreo.core.events import Envelope, Position, Record
+from choreo.ports.inbox import Inbox
+
+
+class KafkaLog:
+    """`choreo.ports.log.Log` on a cluster, with the `dead_letters` beside it. Used on one event loop.
+
+    Everything raises StorageError when the cluster does not answer. Connections are made when they are needed.
+    """
+
+    def __init__(
+        self, options: KafkaOptions, *, inbox: Callable[[str], Inbox] | None = None, save: Save | None = None
+    ) -> None:
+        """`inbox(group)` records the outcomes of a commit; `save` writes its states and views, if any are to come."""
+        self._options = options
+        self._cluster = Cluster(options)
+        self._sender = Sender(options)
+        self._readers = Readers(options)
+        self.dead_letters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
+        self._publish = Publish(self._sender, self.dead_letters.add, inbox, save)
+
+    async def create(self, topic: str, partitions: int) -> None:
+        """Make sure the topic exists and is fit for a log; waits for a cluster that is not there yet.
+
+        Raises SettingsError if it exists with another partition count, without LogAppendTime, or compacted.
+        """
+        await self._cluster.create(topic, partitions)
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; raises NotFoundError."""
+        return await self._cluster.partitions(topic)
+
+    async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
+        """Publish durably; raises ConflictError on an event without a key, and then none is published."""
+        admit(topic, events)
+        await self._cluster.partitions(topic)
+        places = await self._sender.send(self._options.name(topic), [message_of(event) for event in events])
+        return [Position(topic, partition, offset) for partition, offset in places]
+
+    async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
+        """At most `limit` records from `offset` on; from the first there is, where that one is gone."""
+        await self._known(topic, partition)
+        if limit < 1:
+            return []
+        place = Place(self._options.name(topic), partition, max(0, offset))
+        try:
+            try:
+                messages = await self._readers.read(place, limit)
+            except OutOfRangeError:
+                first = (await self._cluster.begins(topic, (partition,)))[partition]
+                if offset >= first:
+                    return []
+                messages = await self._readers.read(place._replace(offset=first), limit)
+        except KafkaException as error:
+            raise complaint(error, self._options, f"topic {topic!r}") from error
+        return [record_of(message, topic) for message in messages]
+
+    async def end(self, topic: str, partition: int) -> int:
+        """The offset the next record will get; raises NotFoundError."""
+        await self._known(topic, partition)
+        return (await self._cluster.ends(topic, (partition,)))[partition]
+
+    async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> KafkaMember:
+        """Join the group; with an instance in the options, an older member of that instance is out at once."""
+        await self._cluster.partitions(topic)
+        return KafkaMember(self._options, self._cluster, self._publish, Ticket(topic, group, name, 0), types)
+
+    async def committed(self, topic: str, group: str) -> dict[int, int]:
+        """The group's committed offset by partition; 0 where it has none. Raises NotFoundError."""
+        known = await self._cluster.committed(topic, group)
+        return {partition: known.get(partition, 0) for partition in range(await self._cluster.partitions(topic))}
+
+    async def close(self) -> None:
+        """Wait a moment for what is under way, then let all connections go. Members are closed by who made them."""
+        await self._sender.close()
+        await self._readers.close()
+
+    async def _known(self, topic: str, partition: int) -> None:
+        partitions = await self._cluster.partitions(topic)
+        if not 0 <= partition < partitions:
+            raise no_partition(topic, partition, partitions)

@@ -1,0 +1,329 @@
+"""A member of a consumer group: polls that never wait for the broker's threads, and the commit in its order.
+
+One fetch is always under way, so that the group hears of this member while its host works. Where a partition that was
+given begins and ends is asked of the cluster before anything of it is brought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from choreo.adapters.kafka.basket import Basket
+from choreo.adapters.kafka.cluster import Cluster
+from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.records import message_of, record_of
+from choreo.adapters.kafka.sender import Sender
+from choreo.adapters.kafka.subscription import Job, Subscription
+from choreo.adapters.kafka.trouble import (
+    MEMBERSHIP_GONE,
+    PARTITION_END,
+    REFUSED,
+    cause_of,
+    complaint,
+    for_good,
+)
+from choreo.adapters.membership import Ticket
+from choreo.adapters.refusals import admit, lease_lost
+from choreo.core.errors import ConflictError, LeaseLostError, StorageError
+from choreo.core.events import Envelope
+from choreo.ports.dead_letters import DeadLetter
+from choreo.ports.inbox import Inbox
+from choreo.ports.log import Gained, Poll, Work
+
+FETCH_S = 0.2
+"""The longest a fetch waits, and leaving the group for it."""
+GRAIN_S = 0.002
+"""The least a poll waits for a fetch under way: who polls without patience must not spin."""
+AHEAD = 2_000
+"""Messages kept here, four polls of a step host: a fetch brings what is missing to it."""
+HELD_BACK = 500
+"""Messages of a paused partition kept before it is no longer fetched."""
+
+_log = logging.getLogger(__name__)
+
+Save = Callable[[Work], Awaitable[None]]
+"""Writes the states and views of a work."""
+
+
+class Publish(NamedTuple):
+    """What a commit writes through, besides the group's positions."""
+
+    sender: Sender
+    add_letters: Callable[[Sequence[DeadLetter]], Awaitable[None]]
+    inbox: Callable[[str], Inbox] | None
+    save: Save | None
+
+
+class KafkaMember:
+    """`choreo.ports.log.Member` on Kafka. Make it on the loop that polls it."""
+
+    def __init__(
+        self,
+        options: KafkaOptions,
+        cluster: Cluster,
+        publish: Publish,
+        ticket: Ticket,
+        types: frozenset[str] | None,
+    ) -> None:
+        self._options = options
+        self._cluster = cluster
+        self._publish = publish
+        self._ticket = ticket
+        self._basket = Basket(partial(record_of, topic=ticket.topic), types)
+        self._paused: frozenset[int] = frozenset()
+        self._held: set[int] = set()
+        """Paused partitions that are not even fetched."""
+        self._arriving: set[int] = set()
+        self._lost: list[int] = []
+        self._leaving: set[int] = set()
+        """Reported as lost, and still this member's until its host polls again."""
+        self._asked: list[Job] = []
+        self._reported: list[Job] = []
+        """Each is called when the host has settled the partitions it is about: those asked for, those it was told of."""
+        self._fenced: KafkaError | None = None
+        self._closed = False
+        self._fetching: asyncio.Future[list[Message]] | None = None
+        self._looking: asyncio.Task[list[Gained]] | None = None
+        self._news = asyncio.Event()
+        self._subscription = Subscription(options, ticket.topic, ticket.group, ticket.name, self)
+
+    async def poll(self, limit: int, timeout_s: float) -> Poll:
+        """At most `limit` records; see the port. Who polls again has settled what it had of lost partitions.
+
+        Raises LeaseLostError once another process has joined under this member's instance, StorageError when the
+        broker refuses this member.
+        """
+        self._let_go(self._reported)
+        until = time.monotonic() + timeout_s
+        waited = False
+        while True:
+            self._fetch()
+            self._unpack()
+            gained = self._arrived()
+            lost, self._lost = self._lost, []
+            records = self._basket.take(limit, self._paused)
+            caught_up, patience_s = self._basket.caught_up(), until - time.monotonic()
+            if records or gained or lost or caught_up or (waited and patience_s <= 0):
+                self._reported, self._asked = self._asked, []
+                return Poll(records, gained, lost, self._basket.moved(), full=len(records) >= limit)
+            if self._fenced is not None:
+                raise self._out()
+            await self._wait(max(GRAIN_S, patience_s))
+            waited = True
+
+    async def commit(self, work: Work) -> None:
+        """Outcomes, letters, outputs, states and views, positions, in this order: each when the one before is safe.
+
+        Raises LeaseLostError: before anything is written if this member knows that a partition is not its own; after
+        it if the group says so, and then only the positions are not moved. Raises StorageError, ConflictError.
+        """
+        self._require({*work.done, *(row.partition for row in work.states), *(view.partition for view in work.views)})
+        admit(self._ticket.topic, work.outputs)
+        for outcome in work.outcomes:
+            admit(self._ticket.topic, outcome.events)
+        events: list[Envelope] = []
+        if work.outcomes:
+            events += await self._inbox().record(work.outcomes)
+        if work.letters:
+            await self._publish.add_letters(work.letters)
+        events += work.outputs
+        await self._publish.sender.send(self._options.name(self._ticket.topic), [message_of(e) for e in events])
+        if work.states or work.views:
+            await self._save(work)
+        if work.done:
+            await self._commit_positions(work)
+
+    def pause(self, partitions: Sequence[int]) -> None:
+        """Bring nothing of these until `resume`."""
+        self._paused |= set(partitions)
+
+    def resume(self, partitions: Sequence[int]) -> None:
+        """Undo `pause`."""
+        self._paused -= set(partitions)
+        self._release(self._held.intersection(partitions))
+        self._news.set()
+
+    async def close(self) -> None:
+        """Leave the group at once; a static member keeps its seat for the session, to come back to."""
+        self._closed = True
+        self._let_go(self._reported)
+        self._let_go(self._asked)
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._fetching is not None:
+            await asyncio.wait((self._fetching,))
+        await self._subscription.close()
+        self.gone(list(self._basket.partitions()))
+
+    def given(self, partitions: Sequence[int]) -> None:
+        """From the subscription: these are this member's now."""
+        for partition in partitions:
+            self._basket.add(partition)
+            self._arriving.add(partition)
+        self._news.set()
+
+    def asked_for(self, partitions: Sequence[int], settle: Job) -> None:
+        """From the subscription: these are to be settled and given up."""
+        known = [p for p in partitions if p in self._basket.partitions() and p not in self._arriving]
+        self._lose(partitions)
+        self._leaving.update(known)
+        self._asked.append(settle)
+        if self._closed or not known:
+            self._let_go(self._asked)
+
+    def gone(self, partitions: Sequence[int]) -> None:
+        """From the subscription: these are another member's, or will be."""
+        self._leaving.difference_update(partitions)
+        self._lose(partitions)
+
+    def _lose(self, partitions: Iterable[int]) -> None:
+        mine = [partition for partition in partitions if partition in self._basket.partitions()]
+        for partition in mine:
+            self._basket.drop(partition)
+            if partition not in self._arriving:  # else its host never knew
+                self._lost.append(partition)
+        if self._looking is not None and self._arriving.intersection(mine):
+            self._looking.cancel()
+            self._looking = None
+        self._arriving.difference_update(mine)
+        self._held.difference_update(mine)
+        self._paused -= set(mine)
+        self._news.set()
+
+    def _let_go(self, settles: list[Job]) -> None:
+        for settle in settles:
+            settle()
+        settles.clear()
+
+    def _fetch(self) -> None:
+        """Have one fetch under way, for what there is room for."""
+        if self._fetching is not None:
+            return
+        full = [p for p in self._paused - self._held if self._basket.size((p,)) >= HELD_BACK]
+        if full:
+            self._held.update(full)
+            self._subscription.hold(full)
+        room = AHEAD - self._basket.size(set(self._basket.partitions()) - self._paused)
+        self._fetching = self._subscription.fetch(max(1, room), FETCH_S)
+
+    def _release(self, partitions: Collection[int]) -> None:
+        if partitions:
+            self._held.difference_update(partitions)
+            self._subscription.release(list(partitions))
+
+    def _unpack(self) -> None:
+        """Take over what the fetch has brought; raises StorageError on what the broker refuses."""
+        if self._fetching is None or not self._fetching.done():
+            return
+        fetching, self._fetching = self._fetching, None
+        try:
+            messages = fetching.result()
+        except KafkaException as error:
+            raise complaint(error, self._options, self._ticket.place) from error
+        troubles = []
+        for message in messages:
+            trouble = message.error()
+            if trouble is None or trouble.code() == PARTITION_END:
+                self._basket.put(message)
+            else:
+                troubles.append(trouble)
+        for trouble in troubles:
+            self._judge(trouble)
+        self._fetch()
+
+    def _judge(self, trouble: KafkaError) -> None:
+        code = trouble.code()
+        if for_good(trouble) or code in MEMBERSHIP_GONE:
+            self._fenced = trouble
+            self.gone(list(self._basket.partitions()))
+        elif code in REFUSED:
+            raise complaint(trouble, self._options, self._ticket.place)
+        else:
+            _log.warning("%s: %s", self._ticket.place, self._options.masked(trouble.str()))
+
+    def _arrived(self) -> list[Gained]:
+        """Partitions whose beginning and end have become known since the last poll."""
+        gained: list[Gained] = []
+        if self._looking is not None and self._looking.done():
+            looking, self._looking = self._looking, None
+            try:
+                gained = [found for found in looking.result() if found.partition in self._arriving]
+            except StorageError as error:
+                _log.warning("%s: cannot begin yet: %s", self._ticket.place, error)
+        for found in gained:
+            self._arriving.remove(found.partition)
+            self._basket.begin(found.partition, found.committed, found.end)
+        if self._arriving and self._looking is None:
+            self._looking = asyncio.create_task(self._look_up(frozenset(self._arriving)))
+        return gained
+
+    async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
+        topic = self._ticket.topic
+        committed, begins, ends = await asyncio.gather(
+            self._cluster.committed(topic, self._ticket.group),
+            self._cluster.begins(topic, partitions),
+            self._cluster.ends(topic, partitions),
+        )
+        return [Gained(p, max(committed.get(p, 0), begins[p]), ends[p]) for p in sorted(partitions)]
+
+    async def _wait(self, timeout_s: float) -> None:
+        """Until the fetch or the look-up under way is over, or there is news of partitions."""
+        news = asyncio.ensure_future(self._news.wait())
+        awaited = [task for task in (self._fetching, self._looking, news) if task is not None]
+        try:
+            await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+            self._news.clear()
+
+    def _require(self, partitions: Collection[int]) -> None:
+        mine = self._leaving.union(self._basket.partitions()) - self._arriving
+        strange = sorted(set(partitions) - mine)
+        if strange:
+            raise lease_lost(self._ticket, strange)
+
+    async def _commit_positions(self, work: Work) -> None:
+        self._require(work.done)
+        try:
+            await self._subscription.commit(work.done)
+        except KafkaException as error:
+            inner = cause_of(error)
+            if inner is not None and inner.code() in MEMBERSHIP_GONE:
+                raise LeaseLostError(
+                    f"the group has given partitions {sorted(work.done)} to others: their positions were not moved",
+                    where=self._ticket.place,
+                    remedy="Drop the work: what was published of it stands, and whoever says it again says the same.",
+                ) from error
+            raise complaint(error, self._options, self._ticket.place) from error
+
+    def _inbox(self) -> Inbox:
+        if self._publish.inbox is None:
+            raise ConflictError(
+                "outcomes need an inbox, and this log was opened without one",
+                where=self._ticket.place,
+                remedy="Give KafkaLog the inboxes of the services.",
+            )
+        return self._publish.inbox(self._ticket.group)
+
+    async def _save(self, work: Work) -> None:
+        if self._publish.save is None:
+            raise ConflictError(
+                "states and views need a store, and this log was opened without one",
+                where=self._ticket.place,
+                remedy="Give KafkaLog a `save`, or let a host that keeps its own state write them.",
+            )
+        await self._publish.save(work)
+
+    def _out(self) -> LeaseLostError:
+        return LeaseLostError(
+            "another process has joined under this name and owns its partitions now",
+            where=self._ticket.place,
+            remedy="Stop this process, or give each process an instance of its own.",
+        )

@@ -1,0 +1,186 @@
+"""What is said to librdkafka: what correctness rests on, what choreo prefers, what the user sets.
+
+Any librdkafka setting comes as `CHOREO_KAFKA_` + its name with `_` for `.`: CHOREO_KAFKA_SECURITY_PROTOCOL is
+`security.protocol`. Values of secrets never leave this module but to the client.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from choreo.core.errors import SettingsError
+
+ENVIRONMENT = "CHOREO_KAFKA_"
+MASK = "***"
+
+_log = logging.getLogger(__name__.removesuffix("options") + "client")
+_SECRET = re.compile(r"password|secret|token|credential|jaas|oauthbearer\.config|\.pem$")
+
+_COMMON: Mapping[str, Any] = {
+    "client.id": "choreo",
+    # An idle connection that the broker closes is no news.
+    "log.connection.close": False,
+    # After a broker's return its clients are back within a second; the default is 10.
+    "reconnect.backoff.max.ms": 1_000,
+    # A broker that does not answer is left after 10 s instead of 60: whoever waits for it is told, and tries again.
+    "socket.timeout.ms": 10_000,
+}
+_PRODUCER_RULES: Mapping[str, Any] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    # Java's rule for the partition of a key (DESIGN.md 3); librdkafka's default is another one.
+    "partitioner": "murmur2_random",
+}
+_PRODUCER: Mapping[str, Any] = {
+    # A batch is handed over whole, 500 events in 2 ms. Measured, median until it is acknowledged: with 0 ms 16 ms (many
+    # small requests), with 1 ms 10, with 5 ms 12; of a single event 1.2, 1.6 and 5.8.
+    "linger.ms": 1,
+    # Longer than a broker's fail-over, shorter than the patience of who asked through a door.
+    "delivery.timeout.ms": 15_000,
+}
+_CONSUMER_RULES: Mapping[str, Any] = {
+    "group.protocol": "classic",
+    "partition.assignment.strategy": "cooperative-sticky",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+    # Says how far a partition was read where its last entries are no records (a foreign transaction's markers).
+    "enable.partition.eof": True,
+    # One hanging transaction of a foreign producer would stop every reader of the other kind.
+    "isolation.level": "read_uncommitted",
+}
+_CONSUMER: Mapping[str, Any] = {
+    # A dead member is replaced in 10 s; a rebalance is heard of within one. A heartbeat costs some 50 µs.
+    "session.timeout.ms": 10_000,
+    "heartbeat.interval.ms": 1_000,
+    # Hosts poll several times a second, handlers run elsewhere: who has not polled for a minute is stuck.
+    "max.poll.interval.ms": 60_000,
+    # How long fetching rests while the queue is full; the default of a second caps it at a third of the speed.
+    "fetch.queue.backoff.ms": 10,
+    # A partition with a long backlog keeps others waiting behind this many records at most, about 0.2 s of work.
+    "queued.min.messages": 5_000,
+    "fetch.error.backoff.ms": 100,
+}
+_READER_RULES: Mapping[str, Any] = {
+    "group.id": "choreo-readers",  # asked for by the client; never joined
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+    "isolation.level": "read_uncommitted",
+}
+_READER: Mapping[str, Any] = {
+    # How long the broker waits before it says that there is no more: the wait of a read at the end.
+    "fetch.wait.max.ms": 10,
+    "fetch.queue.backoff.ms": 10,
+    "fetch.error.backoff.ms": 100,
+}
+# What these clients run into comes back as the error of a call; nobody polls them for their log in between.
+_SILENT: Mapping[str, Any] = {"log_level": 2}
+_CONSUMERS_ONLY = re.compile(r"(session|heartbeat|max\.(poll|partition)|fetch|queued|group|check|coordinator|auto)\.")
+_PRODUCERS_ONLY = re.compile(r"(linger|queue\.buffering|batch|compression|delivery|sticky|retries|enable\.gapless)\b")
+"""The client warns of a setting that is not for its kind."""
+_RULES = {**_PRODUCER_RULES, **_CONSUMER_RULES, "request.required.acks": "all"}
+_OURS = frozenset({"group.id", "transactional.id"})
+
+
+class KafkaOptions(msgspec.Struct, frozen=True):
+    """How to reach a cluster. `settings`: librdkafka's, by their own names."""
+
+    bootstrap: str
+    """`host:port`, several separated by commas."""
+    settings: Mapping[str, str] = {}
+    prefix: str = ""
+    """Put before the name of each topic and group: several installations can share a cluster."""
+    instance: str = ""
+    """Makes members static: a process that comes back under its instance within the session keeps its partitions."""
+    revoke_s: float = 5.0
+    """How long giving up partitions waits for work that is finished to be written."""
+    start_s: float = 60.0
+    """How long the first call waits for a broker that is not there yet."""
+
+    @classmethod
+    def of(cls, bootstrap: str, settings: Mapping[str, str]) -> KafkaOptions:
+        """Options from librdkafka's settings, with `topic.prefix` and `group.instance.id` taken out.
+
+        `bootstrap` wins over `bootstrap.servers`. Raises SettingsError on one that correctness rests on.
+        """
+        rest = dict(settings)
+        servers = rest.pop("bootstrap.servers", "")
+        prefix, instance = rest.pop("topic.prefix", ""), rest.pop("group.instance.id", "")
+        if not (bootstrap or servers):
+            raise SettingsError(
+                "no broker is named",
+                where=f"{ENVIRONMENT}BOOTSTRAP_SERVERS",
+                remedy="Set it to host:port of a broker, such as localhost:9092.",
+            )
+        for name, value in rest.items():
+            _refuse(name, value)
+        return cls(bootstrap or servers, rest, prefix, instance)
+
+    def name(self, plain: str) -> str:
+        """A topic's or group's name in the cluster."""
+        return self.prefix + plain
+
+    def producer(self) -> dict[str, Any]:
+        """The configuration of a producer."""
+        return self._client(_PRODUCER, _PRODUCER_RULES, _CONSUMERS_ONLY) | {"logger": _log}
+
+    def consumer(self, group: str, member: str, topic: str) -> dict[str, Any]:
+        """The configuration of a member of `group`; `member` is shown by Kafka's tools as the client's id."""
+        config = self._client(_CONSUMER, _CONSUMER_RULES, _PRODUCERS_ONLY)
+        config.update({"group.id": self.name(group), "client.id": member, "logger": _log})
+        if self.instance:
+            config["group.instance.id"] = f"{self.instance}-{topic}"
+        return config
+
+    def reader(self, fetch_bytes: int) -> dict[str, Any]:
+        """The configuration of a consumer that reads at given places, outside of any group."""
+        rules = {**_SILENT, **_READER_RULES, "max.partition.fetch.bytes": fetch_bytes}
+        return self._client(_READER, rules, _PRODUCERS_ONLY)
+
+    def admin(self) -> dict[str, Any]:
+        """The configuration of an admin client."""
+        return self._client({}, _SILENT, re.compile(f"{_CONSUMERS_ONLY.pattern}|{_PRODUCERS_ONLY.pattern}"))
+
+    def masked(self, text: str) -> str:
+        """The text without the value of any secret."""
+        for name, value in self.settings.items():
+            if value and _SECRET.search(name):
+                text = text.replace(value, MASK)
+        return text
+
+    def __repr__(self) -> str:
+        shown = {name: MASK if _SECRET.search(name) else value for name, value in self.settings.items()}
+        return f"KafkaOptions({self.bootstrap!r}, {shown!r}, prefix={self.prefix!r}, instance={self.instance!r})"
+
+    def _client(
+        self, preferred: Mapping[str, Any], rules: Mapping[str, Any], foreign: re.Pattern[str]
+    ) -> dict[str, Any]:
+        own = {name: value for name, value in self.settings.items() if not foreign.match(name)}
+        return {**_COMMON, **preferred, **own, **rules, "bootstrap.servers": self.bootstrap}
+
+
+def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """Settings of librdkafka among environment variables."""
+    return {
+        name.removeprefix(ENVIRONMENT).lower().replace("_", "."): value
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT)
+    }
+
+
+def _refuse(name: str, value: str) -> None:
+    rule = _RULES.get(name)
+    if name in _OURS or (rule is not None and str(value).lower() != str(rule).lower()):
+        needed = "choreo's own" if name in _OURS else f"always {str(rule).lower()}"
+        raise SettingsError(
+            f"{name} is {needed}: what choreo promises rests on it",
+            where=ENVIRONMENT + name.upper().replace(".", "_"),
+            remedy="Leave it out.",
+        )

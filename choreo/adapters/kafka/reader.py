@@ -1,0 +1,142 @@
+"""Reading at given places, outside of any group: consumers kept ready, each put where it is needed.
+
+A reader that ended in the middle of a partition goes on from there when the next piece is asked for: reading a
+partition in pieces costs one fetch a megabyte, not one a piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.trouble import OUT_OF_RANGE, PARTITION_END, PASSING, TIMED_OUT
+
+READERS = 4
+"""At once, and kept ready: a consumer is three threads and a connection."""
+PIECE = 100
+"""From so many records on a read is a piece of a longer one, and fetches ahead."""
+FETCH_PIECE, FETCH_POINT = 1 << 20, 1 << 16
+"""Bytes a fetch brings. A record that is larger is brought all the same, alone."""
+READ_S = 10.0
+"""How long a read may go without an answer from the broker."""
+WAIT_S = 0.1
+
+
+class Place(NamedTuple):
+    """Where to read, by the topic's name in the cluster."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class OutOfRangeError(Exception):
+    """The place is before the partition's first offset or after its end."""
+
+
+def gathered(consumer: Consumer, limit: int, wait_s: float) -> list[Message]:
+    """What is there, at most `limit`, waiting only for the first; `consume` alone waits until it has them all."""
+    first = consumer.poll(wait_s)
+    if first is None:
+        return []
+    return [first, *consumer.consume(limit - 1, 0)] if limit > 1 else [first]
+
+
+class _Reader:
+    """One consumer. Used by one thread at a time."""
+
+    def __init__(self, options: KafkaOptions, *, ahead: bool) -> None:
+        self._consumer = Consumer(options.reader(FETCH_PIECE if ahead else FETCH_POINT))
+        self.ahead = ahead
+        self.at: Place | None = None
+        """Where it would go on."""
+
+    def read(self, place: Place, limit: int) -> list[Message]:
+        """At most `limit` messages from the place on, fewer only at the end."""
+        if self.at != place:
+            self._consumer.assign([TopicPartition(*place)])
+        self.at = None
+        found, ended = self._collect(limit)
+        if self.ahead and found and not ended:
+            self.at = place._replace(offset=(found[-1].offset() or 0) + 1)
+        else:
+            self._consumer.unassign()
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _collect(self, limit: int) -> tuple[list[Message], bool]:
+        found: list[Message] = []
+        until = time.monotonic() + READ_S
+        while len(found) < limit:
+            for message in gathered(self._consumer, limit - len(found), WAIT_S):
+                error = message.error()
+                if error is None:
+                    found.append(message)
+                    until = time.monotonic() + READ_S
+                elif error.code() == PARTITION_END:
+                    return found, True
+                elif error.code() in OUT_OF_RANGE:
+                    raise OutOfRangeError
+                elif not error.retriable() and error.code() not in PASSING:
+                    raise KafkaException(error)
+            if time.monotonic() > until:
+                raise KafkaException(KafkaError(TIMED_OUT, f"no answer within {READ_S:g} s"))
+        return found, False
+
+
+class Readers:
+    """The readers of one process."""
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self._options = options
+        self._idle: list[_Reader] = []
+        self._busy: set[asyncio.Future[list[Message]]] = set()
+        self._threads = ThreadPoolExecutor(READERS, "choreo-kafka-reader")
+        self._turns = asyncio.Semaphore(READERS)
+
+    async def read(self, place: Place, limit: int) -> list[Message]:
+        """At most `limit` messages from the place on, in order; fewer only at the end.
+
+        Raises OutOfRangeError, and KafkaException when the broker does not answer.
+        """
+        async with self._turns:
+            reader = self._take(place, ahead=limit >= PIECE)
+            reading = asyncio.get_running_loop().run_in_executor(self._threads, reader.read, place, limit)
+            self._busy.add(reading)
+            # Whatever becomes of who asked: the reader is free when its thread is done with it, and not before.
+            reading.add_done_callback(partial(self._freed, reader))
+            return await asyncio.shield(reading)
+
+    async def close(self) -> None:
+        """Let all go."""
+        if self._busy:
+            await asyncio.wait(self._busy)
+        for reader in self._idle:
+            await asyncio.get_running_loop().run_in_executor(self._threads, reader.close)
+        self._idle.clear()
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _freed(self, reader: _Reader, reading: asyncio.Future[list[Message]]) -> None:
+        self._busy.discard(reading)
+        error = reading.exception()
+        if error is not None and not isinstance(error, OutOfRangeError):
+            self._threads.submit(reader.close)
+        else:
+            self._idle.append(reader)
+
+    def _take(self, place: Place, *, ahead: bool) -> _Reader:
+        """The one that stands there already, else the one of its kind that was used longest ago, else a new one."""
+        fit = [reader for reader in self._idle if reader.ahead is ahead]
+        reader = next((reader for reader in fit if reader.at == place), fit[0] if fit else None)
+        if reader is None:
+            return _Reader(self._options, ahead=ahead)
+        self._idle.remove(reader)
+        return reader

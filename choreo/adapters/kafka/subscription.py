@@ -1,0 +1,207 @@
+"""One consumer in its group, on a thread of its own: the client lets one thread at a time do anything with it.
+
+The client tells of partitions given and taken while it is polled; it is passed on to the loop at once. Before
+partitions are taken the thread waits, within a bound, until the listener has settled what it has of them; commits go
+on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.reader import gathered
+from choreo.adapters.kafka.trouble import cause_of, complaint
+from choreo.core.errors import LeaseLostError
+
+SLICE_S = 0.01
+"""A poll cannot be interrupted: a commit waits for the end of the slice, 5 ms on average if no record ends it before.
+Idle, a hundred slices a second cost some 0.2 % of a core."""
+REBALANCE_S = 5.0
+"""How long a commit waits for a rebalance in its last phase: that of all members to answer, at most."""
+REBALANCE_PAUSE_S = 0.05
+CLOSE_S = 10.0
+"""How long leaving may take, with a broker that is away."""
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+Job = Callable[[], None]
+
+
+class Listener(Protocol):
+    """Who is told of partitions. Called on the loop."""
+
+    def given(self, partitions: Sequence[int]) -> None:
+        """These are this member's now."""
+        ...
+
+    def asked_for(self, partitions: Sequence[int], settle: Job) -> None:
+        """These go to another member as soon as `settle` is called, or the wait for it is over."""
+        ...
+
+    def gone(self, partitions: Sequence[int]) -> None:
+        """These are no longer this member's."""
+        ...
+
+
+class Subscription:
+    """A `Consumer` subscribed to one topic."""
+
+    def __init__(self, options: KafkaOptions, topic: str, group: str, member: str, listener: Listener) -> None:
+        """Join; raises SettingsError on settings that the client does not know."""
+        self._options = options
+        self._name = options.name(topic)
+        self._where = f"group {group!r} on topic {topic!r}, member {member!r}"
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._leaving = self._left = False
+        try:
+            self._consumer = Consumer(options.consumer(group, member, topic))
+            self._consumer.subscribe(
+                [self._name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+        except KafkaException as error:
+            raise complaint(error, options, self._where) from error
+        threading.Thread(target=self._work, name=f"choreo-kafka-{group}", daemon=True).start()
+
+    def fetch(self, limit: int, wait_s: float) -> asyncio.Future[list[Message]]:
+        """What there is, waiting for the first; shorter if there is something else to do."""
+        return self._submit(partial(self._fetch, limit, wait_s))
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """Move the group's positions; waits for a rebalance that is about to end.
+
+        Raises KafkaException with a code of `MEMBERSHIP_GONE` when this is no member any more.
+        """
+        places = [TopicPartition(self._name, partition, offset) for partition, offset in offsets.items()]
+        until = time.monotonic() + REBALANCE_S
+        while True:
+            try:
+                await self._submit(partial(self._commit, places))
+            except KafkaException as error:
+                inner = cause_of(error)
+                rebalancing = inner is not None and inner.code() == KafkaError.REBALANCE_IN_PROGRESS
+                if not rebalancing or time.monotonic() > until:
+                    raise
+                await asyncio.sleep(REBALANCE_PAUSE_S)
+            else:
+                return
+
+    def hold(self, partitions: Sequence[int]) -> None:
+        """Fetch nothing of these until `release`. What the client has fetched of them is fetched again then."""
+        self._submit(partial(self._call, self._consumer.pause, partitions))
+
+    def release(self, partitions: Sequence[int]) -> None:
+        """Undo `hold`."""
+        self._submit(partial(self._call, self._consumer.resume, partitions))
+
+    async def close(self) -> None:
+        """Leave the group, once. Whoever waits for partitions to be settled must have settled them."""
+        if self._leaving:
+            return
+        self._leaving = True
+        closing = self._submit(self._close)
+        done, _ = await asyncio.wait((closing,), timeout=CLOSE_S)
+        if not done:
+            _log.warning("%s: leaving takes longer than %g s, and goes on in the background", self._where, CLOSE_S)
+        elif error := closing.exception():
+            _log.warning("%s: leaving failed: %s", self._where, self._options.masked(str(error)))
+
+    def _submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        answer: asyncio.Future[T] = self._loop.create_future()
+        if self._left:
+            answer.set_exception(LeaseLostError("this member has left its group", where=self._where))
+        else:
+            self._jobs.put(partial(self._answer, call, answer))
+        return answer
+
+    # What follows runs in the consumer's thread.
+
+    def _work(self) -> None:
+        while not (self._left and self._jobs.empty()):
+            self._jobs.get()()
+
+    def _answer(self, call: Callable[[], T], answer: asyncio.Future[T]) -> None:
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
+            self._tell(_fail, answer, error)
+        else:
+            self._tell(_succeed, answer, result)
+
+    def _fetch(self, limit: int, wait_s: float) -> list[Message]:
+        until = time.monotonic() + wait_s
+        while True:
+            messages = gathered(self._consumer, limit, SLICE_S)
+            if messages or not self._jobs.empty() or time.monotonic() >= until:
+                return messages
+
+    def _commit(self, places: list[TopicPartition]) -> None:
+        for place in self._consumer.commit(offsets=places, asynchronous=False) or ():
+            if place.error is not None:
+                raise KafkaException(place.error)
+
+    def _call(self, method: Any, partitions: Sequence[int]) -> None:
+        try:
+            method([TopicPartition(self._name, partition) for partition in partitions])
+        except KafkaException as error:
+            # Taken in the same moment: there is nothing to hold back.
+            _log.debug("%s: %s", self._where, self._options.masked(str(error)))
+
+    def _close(self) -> None:
+        self._left = True
+        self._consumer.close()
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._tell(self._listener.given, _numbers(partitions))
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        if partitions and not self._left:
+            settled = threading.Event()
+            # Set by a job of this thread, so that it is heard of at once.
+            self._tell(self._listener.asked_for, _numbers(partitions), partial(self._jobs.put, settled.set))
+            if not self._work_until(settled):
+                _log.warning("%s: partitions %s are given up unsettled", self._where, _numbers(partitions))
+        self._tell(self._listener.gone, _numbers(partitions))
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._tell(self._listener.gone, _numbers(partitions))
+
+    def _work_until(self, settled: threading.Event) -> bool:
+        """Do what is asked for, commits above all, until it is settled; False if that takes too long."""
+        until = time.monotonic() + self._options.revoke_s
+        while not settled.is_set():
+            try:
+                job = self._jobs.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                return False
+            job()
+        return True
+
+    def _tell(self, hear: Any, *what: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(hear, *what)
+
+
+def _succeed(answer: asyncio.Future[T], result: T) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _numbers(partitions: Sequence[TopicPartition]) -> list[int]:
+    return sorted(place.partition for place in partitions)

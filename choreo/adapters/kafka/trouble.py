@@ -1,0 +1,95 @@
+"""What the client and the broker complain about, as choreo's errors: what to say, and who must act.
+
+A broker that is away is a StorageError: hosts wait and try again, doors say so. Knows no secrets: texts come masked.
+"""
+# ruff: noqa: SLF001 -- the client gives the codes that are its own, not the broker's, names that begin with _
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+
+from choreo.adapters.kafka.options import KafkaOptions
+from choreo.core.errors import ChoreoError, ConflictError, NotFoundError, SettingsError, StorageError
+
+MEMBERSHIP_GONE = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError._ASSIGNMENT_LOST,
+        KafkaError._FENCED,
+    }
+)
+"""Codes of a commit by somebody who is no member any more."""
+
+PARTITION_END = KafkaError._PARTITION_EOF
+TIMED_OUT = KafkaError._TIMED_OUT
+QUEUE_FULL = KafkaError._QUEUE_FULL
+OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})
+"""The client goes on by itself after these."""
+REFUSED = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.INVALID_SESSION_TIMEOUT,
+        KafkaError._AUTHENTICATION,
+    }
+)
+"""Somebody has to change something before a member gets anything."""
+
+_NO_SUCH = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+_DENIED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+_WRONG_SETTING = frozenset({KafkaError._INVALID_ARG, KafkaError.INVALID_SESSION_TIMEOUT})
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
+
+
+def for_good(error: KafkaError) -> bool:
+    """Whether the client that said it will never do anything again."""
+    return error.fatal() or error.code() == KafkaError._FATAL
+
+
+def cause_of(error: BaseException) -> KafkaError | None:
+    """The client's error inside an exception."""
+    inner = error.args[0] if isinstance(error, KafkaException) and error.args else None
+    return inner if isinstance(inner, KafkaError) else None
+
+
+def complaint(error: KafkaError | BaseException, options: KafkaOptions, where: str) -> ChoreoError:
+    """The error to raise for one of the client's; `where` is what it was about."""
+    inner = cause_of(error) if isinstance(error, BaseException) else error
+    if inner is None:
+        return StorageError(options.masked(str(error)), where=where, remedy=_AWAY.format(options.bootstrap))
+    code, said = inner.code(), options.masked(inner.str())
+    if code in _NO_SUCH:
+        return NotFoundError("there is no such topic", where=where, remedy="Create it before using it.")
+    if code in _DENIED:
+        return StorageError(
+            f"the broker refuses it: {said}",
+            where=where,
+            remedy="Check the CHOREO_KAFKA_SASL_* and CHOREO_KAFKA_SSL_* settings, and what this user may do.",
+        )
+    if code in _TOO_LARGE:
+        return ConflictError(
+            f"the event cannot be kept: {said}",
+            where=where,
+            remedy="Publish less in one event, or raise max.message.bytes of the topic and message.max.bytes here.",
+        )
+    if code in _WRONG_SETTING:
+        return SettingsError(said, where=where, remedy="Correct that CHOREO_KAFKA_* setting.")
+    return StorageError(f"Kafka does not do it: {said}", where=where, remedy=_AWAY.format(options.bootstrap))
+
+
+_AWAY = "It is tried again where that is safe; see that a broker answers at {}."

@@ -1,0 +1,78 @@
+"""A real broker for the tests of this folder, started once, and logs on it that share nothing with each other."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from choreo.adapters.kafka import KafkaLog, KafkaOptions
+from choreo.adapters.memory import MemoryHome
+from choreo.ports.log import Work
+from choreo.testing.clock import VirtualClock
+from tests.support.kafka import Broker, MissingError
+
+OpenLog = Callable[..., KafkaLog]
+
+QUICK = {
+    # As short as a broker allows: tests are about what follows, not about how long it takes.
+    "session.timeout.ms": "6000",
+    "heartbeat.interval.ms": "200",
+    "max.poll.interval.ms": "6000",
+}
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a broker answers: CHOREO_TEST_KAFKA if it is set, else one of the tests' own."""
+    given = os.environ.get("CHOREO_TEST_KAFKA")
+    if given:
+        yield given
+        return
+    try:
+        broker = Broker(tmp_path_factory.mktemp("kafka"))
+        broker.start()
+    except MissingError as missing:
+        said = f"tests on real Kafka need {missing}"
+        if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
+            pytest.fail(f"{said} (CHOREO_REQUIRE_KAFKA=1)")
+        pytest.skip(said)
+    yield broker.bootstrap
+    broker.stop()
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """The clock of the stores beside the log; the log's own is the broker's."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def memory(clock: VirtualClock) -> MemoryHome:
+    """The stores beside the log."""
+    return MemoryHome(clock)
+
+
+@pytest.fixture
+async def open_log(kafka: str, memory: MemoryHome) -> AsyncIterator[OpenLog]:
+    """Opens logs on topics and groups of this test's own; settings are added to the quick ones."""
+    prefix = f"test-{uuid.uuid4().hex[:8]}-"
+
+    async def save(work: Work) -> None:
+        memory.states.save(work.states)
+        memory.read_model.save(work.views)
+
+    async with AsyncExitStack() as stack:
+
+        def opened(instance: str = "", revoke_s: float = 5.0, **settings: str) -> KafkaLog:
+            given = {**QUICK, **{name.replace("_", "."): value for name, value in settings.items()}}
+            log = KafkaLog(
+                KafkaOptions(kafka, given, prefix=prefix, instance=instance, revoke_s=revoke_s),
+                inbox=memory.inbox,
+                save=save,
+            )
+            stack.push_async_callback(log.close)
+            return log
+
+        yield opened

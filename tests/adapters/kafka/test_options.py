@@ -1,0 +1,76 @@
+"""What is said to librdkafka, and what is never said to anybody."""
+
+import pytest
+
+from choreo.adapters.kafka import KafkaOptions
+from choreo.adapters.kafka.options import settings_of
+from choreo.adapters.kafka.records import message_of
+from choreo.adapters.kafka.sender import Sender
+from choreo.core.errors import SettingsError
+from choreo.testing.conformance import event
+
+
+def test_any_setting_comes_from_the_environment() -> None:
+    """By librdkafka's own name, with `_` for `.`."""
+    environment = {"CHOREO_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "CHOREO_PORT": "1", "HOME": "/"}
+    assert settings_of(environment) == {"security.protocol": "SASL_SSL"}
+    options = KafkaOptions.of("localhost:9092", settings_of(environment))
+    for config in (options.producer(), options.consumer("g", "m", "t"), options.reader(1), options.admin()):
+        assert config["security.protocol"] == "SASL_SSL"
+        assert config["bootstrap.servers"] == "localhost:9092"
+
+
+def test_a_preference_can_be_changed_and_each_kind_of_client_gets_its_own() -> None:
+    """A consumer hears nothing of a producer's settings, for it would warn of them."""
+    options = KafkaOptions.of("b:1", {"linger.ms": "20", "session.timeout.ms": "6000"})
+    assert options.producer()["linger.ms"] == "20"
+    assert "session.timeout.ms" not in options.producer()
+    assert options.consumer("g", "m", "t")["session.timeout.ms"] == "6000"
+    assert "linger.ms" not in options.consumer("g", "m", "t")
+
+
+def test_names_and_instances_are_taken_out_of_the_settings() -> None:
+    """`topic.prefix` is choreo's own, and a static instance has to differ from topic to topic."""
+    settings = {"bootstrap.servers": "b:1", "topic.prefix": "eu-", "group.instance.id": "pod-1"}
+    options = KafkaOptions.of("", settings)
+    assert options.bootstrap == "b:1"
+    assert options.name("order") == "eu-order"
+    config = options.consumer("payment", "payment-7", "order")
+    assert config["group.id"] == "eu-payment"
+    assert config["group.instance.id"] == "pod-1-order"
+    assert "group.instance.id" not in KafkaOptions.of("b:1", {}).consumer("payment", "payment-7", "order")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("acks", "1"), ("enable.idempotence", "false"), ("partitioner", "consistent_random"), ("group.id", "mine")],
+)
+def test_what_the_promises_rest_on_cannot_be_set(name: str, value: str) -> None:
+    """The error names the variable."""
+    with pytest.raises(SettingsError, match=f"CHOREO_KAFKA_{name.upper().replace('.', '_')}: {name} is"):
+        KafkaOptions.of("b:1", {name: value})
+
+
+def test_what_is_so_anyway_may_be_said() -> None:
+    """A setting at the value it has is no error."""
+    assert KafkaOptions.of("b:1", {"acks": "all", "enable.idempotence": "true"}).producer()["acks"] == "all"
+
+
+def test_no_broker_is_an_error() -> None:
+    """With the variable that names one."""
+    with pytest.raises(SettingsError, match="CHOREO_KAFKA_BOOTSTRAP_SERVERS"):
+        KafkaOptions.of("", {})
+
+
+async def test_a_secret_is_shown_nowhere() -> None:
+    """Not in the options' own text, and not in what the client says about a setting."""
+    settings = {"sasl.username": "choreo", "sasl.password": "hunter2", "ssl.key.password": "s3same"}
+    options = KafkaOptions.of("b:1", settings)
+    assert "hunter2" not in repr(options)
+    assert "choreo" in repr(options)
+    assert options.masked("login choreo/hunter2 failed, s3same") == "login choreo/*** failed, ***"
+    wrong = KafkaOptions.of("b:1", {"sasl.password": "hunter2", "security.protocol": "hunter2"})
+    with pytest.raises(SettingsError) as refused:
+        await Sender(wrong).send("order", [message_of(event("e-1"))])
+    assert "hunter2" not in str(refused.value)
+    assert "security.protocol" in str(refused.value)

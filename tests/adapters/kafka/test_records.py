@@ -1,0 +1,131 @@
+"""Messages as events: ours, a foreign producer's, and garbage. None of it stops a reader."""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from choreo.adapters.kafka.basket import Basket
+from choreo.adapters.kafka.records import event_of, message_of, record_of
+from choreo.core.events import Envelope, Record
+from choreo.core.facts import UNREADABLE
+from choreo.testing.conformance import TOPIC, event
+
+
+def message(number: int, partition: int = 0, type_: str = "OrderPlaced", **fields: Any) -> Message:
+    """A message as the client gives it."""
+    key, value, headers = message_of(event(f"e-{partition}-{number}", type_=type_))
+    given = {"key": key, "value": value, "headers": headers, **fields}
+    return Message(topic="x", partition=partition, offset=number, timestamp=(2, 1_000), **given)
+
+
+def basket(types: frozenset[str] | None = None) -> Basket:
+    """A basket for the partitions 0 and 1."""
+    made = Basket(lambda found: record_of(found, TOPIC), types)
+    for partition in (0, 1):
+        made.add(partition)
+    return made
+
+
+def places(records: list[Record]) -> list[tuple[int, int]]:
+    """Where they stand."""
+    return [(record.partition, record.offset) for record in records]
+
+
+def test_an_event_is_read_as_it_was_written() -> None:
+    """With the log's stamp, under the flow's own name."""
+    assert record_of(message(3), TOPIC) == Record(TOPIC, 0, 3, 1_000, event("e-0-3"))
+
+
+def test_a_foreign_producer_needs_a_key_and_a_type() -> None:
+    """Everything else is left empty, and inferred where it is needed."""
+    read = event_of([("ce_type", b"ShipmentPicked")], b"o-1", b'{"order_id": "o-1"}', TOPIC)
+    assert read == Envelope("", "ShipmentPicked", "o-1", TOPIC, data=b'{"order_id": "o-1"}')
+
+
+def test_headers_of_others_may_hold_anything() -> None:
+    """They are not ours to read."""
+    headers = [("ce_type", b"ShipmentPicked"), ("b3", b"\xff\xfe"), ("x", None), ("ce_other", b"\xff")]
+    assert event_of(headers, b"o-1", b"{}", TOPIC).type == "ShipmentPicked"
+
+
+def test_a_tombstone_is_an_event_without_data() -> None:
+    """If it has a type; else nobody can say what it is."""
+    assert event_of([("ce_type", b"ShipmentPicked")], b"o-1", None, TOPIC).data == b""
+    assert event_of([], b"o-1", None, TOPIC).type == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("headers", "key", "why"),
+    [
+        ([], b"o-1", "it has no ce_type header"),
+        ([("ce_type", b"\xff")], b"o-1", "utf-8"),
+        ([("ce_type", b"OrderPlaced"), ("ce_choreoattempt", b"many")], b"o-1", "invalid literal"),
+        ([("ce_type", b"OrderPlaced"), ("ce_choreoattempt", b"9" * 30)], b"o-1", "beyond"),
+        ([("ce_type", b"OrderPlaced"), ("ce_choreoattempt", b"9" * 5_000)], b"o-1", "limit"),
+        ([("ce_type", b"OrderPlaced"), ("ce_time", b"yesterday")], b"o-1", "isoformat"),
+        ([("ce_type", b"OrderPlaced")], b"\xff", "utf-8"),
+        ([("ce_type", None)], b"o-1", "it has no ce_type header"),
+    ],
+)
+def test_what_cannot_be_read_says_why(headers: Any, key: bytes, why: str) -> None:
+    """It is a record all the same, with its payload."""
+    read = event_of(headers, key, b"payload", TOPIC)
+    assert read.type == UNREADABLE
+    assert why in read.reason
+    assert read.data == b"payload"
+
+
+def test_a_full_partition_does_not_keep_the_others_waiting() -> None:
+    """Polls take from each in turn; in each, order is kept."""
+    kept = basket()
+    for partition in (0, 1):
+        kept.begin(partition, 0, 0)
+    for number in range(10):
+        kept.put(message(number))
+    kept.put(message(0, 1))
+    assert places(kept.take(4, ())) in ([(0, 0), (0, 1), (1, 0), (0, 2)], [(1, 0), (0, 0), (0, 1), (0, 2)])
+    assert places(kept.take(99, ())) == [(0, number) for number in range(3, 10)]
+    assert kept.moved() == {0: 10, 1: 1}
+    assert kept.moved() == {}
+
+
+def test_nothing_is_taken_before_it_is_known_where_to_begin() -> None:
+    """Then from there: what was done before is skipped."""
+    kept = basket()
+    for number in range(3):
+        kept.put(message(number))
+    assert kept.take(9, ()) == []
+    kept.begin(0, 2, 3)
+    assert places(kept.take(9, ())) == [(0, 2)]
+    assert kept.caught_up()
+    assert not kept.caught_up()
+
+
+def test_other_types_move_the_reading_only() -> None:
+    """They are not decoded, and take no room in a poll."""
+    kept = basket(frozenset({"StockReserved"}))
+    kept.begin(0, 0, 3)
+    for number, type_ in enumerate(["OrderPlaced", "StockReserved", "OrderPlaced"]):
+        kept.put(message(number, type_=type_))
+    kept.put(message(3, headers=[], key=b"\xff"))
+    assert places(kept.take(1, ())) == [(0, 1)]
+    assert kept.moved() == {0: 2}
+    assert kept.take(1, ()) == []
+    assert kept.moved() == {0: 4}
+
+
+def test_a_paused_partition_waits_here() -> None:
+    """And is there at once when it goes on; a lost one is forgotten."""
+    kept = basket()
+    for partition in (0, 1):
+        kept.begin(partition, 0, 0)
+        kept.put(message(0, partition))
+    assert places(kept.take(9, {0})) == [(1, 0)]
+    assert kept.size((0, 1)) == 1
+    assert places(kept.take(9, ())) == [(0, 0)]
+    kept.put(message(1))
+    kept.drop(0)
+    assert kept.take(9, ()) == []
+    kept.put(message(2))
+    assert kept.take(9, ()) == []
