@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -28,7 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from choreo.adapters.kafka.cluster import LOG_CONFIG, REQUEST_S
 from choreo.adapters.kafka.dead_letters import SUFFIX
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.trouble import complaint
+from choreo.adapters.kafka.trouble import cause_of, complaint
 from choreo.adapters.topics_yaml import FOREVER, Topic, retention_ms
 from choreo.core.errors import ConflictError, NotFoundError, SettingsError, StorageError
 
@@ -48,6 +48,7 @@ CHANGELOG_CONFIG: Mapping[str, str] = {
 _CHANGELOG = re.compile(r"choreo-(?P<flow>.+)-tracker-states-changelog\Z")
 # Declared as the enumeration's member, it comes as its number.
 _TOPICS_OWN: frozenset[Any] = frozenset({ConfigSource.DYNAMIC_TOPIC_CONFIG, ConfigSource.DYNAMIC_TOPIC_CONFIG.value})
+_MADE_BY_ANOTHER = KafkaError.TOPIC_ALREADY_EXISTS
 _LOOK_S = 0.1
 """Between looks at whether the cluster has taken a change: brokers hear of it within some ten milliseconds."""
 
@@ -280,8 +281,8 @@ class TopicAdmin:
             for plain, settings in (await self._settings(there)).items()
         }
 
-    async def apply(self, wanted: Sequence[Wanted], planned: Iterable[Change], removed: Collection[str] = ()) -> None:
-        """Make these changes, and wait until the cluster shows them."""
+    async def apply(self, wanted: Sequence[Wanted], planned: Sequence[Change], removed: Collection[str] = ()) -> None:
+        """Make these changes, and no others, and wait until the cluster shows them."""
         declared = {each.name: each for each in wanted}
         by_action: dict[Action, list[Change]] = {}
         for change in planned:
@@ -289,7 +290,8 @@ class TopicAdmin:
         await self._create([declared[change.topic] for change in by_action.get(Action.CREATE, [])])
         await self._set(by_action.get(Action.SET, []))
         await self._remove([change.topic for change in by_action.get(Action.REMOVE, [])])
-        await self._shown(wanted, removed)
+        if planned:
+            await self._shown(wanted, planned, removed)
 
     async def _create(self, topics: Sequence[Wanted]) -> None:
         made = [
@@ -302,7 +304,7 @@ class TopicAdmin:
             for each in topics
         ]
         if made:
-            await self._all(self._admin.create_topics(made, request_timeout=REQUEST_S))
+            await self._all(self._admin.create_topics(made, request_timeout=REQUEST_S), but=_MADE_BY_ANOTHER)
 
     async def _set(self, settings: Sequence[Change]) -> None:
         entries: dict[str, list[ConfigEntry]] = {}
@@ -318,17 +320,18 @@ class TopicAdmin:
             names = [self._options.name(topic) for topic in topics]
             await self._all(self._admin.delete_topics(names, request_timeout=REQUEST_S))
 
-    async def _shown(self, wanted: Sequence[Wanted], removed: Collection[str]) -> None:
+    async def _shown(self, wanted: Sequence[Wanted], planned: Iterable[Change], removed: Collection[str]) -> None:
         until = time.monotonic() + REQUEST_S
+        made = {(change.topic, change.what) for change in planned}
         while True:
-            left = changes(wanted, await self.find(wanted, removed), removed)
-            open_ = [change for change in left if change.action is not Action.LEAVE]
-            if not open_:
+            seen = changes(wanted, await self.find(wanted, removed), removed)
+            left = [each for each in seen if (each.topic, each.what) in made and each.action is not Action.LEAVE]
+            if not left:
                 return
             if time.monotonic() > until:
                 raise StorageError(
-                    f"{open_[0].what} is still {open_[0].here or 'not there'}",
-                    where=f"topic {open_[0].topic!r}",
+                    f"{left[0].what} is still {left[0].here or 'not there'}",
+                    where=f"topic {left[0].topic!r}",
                     remedy="Look at the broker's log, then apply again: what is done already is not done twice.",
                 )
             await asyncio.sleep(_LOOK_S)
@@ -348,10 +351,16 @@ class TopicAdmin:
     def _resource(self, topic: str, entries: list[ConfigEntry] | None = None) -> ConfigResource:
         return ConfigResource(ConfigResource.Type.TOPIC, self._options.name(topic), incremental_configs=entries)
 
-    async def _all(self, futures: Mapping[Any, Any]) -> None:
+    async def _all(self, futures: Mapping[Any, Any], *, but: int | None = None) -> None:
+        """Wait for each answer; raises the first complaint `but` one that is as good as success."""
         for about, future in futures.items():
-            name = about.name if isinstance(about, ConfigResource) else about
-            await self._done(asyncio.wrap_future(future), f"topic {name!r}")
+            try:
+                await asyncio.wrap_future(future)
+            except KafkaException as error:
+                cause = cause_of(error)
+                if cause is None or cause.code() != but:
+                    name = about.name if isinstance(about, ConfigResource) else about
+                    raise complaint(error, self._options, f"topic {name!r}") from error
 
     async def _done(self, answer: Any, where: str) -> Any:
         try:

@@ -1,5 +1,6 @@
 """Topics as code: what is declared is made, what differs is shown, and nothing is lost or reordered unasked."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Callable
@@ -263,6 +264,20 @@ async def test_a_flow_is_removed_by_name(kafka: str, prefix: str, tmp_path: Path
     assert [change.action for change in gone] == [Action.REMOVE] * 3
     await admin.apply([], gone, ["order"])
     assert await admin.find([], ["order"]) == {}
+
+
+async def test_only_what_was_planned_is_done_and_waited_for(kafka: str, prefix: str, tmp_path: Path) -> None:
+    """A process that makes what is missing leaves drift to `choreo topics`; of two that make it one is first."""
+    admin = TopicAdmin(KafkaOptions(kafka, prefix=prefix))
+    first, *rest = declared(tmp_path, partitions=2)
+    await admin.apply([first], changes([first], await admin.find([first])))
+    wanted = declared(tmp_path, partitions=4)
+    missing = [each for each in changes(wanted, await admin.find(wanted)) if each.action is Action.CREATE]
+    await asyncio.gather(
+        admin.apply(wanted, missing), TopicAdmin(KafkaOptions(kafka, prefix=prefix)).apply(wanted, missing)
+    )
+    assert [each.topic for each in missing] == [each.name for each in rest]
+    assert [each.action for each in changes(wanted, await admin.find(wanted))] == [Action.REFUSE]
 
 
 async def test_a_cluster_that_is_away_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
