@@ -14,14 +14,6 @@ import msgspec
 from choreo.core.errors import SettingsError
 
 TABLE = "states"
-CHANGELOG_CONFIG: Mapping[str, str] = {
-    "cleanup.policy": "compact",
-    # A former owner may deliver an older state late: for a day the newer one stays beside it, and a restore takes the
-    # one with the higher position.
-    "min.compaction.lag.ms": "86400000",
-}
-"""What the changelog topic is created with; it has as many partitions as the flow's topic."""
-
 _SUPPORTED = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 

@@ -16,7 +16,7 @@ from choreo.adapters.topics_yaml import load_topics
 from choreo.app.counters import Counters
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import SettingsError
-from choreo.hosts.tracker_faust import FaustTracker
+from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.ports.clock import Clock
 from choreo.settings import Settings
