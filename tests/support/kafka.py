@@ -9,11 +9,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
+import time
 import uuid
 from base64 import urlsafe_b64encode
 from contextlib import ExitStack
 from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 VERSION = "4.1.0"
 START_S = 120.0
@@ -77,7 +80,7 @@ class Broker:
             raise MissingError("Java 17 or newer (java)")
         self._java = [java, "-Xms128m", "-Xmx512m", "-cp", f"{jars()}/*"]
         self._folder = folder
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         port, controller = free_ports(2)
         self.bootstrap = f"localhost:{port}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,14 +92,13 @@ class Broker:
     def start(self) -> None:
         """Start it, and wait until it serves."""
         command = [*self._java, "kafka.Kafka", str(self._settings)]
-        self._process = process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self._folder
-        )
-        serves = threading.Event()
-        threading.Thread(target=self._listen, args=(process, serves), daemon=True).start()
-        if not serves.wait(START_S) or process.poll() is not None:
-            self.kill()
-            raise MissingError(f"a broker that starts: {(self._folder / 'broker.log').read_text()[-1_000:]}")
+        with (self._folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder)
+        until = time.monotonic() + START_S
+        while not self._serves():
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.kill()
+                raise MissingError(f"a broker that starts: {(self._folder / 'broker.log').read_text()[-1_000:]}")
 
     def stop(self) -> None:
         """Let it end in order, or kill it if it does not."""
@@ -117,16 +119,13 @@ class Broker:
             process.kill()
             process.wait()
 
-    def _listen(self, process: subprocess.Popen[str], serves: threading.Event) -> None:
-        assert process.stdout is not None
-        with ExitStack() as stack:
-            log = stack.enter_context((self._folder / "broker.log").open("a", encoding="utf-8"))
-            stack.callback(serves.set)  # also when it ends without having served: who waits looks at the process
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                if "Kafka Server started" in line:
-                    serves.set()
+    def _serves(self) -> bool:
+        """Whether it answers; waits a moment for it."""
+        try:
+            AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}).list_topics(timeout=2)
+        except KafkaException:
+            return False
+        return True
 
     def _run(self, *arguments: str) -> None:
         done = subprocess.run([*self._java, *arguments], capture_output=True, text=True, timeout=60, check=False)

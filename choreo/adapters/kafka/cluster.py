@@ -23,12 +23,10 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.trouble import cause_of, complaint
+from choreo.adapters.kafka.trouble import DENIED, OUTDATED, PASSING, cause_of, complaint
 from choreo.adapters.refusals import bad_count, no_topic, wrong_count
-from choreo.core.errors import NotFoundError, SettingsError, StorageError
+from choreo.core.errors import ChoreoError, NotFoundError, SettingsError, StorageError
 
-REQUEST_S = 10.0
-"""How long the cluster may take for one answer."""
 START_PAUSE_S = 0.5
 HEARSAY_S = 0.02
 """Between looks for a topic that was just made: brokers hear of it within some ten milliseconds."""
@@ -53,6 +51,7 @@ class Cluster:
         self._options = options
         self._admin: AdminClient | None = None
         self._partitions: dict[str, int] = {}
+        self._denied: KafkaError | None = None
 
     async def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists and is fit for a log; waits for a cluster that is not there yet.
@@ -75,22 +74,18 @@ class Cluster:
         """How many partitions the topic has; raises NotFoundError."""
         known = self._partitions.get(topic)
         if known is None:
-            name = self._options.name(topic)
-            wanted = TopicCollection([name])
-            futures = self._client().describe_topics(wanted, request_timeout=REQUEST_S)
-            try:
-                description = await asyncio.wrap_future(futures[name])
-            except KafkaException as error:
-                raise self._complaint(error, topic) from error
-            known = self._partitions[topic] = len(description.partitions)
+            wanted = TopicCollection([self._options.name(topic)])
+            found = await self._ask(topic, lambda admin, s: admin.describe_topics(wanted, request_timeout=s))
+            known = self._partitions[topic] = len(found[self._options.name(topic)].partitions)
         return known
 
     async def named(self, suffix: str) -> list[str]:
         """The plain names of the topics whose names end so."""
+        client = self._client()
         try:
-            listed = await asyncio.to_thread(self._client().list_topics, timeout=REQUEST_S)
+            listed = await asyncio.to_thread(client.list_topics, timeout=self._options.request_s)
         except KafkaException as error:
-            raise complaint(error, self._options, "the list of topics") from error
+            raise self._complaint(client, error, "the list of topics") from error
         prefix = self._options.prefix
         names = [name for name in listed.topics if name.startswith(prefix) and name.endswith(suffix)]
         return sorted(name.removeprefix(prefix) for name in names)
@@ -108,25 +103,17 @@ class Cluster:
         name = self._options.name(topic)
         wanted = [TopicPartition(name, number) for number in range(await self.partitions(topic))]
         group_id = self._options.name(group)
-        futures = self._client().list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group_id, wanted)], request_timeout=REQUEST_S
-        )
-        try:
-            answer = await asyncio.wrap_future(futures[group_id])
-        except KafkaException as error:
-            raise self._complaint(error, topic) from error
-        return {place.partition: place.offset for place in answer.topic_partitions if place.offset >= 0}
+        request = [ConsumerGroupTopicPartitions(group_id, wanted)]
+        found = await self._ask(topic, lambda admin, s: admin.list_consumer_group_offsets(request, request_timeout=s))
+        return {place.partition: place.offset for place in found[group_id].topic_partitions if place.offset >= 0}
 
     async def _offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         name = self._options.name(topic)
         wanted = {TopicPartition(name, number): spec for number in partitions}
         if not wanted:
             return {}
-        futures = self._client().list_offsets(wanted, request_timeout=REQUEST_S)
-        try:
-            return {place.partition: (await asyncio.wrap_future(future)).offset for place, future in futures.items()}
-        except KafkaException as error:
-            raise self._complaint(error, topic) from error
+        found = await self._ask(topic, lambda admin, s: admin.list_offsets(wanted, request_timeout=s))
+        return {place.partition: answer.offset for place, answer in found.items()}
 
     async def _made_sure(self, topic: str, partitions: int) -> int:
         """The partition count of the topic, which is made if there is none: who may only look needs no more."""
@@ -134,7 +121,7 @@ class Cluster:
             return await self.partitions(topic)
         except NotFoundError:
             await self._make(topic, partitions)
-        until = time.monotonic() + REQUEST_S
+        until = time.monotonic() + self._options.request_s
         while True:
             try:
                 return await self.partitions(topic)
@@ -146,44 +133,63 @@ class Cluster:
     async def _make(self, topic: str, partitions: int) -> None:
         name = self._options.name(topic)
         # -1: as many copies as the cluster's own default says.
-        wanted = NewTopic(name, partitions, replication_factor=-1, config=LOG_CONFIG)
-        futures = self._client().create_topics([wanted], request_timeout=REQUEST_S)
+        wanted = [NewTopic(name, partitions, replication_factor=-1, config=LOG_CONFIG)]
         try:
-            await asyncio.wrap_future(futures[name])
-        except KafkaException as error:
-            inner = cause_of(error)
+            await self._ask(topic, lambda admin, s: admin.create_topics(wanted, request_timeout=s))
+        except StorageError as error:
+            inner = cause_of(error.__cause__)
             if inner is None or inner.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise self._complaint(error, topic) from error
+                raise
 
     async def _check(self, topic: str) -> None:
         """Raises SettingsError on a topic in which a fold would not be repeatable or whole."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._options.name(topic))
-        futures: Mapping[Any, Future[Any]] = self._client().describe_configs([resource], request_timeout=REQUEST_S)
-        try:
-            config = await asyncio.wrap_future(futures[resource])
-        except KafkaException as error:
-            raise self._complaint(error, topic) from error
+        found = await self._ask(topic, lambda admin, s: admin.describe_configs([resource], request_timeout=s))
+        config = found[resource]
         for name, why in (
             ("message.timestamp.type", "time in a flow is the log's own, the same for every reader"),
             ("cleanup.policy", "the log is the only source of truth, and a compacted one forgets"),
         ):
-            found = config[name].value
-            if found != LOG_CONFIG[name]:
+            value = config[name].value
+            if value != LOG_CONFIG[name]:
                 change = f"--entity-name {resource.name} --alter --add-config {name}={LOG_CONFIG[name]}"
                 raise SettingsError(
-                    f"its {name} is {found}, not {LOG_CONFIG[name]}: {why}",
+                    f"its {name} is {value}, not {LOG_CONFIG[name]}: {why}",
                     where=f"topic {topic!r}",
                     remedy=f"Change it: kafka-configs.sh --entity-type topics {change}",
                 )
 
+    async def _ask(
+        self, topic: str, question: Callable[[AdminClient, float], Mapping[Any, Future[Any]]]
+    ) -> dict[Any, Any]:
+        """What is answered to each part of a question."""
+        for again in (True, False):
+            client = self._client()  # kept until it has answered, also where another call replaces it
+            try:
+                futures = question(client, self._options.request_s)
+                return {part: await asyncio.wrap_future(future) for part, future in futures.items()}
+            except KafkaException as error:
+                inner = cause_of(error)
+                if inner is not None and inner.code() in OUTDATED:
+                    # It never asks again who leads a partition, and would be told so for ever.
+                    self._admin = None
+                    if again:
+                        continue
+                if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    self._partitions.pop(topic, None)
+                    raise no_topic(topic) from error
+                raise self._complaint(client, error, f"topic {topic!r}") from error
+        raise AssertionError  # the second time returns or raises
+
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """As `attempt`, again and again while the cluster does not answer, for as long as a start may wait."""
+        """As `attempt`, again and again while no broker answers, for as long as a start may wait."""
         until = time.monotonic() + self._options.start_s
         while True:
             try:
                 return await attempt()
             except StorageError as error:
-                if time.monotonic() > until:
+                inner = cause_of(error.__cause__)
+                if inner is None or inner.code() not in PASSING or self._denied or time.monotonic() > until:
                     raise
                 _log.warning("waiting for Kafka: %s", error)
                 await asyncio.sleep(START_PAUSE_S)
@@ -191,14 +197,16 @@ class Cluster:
     def _client(self) -> AdminClient:
         if self._admin is None:
             try:
-                self._admin = AdminClient(self._options.admin())
+                config: dict[str, Any] = {**self._options.admin(), "error_cb": self._hear}
+                self._admin = AdminClient(config)
             except KafkaException as error:
                 raise complaint(error, self._options, "the admin client") from error
         return self._admin
 
-    def _complaint(self, error: KafkaException, topic: str) -> Exception:
-        inner = cause_of(error)
-        if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            self._partitions.pop(topic, None)
-            return no_topic(topic)
-        return complaint(error, self._options, f"topic {topic!r}")
+    def _hear(self, error: KafkaError) -> None:
+        """Why the client gets no connection: what it is asked only times out."""
+        self._denied = error if error.code() in DENIED else None
+
+    def _complaint(self, client: AdminClient, error: KafkaException, where: str) -> ChoreoError:
+        client.poll(0)  # lets it say what it has heard
+        return complaint(self._denied or error, self._options, where)

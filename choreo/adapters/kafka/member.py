@@ -31,7 +31,7 @@ from choreo.adapters.kafka.trouble import (
 )
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit, lease_lost
-from choreo.core.errors import ConflictError, LeaseLostError, StorageError
+from choreo.core.errors import ChoreoError, ConflictError, LeaseLostError
 from choreo.core.events import Envelope
 from choreo.ports.dead_letters import DeadLetter
 from choreo.ports.inbox import Inbox
@@ -45,6 +45,9 @@ AHEAD = 2_000
 """Messages kept here, four polls of a step host: a fetch brings what is missing to it."""
 HELD_BACK = 500
 """Messages of a paused partition kept before it is no longer fetched."""
+
+LOOK_AGAIN_S = 0.5
+"""Between looks at where a partition begins, while the cluster does not say."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +89,7 @@ class KafkaMember:
         """Reported as lost, and still this member's until its host polls again."""
         self._asked: list[Job] = []
         self._reported: list[Job] = []
-        """Each is called when the host has settled the partitions it is about: those asked for, those it was told of."""
+        """Each is called when the host has settled its partitions: those asked for, and those the host was told of."""
         self._fenced: KafkaError | None = None
         self._closed = False
         self._fetching: asyncio.Future[list[Message]] | None = None
@@ -253,10 +256,7 @@ class KafkaMember:
         gained: list[Gained] = []
         if self._looking is not None and self._looking.done():
             looking, self._looking = self._looking, None
-            try:
-                gained = [found for found in looking.result() if found.partition in self._arriving]
-            except StorageError as error:
-                _log.warning("%s: cannot begin yet: %s", self._ticket.place, error)
+            gained = [found for found in looking.result() if found.partition in self._arriving]
         for found in gained:
             self._arriving.remove(found.partition)
             self._basket.begin(found.partition, found.committed, found.end)
@@ -265,12 +265,18 @@ class KafkaMember:
         return gained
 
     async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
+        """Where these begin and end; nothing, after a pause, while the cluster does not say."""
         topic = self._ticket.topic
-        committed, begins, ends = await asyncio.gather(
-            self._cluster.committed(topic, self._ticket.group),
-            self._cluster.begins(topic, partitions),
-            self._cluster.ends(topic, partitions),
-        )
+        try:
+            committed, begins, ends = await asyncio.gather(
+                self._cluster.committed(topic, self._ticket.group),
+                self._cluster.begins(topic, partitions),
+                self._cluster.ends(topic, partitions),
+            )
+        except ChoreoError as error:
+            _log.warning("%s: cannot begin yet: %s", self._ticket.place, error)
+            await asyncio.sleep(LOOK_AGAIN_S)
+            return []
         return [Gained(p, max(committed.get(p, 0), begins[p]), ends[p]) for p in sorted(partitions)]
 
     async def _wait(self, timeout_s: float) -> None:

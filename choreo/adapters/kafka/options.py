@@ -101,6 +101,8 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     """Makes members static: a process that comes back under its instance within the session keeps its partitions."""
     revoke_s: float = 5.0
     """How long giving up partitions waits for work that is finished to be written."""
+    request_s: float = 10.0
+    """How long the cluster may take for one answer."""
     start_s: float = 60.0
     """How long the first call waits for a broker that is not there yet."""
 

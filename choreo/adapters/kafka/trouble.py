@@ -30,6 +30,15 @@ QUEUE_FULL = KafkaError._QUEUE_FULL
 OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})
 """The client goes on by itself after these."""
+OUTDATED = frozenset(
+    {
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    }
+)
+"""The client goes by what it knew of the cluster before a change of leaders."""
 REFUSED = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -43,7 +52,7 @@ REFUSED = frozenset(
 """Somebody has to change something before a member gets anything."""
 
 _NO_SUCH = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
-_DENIED = frozenset(
+DENIED = frozenset(
     {
         KafkaError._AUTHENTICATION,
         KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -61,7 +70,7 @@ def for_good(error: KafkaError) -> bool:
     return error.fatal() or error.code() == KafkaError._FATAL
 
 
-def cause_of(error: BaseException) -> KafkaError | None:
+def cause_of(error: BaseException | None) -> KafkaError | None:
     """The client's error inside an exception."""
     inner = error.args[0] if isinstance(error, KafkaException) and error.args else None
     return inner if isinstance(inner, KafkaError) else None
@@ -75,7 +84,7 @@ def complaint(error: KafkaError | BaseException, options: KafkaOptions, where: s
     code, said = inner.code(), options.masked(inner.str())
     if code in _NO_SUCH:
         return NotFoundError("there is no such topic", where=where, remedy="Create it before using it.")
-    if code in _DENIED:
+    if code in DENIED:
         return StorageError(
             f"the broker refuses it: {said}",
             where=where,

@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
 import pytest
 
@@ -14,6 +15,7 @@ from choreo.testing.clock import VirtualClock
 from tests.support.kafka import Broker, MissingError
 
 OpenLog = Callable[..., KafkaLog]
+T = TypeVar("T")
 
 QUICK = {
     # As short as a broker allows: tests are about what follows, not about how long it takes.
@@ -23,6 +25,17 @@ QUICK = {
 }
 
 
+def require(start: Callable[[], T]) -> T:
+    """What `start` gives; where the machine lacks something for it, the test is skipped, or fails in CI."""
+    try:
+        return start()
+    except MissingError as missing:
+        said = f"tests on real Kafka need {missing}"
+    if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
+        pytest.fail(f"{said} (CHOREO_REQUIRE_KAFKA=1)")
+    pytest.skip(said)
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a broker answers: CHOREO_TEST_KAFKA if it is set, else one of the tests' own."""
@@ -30,14 +43,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    try:
-        broker = Broker(tmp_path_factory.mktemp("kafka"))
-        broker.start()
-    except MissingError as missing:
-        said = f"tests on real Kafka need {missing}"
-        if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
-            pytest.fail(f"{said} (CHOREO_REQUIRE_KAFKA=1)")
-        pytest.skip(said)
+    broker = require(lambda: Broker(tmp_path_factory.mktemp("kafka")))
+    require(broker.start)
     yield broker.bootstrap
     broker.stop()
 
@@ -65,10 +72,10 @@ async def open_log(kafka: str, memory: MemoryHome) -> AsyncIterator[OpenLog]:
 
     async with AsyncExitStack() as stack:
 
-        def opened(instance: str = "", revoke_s: float = 5.0, **settings: str) -> KafkaLog:
+        def opened(instance: str = "", **settings: str) -> KafkaLog:
             given = {**QUICK, **{name.replace("_", "."): value for name, value in settings.items()}}
             log = KafkaLog(
-                KafkaOptions(kafka, given, prefix=prefix, instance=instance, revoke_s=revoke_s),
+                KafkaOptions(kafka, given, prefix=prefix, instance=instance),
                 inbox=memory.inbox,
                 save=save,
             )

@@ -105,19 +105,6 @@ async def test_giving_up_waits_until_what_is_finished_is_written(open_log: OpenL
     await leave(first, second)
 
 
-async def test_a_host_that_does_not_settle_is_not_waited_for_long(open_log: OpenLog) -> None:
-    """The bound is the options'."""
-    log = open_log(revoke_s=0.1)
-    await log.create(TOPIC, PARTITIONS)
-    first = await seated(log, "a")
-    await until(lambda: len(first.owned) == PARTITIONS, first)
-    second = await seated(log, "b")
-    while not first.lost:
-        await asyncio.gather(first.look(), second.look())
-    await until(lambda: len(second.owned) == 2, second)
-    await leave(first, second)
-
-
 async def test_a_silent_member_is_replaced(open_log: OpenLog) -> None:
     """What it commits afterwards moves no position, and its next poll says what it has lost."""
     log = open_log()

@@ -1,0 +1,147 @@
+"""What others do to a topic: plain producers, transactions, topics made otherwise. And what our records are to them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from choreo.adapters.kafka import KafkaLog
+from choreo.core.errors import NotFoundError, SettingsError
+from choreo.core.facts import UNREADABLE
+from choreo.core.partition import partition_of
+from choreo.testing.conformance import TOPIC, event
+from tests.adapters.kafka.conftest import OpenLog
+
+
+def real_name(log: KafkaLog, topic: str = TOPIC) -> str:
+    """What the topic is called in the cluster."""
+    return log._options.name(topic)
+
+
+def produce(kafka: str, topic: str, *messages: dict[str, Any], **settings: Any) -> Producer:
+    """Messages by a client that knows nothing of choreo."""
+    producer = Producer({"bootstrap.servers": kafka, **settings})
+    for message in messages:
+        producer.produce(topic, **message)
+    producer.flush(10)
+    return producer
+
+
+def make_topic(kafka: str, topic: str, **config: str) -> None:
+    """A topic as somebody else made it."""
+    admin = AdminClient({"bootstrap.servers": kafka})
+    wanted = NewTopic(topic, 1, 1, config={name.replace("_", "."): value for name, value in config.items()})
+    admin.create_topics([wanted])[topic].result(10)
+
+
+async def test_a_record_of_a_plain_producer_is_read(kafka: str, open_log: OpenLog) -> None:
+    """Key, `ce_type` and JSON are enough; what has neither is a record all the same."""
+    log = open_log()
+    await log.create(TOPIC, 4)
+    produce(
+        kafka,
+        real_name(log),
+        {"key": "o-1", "value": b'{"order_id": "o-1"}', "headers": {"ce_type": "ShipmentPicked"}, "partition": 3},
+        {"key": "o-1", "value": None, "partition": 3},
+        {"value": b"\xff", "headers": {"ce_type": b"\xff"}, "partition": 3},
+    )
+    picked, tombstone, garbage = [record.event for record in await log.read(TOPIC, 3, 0, 10)]
+    assert (picked.type, picked.key, picked.data) == ("ShipmentPicked", "o-1", b'{"order_id": "o-1"}')
+    assert (tombstone.type, tombstone.key) == (UNREADABLE, "o-1")
+    assert (garbage.type, garbage.key, garbage.data) == (UNREADABLE, "", b"\xff")
+
+
+async def test_javas_rule_places_a_key(kafka: str, open_log: OpenLog) -> None:
+    """A foreign producer with that rule and this log agree on every key."""
+    log = open_log()
+    await log.create(TOPIC, 7)
+    keys = [f"o-{number}" for number in range(50)] + ["", "é", "订单"]
+    positions = await log.append(TOPIC, [event("e", key=key) for key in keys if key])
+    assert [position.partition for position in positions] == [partition_of(key, 7) for key in keys if key]
+    produce(kafka, real_name(log), *({"key": key} for key in keys if key), partitioner="murmur2_random")
+    for partition in range(7):
+        for record in await log.read(TOPIC, partition, 0, 200):
+            assert partition_of(record.event.key, 7) == partition
+
+
+async def test_our_records_are_cloudevents_to_others(kafka: str, open_log: OpenLog) -> None:
+    """Binary mode: the attributes are headers, the value is the payload."""
+    log = open_log()
+    await log.create(TOPIC, 1)
+    await log.append(TOPIC, [event("e-1")])
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "foreign", "auto.offset.reset": "earliest"})
+    consumer.assign([TopicPartition(real_name(log), 0, 0)])
+    (message,) = consumer.consume(1, 20)
+    consumer.close()
+    headers = dict(message.headers())
+    assert headers["ce_specversion"] == b"1.0"
+    assert headers["ce_id"] == b"e-1"
+    assert headers["ce_type"] == b"OrderPlaced"
+    assert headers["ce_source"] == b"choreo/order"
+    assert message.key() == b"o-1"
+
+
+async def test_a_foreign_transaction_leaves_no_gap_in_what_is_read(kafka: str, open_log: OpenLog) -> None:
+    """Its markers are no records; reading goes past them, and says so, also where they are the last thing there is."""
+    log = open_log()
+    await log.create(TOPIC, 1)
+    producer = Producer({"bootstrap.servers": kafka, "transactional.id": real_name(log)})
+    producer.init_transactions(20)
+    for _ in range(2):
+        producer.begin_transaction()
+        producer.produce(real_name(log), b"{}", "o-1", headers={"ce_type": "ShipmentPicked"})
+        producer.commit_transaction(20)
+    while await log.end(TOPIC, 0) < 4:
+        pass  # the last marker is written after the producer is told
+    assert [record.offset for record in await log.read(TOPIC, 0, 0, 10)] == [0, 2]
+    assert await log.read(TOPIC, 0, 3, 10) == []
+    member = await log.member(TOPIC, "payment", "a")
+    read, records = 0, 0
+    async with asyncio.timeout(20):
+        while read < 4:
+            poll = await member.poll(10, 0.2)
+            records += len(poll.records)
+            read = poll.read.get(0, read)
+    assert records == 2
+    await member.close()
+
+
+async def test_a_topic_with_its_producers_time_is_refused(kafka: str, open_log: OpenLog) -> None:
+    """A fold over it would not be the same twice. So is one that is compacted."""
+    log = open_log()
+    make_topic(kafka, real_name(log, "created"), message_timestamp_type="CreateTime")
+    with pytest.raises(SettingsError, match=r"message\.timestamp\.type is CreateTime.*kafka-configs\.sh"):
+        await log.create("created", 1)
+    make_topic(kafka, real_name(log, "compact"), message_timestamp_type="LogAppendTime", cleanup_policy="compact")
+    with pytest.raises(SettingsError, match=r"cleanup\.policy is compact"):
+        await log.create("compact", 1)
+
+
+async def test_a_topic_nobody_made_is_not_made_by_asking(open_log: OpenLog) -> None:
+    """Neither by reading nor by appending."""
+    log = open_log()
+    for _ in range(2):
+        with pytest.raises(NotFoundError, match="no such topic"):
+            await log.append("nowhere", [event("e-1")])
+        with pytest.raises(NotFoundError, match="no such topic"):
+            await log.read("nowhere", 0, 0, 1)
+
+
+async def test_what_retention_has_taken_is_passed_over(kafka: str, open_log: OpenLog) -> None:
+    """Reading begins with what is left, and so does a member without a position."""
+    log = open_log()
+    await log.create(TOPIC, 1)
+    await log.append(TOPIC, [event(f"e-{number}") for number in range(5)])
+    admin = AdminClient({"bootstrap.servers": kafka})
+    place = TopicPartition(real_name(log), 0, 3)
+    admin.delete_records([place])[place].result(10)
+    assert [record.offset for record in await log.read(TOPIC, 0, 0, 10)] == [3, 4]
+    assert await log.read(TOPIC, 0, 9, 10) == []
+    member = await log.member(TOPIC, "payment", "a")
+    async with asyncio.timeout(20):
+        while not (gained := (await member.poll(10, 0.2)).gained):
+            pass
+    assert (gained[0].committed, gained[0].end) == (3, 5)
+    await member.close()
