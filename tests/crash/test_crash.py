@@ -73,6 +73,7 @@ async def until(condition: Callable[[], bool], fleet: Fleet, what: str, patience
             await asyncio.wait_for(never.wait(), LOOK_S)
 
 
+@pytest.mark.timeout(600)  # 40 to 60 s on a quiet machine of two cores
 async def test_no_kill_breaks_a_promise(tmp_path: Path, environment: dict[str, str]) -> None:
     """Promises 1 to 8 hold although every process is killed again and again while 1,000 orders run."""
     seed = int(os.environ.get("CHOREO_CRASH_SEED", "1"))
