@@ -78,6 +78,8 @@ def _beside(
     }
     if peer:
         figures["orders_s_over_restate"] = rounded(layouts[best]["orders_s"] / peer["orders_s"])
+        # What a core can carry: this ratio stands also on a machine that others use, too.
+        figures["restate_cpu_over_ours"] = rounded(peer["cpu_us_an_order"] / layouts[best]["cpu_us_an_order"])
     return figures | {"processes": layouts}
 
 

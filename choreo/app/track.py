@@ -121,7 +121,8 @@ class PartitionTracker:
             due_ms = next_due(state)
             if due_ms and (not batch.due_ms or due_ms < batch.due_ms):
                 batch.due_ms = due_ms
-            row = StateRow(self.table.flow.name, self.partition, key, state.position, encode(state), due_ms, state.open)
+            flow, data = self.table.flow.name, encode(state)
+            row = StateRow(flow, self.partition, key, state.position, data, due_ms, state.unsaid)
             batch.states.append(row)
             batch.views += self._views(key, tracked, before)
 

@@ -20,7 +20,7 @@ ATTEMPT_FLOOR_MS = 1_000
 """Divided durations leave an attempt at least this: work takes as long as ever, only waiting is shortened."""
 
 
-LAG_FLOOR_MS = 10_000
+LAG_FLOOR_MS = 30_000
 """Divided deadlines leave this beyond all attempts: a loaded machine or a killed process comes back no faster."""
 
 

@@ -110,7 +110,8 @@ def _two_arguments(handler: Handler, where: str) -> tuple[str, str]:
 
 def _resolved(handler: Handler, where: str, known: Sequence[EventClass]) -> dict[str, Any]:
     seen = getattr(handler, "__globals__", {})
-    local = {cls.__name__: cls for cls in (*known, StepContext) if cls.__name__ not in seen}
+    classes: tuple[type[Any], ...] = (*known, StepContext)
+    local = {cls.__name__: cls for cls in classes if cls.__name__ not in seen}
     try:
         return typing.get_type_hints(handler, localns=local)
     except NameError as error:

@@ -222,9 +222,9 @@ class KeyState(msgspec.Struct, array_like=True, gc=False):
         return any(not run.ended for run in self.runs)
 
     @property
-    def open(self) -> bool:
-        """Whether anything is still to happen or to be said."""
-        return any(not run.ended or run.outbox for run in self.runs)
+    def unsaid(self) -> bool:
+        """Whether a decision was not read back from the log."""
+        return any(run.outbox for run in self.runs)
 
 
 _encoder = msgspec.msgpack.Encoder()

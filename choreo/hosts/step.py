@@ -164,6 +164,8 @@ class StepHost:
         """Whether the next turn has something to do in any case."""
         if self._desk.concluded or self._desk.late:
             return True
+        if self._stopping and self._draining is None:
+            return True  # it was told to stop while it did something else
         return not self._stopping and (self._desk.can_start or self._intake.waiting)
 
     def _steer(self, member: Member) -> None:

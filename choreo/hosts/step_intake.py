@@ -106,6 +106,8 @@ class Intake:
     async def _passed(self, plan: Plan) -> dict[int, Conclusion]:
         """Jobs that need no attempt: their outcome stands in the log, or they were put off after their record."""
         passed: dict[int, Conclusion] = {}
+        if not self._seen:
+            return passed
         said: list[tuple[Job, set[str]]] = []
         for job in plan.jobs:
             _, seen = self._seen.get(job.source.partition, (0, None))

@@ -187,7 +187,7 @@ class TrackerHost:
         for partition, owned in self._owned.items():
             if owned.live or owned.position < owned.silent_until:
                 continue
-            rows = self._states.scan(self.flow.name, partition, open_only=True)
+            rows = self._states.scan(self.flow.name, partition, unsaid_only=True)
             again = unacknowledged([decode(row.state) async for row in rows])
             if again:
                 await member.commit(Work(outputs=again, done={partition: owned.position}))

@@ -17,8 +17,8 @@ class StateRow(msgspec.Struct, frozen=True):
     position: int
     state: bytes
     due_ms: int = 0
-    open: bool = True
-    """Whether a run of this key is open or something is still to be said."""
+    unsaid: bool = False
+    """Whether a decision of this key was not read back from the log: a new owner says it again."""
 
 
 class StateStore(Protocol):
@@ -36,8 +36,8 @@ class StateStore(Protocol):
         """The earliest `due_ms` of the partition, 0 if there is none."""
         ...
 
-    def scan(self, topic: str, partition: int, *, open_only: bool = False) -> AsyncIterator[StateRow]:
-        """Every row of the partition by key; for a takeover (open ones) and for comparing with a rebuild."""
+    def scan(self, topic: str, partition: int, *, unsaid_only: bool = False) -> AsyncIterator[StateRow]:
+        """Every row of the partition by key; for a takeover (the unsaid ones) and for comparing with a rebuild."""
         ...
 
     async def drop(self, topic: str) -> None:

@@ -190,7 +190,7 @@ class Shop:
                 self.states[event.key] = state
                 outputs += decisions
                 work[event.key] = StateRow(
-                    "order", record.partition, event.key, state.position, encode(state), next_due(state), state.open
+                    "order", record.partition, event.key, state.position, encode(state), next_due(state), state.unsaid
                 )
                 for run in state.runs:
                     attributes = self._attributes.get(run.id)

@@ -276,7 +276,7 @@ def test_a_terminated_run_has_nothing_more_to_say() -> None:
     story = given(ORDER, *PAID, CANCEL, read_back=False).when(event("choreo.FlowTerminated", reason="test order"))
     story.then_nothing().then(status="terminated", cause="test order")
     assert story.runs[0].outbox == []
-    assert not story.state.open
+    assert not story.state.unsaid
 
 
 def test_a_decision_continues_the_trace_of_the_event_that_led_to_it() -> None:

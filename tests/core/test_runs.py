@@ -161,7 +161,7 @@ def test_a_run_without_its_start_is_truncated_and_decides_nothing() -> None:
     story.then(run="old", status="truncated", cause="its start is not in the log", ledger={})
     story.when(event("PaymentDeclined", run="old", causation="c"), event("choreo.CancelRequested", run="old"))
     story.then_nothing().then(run="old", status="truncated", ledger={}, expected=[])
-    assert not story.state.open
+    assert not story.state.unsaid
 
 
 @pytest.mark.parametrize("type_", ["Picked", "choreo.CancelRequested", "choreo.FlowPaused", "SomethingElse"])

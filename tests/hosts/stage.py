@@ -1,4 +1,4 @@
-"""A stage for the tests of the step host: a tiny flow, a host on the memory home, a clock that moves when told.
+"""A stage for the tests of the step host: a tiny flow, a host on an embedded home, a clock that moves when told.
 
 The tracker's and the operators' facts are said by the tests themselves.
 """
@@ -8,11 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import pytest
 
 from choreo import Event, Flow, Service, StepContext
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.memory.home import MemoryHome
+from choreo.adapters.sqlite.home import SqliteHome
 from choreo.core import facts, ids
 from choreo.core.declare import Step
 from choreo.core.definition import FlowDefinition
@@ -20,6 +25,9 @@ from choreo.core.events import Envelope, Position, Record
 from choreo.hosts.step import StepHost
 from choreo.ports.dead_letters import DeadLetter
 from choreo.testing.clock import VirtualClock
+
+both_homes = pytest.mark.parametrize("home", ["memory", "sqlite"])
+"""Of what a host does, the heart is tested on each home; the homes themselves answer to one conformance suite."""
 
 TOPIC = "order"
 DAY_MS = 86_400_000
@@ -123,7 +131,7 @@ def flow(*services: Service, **options: Any) -> Flow:
 class Stage:
     """What the tests do and see. One partition, unless told otherwise."""
 
-    def __init__(self, service: Service, definition: FlowDefinition, home: MemoryHome, clock: VirtualClock) -> None:
+    def __init__(self, service: Service, definition: FlowDefinition, home: Any, clock: VirtualClock) -> None:
         self.service = service
         self.definition = definition
         self.home = home
@@ -212,7 +220,7 @@ class Stage:
     async def said(self, type_: str, count: int = 1) -> list[Envelope]:
         """The first events of this type, once there are so many."""
         while True:
-            news = self.home.log._topics.bell.listen(TOPIC)
+            news = self.home._groups.listen(TOPIC)
             found = [record.event for record in await self.log() if record.event.type == type_]
             if len(found) >= count:
                 news.cancel()
@@ -251,16 +259,29 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    service: Service, *others: Service, partitions: int = 1, started: bool = True, **options: Any
+    service: Service, *others: Service, partitions: int = 1, started: bool = True, home: str = "memory", **options: Any
 ) -> AsyncIterator[Stage]:
     """A stage for this service; options are those of the flow."""
     clock = VirtualClock()
-    home = MemoryHome(clock)
-    await home.log.create(TOPIC, partitions)
-    stage = Stage(service, flow(service, *others, **options).draft(), home, clock)
-    if started:
-        stage.host()
-    try:
-        yield stage
-    finally:
-        await stage.stop()
+    async with _home(home, clock) as opened:
+        await opened.log.create(TOPIC, partitions)
+        stage = Stage(service, flow(service, *others, **options).draft(), opened, clock)
+        if started:
+            stage.host()
+        try:
+            yield stage
+        finally:
+            await stage.stop()
+
+
+@asynccontextmanager
+async def _home(kind: str, clock: VirtualClock) -> AsyncIterator[MemoryHome | SqliteHome]:
+    if kind == "memory":
+        yield MemoryHome(clock)
+        return
+    with TemporaryDirectory() as folder:
+        home = await SqliteHome.open(Path(folder) / "choreo.db", clock=clock, synchronous="NORMAL")
+        try:
+            yield home
+        finally:
+            await home.close()

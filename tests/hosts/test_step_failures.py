@@ -17,6 +17,7 @@ from tests.hosts.stage import (
     Confirmed,
     Declined,
     Placed,
+    both_homes,
     payment,
     plain_payment,
     staged,
@@ -51,10 +52,11 @@ class Flaky:
         return self.then(order_id=event.order_id)
 
 
-async def test_a_short_wait_for_the_next_attempt_is_kept_in_memory() -> None:
+@both_homes
+async def test_a_short_wait_for_the_next_attempt_is_kept_in_memory(home: str) -> None:
     """Nothing is said of it; every attempt is given the same idempotency key."""
     charge = Flaky(2)
-    async with staged(payment(charge, retry=Retry(initial="1s"))) as stage:
+    async with staged(payment(charge, retry=Retry(initial="1s")), home=home) as stage:
         await stage.publish(Placed(order_id="o-1"))
         await stage.counted("retried", 1)
         await stage.clock.advance(0.9)
@@ -68,10 +70,11 @@ async def test_a_short_wait_for_the_next_attempt_is_kept_in_memory() -> None:
     assert len({context.idempotency_key for context in charge.calls}) == 1
 
 
-async def test_a_long_wait_is_said_and_the_tracker_calls_again() -> None:
+@both_homes
+async def test_a_long_wait_is_said_and_the_tracker_calls_again(home: str) -> None:
     """Past `inline_up_to` the host holds nothing: StepAttemptFailed, then StepRetryDue, then the next attempt."""
     charge = Flaky(1)
-    async with staged(payment(charge, retry=LATER)) as stage:
+    async with staged(payment(charge, retry=LATER), home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.publish(placed)
         failed = await stage.one(facts.STEP_ATTEMPT_FAILED)
@@ -155,9 +158,10 @@ async def test_a_step_called_for_again_whose_trigger_has_gone_has_failed() -> No
         assert len(await stage.letters()) == 1
 
 
-async def test_a_step_whose_attempts_are_used_up_has_failed_in_doubt() -> None:
+@both_homes
+async def test_a_step_whose_attempts_are_used_up_has_failed_in_doubt(home: str) -> None:
     """Any exception may have left its effect."""
-    async with staged(payment(Flaky(3), retry=NOW)) as stage:
+    async with staged(payment(Flaky(3), retry=NOW), home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.publish(placed)
         failed = await stage.one(facts.STEP_FAILED)
@@ -276,9 +280,10 @@ async def test_an_async_handler_that_blocks_harms_its_own_key_only(caplog: pytes
         assert len(await stage.said("Charged", 21)) == 21
 
 
-async def test_an_undecodable_trigger_is_a_dead_letter_and_a_certain_failure() -> None:
+@both_homes
+async def test_an_undecodable_trigger_is_a_dead_letter_and_a_certain_failure(home: str) -> None:
     """No attempt had begun; other keys are not delayed."""
-    async with staged(payment()) as stage:
+    async with staged(payment(), home=home) as stage:
         broken = replace(stage.event(Placed(order_id="o-1")), data=b"")
         await stage.publish(broken, Placed(order_id="o-2"))
         failed = await stage.one(facts.STEP_FAILED)

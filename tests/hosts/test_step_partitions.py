@@ -18,6 +18,7 @@ from tests.hosts.stage import (
     Declined,
     Placed,
     Stage,
+    both_homes,
     charged,
     payment,
     plain_payment,
@@ -64,7 +65,8 @@ async def test_what_the_log_says_is_done_is_not_done_again() -> None:
     assert calls == ["o-2"]
 
 
-async def test_of_an_outcome_that_was_cut_short_the_rest_is_said() -> None:
+@both_homes
+async def test_of_an_outcome_that_was_cut_short_the_rest_is_said(home: str) -> None:
     """A crash between two events of one outcome: the inbox has them all, the log the first."""
     mail, calls = Service("mail"), []
 
@@ -73,7 +75,7 @@ async def test_of_an_outcome_that_was_cut_short_the_rest_is_said() -> None:
         calls.append(event)
         return []
 
-    async with staged(mail, started=False) as stage:
+    async with staged(mail, started=False, home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         first = outcome_of(stage, placed, step="mail.both")
         second = stage.event(Confirmed(order_id="o-1"), id=ids.outcome(placed.id, "mail.both", 1), run=placed.run)
@@ -87,9 +89,10 @@ async def test_of_an_outcome_that_was_cut_short_the_rest_is_said() -> None:
     assert calls == []
 
 
-async def test_a_step_that_was_put_off_waits_for_its_call_after_a_restart() -> None:
+@both_homes
+async def test_a_step_that_was_put_off_waits_for_its_call_after_a_restart(home: str) -> None:
     """StepAttemptFailed stands behind the trigger: reading the trigger again starts nothing."""
-    async with staged(payment(), started=False) as stage:
+    async with staged(payment(), started=False, home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         put_off = stage.fact(placed, facts.STEP_ATTEMPT_FAILED, step="payment.charge", trigger=placed.id, attempt=1)
         await stage.publish(placed, put_off)
@@ -119,7 +122,8 @@ async def test_a_recorded_outcome_is_said_again_and_not_made_again() -> None:
     assert calls == []
 
 
-async def test_a_handler_whose_process_died_runs_again_under_the_same_key_and_nothing_is_certain() -> None:
+@both_homes
+async def test_a_handler_whose_process_died_runs_again_under_the_same_key_and_nothing_is_certain(home: str) -> None:
     """The inbox counted an attempt that has left no word."""
     seen: list[StepContext] = []
 
@@ -127,7 +131,7 @@ async def test_a_handler_whose_process_died_runs_again_under_the_same_key_and_no
         seen.append(ctx)
         return Declined(order_id=event.order_id)
 
-    async with staged(payment(charge), started=False) as stage:
+    async with staged(payment(charge), started=False, home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.home.inbox("payment").begin([Begin(placed.id, "payment.charge", placed.run, placed.run)])
         await stage.publish(placed)
@@ -137,14 +141,15 @@ async def test_a_handler_whose_process_died_runs_again_under_the_same_key_and_no
     assert seen[0].idempotency_key == ids.idempotency("step", placed.run, "payment.charge")
 
 
-async def test_one_slow_key_delays_no_other() -> None:
+@both_homes
+async def test_one_slow_key_delays_no_other(home: str) -> None:
     """Order is per key and step; the position waits for the slow one."""
     gate = Gate()
 
     def charge(event: Placed, ctx: StepContext) -> Any:
         return gate(event, ctx) if event.order_id == "slow" else Charged(order_id=event.order_id)
 
-    async with staged(plain_payment(charge)) as stage:
+    async with staged(plain_payment(charge), home=home) as stage:
         await stage.publish(Placed(order_id="slow"), *(Placed(order_id=f"o-{n}") for n in range(30)))
         await stage.said("Charged", 30)
         assert (await stage.home.log.committed("order", "payment"))[0] == 0
@@ -166,7 +171,8 @@ async def test_events_of_one_key_and_step_are_handled_in_order() -> None:
         assert [event.run for event in await stage.said("Charged", 5)] == [run.id for run in runs]
 
 
-async def test_two_hosts_share_the_partitions_and_each_trigger_is_handled_once() -> None:
+@both_homes
+async def test_two_hosts_share_the_partitions_and_each_trigger_is_handled_once(home: str) -> None:
     """A second host takes its share; the first gives it up."""
     calls = []
 
@@ -174,7 +180,7 @@ async def test_two_hosts_share_the_partitions_and_each_trigger_is_handled_once()
         calls.append(event.order_id)
         return await charged(event, ctx)
 
-    async with staged(payment(charge), partitions=4) as stage:
+    async with staged(payment(charge), partitions=4, home=home) as stage:
         await stage.publish(*(Placed(order_id=f"o-{n}") for n in range(40)))
         await stage.said("Charged", 10)
         stage.host("two")

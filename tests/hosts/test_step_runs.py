@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from choreo import Retry, Service, StepContext
 from choreo.core import facts, ids
 from choreo.ports.inbox import Outcome
-from tests.hosts.stage import Charged, Confirmed, Placed, Stage, payment, staged
+from tests.hosts.stage import Charged, Confirmed, Placed, Stage, both_homes, payment, staged
 
 
 class Counting:
@@ -29,10 +29,11 @@ async def types(stage: Stage) -> list[str]:
     return [record.event.type for record in await stage.log()]
 
 
-async def test_a_trigger_before_its_runs_turn_is_skipped_aloud_and_certainly() -> None:
+@both_homes
+async def test_a_trigger_before_its_runs_turn_is_skipped_aloud_and_certainly(home: str) -> None:
     """It was expected: StepSkipped settles that. No attempt had begun, so nothing is in doubt."""
     charge = Counting()
-    async with staged(payment(charge), started=False) as stage:
+    async with staged(payment(charge), started=False, home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.publish(placed, stage.fact(placed, facts.FLOW_TURNED))
         stage.host()
@@ -58,7 +59,8 @@ async def test_a_trigger_after_its_runs_turn_is_skipped_in_silence() -> None:
         assert await types(stage) == ["Placed", facts.FLOW_TURNED, "Charged"]
 
 
-async def test_the_turn_is_remembered_by_the_next_host() -> None:
+@both_homes
+async def test_the_turn_is_remembered_by_the_next_host(home: str) -> None:
     """The inbox keeps it beyond the process that read it."""
     mail = Service("mail")
 
@@ -66,7 +68,7 @@ async def test_the_turn_is_remembered_by_the_next_host() -> None:
     async def confirm(event: Charged, ctx: StepContext) -> Confirmed:
         return Confirmed(order_id=event.order_id)
 
-    async with staged(mail) as stage:
+    async with staged(mail, home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.publish(placed, stage.fact(placed, facts.FLOW_TURNED))
         await stage.caught_up()
@@ -116,10 +118,11 @@ async def test_a_step_past_its_deadline_is_skipped() -> None:
         assert (await stage.one("Charged")).key == "o-2"
 
 
-async def test_a_step_of_a_paused_run_is_held_until_the_tracker_calls_again() -> None:
+@both_homes
+async def test_a_step_of_a_paused_run_is_held_until_the_tracker_calls_again(home: str) -> None:
     """StepHeld leaves it expected; after the resume it runs for its original trigger, its deadline moved."""
     charge = Counting()
-    async with staged(payment(charge, timeout="10s", deadline="1m"), started=False) as stage:
+    async with staged(payment(charge, timeout="10s", deadline="1m"), started=False, home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.publish(placed, stage.fact(placed, facts.FLOW_PAUSED, n=1))
         stage.host()
@@ -170,7 +173,8 @@ async def test_a_recorded_outcome_is_said_rather_than_a_skip() -> None:
         assert await types(stage) == ["Placed", facts.FLOW_TURNED, "Charged"]
 
 
-async def test_an_event_from_outside_belongs_to_its_keys_oldest_open_run() -> None:
+@both_homes
+async def test_an_event_from_outside_belongs_to_its_keys_oldest_open_run(home: str) -> None:
     """It sets key, type and value only; the run is told from starts and end facts, as the tracker does."""
     mail = Service("mail")
 
@@ -178,7 +182,7 @@ async def test_an_event_from_outside_belongs_to_its_keys_oldest_open_run() -> No
     async def confirm(event: Charged, ctx: StepContext) -> Confirmed:
         return Confirmed(order_id=event.order_id)
 
-    async with staged(mail) as stage:
+    async with staged(mail, home=home) as stage:
         ended, first, second = (stage.event(Placed(order_id="o-1", number=n)) for n in (1, 2, 3))
         foreign = stage.event(Charged(order_id="o-1"), id="")
         await stage.publish(ended, first, stage.fact(ended, facts.FLOW_COMPLETED), second, foreign)
@@ -208,7 +212,8 @@ async def test_a_start_from_outside_is_its_own_run() -> None:
         assert charged.run == charged.causation == ids.foreign("order", 0, 0)
 
 
-async def test_a_second_trigger_of_a_step_that_runs_once_a_run_is_ignored_aloud() -> None:
+@both_homes
+async def test_a_second_trigger_of_a_step_that_runs_once_a_run_is_ignored_aloud(home: str) -> None:
     """Two foreign twins have no id in common; the slot of (run, step) tells."""
     calls = []
     mail = Service("mail")
@@ -218,7 +223,7 @@ async def test_a_second_trigger_of_a_step_that_runs_once_a_run_is_ignored_aloud(
         calls.append(ctx)
         return Confirmed(order_id=event.order_id)
 
-    async with staged(mail) as stage:
+    async with staged(mail, home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         twins = [stage.event(Charged(order_id="o-1"), id=id_, run=placed.run) for id_ in ("a", "b")]
         await stage.publish(placed, *twins)

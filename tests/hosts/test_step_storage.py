@@ -9,12 +9,7 @@ from choreo import Service, StepContext
 from choreo.core import facts, ids
 from choreo.core.errors import StorageError
 from choreo.ports.inbox import Begin, Begun
-from tests.hosts.stage import (
-    Cancelled,
-    Placed,
-    payment,
-    staged,
-)
+from tests.hosts.stage import Cancelled, Placed, both_homes, payment, staged
 
 
 async def test_storage_that_fails_is_waited_for_and_nothing_is_lost() -> None:
@@ -85,9 +80,10 @@ async def test_a_job_that_cannot_be_begun_is_its_own_dead_letter() -> None:
         assert len(await stage.letters()) == 1
 
 
-async def test_the_inbox_forgets_runs_that_ended_a_linger_ago() -> None:
+@both_homes
+async def test_the_inbox_forgets_runs_that_ended_a_linger_ago(home: str) -> None:
     """Entries live until then, for twins that may still come."""
-    async with staged(payment(), linger="2m") as stage:
+    async with staged(payment(), linger="2m", home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.publish(placed)
         await stage.one("Charged")
@@ -100,7 +96,8 @@ async def test_the_inbox_forgets_runs_that_ended_a_linger_ago() -> None:
         assert not await inbox.recorded([key])
 
 
-async def test_a_redriven_dead_letter_runs_its_step_under_the_old_id() -> None:
+@both_homes
+async def test_a_redriven_dead_letter_runs_its_step_under_the_old_id(home: str) -> None:
     """Only that step of that service, although an outcome of the old try was recorded."""
     mail, broken = Service("mail"), True
 
@@ -113,7 +110,7 @@ async def test_a_redriven_dead_letter_runs_its_step_under_the_old_id() -> None:
     async def count(event: Cancelled, ctx: StepContext) -> None:
         """Count them."""
 
-    async with staged(mail) as stage:
+    async with staged(mail, home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         cancelled = stage.event(Cancelled(order_id="o-1"), id="c-1", run=placed.run)
         await stage.publish(placed, stage.fact(placed, facts.FLOW_TURNED), cancelled)

@@ -10,7 +10,18 @@ import pytest
 from choreo import NonRetryableError, Retry, Service, StepContext
 from choreo.core import facts, ids
 from choreo.core.events import Envelope
-from tests.hosts.stage import Charged, Confirmed, Placed, Refunded, Stage, charged, payment, plain_payment, staged
+from tests.hosts.stage import (
+    Charged,
+    Confirmed,
+    Placed,
+    Refunded,
+    Stage,
+    both_homes,
+    charged,
+    payment,
+    plain_payment,
+    staged,
+)
 
 OUTCOME = 1
 """Offset of the outcome where the log begins with a trigger."""
@@ -44,10 +55,11 @@ async def turned(stage: Stage) -> Envelope:
     return placed
 
 
-async def test_an_undo_is_given_the_outcome_it_undoes() -> None:
+@both_homes
+async def test_an_undo_is_given_the_outcome_it_undoes(home: str) -> None:
     """With the forward attempt's key; its event's id derives from the ledger entry alone."""
     refund = Refund()
-    async with staged(payment(charged, refund)) as stage:
+    async with staged(payment(charged, refund), home=home) as stage:
         placed = await turned(stage)
         request = stage.undo_request(placed, outcome=OUTCOME, round_=2, n=1)
         await stage.publish(request)
@@ -70,9 +82,10 @@ async def test_an_undo_in_doubt_is_given_none() -> None:
         assert refund.calls[0][0] is None
 
 
-async def test_none_for_an_undo_in_doubt_means_nothing_to_undo() -> None:
+@both_homes
+async def test_none_for_an_undo_in_doubt_means_nothing_to_undo(home: str) -> None:
     """Said once a round."""
-    async with staged(payment(charged, Refund(None))) as stage:
+    async with staged(payment(charged, Refund(None)), home=home) as stage:
         placed = await turned(stage)
         request = stage.undo_request(placed, round_=1)
         await stage.publish(request)
@@ -168,10 +181,11 @@ async def test_an_undo_past_its_deadline_does_not_start() -> None:
     assert refund.calls == []
 
 
-async def test_an_undo_of_a_paused_run_is_held_with_its_entry_and_round() -> None:
+@both_homes
+async def test_an_undo_of_a_paused_run_is_held_with_its_entry_and_round(home: str) -> None:
     """The tracker's call when the run goes on tells the host all that the request did."""
     refund = Refund()
-    async with staged(payment(charged, refund)) as stage:
+    async with staged(payment(charged, refund), home=home) as stage:
         placed = await turned(stage)
         request = stage.undo_request(placed, outcome=OUTCOME, round_=3)
         await stage.publish(stage.fact(placed, facts.FLOW_PAUSED, n=1), request)

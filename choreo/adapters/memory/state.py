@@ -61,12 +61,12 @@ class MemoryStates:
         timer = self._of(topic, partition).timer()
         return timer[0] if timer else 0
 
-    async def scan(self, topic: str, partition: int, *, open_only: bool = False) -> AsyncIterator[StateRow]:
+    async def scan(self, topic: str, partition: int, *, unsaid_only: bool = False) -> AsyncIterator[StateRow]:
         """Every row of the partition by key."""
         rows = self._of(topic, partition).rows
         for key in sorted(rows):
             row = rows.get(key)
-            if row is not None and (row.open or not open_only):
+            if row is not None and (row.unsaid or not unsaid_only):
                 yield row
 
     async def drop(self, topic: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from choreo.adapters import inbox_rules
 from choreo.adapters.sqlite.attempts import Attempt, Attempts, Key, listed
@@ -19,6 +20,7 @@ _MARKS = Bulk(
     """ON CONFLICT (run, service) DO UPDATE SET turned = excluded.turned,
     ended_ms = coalesce(ended_ms, excluded.ended_ms), paused = excluded.paused, pause_n = excluded.pause_n""",
 )
+_FRESH_MARKS = Bulk("marks (service, run, turned, ended_ms, paused, pause_n)", "ON CONFLICT DO NOTHING")
 _LOAD_MARKS = """SELECT run, turned, ended_ms IS NOT NULL, paused, pause_n FROM marks
     WHERE service = ? AND run IN (SELECT value FROM json_each(?))"""
 _GONE = "IN (SELECT run FROM marks WHERE service = ?1 AND ended_ms < ?2)"
@@ -82,7 +84,7 @@ class SqliteInbox:
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
         """Remember what was read about runs; what is known already is not written."""
-        await self._writer.write(lambda: self._write_marks(self._news(marks)))
+        await self._writer.write(lambda: self._mark(marks))
 
     async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
         """What was read about these runs."""
@@ -123,15 +125,22 @@ class SqliteInbox:
         rows = self._database.query(_LOAD_MARKS, (self._service, listed(runs)))
         return {run: RunMark(turned == 1, ended == 1, paused == 1, n) for run, turned, ended, paused, n in rows}
 
+    def _mark(self, marks: Mapping[str, RunMark]) -> None:
+        connection = self._database.connection
+        changes = connection.total_changes
+        _FRESH_MARKS.write(connection, self._mark_rows(marks))
+        # Almost every mark is its run's first, the one of its end; only where some are not is it looked which.
+        if connection.total_changes - changes < len(marks):
+            _MARKS.write(connection, self._mark_rows(self._news(marks)))
+
     def _news(self, marks: Mapping[str, RunMark]) -> dict[str, RunMark]:
         """The marks that change what is known, as they are to be written."""
         known = self._load_marks(marks)
         merged = {run: inbox_rules.merged(known.get(run), mark) for run, mark in marks.items()}
         return {run: mark for run, mark in merged.items() if mark != known.get(run)}
 
-    def _write_marks(self, marks: Mapping[str, RunMark]) -> None:
+    def _mark_rows(self, marks: Mapping[str, RunMark]) -> list[tuple[Any, ...]]:
         now_ms = self._clock.now_ms()
-        rows = [
+        return [
             (self._service, run, m.turned, now_ms if m.ended else None, m.paused, m.pause_n) for run, m in marks.items()
         ]
-        _MARKS.write(self._database.connection, rows)

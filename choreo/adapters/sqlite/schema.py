@@ -88,10 +88,10 @@ CREATE TABLE letters (
 ) STRICT;
 CREATE TABLE states (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
-    due_ms INTEGER NOT NULL, open INTEGER NOT NULL, state BLOB NOT NULL, UNIQUE (topic, partition, key)
+    due_ms INTEGER NOT NULL, unsaid INTEGER NOT NULL, state BLOB NOT NULL, UNIQUE (topic, partition, key)
 ) STRICT;
 CREATE INDEX states_due ON states (topic, partition, due_ms) WHERE due_ms > 0;
-CREATE INDEX states_open ON states (topic, partition, key) WHERE open;
+CREATE INDEX states_unsaid ON states (topic, partition, key) WHERE unsaid;
 CREATE TABLE instances (
     number INTEGER PRIMARY KEY, flow TEXT NOT NULL, key TEXT NOT NULL, run TEXT NOT NULL, status TEXT NOT NULL,
     cause TEXT NOT NULL, started_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, partition INTEGER NOT NULL,

@@ -1,4 +1,4 @@
-"""The tracker's states as rows, with an index over those that have a timer and one over those that are open."""
+"""The tracker's states as rows, with an index over those that have a timer and one over those with something unsaid."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.writer import Writer
 from choreo.ports.state import StateRow
 
-_COLUMNS = "topic, partition, key, position, state, due_ms, open"
+_COLUMNS = "topic, partition, key, position, state, due_ms, unsaid"
 _STATES = Bulk(
     f"states ({_COLUMNS})",
     """ON CONFLICT (topic, partition, key) DO UPDATE
-    SET position = excluded.position, state = excluded.state, due_ms = excluded.due_ms, open = excluded.open""",
+    SET position = excluded.position, state = excluded.state, due_ms = excluded.due_ms, unsaid = excluded.unsaid""",
 )
 _SELECT = f"SELECT {_COLUMNS} FROM states WHERE topic = ? AND partition = ?"  # noqa: S608 -- our own names
 
@@ -34,7 +34,7 @@ class SqliteStates:
 
     def write(self, rows: Sequence[StateRow]) -> None:
         """Inside a transaction: write the rows."""
-        values = [(r.topic, r.partition, r.key, r.position, r.state, r.due_ms, r.open) for r in rows]
+        values = [(r.topic, r.partition, r.key, r.position, r.state, r.due_ms, r.unsaid) for r in rows]
         _STATES.write(self._database.connection, values)
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, StateRow]:
@@ -53,9 +53,9 @@ class SqliteStates:
         sql = "SELECT min(due_ms) FROM states WHERE topic = ? AND partition = ? AND due_ms > 0"
         return self._database.query(sql, (topic, partition))[0][0] or 0
 
-    async def scan(self, topic: str, partition: int, *, open_only: bool = False) -> AsyncIterator[StateRow]:
+    async def scan(self, topic: str, partition: int, *, unsaid_only: bool = False) -> AsyncIterator[StateRow]:
         """Every row of the partition by key; what is written meanwhile may be in it or not."""
-        sql = f"{_SELECT} AND key > ? {'AND open' if open_only else ''} ORDER BY key LIMIT {_SCAN}"
+        sql = f"{_SELECT} AND key > ? {'AND unsaid' if unsaid_only else ''} ORDER BY key LIMIT {_SCAN}"
         rows, last = self._rows(sql, topic, partition, ""), ""
         while rows:
             for row in rows:
@@ -73,5 +73,5 @@ class SqliteStates:
         await self._writer.write(job)
 
     def _rows(self, sql: str, *values: Any) -> list[StateRow]:
-        rows: list[list[Any]] = [[*plain, is_open == 1] for *plain, is_open in self._database.query(sql, values)]
+        rows: list[list[Any]] = [[*plain, unsaid == 1] for *plain, unsaid in self._database.query(sql, values)]
         return [StateRow(*row) for row in rows]

@@ -77,7 +77,7 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 # Bounds stand before the validator: behind it they would be checked, but not be in the API's description.
 PageLimit = Annotated[int, Field(ge=1, le=500), BeforeValidator(_whole)]
 HistoryLimit = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_whole)]
-AfterOffset = Annotated[int, Field(ge=-1, le=2**62), BeforeValidator(_whole)]
+AfterOffset = Annotated[int, Field(ge=-1, le=2**53), BeforeValidator(_whole)]
 Moment = Annotated[
     int,
     BeforeValidator(_epoch_ms),

@@ -10,9 +10,9 @@ from choreo.ports.state import StateRow
 from choreo.testing.conformance import TOPIC, Home
 
 
-def row(key: str, due_ms: int = 0, partition: int = 0, *, is_open: bool = True) -> StateRow:
+def row(key: str, due_ms: int = 0, partition: int = 0, *, unsaid: bool = True) -> StateRow:
     """A state where its content does not matter."""
-    return StateRow(TOPIC, partition, key, 7, b"\x00state", due_ms, is_open)
+    return StateRow(TOPIC, partition, key, 7, b"\x00state", due_ms, unsaid)
 
 
 async def tracker(home: Home) -> Member:
@@ -30,7 +30,7 @@ class StatesSuite:
         """The last one written, in its own partition; a key without state is absent."""
         member = await tracker(home)
         await member.commit(Work(states=[row("o-1"), row("o-2"), row("o-1", partition=1)]))
-        newer = msgspec.structs.replace(row("o-1"), position=9, state=b"newer", open=False)
+        newer = msgspec.structs.replace(row("o-1"), position=9, state=b"newer", unsaid=True)
         await member.commit(Work(states=[newer]))
         assert await home.states.load(TOPIC, 0, ["o-1", "o-2", "o-3"]) == {"o-1": newer, "o-2": row("o-2")}
         assert await home.states.load(TOPIC, 1, ["o-1", "o-2"]) == {"o-1": row("o-1", partition=1)}
@@ -53,12 +53,12 @@ class StatesSuite:
         assert await home.states.next_due(TOPIC, 0) == 0
 
     async def test_a_scan_gives_every_state_by_key(self, home: Home) -> None:
-        """Or the open ones only."""
+        """Or only those with something unsaid."""
         member = await tracker(home)
-        many = [row(f"o-{n:05}", is_open=n % 2 == 0) for n in range(2_500)]
+        many = [row(f"o-{n:05}", unsaid=n % 2 == 0) for n in range(2_500)]
         await member.commit(Work(states=[*reversed(many), row("o-x", partition=1)]))
         assert [found async for found in home.states.scan(TOPIC, 0)] == many
-        assert [found async for found in home.states.scan(TOPIC, 0, open_only=True)] == many[::2]
+        assert [found async for found in home.states.scan(TOPIC, 0, unsaid_only=True)] == many[::2]
 
     async def test_dropping_sends_the_tracker_back_to_the_beginning(self, home: Home) -> None:
         """A running tracker loses its partitions and gains them anew from offset 0; other groups are not touched."""

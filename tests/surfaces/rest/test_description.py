@@ -13,7 +13,7 @@ BOUNDS = {
     ("/dead-letters", "limit"): (1, 500),
     ("/flows/{flow}/instances", "limit"): (1, 500),
     ("/flows/{flow}/instances/{key}/history", "limit"): (1, 10_000),
-    ("/flows/{flow}/instances/{key}/history", "after_offset"): (-1, 2**62),
+    ("/flows/{flow}/instances/{key}/history", "after_offset"): (-1, 2**53),
 }
 
 
