@@ -156,7 +156,7 @@ class ProjectorHost:
                 self._owned[partition].polled = offset
 
     async def _look(self) -> None:
-        """Learn where the store stands: of partitions just gained, and from time to time of all with nothing unsaved."""
+        """Learn where the store stands: of partitions just gained; from time to time of all with nothing unsaved."""
         now_ms = self._clock.now_ms()
         asked = [owned for owned in self._owned.values() if owned.position < 0]
         if now_ms >= self._looked_ms + LOOK_MS:
