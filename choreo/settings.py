@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     """Partitions of a topic that `topics/` does not describe."""
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
+    health_port: int = Field(default=0, ge=0, le=65_535)
+    """Where a process without the REST view answers /livez, /readyz and /metrics, on every address; 0: nowhere."""
     time_scale: float = Field(default=1, gt=0)
     """Divides every declared duration, the same in every process; never the clock."""
     lease_s: float = Field(default=3, ge=0.2)

@@ -250,6 +250,10 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
         from choreo.surfaces.rest.server import serve_app  # noqa: PLC0415 - an optional extra
 
         tasks.append(asyncio.create_task(serve_app(app, stop)))
+    if app.settings.health_port:
+        from choreo.surfaces.rest.server import serve_health  # noqa: PLC0415 - an optional extra
+
+        tasks.append(asyncio.create_task(serve_health(app, app.settings.health_port, stop)))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)

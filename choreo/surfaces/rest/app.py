@@ -9,6 +9,15 @@ from choreo.surfaces.rest.doors import Doors
 from choreo.surfaces.rest.transport import BoundedBody, EncodedPath
 
 
+def create_health_app(doors: Doors) -> FastAPI:
+    """Health and metrics alone: what a process without the REST view shows of itself, and nobody can act through."""
+    app = FastAPI(title="choreo health", version="1", openapi_url=None)
+    app.state.doors = doors
+    app.include_router(health.router)
+    problems.install(app)
+    return app
+
+
 def create_app(doors: Doors) -> FastAPI:
     """The application over these doors; it opens and closes nothing."""
     app = FastAPI(

@@ -19,7 +19,7 @@ from choreo.app.publish import Publisher
 from choreo.app.query import Queries
 from choreo.core.errors import SettingsError
 from choreo.ports.clock import Clock
-from choreo.surfaces.rest.app import create_app
+from choreo.surfaces.rest.app import create_app, create_health_app
 from choreo.surfaces.rest.doors import Doors
 
 BACKLOG = 2_048
@@ -83,6 +83,11 @@ async def serve_app(opened: Opened, stop: asyncio.Event, ready: Callable[[str], 
     """Serve the parts of an opened process until `stop` is set; raises SettingsError where it cannot listen."""
     app = create_app(doors_of(opened))
     await serve(app, opened.settings.host, opened.settings.port, stop=stop, ready=ready)
+
+
+async def serve_health(opened: Opened, port: int, stop: asyncio.Event) -> None:
+    """Serve health and metrics on every address until `stop` is set; raises SettingsError where it cannot listen."""
+    await serve(create_health_app(doors_of(opened)), "0.0.0.0", port, stop=stop)  # noqa: S104 - a probe asks from outside
 
 
 def doors_of(opened: Opened) -> Doors:
