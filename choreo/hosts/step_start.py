@@ -12,7 +12,7 @@ from choreo.app.fetch import records_at
 from choreo.app.jobs import Job, forward_key, undo_key
 from choreo.app.steps import DONE, Conclusion, Verdict, verdict
 from choreo.core.context import StepContext
-from choreo.core.errors import NotFoundError
+from choreo.core.errors import NotFoundError, StorageError
 from choreo.core.events import Envelope, Position
 from choreo.hosts.attempts import Attempt
 from choreo.hosts.step_parts import Parts
@@ -120,6 +120,8 @@ class Starter:
             else:
                 job.given = self._parts.codec.decode(duty.takes[event.type], event.content_type, event.data)
                 job.key = forward_key(duty, event.run, event.id)
+        except StorageError:
+            raise  # a registry that does not answer is no fault of the record: the host waits and tries again
         # Whatever is wrong with one record is a dead letter: it must not stop the loop.
         except Exception as error:  # noqa: BLE001
             started.over.append((job, self._steps.set_aside(job, error, now_ms)))

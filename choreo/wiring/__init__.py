@@ -115,7 +115,8 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
 
         kafka = open_kafka(settings, definitions, clock)
         try:
-            app = _assemble(settings, flows, definitions, kafka, clock)
+            classes = [cls for flow in flows.values() for cls in flow.event_classes.values()]
+            app = _assemble(settings, flows, definitions, kafka, await kafka.codec(classes), clock)
             app.kafka = kafka
             yield app
         finally:
@@ -125,7 +126,8 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
 
     home = await open_embedded(settings, definitions, clock, memory=memory)
     try:
-        yield _assemble(settings, flows, definitions, home, clock)
+        codec = AvroCodec(settings.schemas if settings.schemas.is_dir() else None)
+        yield _assemble(settings, flows, definitions, home, codec, clock)
     finally:
         await home.close()
 
@@ -135,9 +137,9 @@ def _assemble(
     flows: dict[str, Flow],
     definitions: dict[str, FlowDefinition],
     home: SqliteHome | MemoryHome | KafkaHome,
+    codec: AvroCodec,
     clock: Clock,
 ) -> App:
-    codec = AvroCodec(settings.schemas if settings.schemas.is_dir() else None)
     known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
     publisher = Publisher(known, home.log, home.read_model, codec, clock, new_id=lambda: str(uuid.uuid4()))
     queries = Queries(known, home.log, home.read_model, home.dead_letters, codec, clock)

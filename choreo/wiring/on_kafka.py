@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from choreo.adapters.avro.codec import AvroCodec
+from choreo.adapters.avro.event import Event
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
 from choreo.adapters.kafka.options import settings_of
@@ -63,6 +65,15 @@ class KafkaHome:
         return FaustTracker(
             flow, self.log, self.dead_letters, self._clock, options=options, read=event_of, counters=counters
         )
+
+    async def codec(self, classes: Iterable[type[Event]]) -> AvroCodec:
+        """Avro named by a registry's ids where CHOREO_SCHEMA_REGISTRY_URL is set, single-object encoding otherwise."""
+        folder = self._settings.schemas if self._settings.schemas.is_dir() else None
+        if "CHOREO_SCHEMA_REGISTRY_URL" not in os.environ:
+            return AvroCodec(folder)
+        from choreo.adapters.kafka import registry  # noqa: PLC0415 - an extra of its own
+
+        return await registry.prepared(registry.registry_codec(registry.settings_of(os.environ), folder), classes)
 
     async def make_topics(self) -> None:
         """Create what topics/ declares and the cluster lacks; what is there stays as it is."""

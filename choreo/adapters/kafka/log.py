@@ -8,12 +8,13 @@ from confluent_kafka import KafkaException
 
 from choreo.adapters.kafka.cluster import Cluster
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
-from choreo.adapters.kafka.member import KafkaMember, Publish, Save
+from choreo.adapters.kafka.member import KafkaMember
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
 from choreo.adapters.kafka.records import message_of, record_of
 from choreo.adapters.kafka.sender import Sender
 from choreo.adapters.kafka.trouble import complaint
+from choreo.adapters.kafka.writing import Save, Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit, no_partition
 from choreo.core.events import Envelope, Position, Record
@@ -35,7 +36,7 @@ class KafkaLog:
         self._sender = Sender(options)
         self._readers = Readers(options)
         self.dead_letters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
-        self._publish = Publish(self._sender, self.dead_letters.add, inbox, save)
+        self._writing = Writing(self._sender, self.dead_letters.add, inbox, save)
 
     async def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists and is fit for a log; waits for a cluster that is not there yet.
@@ -81,7 +82,7 @@ class KafkaLog:
     async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> KafkaMember:
         """Join the group; with an instance in the options, an older member of that instance is out at once."""
         await self._cluster.partitions(topic)
-        return KafkaMember(self._options, self._cluster, self._publish, Ticket(topic, group, name, 0), types)
+        return KafkaMember(self._options, self._writing, Ticket(topic, group, name, 0), types)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """The group's committed offset by partition; 0 where it has none. Raises NotFoundError."""

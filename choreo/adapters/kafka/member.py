@@ -9,17 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from choreo.adapters.kafka.basket import Basket
-from choreo.adapters.kafka.cluster import Cluster
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.records import message_of, record_of
-from choreo.adapters.kafka.sender import Sender
+from choreo.adapters.kafka.records import record_of
 from choreo.adapters.kafka.subscription import Job, Subscription
 from choreo.adapters.kafka.trouble import (
     MEMBERSHIP_GONE,
@@ -29,12 +26,10 @@ from choreo.adapters.kafka.trouble import (
     complaint,
     for_good,
 )
+from choreo.adapters.kafka.writing import Writing
 from choreo.adapters.membership import Ticket
-from choreo.adapters.refusals import admit, lease_lost
-from choreo.core.errors import ChoreoError, ConflictError, LeaseLostError
-from choreo.core.events import Envelope
-from choreo.ports.dead_letters import DeadLetter
-from choreo.ports.inbox import Inbox
+from choreo.adapters.refusals import lease_lost
+from choreo.core.errors import LeaseLostError
 from choreo.ports.log import Gained, Poll, Work
 
 FETCH_S = 0.2
@@ -51,18 +46,6 @@ LOOK_AGAIN_S = 0.5
 
 _log = logging.getLogger(__name__)
 
-Save = Callable[[Work], Awaitable[None]]
-"""Writes the states and views of a work."""
-
-
-class Publish(NamedTuple):
-    """What a commit writes through, besides the group's positions."""
-
-    sender: Sender
-    add_letters: Callable[[Sequence[DeadLetter]], Awaitable[None]]
-    inbox: Callable[[str], Inbox] | None
-    save: Save | None
-
 
 class KafkaMember:
     """`choreo.ports.log.Member` on Kafka. Make it on the loop that polls it."""
@@ -70,14 +53,12 @@ class KafkaMember:
     def __init__(
         self,
         options: KafkaOptions,
-        cluster: Cluster,
-        publish: Publish,
+        writing: Writing,
         ticket: Ticket,
         types: frozenset[str] | None,
     ) -> None:
         self._options = options
-        self._cluster = cluster
-        self._publish = publish
+        self._writing = writing
         self._ticket = ticket
         self._basket = Basket(partial(record_of, topic=ticket.topic), types)
         self._paused: frozenset[int] = frozenset()
@@ -128,18 +109,7 @@ class KafkaMember:
         it if the group says so, and then only the positions are not moved. Raises StorageError, ConflictError.
         """
         self._require({*work.done, *(row.partition for row in work.states), *(view.partition for view in work.views)})
-        admit(self._ticket.topic, work.outputs)
-        for outcome in work.outcomes:
-            admit(self._ticket.topic, outcome.events)
-        events: list[Envelope] = []
-        if work.outcomes:
-            events += await self._inbox().record(work.outcomes)
-        if work.letters:
-            await self._publish.add_letters(work.letters)
-        events += work.outputs
-        await self._publish.sender.send(self._options.name(self._ticket.topic), [message_of(e) for e in events])
-        if work.states or work.views:
-            await self._save(work)
+        await self._writing.write(self._ticket, self._options.name(self._ticket.topic), work)
         if work.done:
             await self._commit_positions(work)
 
@@ -266,18 +236,12 @@ class KafkaMember:
 
     async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
         """Where these begin and end; nothing, after a pause, while the cluster does not say."""
-        topic = self._ticket.topic
         try:
-            committed, begins, ends = await asyncio.gather(
-                self._cluster.committed(topic, self._ticket.group),
-                self._cluster.begins(topic, partitions),
-                self._cluster.ends(topic, partitions),
-            )
-        except ChoreoError as error:
-            _log.warning("%s: cannot begin yet: %s", self._ticket.place, error)
+            return await self._subscription.look_up(partitions)
+        except KafkaException as error:
+            _log.warning("%s: cannot begin yet: %s", self._ticket.place, self._options.masked(str(error)))
             await asyncio.sleep(LOOK_AGAIN_S)
             return []
-        return [Gained(p, max(committed.get(p, 0), begins[p]), ends[p]) for p in sorted(partitions)]
 
     async def _wait(self, timeout_s: float) -> None:
         """Until the fetch or the look-up under way is over, or there is news of partitions."""
@@ -308,24 +272,6 @@ class KafkaMember:
                     remedy="Drop the work: what was published of it stands, and whoever says it again says the same.",
                 ) from error
             raise complaint(error, self._options, self._ticket.place) from error
-
-    def _inbox(self) -> Inbox:
-        if self._publish.inbox is None:
-            raise ConflictError(
-                "outcomes need an inbox, and this log was opened without one",
-                where=self._ticket.place,
-                remedy="Give KafkaLog the inboxes of the services.",
-            )
-        return self._publish.inbox(self._ticket.group)
-
-    async def _save(self, work: Work) -> None:
-        if self._publish.save is None:
-            raise ConflictError(
-                "states and views need a store, and this log was opened without one",
-                where=self._ticket.place,
-                remedy="Give KafkaLog a `save`, or let a host that keeps its own state write them.",
-            )
-        await self._publish.save(work)
 
     def _out(self) -> LeaseLostError:
         return LeaseLostError(

@@ -6,19 +6,18 @@ Any librdkafka setting comes as `CHOREO_KAFKA_` + its name with `_` for `.`: CHO
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from choreo.adapters.kafka.chatter import Chatter
 from choreo.core.errors import SettingsError
 
 ENVIRONMENT = "CHOREO_KAFKA_"
 MASK = "***"
 
-_log = logging.getLogger(__name__.removesuffix("options") + "client")
 _SECRET = re.compile(r"password|secret|token|credential|jaas|oauthbearer\.config|\.pem$")
 
 _COMMON: Mapping[str, Any] = {
@@ -131,12 +130,12 @@ class KafkaOptions(msgspec.Struct, frozen=True):
 
     def producer(self) -> dict[str, Any]:
         """The configuration of a producer."""
-        return self._client(_PRODUCER, _PRODUCER_RULES, _CONSUMERS_ONLY) | {"logger": _log}
+        return self._client(_PRODUCER, _PRODUCER_RULES, _CONSUMERS_ONLY) | {"logger": Chatter(self.masked)}
 
     def consumer(self, group: str, member: str, topic: str) -> dict[str, Any]:
         """The configuration of a member of `group`; `member` is shown by Kafka's tools as the client's id."""
         config = self._client(_CONSUMER, _CONSUMER_RULES, _PRODUCERS_ONLY)
-        config.update({"group.id": self.name(group), "client.id": member, "logger": _log})
+        config.update({"group.id": self.name(group), "client.id": member, "logger": Chatter(self.masked)})
         if self.instance:
             config["group.instance.id"] = f"{self.instance}-{topic}"
         return config

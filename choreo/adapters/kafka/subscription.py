@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -22,6 +22,7 @@ from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.reader import gathered
 from choreo.adapters.kafka.trouble import cause_of, complaint
 from choreo.core.errors import LeaseLostError
+from choreo.ports.log import Gained
 
 SLICE_S = 0.01
 """A poll cannot be interrupted: a commit waits for the end of the slice, 5 ms on average if no record ends it before.
@@ -29,6 +30,8 @@ Idle, a hundred slices a second cost some 0.2 % of a core."""
 REBALANCE_S = 5.0
 """How long a commit waits for a rebalance in its last phase: that of all members to answer, at most."""
 REBALANCE_PAUSE_S = 0.05
+LOOK_UP_S = 5.0
+"""How long a broker may take to say where a partition begins: two requests a partition, of less than 1 ms."""
 CLOSE_S = 10.0
 """How long leaving may take, with a broker that is away."""
 
@@ -97,6 +100,10 @@ class Subscription:
             else:
                 return
 
+    async def look_up(self, partitions: Iterable[int]) -> list[Gained]:
+        """Where to begin in these, and where they end just now; raises KafkaException."""
+        return await self._submit(partial(self._look_up, sorted(partitions)))
+
     def hold(self, partitions: Sequence[int]) -> None:
         """Fetch nothing of these until `release`. What the client has fetched of them is fetched again then."""
         self._submit(partial(self._call, self._consumer.pause, partitions))
@@ -150,6 +157,14 @@ class Subscription:
         for place in self._consumer.commit(offsets=places, asynchronous=False) or ():
             if place.error is not None:
                 raise KafkaException(place.error)
+
+    def _look_up(self, partitions: Sequence[int]) -> list[Gained]:
+        places = [TopicPartition(self._name, partition) for partition in partitions]
+        gained = []
+        for place in self._consumer.committed(places, timeout=LOOK_UP_S):
+            begin, end = self._consumer.get_watermark_offsets(place, timeout=LOOK_UP_S) or (0, 0)
+            gained.append(Gained(place.partition, max(place.offset, begin), end))
+        return gained
 
     def _call(self, method: Any, partitions: Sequence[int]) -> None:
         try:
