@@ -6,12 +6,12 @@ A pause that is soon over costs nothing: the partition's messages wait here. Kno
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 from confluent_kafka import Message
 
-from choreo.adapters.kafka.records import type_of
+from choreo.adapters.kafka.records import record_of, type_of
 from choreo.core.events import Record
 
 
@@ -27,9 +27,9 @@ class _Lane(msgspec.Struct):
 class Basket:
     """The partitions of one member."""
 
-    def __init__(self, decode: Callable[[Message], Record], types: frozenset[str] | None) -> None:
-        """Without `types` everything is of interest."""
-        self._decode = decode
+    def __init__(self, topic: str, types: frozenset[str] | None) -> None:
+        """`topic` as choreo knows it. Without `types` everything is of interest."""
+        self._topic = topic
         self._types = None if types is None else frozenset(type_.encode() for type_ in types)
         self._lanes: dict[int, _Lane] = {}
         self._first = 0
@@ -102,8 +102,9 @@ class Basket:
                 lane.next = max(lane.next, offset)
             elif offset >= lane.next:
                 lane.next = offset + 1
-                if types is None or type_of(message) in types:
-                    records.append(self._decode(message))
+                headers = message.headers() or ()
+                if types is None or type_of(headers) in types:
+                    records.append(record_of(message, headers, self._topic))
                     room -= 1
         if lane.next > before:
             self._moved[number] = lane.next

@@ -105,7 +105,11 @@ class Cluster:
         group_id = self._options.name(group)
         request = [ConsumerGroupTopicPartitions(group_id, wanted)]
         found = await self._ask(topic, lambda admin, s: admin.list_consumer_group_offsets(request, request_timeout=s))
-        return {place.partition: place.offset for place in found[group_id].topic_partitions if place.offset >= 0}
+        places = found[group_id].topic_partitions
+        for place in places:
+            if place.error is not None:
+                raise complaint(place.error, self._options, f"group {group!r} on topic {topic!r}")
+        return {place.partition: place.offset for place in places if place.offset >= 0}
 
     async def _offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         name = self._options.name(topic)

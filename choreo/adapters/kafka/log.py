@@ -72,7 +72,7 @@ class KafkaLog:
                 messages = await self._readers.read(place._replace(offset=first), limit)
         except KafkaException as error:
             raise complaint(error, self._options, f"topic {topic!r}") from error
-        return [record_of(message, topic) for message in messages]
+        return [record_of(message, message.headers() or (), topic) for message in messages]
 
     async def end(self, topic: str, partition: int) -> int:
         """The offset the next record will get; raises NotFoundError."""

@@ -10,13 +10,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
-from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from choreo.adapters.kafka.basket import Basket
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.records import record_of
 from choreo.adapters.kafka.subscription import Job, Subscription
 from choreo.adapters.kafka.trouble import (
     MEMBERSHIP_GONE,
@@ -60,7 +58,7 @@ class KafkaMember:
         self._options = options
         self._writing = writing
         self._ticket = ticket
-        self._basket = Basket(partial(record_of, topic=ticket.topic), types)
+        self._basket = Basket(ticket.topic, types)
         self._paused: frozenset[int] = frozenset()
         self._held: set[int] = set()
         """Paused partitions that are not even fetched."""
@@ -71,6 +69,8 @@ class KafkaMember:
         self._asked: list[Job] = []
         self._reported: list[Job] = []
         """Each is called when the host has settled its partitions: those asked for, and those the host was told of."""
+        self._owed: dict[int, int] = {}
+        """Positions of what was handed out and is not committed: a commit is to be expected."""
         self._fenced: KafkaError | None = None
         self._closed = False
         self._fetching: asyncio.Future[list[Message]] | None = None
@@ -96,6 +96,7 @@ class KafkaMember:
             caught_up, patience_s = self._basket.caught_up(), until - time.monotonic()
             if records or gained or lost or caught_up or (waited and patience_s <= 0):
                 self._reported, self._asked = self._asked, []
+                self._owed.update((record.partition, record.offset + 1) for record in records)
                 return Poll(records, gained, lost, self._basket.moved(), full=len(records) >= limit)
             if self._fenced is not None:
                 raise self._out()
@@ -160,6 +161,7 @@ class KafkaMember:
         mine = [partition for partition in partitions if partition in self._basket.partitions()]
         for partition in mine:
             self._basket.drop(partition)
+            self._owed.pop(partition, None)
             if partition not in self._arriving:  # else its host never knew
                 self._lost.append(partition)
         if self._looking is not None and self._arriving.intersection(mine):
@@ -184,7 +186,8 @@ class KafkaMember:
             self._held.update(full)
             self._subscription.hold(full)
         room = AHEAD - self._basket.size(set(self._basket.partitions()) - self._paused)
-        self._fetching = self._subscription.fetch(max(1, room), FETCH_S)
+        busy = bool(self._owed) or self._basket.size(self._basket.partitions()) > 0
+        self._fetching = self._subscription.fetch(max(1, room), FETCH_S, busy=busy)
 
     def _release(self, partitions: Collection[int]) -> None:
         if partitions:
@@ -272,6 +275,9 @@ class KafkaMember:
                     remedy="Drop the work: what was published of it stands, and whoever says it again says the same.",
                 ) from error
             raise complaint(error, self._options, self._ticket.place) from error
+        for partition, offset in work.done.items():
+            if self._owed.get(partition, offset + 1) <= offset:
+                del self._owed[partition]
 
     def _out(self) -> LeaseLostError:
         return LeaseLostError(

@@ -1,43 +1,45 @@
 """Events as Kafka messages and back: key and value are bytes, everything else is headers (CloudEvents, binary mode).
 
-Whatever stands in a topic, `record_of` gives a record for it: what cannot be read becomes `choreo.Unreadable`.
+The headers are `core.events.to_headers`'; here they are written and read as bytes by tables made from it, which costs
+a third. Whatever stands in a topic, `record_of` gives a record for it: what cannot be read becomes `choreo.Unreadable`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import msgspec
 from confluent_kafka import Message
+from msgspec.structs import astuple
 
 from choreo.core.events import Envelope, Record, from_headers, to_headers
 from choreo.core.facts import UNREADABLE
 
 TYPE_HEADER = "ce_type"
-
 NUMBER_MAX = 2**53
+"""Beyond it no JSON and no state could hold the number: a foreign header may say anything."""
 
 Headers = list[tuple[str, str | bytes | None]]
 Outgoing = tuple[bytes, bytes, Headers]
 """Key, value, headers."""
 
-
-def _read_headers() -> frozenset[str]:
-    """Every header that is written, of an event in which each field has a value of its own."""
-    values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(Envelope):
-        kind = str if field.default is msgspec.NODEFAULT else type(field.default)
-        values[field.name] = {str: "-", int: 7, bool: True, bytes: b"-"}[kind]
-    return frozenset(to_headers(Envelope(**values)))
+_BLANK = Envelope("", "", "", "")
+_CLOUDEVENTS = {"ce_specversion", "ce_id", TYPE_HEADER, "ce_source", "ce_time"}
+_PLACE = Envelope.__struct_fields__.index
+_ID, _TYPE, _KEY, _FLOW = map(_PLACE, ("id", "type", "key", "flow"))
+_SOURCE, _TIME, _DATA = map(_PLACE, ("source", "time_ms", "data"))
 
 
-_READ = _read_headers()
-"""Others, such as a tracing library's, may hold any bytes and are not looked at."""
+class _Header(NamedTuple):
+    """How one field of the envelope is written and read."""
 
-
-def headers_of(event: Envelope) -> Headers:
-    """The event's headers as bytes. What UTF-8 has no bytes for, in an error's text for one, is replaced."""
-    return [(name, text.encode(errors="replace")) for name, text in to_headers(event).items()]
+    place: int
+    name: str
+    default: Any
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
 
 
 def message_of(event: Envelope) -> Outgoing:
@@ -45,48 +47,61 @@ def message_of(event: Envelope) -> Outgoing:
     return event.key.encode(), event.data, headers_of(event)
 
 
-def type_of(message: Message) -> bytes:
+def headers_of(event: Envelope) -> Headers:
+    """The event's headers as bytes. What UTF-8 has no bytes for, in an error's text for one, is replaced."""
+    values = astuple(event)
+    headers: Headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", _text(values[_ID])),
+        (TYPE_HEADER, _text(values[_TYPE])),
+        ("ce_source", _text(values[_SOURCE] or f"choreo/{values[_FLOW]}")),
+        ("ce_time", _moment(values[_TIME])),
+    ]
+    for place, name, default, encode, _ in _EXTENSIONS:
+        value = values[place]
+        if value != default:
+            headers.append((name, encode(value)))
+    return headers
+
+
+def type_of(headers: Any) -> bytes:
     """The type as it stands in the header, without decoding anything; b"" if there is none."""
-    headers: Any = message.headers() or ()
     for name, value in headers:
         if name == TYPE_HEADER:
             return value if isinstance(value, bytes) else b""
     return b""
 
 
-def record_of(message: Message, topic: str) -> Record:
+def record_of(message: Message, headers: Any, topic: str) -> Record:
     """The message's record in the flow's topic, by the name that choreo knows it by."""
     return Record(
         topic,
         message.partition() or 0,
         message.offset() or 0,
         message.timestamp()[1],
-        event_of(message.headers() or (), message.key(), message.value(), topic),
+        event_of(headers, message.key(), message.value(), topic),
     )
 
 
 def event_of(headers: Any, key: Any, value: Any, flow: str) -> Envelope:
     """The event in a message. A value that is missing (a tombstone) is an event without data."""
     data = value or b""
+    values = [*_DEFAULTS]
+    values[_FLOW] = flow
+    values[_DATA] = data
     try:
-        texts = {name: text.decode() for name, text in headers if text is not None and name in _READ}
-        event = from_headers(texts, key=(key or b"").decode(), flow=flow, data=data)
-        _check_numbers(event)
+        values[_KEY] = (key or b"").decode()
+        for name, text in headers:
+            known = _BY_NAME.get(name)
+            if known is not None and text is not None:
+                values[known[0]] = known[1](text)
     except (ValueError, OverflowError) as error:
         return _unreadable(headers, key, data, flow, str(error))
-    if not event.type:
+    if not values[_TYPE]:
         return _unreadable(headers, key, data, flow, f"it has no {TYPE_HEADER} header")
-    if event.source == f"choreo/{event.flow}":
-        # Written where the event names none (`to_headers`).
-        return msgspec.structs.replace(event, source="")
-    return event
-
-
-def _check_numbers(event: Envelope) -> None:
-    """Raises ValueError on one that no state and no JSON could hold: a foreign header may say anything."""
-    numbers = (event.attempt, event.version, event.hops, event.round, event.n, event.outcome, event.due_ms)
-    if max(*numbers, event.deadline_ms) > NUMBER_MAX or min(*numbers, event.deadline_ms) < -NUMBER_MAX:
-        raise ValueError("a number in its headers is beyond 2**53")
+    if values[_SOURCE] == f"choreo/{values[_FLOW]}":
+        values[_SOURCE] = ""  # written where the event names none
+    return Envelope(*values)
 
 
 def _unreadable(headers: Any, key: Any, data: bytes, flow: str, why: str) -> Envelope:
@@ -96,3 +111,56 @@ def _unreadable(headers: Any, key: Any, data: bytes, flow: str, why: str) -> Env
     return Envelope(
         texts.get("ce_id", ""), UNREADABLE, (key or b"").decode(errors="replace"), flow, reason=about, data=data
     )
+
+
+def _text(value: str) -> bytes:
+    return value.encode(errors="replace")
+
+
+# The events of a batch share a few moments.
+@lru_cache(maxsize=1_024)
+def _moment(time_ms: int) -> bytes:
+    return to_headers(msgspec.structs.replace(_BLANK, time_ms=time_ms))["ce_time"].encode()
+
+
+@lru_cache(maxsize=1_024)
+def _milliseconds(moment: bytes) -> int:
+    return from_headers({"ce_time": moment.decode()}, key="", flow="", data=b"").time_ms
+
+
+def _number(text: bytes) -> int:
+    number = int(text)
+    if abs(number) > NUMBER_MAX:
+        raise ValueError("a number in its headers is beyond 2**53")
+    return number
+
+
+def _extensions() -> list[_Header]:
+    """The headers beyond CloudEvents' own: for each field, the one that appears when it has a value of its own."""
+    coders: dict[type, tuple[Any, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
+        str: ("-", _text, bytes.decode),
+        int: (7, lambda value: b"%d" % value, _number),
+        bool: (True, lambda value: b"true" if value else b"False", lambda text: text == b"true"),
+    }
+    plain = to_headers(_BLANK)
+    headers = []
+    for place, field in enumerate(msgspec.structs.fields(Envelope)):
+        coder = coders.get(str if field.default is msgspec.NODEFAULT else type(field.default))
+        if coder is None:
+            continue
+        changed = to_headers(msgspec.structs.replace(_BLANK, **{field.name: coder[0]})).items() - plain.items()
+        own = {name for name, _ in changed} - _CLOUDEVENTS
+        headers += [_Header(place, name, field.default, coder[1], coder[2]) for name in own]
+    return headers
+
+
+_EXTENSIONS = _extensions()
+_DEFAULTS = astuple(_BLANK)
+_BY_NAME: dict[str, tuple[int, Callable[[bytes], Any]]] = {
+    "ce_id": (_ID, bytes.decode),
+    TYPE_HEADER: (_TYPE, bytes.decode),
+    "ce_source": (_SOURCE, bytes.decode),
+    "ce_time": (_TIME, _milliseconds),
+    **{header.name: (header.place, header.decode) for header in _EXTENSIONS},
+}
+"""Other headers, such as a tracing library's, may hold any bytes and are not looked at."""

@@ -2,14 +2,33 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka import Message
+from hypothesis import given
+from hypothesis.strategies import SearchStrategy, binary, booleans, builds, characters, integers, text
 
 from choreo.adapters.kafka.basket import Basket
-from choreo.adapters.kafka.records import event_of, message_of, record_of
-from choreo.core.events import Envelope, Record
+from choreo.adapters.kafka.records import event_of, headers_of, message_of, record_of
+from choreo.core.events import Envelope, Record, from_headers, to_headers
 from choreo.core.facts import UNREADABLE
 from choreo.testing.conformance import TOPIC, event
+
+
+def events() -> SearchStrategy[Envelope]:
+    """Envelopes with anything in each field."""
+    values: dict[str, SearchStrategy[Any]] = {}
+    for field in msgspec.structs.fields(Envelope):
+        kind = str if field.default is msgspec.NODEFAULT else type(field.default)
+        values[field.name] = {
+            str: text(characters(codec="utf-8"), max_size=9),
+            int: integers(-1, 2**45),
+            bool: booleans(),
+            bytes: binary(max_size=9),
+        }[kind]
+    values["type"] = text(characters(codec="utf-8"), min_size=1, max_size=9)
+    values["time_ms"] = integers(0, 2**41)
+    return builds(Envelope, **values)
 
 
 def message(number: int, partition: int = 0, type_: str = "OrderPlaced", **fields: Any) -> Message:
@@ -21,7 +40,7 @@ def message(number: int, partition: int = 0, type_: str = "OrderPlaced", **field
 
 def basket(types: frozenset[str] | None = None) -> Basket:
     """A basket for the partitions 0 and 1."""
-    made = Basket(lambda found: record_of(found, TOPIC), types)
+    made = Basket(TOPIC, types)
     for partition in (0, 1):
         made.add(partition)
     return made
@@ -34,7 +53,20 @@ def places(records: list[Record]) -> list[tuple[int, int]]:
 
 def test_an_event_is_read_as_it_was_written() -> None:
     """With the log's stamp, under the flow's own name."""
-    assert record_of(message(3), TOPIC) == Record(TOPIC, 0, 3, 1_000, event("e-0-3"))
+    found = message(3)
+    assert record_of(found, found.headers(), TOPIC) == Record(TOPIC, 0, 3, 1_000, event("e-0-3"))
+
+
+@given(events())
+def test_the_headers_are_those_of_the_core(given_event: Envelope) -> None:
+    """Field by field, as bytes; and they are read as the core reads them."""
+    headers = headers_of(given_event)
+    texts = {name: value.decode() for name, value in headers}
+    assert texts == to_headers(given_event)
+    read = event_of(headers, given_event.key.encode(), given_event.data, "another")
+    by_core = from_headers(texts, key=given_event.key, flow="another", data=given_event.data)
+    assert msgspec.structs.replace(read, source=by_core.source) == by_core
+    assert read.source in ("", given_event.source)
 
 
 def test_a_foreign_producer_needs_a_key_and_a_type() -> None:

@@ -1,0 +1,31 @@
+"""The adapter without its extra, and what its clients may say."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from choreo.adapters.kafka.chatter import Chatter
+from choreo.adapters.kafka.options import KafkaOptions
+
+
+def test_without_the_extra_its_name_is_said() -> None:
+    """At the import of the adapter, and of nothing else."""
+    program = "import sys; sys.modules['confluent_kafka'] = None; import choreo; import choreo.adapters.kafka"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "MissingExtraError" in done.stderr
+    assert "pip install 'choreo[kafka]'" in done.stderr
+
+
+def test_a_client_repeats_itself_only_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """And never says a secret."""
+    chatter = Chatter(KafkaOptions("b:1", {"sasl.password": "hunter2"}).masked)
+    with caplog.at_level(logging.INFO):
+        for number in range(3):
+            chatter.log(logging.ERROR, "%s [%s] %s", "FAIL", number, "login with hunter2 refused")
+        chatter.log(logging.WARNING, "%s [%s] %s", "SESSTMOUT", 1, "out")
+    assert [record.getMessage() for record in caplog.records] == [
+        "FAIL [0] login with *** refused",
+        "SESSTMOUT [1] out",
+    ]
