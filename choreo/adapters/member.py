@@ -86,17 +86,25 @@ class GroupMember:
         # A member whose log is full never waits: it must let others run all the same.
         await asyncio.sleep(0)
         until_ms = self._clock.now_ms() + round(timeout_s * 1_000)
-        while True:
-            gained, lost = await self._attend()
-            records, behind = self._collect(limit)
-            caught_up, now_ms = self._caught_up(), self._clock.now_ms()
-            if records or gained or lost or caught_up or now_ms >= until_ms:
-                read, self._read = self._read, {}
-                return Poll(records, gained, lost, read, full=len(records) >= limit)
-            if behind:
-                await asyncio.sleep(0)
-            else:
-                await self._wait(min(until_ms, self._renew_at_ms) - now_ms)
+        timer: asyncio.Future[None] | None = None
+        try:
+            while True:
+                gained, lost = await self._attend()
+                records, behind = self._collect(limit)
+                caught_up, now_ms = self._caught_up(), self._clock.now_ms()
+                if records or gained or lost or caught_up or now_ms >= until_ms:
+                    read, self._read = self._read, {}
+                    return Poll(records, gained, lost, read, full=len(records) >= limit)
+                if behind:
+                    await asyncio.sleep(0)
+                    continue
+                if timer is None or timer.done():
+                    duration_ms = min(until_ms, self._renew_at_ms) - now_ms
+                    timer = asyncio.ensure_future(self._clock.sleep(duration_ms / 1_000))
+                await self._wait(timer)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def commit(self, work: Work) -> None:
         """Make the work true, or raise LeaseLostError with nothing done."""
@@ -197,12 +205,10 @@ class GroupMember:
             del self._awaited[partition]
         return bool(reached)
 
-    async def _wait(self, duration_ms: int) -> None:
-        """Until something is new, at most this long."""
+    async def _wait(self, timer: asyncio.Future[None]) -> None:
+        """Until something is new, or the timer is over. Most news are about other partitions, and the timer goes on."""
         news = self._home.listen(self._ticket.topic)
-        timer = asyncio.ensure_future(self._clock.sleep(duration_ms / 1_000))
         try:
             await asyncio.wait((news, timer), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            timer.cancel()
             news.cancel()
