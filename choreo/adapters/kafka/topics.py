@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
-from choreo.adapters.kafka.cluster import LOG_CONFIG, REQUEST_S
+from choreo.adapters.kafka.cluster import LOG_CONFIG
 from choreo.adapters.kafka.dead_letters import SUFFIX
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.trouble import cause_of, complaint
@@ -33,6 +33,8 @@ from choreo.adapters.topics_yaml import FOREVER, Topic, retention_ms
 from choreo.core.errors import ConflictError, NotFoundError, SettingsError, StorageError
 
 DAY_MS = 86_400_000
+REQUEST_S = 10.0
+"""A healthy broker answers in milliseconds; one that is starting may take seconds."""
 BROKERS_OWN = -1
 """As many copies of a topic as the cluster's own default says."""
 
