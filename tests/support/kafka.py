@@ -91,7 +91,9 @@ class Broker:
 
     def start(self) -> None:
         """Start it, and wait until it serves."""
-        command = [*self._java, "kafka.Kafka", str(self._settings)]
+        # Where util-linux has it: a test run that is killed leaves no broker behind.
+        guard = [found, "--pdeathsig", "KILL"] if (found := shutil.which("setpriv")) else []
+        command = [*guard, *self._java, "kafka.Kafka", str(self._settings)]
         with (self._folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder)
         until = time.monotonic() + START_S
