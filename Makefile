@@ -31,8 +31,15 @@ up: ## the whole on Kafka, Faust and Redis in containers; the REST view on http:
 down: ## stop the containers; what they keep stays (docker compose down --volumes takes it away)
 	@docker compose down --remove-orphans
 
-test: check ## everything that must hold before a change is taken
-	@$(BIN)/python -m pytest
+# Tests that need a real broker, a real Redis or Docker: minutes, and servers of their own.
+ON_SERVERS := $(addprefix tests/,$(addprefix adapters/kafka/test_,broker_away.py conformance.py groups.py topics.py) \
+	adapters/redis containers)
+
+test: check ## every check, and every test of the embedded home
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ON_SERVERS))
+
+test-kafka: $(VENV)/.test-ready ## the home on Kafka against real servers; a test that is skipped fails
+	@CHOREO_REQUIRE_KAFKA=1 $(BIN)/python -m pytest $(ON_SERVERS)
 
 check: $(VENV)/.test-ready ## lint, format, types, layers, tidiness
 	$(BIN)/ruff check
