@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --group build --universal --pyth
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo up down test check lint bench lock clean
+.PHONY: help demo up down test test-kafka check lint bench lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -32,8 +32,7 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 	@docker compose down --remove-orphans
 
 # Tests that need a real broker, a real Redis or Docker: minutes, and servers of their own.
-ON_SERVERS := $(addprefix tests/,$(addprefix adapters/kafka/test_,broker_away.py conformance.py groups.py topics.py) \
-	adapters/redis containers)
+ON_SERVERS := $(addprefix tests/,adapters/kafka adapters/redis containers hosts/test_tracker_faust.py)
 
 test: check ## every check, and every test of the embedded home
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ON_SERVERS))
