@@ -133,8 +133,9 @@ class TrackerDesk:
         for owned, position in reached:
             owned.safe = max(owned.safe, position)
         self._counters.add("tracker_events", sum(map(len, batches.values())))
-        self._counters.add("tracker_decisions", len(outputs))
-        self._counters.add("tracker_misrouted", sum(one.misrouted for _, one in folded))
+        rerouted = sum(one.rerouted for _, one in folded)
+        self._counters.add("tracker_decisions", len(outputs) - rerouted)
+        self._counters.add("tracker_rerouted", rerouted)
 
     async def tick(self) -> None:
         """Speak up for partitions that were read to their end, and say what is due."""

@@ -15,7 +15,6 @@ from choreo.app.track import PartitionTracker, unacknowledged
 from choreo.core.definition import FlowTable
 from choreo.core.due import due, next_due
 from choreo.core.events import Envelope, Record
-from choreo.core.partition import partition_of
 from choreo.core.state import KeyState, decode
 from choreo.hosts.tracker_faust_index import KeyIndex
 from choreo.ports.dead_letters import DeadLetter
@@ -44,7 +43,7 @@ def state_of(stored: bytes) -> KeyState:
 
 def index_state(index: KeyIndex, key: str, state: KeyState) -> None:
     """Note what the index keeps of a state that is stored."""
-    index.put(key, next_due(state), unread=any(run.outbox for run in state.runs))
+    index.put(key, next_due(state), unread=state.unsaid)
 
 
 class Folded(msgspec.Struct, frozen=True):
@@ -54,13 +53,17 @@ class Folded(msgspec.Struct, frozen=True):
     """Key and stored state, one of each key touched."""
     outputs: Sequence[Envelope]
     letters: Sequence[DeadLetter]
-    misrouted: int
+    rerouted: int
+    """How many of the outputs are records of keys that belong elsewhere."""
 
 
 class _States(PartitionTracker):
     """The use case without its views: here the projector makes them, from the log."""
 
     def _views(self, *_: Any) -> list[InstanceView]:
+        return []
+
+    def _farewell(self, *_: Any) -> list[InstanceView]:
         return []
 
 
@@ -111,13 +114,11 @@ class OwnedPartition:
         self._said.update((fact_id, now_ms + early_ms) for fact_id, early_ms in batch.early)
         tracker.trim()
         self.position = max(self.position, records[-1].offset + 1)
-        astray = [fact for fact in batch.outputs if self._elsewhere(fact)]
         return Folded(
             [(row.key.encode(), pack(row.position, row.state)) for row in batch.states],
-            # A record astray is in no outbox: it is re-published even while the partition is silent.
-            batch.outputs if self.live else astray,
+            [*(batch.outputs if self.live else ()), *batch.rerouted],
             batch.letters,
-            len(astray),
+            len(batch.rerouted),
         )
 
     def speak(self) -> list[Envelope]:
@@ -142,9 +143,6 @@ class OwnedPartition:
     def next_due_ms(self) -> int:
         """Not after the moment at which `due` has something to say; 0: never."""
         return self._index.next_ms
-
-    def _elsewhere(self, fact: Envelope) -> bool:
-        return partition_of(fact.key, self._tracker.partitions) != self.partition
 
     def _rows(self, keys: Iterable[str]) -> dict[str, StateRow]:
         topic, partition = self._table.flow.name, self.partition

@@ -1,0 +1,290 @@
+"""The Faust tracker on a real broker: workers that die, freeze and come back; every state is the fold of the log."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+from choreo.core import facts
+from choreo.core.definition import FlowDefinition
+from choreo.core.errors import SettingsError
+from choreo.core.partition import partition_of
+from choreo.hosts.tracker_faust_desk import ChangelogError
+from choreo.hosts.tracker_faust_host import FaustTracker
+from tests.support.faust_orders import FLOW, PARTITIONS, PATIENCE_S, Scene, orders, table, until
+from tests.support.kafka import Broker, MissingError
+
+ROOT = Path(__file__).resolve().parents[2]
+ORDERS = 300
+KILLS = 3
+FROZEN_S = float(os.environ.get("CHOREO_FROZEN_S", "15"))
+"""Longer than a session lasts (10 s), so that others have taken over long before the frozen worker wakes up."""
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker of this module's own, which may be stopped."""
+    try:
+        broker = Broker(tmp_path_factory.mktemp("kafka"))
+        broker.start()
+    except MissingError as missing:
+        said = f"the Faust tracker's tests need {missing}"
+        if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
+            pytest.fail(f"{said} (CHOREO_REQUIRE_KAFKA=1)")
+        pytest.skip(said)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+async def scene(broker: Broker, tmp_path: Path) -> AsyncIterator[Scene]:
+    """Topics of this test's own."""
+    scene = Scene(broker.bootstrap, tmp_path / "states")
+    await scene.make()
+    yield scene
+    await scene.log.close()
+
+
+class Worker:
+    """A worker process."""
+
+    def __init__(self, scene: Scene, folder: Path) -> None:
+        """Start it."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._output = folder.with_suffix(".log")
+        with self._output.open("ab") as stream:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    str(ROOT / "tests/support/faust_worker.py"),
+                    scene.bootstrap,
+                    scene.prefix,
+                    str(folder),
+                ],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdout=stream,
+                stderr=stream,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it said so far."""
+        return self._output.read_text(errors="replace")
+
+    async def owns(self, number: int) -> bool:
+        """Whether it was given so many partitions last."""
+        assert self.process.poll() is None, self.output
+        said = [line.split()[1:] for line in self.output.splitlines() if line.startswith("owns")]
+        return bool(said) and len(said[-1]) == number
+
+    async def owns_all(self) -> bool:
+        """Whether it is alone."""
+        return await self.owns(PARTITIONS)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Let it end in order."""
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def workers() -> Iterator[list[Worker]]:
+    """Processes that are gone after the test, whatever happened."""
+    started: list[Worker] = []
+    yield started
+    for worker in started:
+        worker.kill()
+
+
+@asynccontextmanager
+async def tracking(scene: Scene, flow: FlowDefinition = table.flow) -> AsyncIterator[FaustTracker]:
+    """A worker in this process."""
+    host = scene.host(flow)
+    running = asyncio.create_task(host.run())
+    try:
+        yield host
+    finally:
+        await host.stop()
+        await running
+
+
+async def test_states_survive_kills_and_the_loss_of_every_local_copy(
+    scene: Scene, tmp_path: Path, workers: list[Worker]
+) -> None:
+    """Killed at work, its folder deleted, started elsewhere: what is left is the fold of the log from its beginning."""
+    hits = 0
+    for round_ in range(KILLS):
+        workers.append(Worker(scene, tmp_path / f"worker-{round_}"))
+        await until(workers[-1].owns_all, "the worker owns everything")
+        before = await scene.committed()
+        feeding = asyncio.create_task(scene.append(orders(round_ * ORDERS, ORDERS)))
+
+        async def is_at_work(before: int = before) -> bool:
+            return await scene.committed() > before
+
+        await until(is_at_work, "the worker is at work")
+        workers[-1].kill()
+        shutil.rmtree(workers[-1].folder)
+        hits += await scene.committed() < await scene.length()
+        await feeding
+    assert hits, "no kill hit work in flight: the run proved nothing"
+    workers.append(Worker(scene, tmp_path / "last"))
+    await until(scene.settled, "everything is read and said")
+    assert workers[-1].stop() == 0, workers[-1].output
+    await scene.check()
+
+
+async def test_a_worker_that_was_frozen_while_others_took_over_harms_no_state(
+    scene: Scene, tmp_path: Path, workers: list[Worker]
+) -> None:
+    """It wakes up with a batch under way, may deliver old states, and is put right."""
+    workers += [Worker(scene, tmp_path / "first")]
+    await until(workers[0].owns_all, "the first owns everything")
+    feeding = asyncio.create_task(scene.append(orders(0, ORDERS)))
+    await until(scene.moved, "the first is at work")
+    workers[0].process.send_signal(signal.SIGSTOP)
+    await feeding
+    workers += [Worker(scene, tmp_path / "second")]
+    await until(workers[1].owns_all, "the second has taken over")
+    await scene.append(orders(ORDERS, ORDERS))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.Event().wait(), max(0.0, FROZEN_S - 10))
+    workers[0].process.send_signal(signal.SIGCONT)
+    await until(lambda: workers[1].owns(PARTITIONS // 2), "they share the partitions again")
+    await scene.append(orders(2 * ORDERS, ORDERS))
+    await until(scene.settled, "everything is read and said")
+    await scene.check()
+
+
+async def test_two_workers_share_the_partitions_and_one_takes_over_from_the_other(
+    scene: Scene, tmp_path: Path, workers: list[Worker]
+) -> None:
+    """Each works its half; when one leaves, the other restores what it did and goes on."""
+    workers += [Worker(scene, tmp_path / name) for name in ("first", "second")]
+    for worker in workers:
+        await until(lambda worker=worker: worker.owns(PARTITIONS // 2), "each has its half")
+    await scene.append(orders(0, ORDERS))
+    await until(scene.settled, "everything is read and said")
+    assert workers[0].stop() == 0, workers[0].output
+    await until(workers[1].owns_all, "the other has all")
+    await scene.append(orders(ORDERS, ORDERS))
+    await until(scene.settled, "everything is read and said")
+    await scene.check()
+
+
+async def test_a_state_that_cannot_be_written_ends_the_process_before_its_offset_is_committed(scene: Scene) -> None:
+    """The changelog takes no record: what would have been committed is worked again by the next process."""
+    entry = ConfigEntry("max.message.bytes", "1", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, scene.changelog, incremental_configs=[entry])
+    admin = scene.admin()
+    await asyncio.to_thread(admin.incremental_alter_configs([resource])[resource].result)
+    await scene.append(orders(0, 1))
+    with pytest.raises(ChangelogError, match="Start the process again"):
+        await asyncio.wait_for(scene.host().run(), PATIENCE_S)
+    assert await scene.committed() == 0
+
+
+async def test_a_broker_that_goes_away_is_waited_for(scene: Scene, broker: Broker) -> None:
+    """The worker neither ends nor loses a state while the broker is away."""
+    async with tracking(scene):
+        await scene.append(orders(0, ORDERS))
+        await until(scene.moved, "the worker is at work")
+        broker.stop()
+        broker.start()
+        await scene.append(orders(ORDERS, 10))
+        await until(scene.settled, "everything is read and said")
+    await scene.check()
+
+
+async def test_a_broker_that_is_not_there_yet_is_waited_for(broker: Broker, scene: Scene) -> None:
+    """The worker may be started before the broker."""
+    broker.stop()
+    async with tracking(scene) as host:
+        await until(lambda: _restarted(host), "it has tried in vain")
+        broker.start()
+        await scene.append(orders(0, 10))
+        await until(scene.settled, "everything is read and said")
+    await scene.check()
+
+
+async def _restarted(host: FaustTracker) -> bool:
+    return host.counters.read().get("tracker_restarts", 0) > 0
+
+
+async def test_timers_are_said_by_the_owner_also_after_a_restart_that_restored_them(scene: Scene) -> None:
+    """A deadline that passes while nobody tracks is said by whoever owns the partition next."""
+    flow = table.flow.scaled(1_000)
+    start = orders(0, 1)[0]
+    async with tracking(scene, flow):
+        await scene.append([start])
+        await until(scene.moved, "the start is read")
+    shutil.rmtree(scene.folder)
+    async with tracking(scene, flow):
+        await until(lambda: _told(scene, facts.STEP_DEADLINE_PASSED), "the deadline has passed")
+        await until(lambda: _told(scene, facts.FLOW_TURNED), "the run is turned")
+
+
+async def _told(scene: Scene, type_: str) -> bool:
+    return [record.event.type for record in await scene.records()].count(type_) == 1
+
+
+async def test_what_is_no_event_becomes_a_dead_letter(scene: Scene) -> None:
+    """A record without key, one without headers and a tombstone are set aside, and the work goes on."""
+    producer = scene.producer()
+    topic = scene.prefix + FLOW
+    producer.produce(topic, key=None, value=b"{}", headers={"ce_type": "OrderPlaced"}, partition=0)
+    producer.produce(topic, key=b"o-1", value=b"no event", partition=0)
+    producer.produce(topic, key=b"o-2", value=None, partition=0)
+    producer.produce(topic, key=b"\xff", value=b"", headers={"ce_type": "OrderPlaced"}, partition=0)
+    producer.flush()
+    await scene.append(orders(0, 10))
+    async with tracking(scene):
+        await until(lambda: _letters(scene, 4), "all four are set aside")
+        await until(scene.all_read, "everything is read")
+
+
+async def _letters(scene: Scene, number: int) -> bool:
+    return await scene.log.dead_letters.count(FLOW) == number
+
+
+async def test_a_record_in_the_wrong_partition_is_published_again_in_its_own(scene: Scene) -> None:
+    """A producer with another partitioner: the tracker puts it right, once."""
+    start = orders(0, 1)[0]
+    topic = scene.prefix + FLOW
+    wrong = (partition_of(start.key, PARTITIONS) + 1) % PARTITIONS
+    producer = scene.producer()
+    producer.produce(topic, key=start.key, headers={"ce_type": start.type, "ce_id": start.id}, partition=wrong)
+    producer.flush()
+    async with tracking(scene) as host:
+        await until(lambda: _is_said(scene, start.id, times=2), "it stands in its own partition too")
+        await until(scene.all_read, "everything is read")
+        assert host.counters.read()["tracker_rerouted"] == 1
+    assert set(scene.kept()) == {start.key}
+
+
+async def _is_said(scene: Scene, event_id: str, times: int) -> bool:
+    return [record.event.id for record in await scene.records()].count(event_id) == times
+
+
+async def test_topics_that_do_not_fit_are_refused_with_the_remedy(broker: Broker, tmp_path: Path) -> None:
+    """Without a changelog nothing is tracked."""
+    scene = Scene(broker.bootstrap, tmp_path / "states")
+    await scene.make(with_changelog=False)
+    with pytest.raises(SettingsError, match="choreo topics apply"):
+        await asyncio.wait_for(scene.host().run(), PATIENCE_S)
+    await scene.log.close()
