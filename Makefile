@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --group build --universal --pyth
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo up down test test-kafka check lint bench lock clean
+.PHONY: help demo up down test quick check lint bench lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -31,14 +31,14 @@ up: ## the whole on Kafka, Faust and Redis in containers; the REST view on http:
 down: ## stop the containers; what they keep stays (docker compose down --volumes takes it away)
 	@docker compose down --remove-orphans
 
-# Tests that need a real broker, a real Redis or Docker: minutes, and servers of their own.
+# Tests on a real broker, a real Redis and in containers: minutes, and servers of their own.
 ON_SERVERS := $(addprefix tests/,adapters/kafka adapters/redis containers hosts/test_tracker_faust.py)
 
-test: check ## every check, and every test of the embedded home
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ON_SERVERS))
+test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so
+	@$(BIN)/python -m pytest
 
-test-kafka: $(VENV)/.test-ready ## the home on Kafka against real servers; a test that is skipped fails
-	@CHOREO_REQUIRE_KAFKA=1 $(BIN)/python -m pytest $(ON_SERVERS)
+quick: check ## every check, and the tests that need no server
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ON_SERVERS))
 
 check: $(VENV)/.test-ready ## lint, format, types, layers, tidiness
 	$(BIN)/ruff check

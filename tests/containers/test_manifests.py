@@ -1,8 +1,6 @@
 """The Kubernetes manifests: valid by their schemas, complete for the flow, and in step with its topic."""
 
-import importlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +10,10 @@ import yaml
 from choreo.adapters.kafka.topics import tracker_app
 from choreo.adapters.topics_yaml import load_topics
 from services.order_flow import order
+from tests.support.required import needed
 
-
-def needed(module: str) -> Any:
-    """A module of an optional part; without it these tests are skipped, or fail where CI requires them."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
-            raise
-        pytest.skip(f"{module} is not installed: pip install 'choreo[dev]'", allow_module_level=True)
-
-
-kubernetes_validate = needed("kubernetes_validate")
-jsonschema = needed("jsonschema")
+kubernetes_validate = needed("kubernetes_validate", "dev")
+jsonschema = needed("jsonschema", "dev")
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "deploy" / "kubernetes"

@@ -1,6 +1,7 @@
 """The Faust tracker on a real broker: workers that die, freeze and come back; every state is the fold of the log."""
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
@@ -19,11 +20,13 @@ from choreo.core.errors import SettingsError
 from choreo.core.partition import partition_of
 from choreo.hosts.tracker_faust_desk import ChangelogError
 from choreo.hosts.tracker_faust_host import FaustTracker
+from tests.support import required
 from tests.support.faust_orders import FLOW, PARTITIONS, PATIENCE_S, Scene, orders, table, until
-from tests.support.kafka import Broker, MissingError
+from tests.support.kafka import Broker
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDERS = 300
+ORDERS_AT_ONCE = 20
 KILLS = 3
 FROZEN_S = float(os.environ.get("CHOREO_FROZEN_S", "15"))
 """Longer than a session lasts (10 s), so that others have taken over long before the frozen worker wakes up."""
@@ -32,16 +35,8 @@ FROZEN_S = float(os.environ.get("CHOREO_FROZEN_S", "15"))
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker of this module's own, which may be stopped."""
-    try:
-        broker = Broker(tmp_path_factory.mktemp("kafka"))
-        broker.start()
-    except MissingError as missing:
-        said = f"the Faust tracker's tests need {missing}"
-        if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
-            pytest.fail(f"{said} (CHOREO_REQUIRE_KAFKA=1)")
-        pytest.skip(said)
-    yield broker
-    broker.stop()
+    with required.broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
 
 
 @pytest.fixture
@@ -123,25 +118,35 @@ async def tracking(scene: Scene, flow: FlowDefinition = table.flow) -> AsyncIter
         await running
 
 
+async def feed(scene: Scene, places: Iterator[int], over: asyncio.Event) -> None:
+    """Publish orders without a pause until it is over."""
+    while not over.is_set():
+        await scene.append(orders(next(places), ORDERS_AT_ONCE))
+
+
 async def test_states_survive_kills_and_the_loss_of_every_local_copy(
     scene: Scene, tmp_path: Path, workers: list[Worker]
 ) -> None:
     """Killed at work, its folder deleted, started elsewhere: what is left is the fold of the log from its beginning."""
     hits = 0
+    places = itertools.count(step=ORDERS_AT_ONCE)
     for round_ in range(KILLS):
         workers.append(Worker(scene, tmp_path / f"worker-{round_}"))
         await until(workers[-1].owns_all, "the worker owns everything")
         before = await scene.committed()
-        feeding = asyncio.create_task(scene.append(orders(round_ * ORDERS, ORDERS)))
+        over = asyncio.Event()
+        feeding = asyncio.create_task(feed(scene, places, over))
 
         async def is_at_work(before: int = before) -> bool:
             return await scene.committed() > before
 
         await until(is_at_work, "the worker is at work")
+        length = await scene.length()
         workers[-1].kill()
-        shutil.rmtree(workers[-1].folder)
-        hits += await scene.committed() < await scene.length()
+        over.set()
         await feeding
+        shutil.rmtree(workers[-1].folder)
+        hits += await scene.committed() < length
     assert hits, "no kill hit work in flight: the run proved nothing"
     workers.append(Worker(scene, tmp_path / "last"))
     await until(scene.settled, "everything is read and said")

@@ -1,30 +1,20 @@
-"""A redis-server of the tests' own: started on a free port, stopped, frozen and started again with what it kept.
-
-Where none is installed the tests are skipped with what is missing; with CHOREO_REQUIRE_KAFKA=1 they fail instead.
-"""
+"""A redis-server of the tests' own: started on a free port, stopped, frozen and started again with what it kept."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
+from tests.support.required import absent
+
 MISSING = "redis-server is not installed (Debian: apt-get install redis-server)"
 _STARTS_WITHIN_S = 10
-
-
-def absent(what: str) -> NoReturn:
-    """A part of the real thing is missing: skip, or fail where it was required."""
-    if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
-        pytest.fail(f"CHOREO_REQUIRE_KAFKA=1, and {what}", pytrace=False)
-    pytest.skip(what)
 
 
 class OwnRedis:

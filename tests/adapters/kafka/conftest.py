@@ -4,7 +4,6 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from typing import TypeVar
 
 import pytest
 
@@ -12,10 +11,9 @@ from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.memory import MemoryHome
 from choreo.ports.log import Work
 from choreo.testing.clock import VirtualClock
-from tests.support.kafka import Broker, MissingError
+from tests.support import required
 
 OpenLog = Callable[..., KafkaLog]
-T = TypeVar("T")
 
 QUICK = {
     # As short as a broker allows: tests are about what follows, not about how long it takes.
@@ -25,17 +23,6 @@ QUICK = {
 }
 
 
-def require(start: Callable[[], T]) -> T:
-    """What `start` gives; where the machine lacks something for it, the test is skipped, or fails in CI."""
-    try:
-        return start()
-    except MissingError as missing:
-        said = f"tests on real Kafka need {missing}"
-    if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
-        pytest.fail(f"{said} (CHOREO_REQUIRE_KAFKA=1)")
-    pytest.skip(said)
-
-
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a broker answers: CHOREO_TEST_KAFKA if it is set, else one of the tests' own."""
@@ -43,10 +30,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    broker = require(lambda: Broker(tmp_path_factory.mktemp("kafka")))
-    require(broker.start)
-    yield broker.bootstrap
-    broker.stop()
+    with required.broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.bootstrap
 
 
 @pytest.fixture

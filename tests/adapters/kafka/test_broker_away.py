@@ -9,7 +9,7 @@ from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.core.errors import StorageError
 from choreo.ports.log import Member, Work
 from choreo.testing.conformance import TOPIC, event
-from tests.adapters.kafka.conftest import require
+from tests.support import required
 from tests.support.kafka import Broker, free_ports
 
 # Told soon, instead of after the 15 s that a broker's fail-over may take.
@@ -19,10 +19,8 @@ IMPATIENT = {"delivery.timeout.ms": "2000", "socket.timeout.ms": "2000"}
 @pytest.fixture
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker of this test's own, to be stopped."""
-    started = require(lambda: Broker(tmp_path_factory.mktemp("broker")))
-    require(started.start)
-    yield started
-    started.stop()
+    with required.broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
 
 
 async def read_until(member: Member, id_: str) -> None:

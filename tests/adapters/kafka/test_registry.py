@@ -3,9 +3,7 @@
 The registry is the client's own, in memory.
 """
 
-import importlib
 import json
-import os
 import struct
 from decimal import Decimal
 from io import BytesIO
@@ -21,23 +19,13 @@ from choreo.adapters.avro.event import Event, Part
 from choreo.adapters.avro.frozen import freeze
 from choreo.core.errors import DecodeError, SchemaError, SettingsError, StorageError
 from choreo.core.events import Envelope, to_headers
+from tests.support.required import needed
 
-
-def needed(module: str) -> Any:
-    """A module of an optional part; without it these tests are skipped, or fail where CI requires them."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        if os.environ.get("CHOREO_REQUIRE_KAFKA") == "1":
-            raise
-        pytest.skip(f"{module} is not there ({error}): pip install 'choreo[registry,dev]'", allow_module_level=True)
-
-
-schema_registry = needed("confluent_kafka.schema_registry")
-confluent_avro = needed("confluent_kafka.schema_registry.avro")
-serialization = needed("confluent_kafka.serialization")
-cloud_events = needed("cloudevents.core.bindings.kafka")
-registry = needed("choreo.adapters.kafka.registry")
+schema_registry = needed("confluent_kafka.schema_registry", "registry,dev")
+confluent_avro = needed("confluent_kafka.schema_registry.avro", "registry,dev")
+serialization = needed("confluent_kafka.serialization", "registry,dev")
+cloud_events = needed("cloudevents.core.bindings.kafka", "registry,dev")
+registry = needed("choreo.adapters.kafka.registry", "registry,dev")
 
 
 class Line(Part):
