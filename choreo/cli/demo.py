@@ -37,9 +37,11 @@ def demo(
     what = demo_play.load_demo(named)
     shutil.rmtree(DEMO_FOLDER, ignore_errors=True)
     DEMO_FOLDER.mkdir(parents=True)
+    look = f"CHOREO_DATABASE={DEMO_FOLDER}/choreo.db"
     if kafka:
         # A cluster may hold an order topic already, with orders of the same names.
-        os.environ["CHOREO_KAFKA_TOPIC_PREFIX"] = f"demo-{uuid.uuid4().hex[:8]}."
+        prefix = os.environ["CHOREO_KAFKA_TOPIC_PREFIX"] = f"demo-{uuid.uuid4().hex[:8]}."
+        look = f"CHOREO_KAFKA={kafka} CHOREO_REDIS={redis} CHOREO_KAFKA_TOPIC_PREFIX={prefix}"
     settings = settings_module.load(
         database=DEMO_FOLDER / "choreo.db",
         data=DEMO_FOLDER / "tracker",
@@ -56,7 +58,7 @@ def demo(
         for violation in played.violations:
             typer.echo(violation, err=True)
     else:
-        _print(played)
+        _print(played, look)
     raise typer.Exit(0 if played.result.audit_ok else 1)
 
 
@@ -84,7 +86,7 @@ class _Progress:
         self._status.update(f"{placed} of {self._total} placed: {statuses}")
 
 
-def _print(played: Played) -> None:
+def _print(played: Played, look: str) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -111,4 +113,4 @@ def _print(played: Played) -> None:
         console.print(f"[red]does not add up:[/red] {violation}")
     if result.audit_ok:
         console.print("[green]Money and stock add up.[/green]")
-    console.print(f"Look closer: CHOREO_DATABASE={DEMO_FOLDER}/choreo.db choreo show {played.shown or 'o-0000'}")
+    console.print(f"Look closer: {look} choreo show {played.shown or 'o-0000'}", soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from choreo.wiring import App, open_app
 
 T = TypeVar("T")
 DESK = Path(__file__).parent / "desk"
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,12 @@ def desk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("CHOREO_DATABASE", str(tmp_path / "choreo.db"))
     monkeypatch.setenv("CHOREO_SCHEMAS", str(tmp_path / "schemas"))
     return Desk(capsys, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the demo needs of the checkout."""
+    for folder in ("services", "schemas", "topics"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
