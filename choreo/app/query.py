@@ -40,8 +40,12 @@ class Instance(msgspec.Struct, frozen=True):
     """Every run of the key, oldest first."""
 
 
+READ_MODEL = "read-model"
+"""Stands among the consumer groups where lags are told: how far the views are true."""
+
+
 class Lag(msgspec.Struct, frozen=True):
-    """How far a consumer group is behind in one partition."""
+    """How far a consumer group, or the read model, is behind in one partition."""
 
     flow: str
     group: str
@@ -138,13 +142,14 @@ class Queries:
         return await self._read_model.counts(flow)
 
     async def lags(self, flow: str) -> list[Lag]:
-        """How far the tracker and each service of the flow are behind, by partition."""
+        """How far the tracker, each service of the flow and the read model are behind, by partition."""
         definition = self.flows.definition(flow)
         groups = [TRACKER_GROUP, *sorted({step.service for step in definition.steps})]
         ends = [await self._log.end(flow, number) for number in range(await self._log.partitions(flow))]
+        reached = {group: await self._log.committed(flow, group) for group in groups}
+        reached[READ_MODEL] = await self._read_model.positions(flow)
         found = []
-        for group in groups:
-            committed = await self._log.committed(flow, group)
+        for group, committed in reached.items():
             found += [Lag(flow, group, number, committed.get(number, 0), end) for number, end in enumerate(ends)]
         return found
 

@@ -20,7 +20,7 @@ from bench.saga import order
 from choreo.adapters.clock import SystemClock
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.kafka.records import event_of
-from choreo.adapters.kafka.topics import CHANGELOG_CONFIG, changelog_of, tracker_app
+from choreo.adapters.kafka.topics import CHANGELOG_CONFIG, changelog_of
 from choreo.core import facts
 from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.core.errors import NotFoundError, StorageError
@@ -29,6 +29,7 @@ from choreo.core.react import react
 from choreo.core.state import KeyState, encode
 from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.ports.log import TRACKER_GROUP
 
 FLOW = "order"
 PARTITIONS = 4
@@ -92,7 +93,7 @@ class Scene:
     async def committed(self) -> int:
         """Records the tracker is done with; -1 while the broker does not say."""
         try:
-            return sum((await self.log.committed(FLOW, tracker_app(FLOW))).values())
+            return sum((await self.log.committed(FLOW, TRACKER_GROUP)).values())
         except StorageError:
             return -1
 

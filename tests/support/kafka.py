@@ -86,7 +86,8 @@ class Broker:
         folder.mkdir(parents=True, exist_ok=True)
         self._settings = folder / "server.properties"
         self._settings.write_text(_SETTINGS.format(folder=folder, port=port, controller=controller), encoding="utf-8")
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Never with a dash in front: the tool would take it for an option.
+        cluster = urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         self._run("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(self._settings))
 
     def start(self) -> None:

@@ -13,12 +13,14 @@ from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
 from choreo.adapters.kafka.records import message_of, record_of
 from choreo.adapters.kafka.sender import Sender
+from choreo.adapters.kafka.topics import tracker_app
 from choreo.adapters.kafka.trouble import complaint
 from choreo.adapters.kafka.writing import Save, Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit, no_partition
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.inbox import Inbox
+from choreo.ports.log import TRACKER_GROUP
 
 
 class KafkaLog:
@@ -82,11 +84,11 @@ class KafkaLog:
     async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> KafkaMember:
         """Join the group; with an instance in the options, an older member of that instance is out at once."""
         await self._cluster.partitions(topic)
-        return KafkaMember(self._options, self._writing, Ticket(topic, group, name, 0), types)
+        return KafkaMember(self._options, self._writing, Ticket(topic, _called(group, topic), name, 0), types)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """The group's committed offset by partition; 0 where it has none. Raises NotFoundError."""
-        known = await self._cluster.committed(topic, group)
+        known = await self._cluster.committed(topic, _called(group, topic))
         return {partition: known.get(partition, 0) for partition in range(await self._cluster.partitions(topic))}
 
     async def close(self) -> None:
@@ -98,3 +100,8 @@ class KafkaLog:
         partitions = await self._cluster.partitions(topic)
         if not 0 <= partition < partitions:
             raise no_partition(topic, partition, partitions)
+
+
+def _called(group: str, topic: str) -> str:
+    """The group's name here: Faust calls that of the tracker like its application."""
+    return tracker_app(topic) if group == TRACKER_GROUP else group

@@ -18,8 +18,8 @@ from choreo.ports.clock import Clock
 POLL_AGE_S_MAX = 30.0
 """A host polls every 0.25 s and a batch takes well below a second: 30 s without a poll is a host that hangs."""
 
-TRACKER_LAG_MAX = 10_000
-"""Records: a tracker folds at least 6,000 a second, so that a read here may be about two seconds old."""
+READ_MODEL_LAG_MAX = 10_000
+"""Records: what fills it folds at least 6,000 a second, so that a read here may be about two seconds old."""
 
 
 def _no_heartbeats() -> Mapping[str, int]:
@@ -42,7 +42,7 @@ class Doors:
     heartbeats: Callable[[], Mapping[str, int]] = _no_heartbeats
     counters: Callable[[], Mapping[str, float]] = _no_counters
     poll_age_s_max: float = POLL_AGE_S_MAX
-    tracker_lag_max: int = TRACKER_LAG_MAX
+    read_model_lag_max: int = READ_MODEL_LAG_MAX
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server stops: streams end."""
 

@@ -9,10 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from choreo.app.query import Lag
+from choreo.app.query import READ_MODEL, Lag
 from choreo.core.errors import UnavailableError
 from choreo.core.state import STATUSES
-from choreo.ports.log import TRACKER_GROUP
 from choreo.surfaces.rest.doors import Doors, Given
 from choreo.surfaces.rest.models import LivenessAnswer, ReadinessAnswer
 from choreo.surfaces.rest.refusals import refused
@@ -37,20 +36,20 @@ async def livez(doors: Given) -> LivenessAnswer:
 
 @router.get("/readyz", operation_id="isReady", summary="Whether reads answer what is true", responses=refused())
 async def readyz(doors: Given) -> ReadinessAnswer:
-    """200 while storage answers and the tracker is not far behind; else ask another process, or later."""
-    lags = {flow: _tracker_lag(await doors.queries.lags(flow)) for flow in doors.flows.names}
-    behind = {flow: lag for flow, lag in lags.items() if lag > doors.tracker_lag_max}
+    """200 while storage answers and the read model is not far behind; else ask another process, or later."""
+    lags = {flow: _read_model_lag(await doors.queries.lags(flow)) for flow in doors.flows.names}
+    behind = {flow: lag for flow, lag in lags.items() if lag > doors.read_model_lag_max}
     if behind:
         raise UnavailableError(
-            f"the tracker is {behind} records behind, more than {doors.tracker_lag_max}",
+            f"the read model is {behind} records behind, more than {doors.read_model_lag_max}",
             where="read model",
-            remedy="Wait, or start another tracker: `choreo run tracker`.",
+            remedy="Wait, or start what fills it: `choreo run tracker`, on Kafka `choreo run projector`.",
         )
-    return ReadinessAnswer(status="ok", tracker_lag=lags)
+    return ReadinessAnswer(status="ok", read_model_lag=lags)
 
 
-def _tracker_lag(lags: Iterable[Lag]) -> int:
-    return sum(lag.behind for lag in lags if lag.group == TRACKER_GROUP)
+def _read_model_lag(lags: Iterable[Lag]) -> int:
+    return sum(lag.behind for lag in lags if lag.group == READ_MODEL)
 
 
 @router.get(

@@ -227,4 +227,4 @@ class ReadinessAnswer(Answer):
     """Reads answer, and answer what is true."""
 
     status: Literal["ok"]
-    tracker_lag: dict[str, int] = Field(description="Records that the read model is behind, by flow.")
+    read_model_lag: dict[str, int] = Field(description="Records that the read model is behind, by flow.")

@@ -240,8 +240,8 @@ async def test_flows_are_described_as_data_and_as_a_picture(shop: Shop, client: 
     assert "payment.charge" in picture.text
 
 
-async def test_health_tells_a_host_that_hangs_and_a_tracker_that_lags(shop: Shop) -> None:
-    """Livez by the age of the last poll, readyz by the tracker's lag; both 503 with the remedy."""
+async def test_health_tells_a_host_that_hangs_and_a_read_model_that_lags(shop: Shop) -> None:
+    """Livez by the age of the last poll, readyz by the read model's lag; both 503 with the remedy."""
     assert isinstance(shop.clock, VirtualClock)
     polled_ms = shop.clock.now_ms()
     doors = Doors(
@@ -251,7 +251,7 @@ async def test_health_tells_a_host_that_hangs_and_a_tracker_that_lags(shop: Shop
         shop.queries,
         shop.clock,
         lambda: {"payment": polled_ms},
-        tracker_lag_max=2,
+        read_model_lag_max=2,
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
         await shop.clock.advance(29)
@@ -261,7 +261,7 @@ async def test_health_tells_a_host_that_hangs_and_a_tracker_that_lags(shop: Shop
         assert (hanging.status_code, hanging.json()["detail"]) == (503, "hosts do not poll: payment (31 s)")
         for number in range(2):
             await post(client, "OrderPlaced", {"order_id": f"o-{number}"})
-        assert (await client.get("/readyz")).json() == {"status": "ok", "tracker_lag": {"order": 2}}
+        assert (await client.get("/readyz")).json() == {"status": "ok", "read_model_lag": {"order": 2}}
         await post(client, "OrderPlaced", {"order_id": "o-2"})
         assert (await client.get("/readyz")).status_code == 503
 
