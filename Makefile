@@ -32,7 +32,8 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 	@docker compose down --remove-orphans
 
 # Tests on a real broker, a real Redis and in containers: minutes, and servers of their own.
-ON_SERVERS := $(addprefix tests/,adapters/kafka adapters/redis cli/test_demo_on_kafka.py containers hosts/test_tracker_faust.py)
+ON_SERVERS := $(addprefix tests/,adapters/kafka adapters/redis cli/test_demo_on_kafka.py containers \
+	docs/test_kafka_page.py hosts/test_tracker_faust.py)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so
 	@$(BIN)/python -m pytest

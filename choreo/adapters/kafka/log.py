@@ -84,6 +84,7 @@ class KafkaLog:
     async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> KafkaMember:
         """Join the group; with an instance in the options, an older member of that instance is out at once."""
         await self._cluster.partitions(topic)
+        self._sender.connect()  # members work, and work is published
         return KafkaMember(self._options, self._writing, Ticket(topic, _called(group, topic), name, 0), types)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:

@@ -64,7 +64,7 @@ class _Batch:
 
 
 class Sender:
-    """The producer of one process. Connects at the first batch."""
+    """The producer of one process. Connects at the first batch, or before."""
 
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
@@ -100,6 +100,10 @@ class Sender:
             self._give_up_on(producer, batch.failed)
             raise complaint(batch.failed, self._options, f"topic {topic!r}")
         return batch.places
+
+    def connect(self) -> None:
+        """Get the producer its id before there is anything to send: the client takes half a second for it."""
+        self._started()
 
     async def close(self) -> None:
         """Wait a moment for what is under way, then stop."""
