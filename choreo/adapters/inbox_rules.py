@@ -11,7 +11,7 @@ from collections.abc import Iterable, MutableMapping, Sequence
 import msgspec
 
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
 
 
 class Remembered(msgspec.Struct):
@@ -21,6 +21,9 @@ class Remembered(msgspec.Struct):
     begun: int = 0
     slot: str = ""
     outcome: Sequence[Envelope] | None = None
+    holder: str = ""
+    held_until_ms: int = 0
+    """Until then no other holder begins it; nothing to anybody once there is an outcome."""
 
 
 Rows = MutableMapping[tuple[str, str], Remembered]
@@ -28,10 +31,13 @@ Slots = MutableMapping[tuple[str, str], str]
 """(run, step) → the trigger that holds the slot."""
 
 
-def begin(attempts: Iterable[Begin], rows: Rows, slots: Slots) -> tuple[list[Begun], set[tuple[str, str]]]:
+def begin(
+    attempts: Iterable[Begin], rows: Rows, slots: Slots, hold: Hold | None, now_ms: int
+) -> tuple[list[Begun], set[tuple[str, str]]]:
     """Count the attempts in `rows` and take `slots`; returns the answers in order, and which rows changed."""
     answers: list[Begun] = []
     changed: set[tuple[str, str]] = set()
+    who, until_ms = (hold.holder, now_ms + hold.lease_ms) if hold else ("", 0)
     for attempt in attempts:
         at = (attempt.trigger, attempt.step)
         row = rows.get(at)
@@ -45,11 +51,23 @@ def begin(attempts: Iterable[Begin], rows: Rows, slots: Slots) -> tuple[list[Beg
                 continue
         if row is None:
             row = rows[at] = Remembered(attempt.run)
+        elif row.holder != who and row.held_until_ms > now_ms:
+            answers.append(Begun(0, held_ms=row.held_until_ms - now_ms))
+            continue
         row.begun += 1
         row.slot = attempt.slot
+        row.holder, row.held_until_ms = who, until_ms
         changed.add(at)
         answers.append(Begun(row.begun))
     return answers, changed
+
+
+def renew(keys: Iterable[tuple[str, str]], rows: Rows, hold: Hold, now_ms: int) -> set[tuple[str, str]]:
+    """Move the end of these holds in `rows`; returns which rows changed."""
+    changed = {key for key in keys if key in rows and rows[key].outcome is None and rows[key].holder == hold.holder}
+    for key in changed:
+        rows[key].held_until_ms = now_ms + hold.lease_ms
+    return changed
 
 
 def record(outcomes: Iterable[Outcome], rows: Rows) -> tuple[list[Envelope], set[tuple[str, str]]]:

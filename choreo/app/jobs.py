@@ -37,6 +37,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
     prepared: bool = False
     key: str = ""
     """The idempotency key, once derived."""
+    looks: int = 0
+    """How often another process was found to be at it."""
     in_hands: Any = None
     """The attempt that a runner has; let go of when it is over, which is why the collector need not look here."""
     queued: bool = False

@@ -20,6 +20,8 @@ from choreo.core.events import Envelope
 from choreo.ports.dead_letters import DeadLetter
 from choreo.ports.inbox import Begun, Outcome
 
+LOOK_FIRST_MS, LOOK_MOST_MS = 50, 1_000
+"""Waits between looks at what another process is at: doubling."""
 REASON_CHARS = 500
 """A cause is a sentence in a header, not a stack trace."""
 
@@ -55,6 +57,8 @@ class Conclusion(msgspec.Struct, frozen=True, gc=False):
     put_off: bool = False
     """The next attempt is far off: the tracker will call for it."""
     failed: bool = False
+    held: bool = False
+    """Another process is at it: the wait is for that one's outcome, no attempt has failed."""
 
 
 DONE = Conclusion()
@@ -104,7 +108,10 @@ class Steps:
         return Conclusion(facts=(self._voice.held(job, now_ms),))
 
     def not_begun(self, job: Job, begun: Begun, now_ms: int) -> Conclusion:
-        """The inbox refused the attempt: an outcome stands, or another trigger had this run's turn."""
+        """The inbox refused the attempt: another process is at it, an outcome stands, another trigger had the turn."""
+        if begun.held_ms:
+            # Most handlers end in a moment, and a long one costs one look a second.
+            return Conclusion(retry_ms=min(begun.held_ms, LOOK_FIRST_MS << job.looks, LOOK_MOST_MS), held=True)
         if begun.slot_holder:
             return Conclusion(facts=(self._voice.ignored(job, begun.slot_holder, now_ms),))
         return Conclusion(facts=tuple(begun.recorded))

@@ -17,6 +17,7 @@ from choreo.core.errors import LeaseLostError, StorageError
 from choreo.hosts.runners import Runners
 from choreo.hosts.step_commit import Committer
 from choreo.hosts.step_follow import Follower
+from choreo.hosts.step_holds import Holds
 from choreo.hosts.step_intake import Intake
 from choreo.hosts.step_launch import Launcher
 from choreo.hosts.step_parts import Parts, Ports
@@ -24,7 +25,7 @@ from choreo.hosts.step_waits import Waits
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetters
-from choreo.ports.inbox import Inbox
+from choreo.ports.inbox import Hold, Inbox
 from choreo.ports.log import Log, Member, Poll
 
 _log = logging.getLogger(__name__)
@@ -57,11 +58,13 @@ class StepHost:
         poll_size: int = POLL_SIZE,
         in_hand_max: int = IN_HAND_MAX,
         stop_s: float = 10.0,
+        hold_s: float = 3.0,
         counters: Counters | None = None,
     ) -> None:
         """`name` is unique among the members. `flow` may be scaled. `inbox` is the service's.
 
-        `concurrency`: handlers of one step that run at once; `stop_s`: how long a stop waits for those that run.
+        `concurrency`: handlers of one step that run at once; `stop_s`: how long a stop waits for those that run;
+        `hold_s`: how long nobody else begins what runs here if this process is not heard of any more.
         """
         self.service, self.flow, self.name = service, flow, name
         self.counters = counters or Counters()
@@ -69,8 +72,9 @@ class StepHost:
         """When it last polled: a sign of life for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
         ports = Ports(log, inbox, dead_letters, codec, clock)
+        hold = Hold(name, round(hold_s * 1_000))
         self._parts = parts = Parts(
-            service, flow, ports, self.counters, in_hand_max=in_hand_max, concurrency=concurrency
+            service, flow, ports, self.counters, hold=hold, in_hand_max=in_hand_max, concurrency=concurrency
         )
         self._desk = parts.desk
         self._waits = Waits(clock, self._again)
@@ -79,6 +83,7 @@ class StepHost:
         self._launcher = Launcher(parts, self._runners, self._follower)
         self._intake = Intake(parts, self._follower)
         self._committer = Committer(parts)
+        self._holds = Holds(parts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._member: Member | None = None
         self._polling: asyncio.Task[Poll] | None = None
@@ -93,6 +98,7 @@ class StepHost:
         self._loop = asyncio.get_running_loop()
         await self._join()
         pause_s = PAUSE_FIRST_S
+        keeping = asyncio.create_task(self._holds.keep())
         try:
             while not self._over():
                 try:
@@ -111,6 +117,7 @@ class StepHost:
                     _log.exception("service %s", self.name)
                     await self._parts.clock.sleep(PAUSE_MOST_S)
         finally:
+            keeping.cancel()
             await self._leave()
 
     async def stop(self) -> None:
@@ -136,6 +143,7 @@ class StepHost:
         if not self._stopping:
             await self._intake.plan(member)
         self._follower.hear(self._runners.results())
+        await self._holds.release()
         await self._committer.settle(member, idle=self._stopping or (poll is not None and not poll.records))
         if not self._stopping:
             await self._launcher.launch()

@@ -37,6 +37,8 @@ class Desk:
         self.concluded: list[tuple[Job, Conclusion]] = []
         self.late: list[tuple[Job, Conclusion]] = []
         """What came of jobs whose partition was lost meanwhile."""
+        self.free: list[tuple[str, str]] = []
+        """What the inbox knows to be in this host's hands and is not any more: others may begin it."""
         self.running: Counter[str] = Counter()
         """Attempts in the runners' hands, by step."""
         self._ready: dict[str, deque[Job]] = {}
@@ -131,6 +133,16 @@ class Desk:
         for job, _ in concluded:
             self.leave(job)
         return concluded
+
+    def let_go(self, job: Job) -> None:
+        """An attempt of the job is over, and nothing was recorded of it."""
+        if job.attempt:
+            self.free.append(job.begun_as)
+
+    def in_hands(self) -> list[Job]:
+        """Jobs at work, and those of which the outcome is not committed yet."""
+        at_work = [job for job in self.lanes.heads() if job.in_hands is not None]
+        return at_work + [job for job, _ in (*self.concluded, *self.late) if job.attempt]
 
     def leave(self, job: Job) -> None:
         """The job is off the desk; the next of its lane is ready."""

@@ -53,13 +53,16 @@ class Follower:
     def follow(self, job: Job, conclusion: Conclusion) -> None:
         """Do what the conclusion says."""
         if conclusion.retry_ms < 0:
+            if conclusion.outcome is None:
+                self._desk.let_go(job)
             if not job.queued:
                 self._desk.pass_by(job, conclusion)
             else:
                 self._desk.conclude(job, conclusion)
             return
-        self._counters.add("retried", 1)
+        self._counters.add("held" if conclusion.held else "retried", 1)
         if job.dropped:
+            self._desk.let_go(job)
             self._desk.leave(job)
         elif conclusion.retry_ms:
             self._waits.add(job, conclusion.retry_ms)
@@ -90,6 +93,7 @@ class Follower:
         """The partition is another's: what runs may finish, the rest is dropped."""
         for job in self._desk.lose(partition):
             if self._waits.drop(job):
+                self._desk.let_go(job)
                 self._desk.leave(job)
 
     def _conclude(self, job: Job, value: Any, error: BaseException | None) -> Conclusion:
@@ -102,6 +106,7 @@ class Follower:
 
     def _look_again(self, job: Job) -> None:
         """Its attempt was called off before it began: see whether it is still to be done."""
+        self._desk.let_go(job)
         if job.dropped:
             self._desk.leave(job)
         else:

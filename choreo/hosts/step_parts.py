@@ -16,7 +16,7 @@ from choreo.hosts.step_desk import Desk
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetters
-from choreo.ports.inbox import Inbox
+from choreo.ports.inbox import Hold, Inbox
 from choreo.ports.log import Log
 
 
@@ -40,12 +40,14 @@ class Parts:
         ports: Ports,
         counters: Counters,
         *,
+        hold: Hold,
         in_hand_max: int,
         concurrency: int,
     ) -> None:
-        """`flow` may be scaled; the limits are those of `Desk`."""
+        """`flow` may be scaled; `hold` is this host's; the limits are those of `Desk`."""
         self.log, self.inbox, self.dead_letters, self.codec, self.clock = ports
         self.counters = counters
+        self.hold = hold
         self.topic = flow.name
         self.table = FlowTable(flow)
         self.duties = Duties(service, self.table)

@@ -49,7 +49,7 @@ class Starter:
         undone = await self._fetch(going)
         ready = [job for job in going if self._prepared(job, undone.get(id(job)), now_ms, started)]
         if ready:
-            begun = await self._inbox.begin([self._begin_of(job) for job in ready])
+            begun = await self._inbox.begin([self._begin_of(job) for job in ready], self._parts.hold)
             for job, answer in zip(ready, begun, strict=True):
                 self._take(job, answer, now_ms, started)
         return started
@@ -154,6 +154,7 @@ class Starter:
     def _take(self, job: Job, begun: Begun, now_ms: int, started: Started) -> None:
         if not begun.count:
             started.over.append((job, self._steps.not_begun(job, begun, now_ms)))
+            job.looks += 1
             return
         job.attempt = max(begun.count, job.failed + 1)
         attempt = job.in_hands = Attempt(job, self._context(job))

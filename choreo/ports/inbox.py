@@ -23,6 +23,19 @@ class Begin(msgspec.Struct, frozen=True):
     slot: str = ""
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """In whose hands attempts are, and how long they stay there after the last word of it.
+
+    An attempt that is begun with a hold is nobody else's to begin until its outcome is recorded or the hold has lapsed:
+    a process that lives renews it, one that died does not.
+    """
+
+    holder: str
+    """Unique among processes, over restarts too."""
+    lease_ms: int
+    """0 lets go."""
+
+
 class Begun(msgspec.Struct, frozen=True):
     """The inbox's answer to a Begin."""
 
@@ -32,6 +45,8 @@ class Begun(msgspec.Struct, frozen=True):
     """The outcome already recorded for (trigger, step): publish that again, do not run."""
     slot_holder: str = ""
     """Another trigger that holds the run's slot of this step: this one is ignored."""
+    held_ms: int = 0
+    """Another process has begun it and lives: how long its hold lasts, unless it is renewed. Look again then."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -65,8 +80,15 @@ class RunMark(msgspec.Struct, frozen=True):
 class Inbox(Protocol):
     """One service's memory: the service is given when the inbox is opened. Each method is one batched write or read."""
 
-    async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
-        """Take the slots and count the attempts, durably, before any of them starts; answers in the order given."""
+    async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
+        """Take the slots and count the attempts, durably, before any of them starts; answers in the order given.
+
+        With `hold` they are in its hands. What is in another's, and has no outcome, does not start.
+        """
+        ...
+
+    async def renew(self, keys: Sequence[tuple[str, str]], hold: Hold) -> None:
+        """Hold these (trigger, step) for `lease_ms` from now; those that are not in its hands are left alone."""
         ...
 
     async def recorded(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Sequence[Envelope]]:

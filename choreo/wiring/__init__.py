@@ -162,6 +162,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             name=worker_name(service),
             concurrency=app.settings.concurrency,
             stop_s=app.settings.stop_s,
+            hold_s=app.kafka.session_s if app.kafka else app.settings.lease_s,
             counters=app.counters,
         )
         for flow in app.flows.values()

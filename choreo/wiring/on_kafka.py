@@ -50,6 +50,11 @@ class KafkaHome:
         """The dead letters of every flow."""
         return self.log.dead_letters
 
+    @property
+    def session_s(self) -> float:
+        """How long a member of a group that is not heard of keeps its partitions."""
+        return self._options.session_s
+
     def inbox(self, service: str) -> RedisInbox:
         """The service's inbox."""
         return self._stores.inbox(service)

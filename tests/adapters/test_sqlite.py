@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from choreo.adapters.sqlite import SqliteHome
+from choreo.adapters.sqlite.schema import VERSION
 from choreo.core import facts
 from choreo.core.errors import LeaseLostError, SettingsError, StorageError
 from choreo.core.events import Envelope
@@ -123,7 +124,7 @@ async def test_what_is_open_is_there_after_a_restart(path: Path, home: SqliteHom
         ("CREATE TABLE meta (name, value); CREATE TABLE lanes (x)", "schema version None"),
         (
             "CREATE TABLE meta (name, value); CREATE TABLE lanes (x); INSERT INTO meta VALUES ('schema_version', 99)",
-            "schema version 99; this choreo knows version 1",
+            f"schema version 99; this choreo knows version {VERSION}",
         ),
     ],
 )

@@ -25,6 +25,8 @@ from tests.hosts.stage import (
     staged,
 )
 
+HOLD_MS = 5_000
+
 
 class Gate:
     """A plain handler that waits to be let through, and says which keys came."""
@@ -282,18 +284,23 @@ async def test_a_stop_lets_what_runs_finish_and_commits_it() -> None:
 
 
 async def test_a_stop_gives_up_what_does_not_finish() -> None:
-    """The bound passes, the host leaves; the next one runs it again under the same key."""
+    """The bound passes, the host leaves; once its hold has lapsed the next one runs it again under the same key."""
     gate = Gate()
     async with staged(plain_payment(gate), started=False) as stage:
-        host = stage.host(stop_s=5)
+        host = stage.host(stop_s=1, hold_s=HOLD_MS / 1_000)
         await stage.publish(Placed(order_id="o-1"))
         await stage.until(lambda: bool(gate.calls))
+        began_ms = stage.clock.now_ms()
         stopping = asyncio.create_task(host.stop())
         while not stopping.done():
             await stage.clock.advance(1)
         assert await stage.home.log.committed("order", "payment") == {0: 0}
-        gate.open.set()
         stage.host("two")
+        while len(gate.calls) < 2:
+            assert stage.clock.now_ms() < began_ms + HOLD_MS + 5_000
+            await stage.clock.advance(0.25)
+        assert stage.clock.now_ms() >= began_ms + HOLD_MS
+        gate.open.set()
         assert (await stage.one("Charged")).attempt == 2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from choreo import Service, StepContext
 from choreo.core import facts, ids
 from choreo.core.errors import StorageError
-from choreo.ports.inbox import Begin, Begun
+from choreo.ports.inbox import Begin, Begun, Hold
 from tests.hosts.stage import Cancelled, Placed, both_homes, payment, staged
 
 
@@ -23,9 +23,9 @@ async def test_storage_that_fails_is_waited_for_and_nothing_is_lost() -> None:
                 failures[what] -= 1
                 raise StorageError("disk full", where="order", remedy="Free some space.")
 
-        async def begin(attempts: Sequence[Begin]) -> list[Begun]:
+        async def begin(attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
             fail("begin")
-            return await real_begin(attempts)
+            return await real_begin(attempts, hold)
 
         async def commit(*arguments: Any) -> None:
             fail("commit")
@@ -66,10 +66,10 @@ async def test_a_job_that_cannot_be_begun_is_its_own_dead_letter() -> None:
         inbox = stage.home.inbox("payment")
         real_begin = inbox.begin
 
-        async def begin(attempts: Sequence[Begin]) -> list[Begun]:
+        async def begin(attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
             if any(attempt.trigger == "rotten" for attempt in attempts):
                 raise ValueError("this cannot be")
-            return await real_begin(attempts)
+            return await real_begin(attempts, hold)
 
         inbox.begin = begin  # type: ignore[method-assign]
         stage.host()

@@ -156,6 +156,11 @@ class KafkaOptions(msgspec.Struct, frozen=True):
                 text = text.replace(value, MASK)
         return text
 
+    @property
+    def session_s(self) -> float:
+        """How long a member that is not heard of keeps its partitions."""
+        return float(self.settings.get("session.timeout.ms", _CONSUMER["session.timeout.ms"])) / 1_000
+
     def __repr__(self) -> str:
         shown = {name: MASK if _SECRET.search(name) else value for name, value in self.settings.items()}
         return f"KafkaOptions({self.bootstrap!r}, {shown!r}, prefix={self.prefix!r}, instance={self.instance!r})"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from choreo.adapters import inbox_rules
 from choreo.core.events import Envelope
 from choreo.ports.clock import Clock
-from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
 
 
 class MemoryInbox:
@@ -20,9 +20,13 @@ class MemoryInbox:
         self._marks: dict[str, RunMark] = {}
         self._ended_ms: dict[str, int] = {}
 
-    async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
+    async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
-        return inbox_rules.begin(attempts, self._rows, self._slots)[0]
+        return inbox_rules.begin(attempts, self._rows, self._slots, hold, self._clock.now_ms())[0]
+
+    async def renew(self, keys: Sequence[tuple[str, str]], hold: Hold) -> None:
+        """Hold these from now."""
+        inbox_rules.renew(keys, self._rows, hold, self._clock.now_ms())
 
     async def recorded(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Sequence[Envelope]]:
         """The recorded outcomes of these (trigger, step)."""

@@ -19,7 +19,7 @@ from choreo.adapters.redis.server import RedisServer
 from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
 from choreo.ports.clock import Clock
-from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
 
 FORGOTTEN_AT_ONCE = 500
 """Runs a script forgets: some 5 ms in which the server does nothing else."""
@@ -57,26 +57,37 @@ class RedisInbox:
         self._worked_before = worked_before
         self._numbers = count(1)
         self._acquainted = False
+        self._patient_until_ms = 0
+        """Until then a lapsed hold is respected: whoever has it could not renew it while the server was away."""
         self._unsure: dict[_Key, str] = {}
         """Attempts of which it is unknown whether they were counted, with their tokens: the next call says the same."""
 
-    async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
+    async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
         if not attempts:
             return []
-        await self._acquaint()
+        hold = hold or Hold("", 0)
+        holder = _prefix(hold) or f"{self._name}."
         keys = [(attempt.trigger, attempt.step) for attempt in attempts]
-        tokens = [self._unsure.get(key) or f"{self._name}.{next(self._numbers)}" for key in keys]
+        tokens = [self._unsure.get(key) or f"{holder}{next(self._numbers)}" for key in keys]
         asked = [(a.trigger, a.step, a.run, a.slot, token) for a, token in zip(attempts, tokens, strict=True)]
         try:
-            answers = await self._run(scripts.BEGIN, asked)
+            await self._acquaint()
+            patience_ms = max(0, self._patient_until_ms - self._clock.now_ms())
+            answers = await self._run(scripts.BEGIN, asked, holder, hold.lease_ms, patience_ms)
         except StorageError:
+            self._patient_until_ms = self._clock.now_ms() + hold.lease_ms
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.update(zip(keys, tokens, strict=True))
             raise
         for key in keys:
             self._unsure.pop(key, None)
         return [_begun(answer) for answer in answers]
+
+    async def renew(self, keys: Sequence[_Key], hold: Hold) -> None:
+        """Hold these from now."""
+        if keys:
+            await self._run(scripts.RENEW, keys, _prefix(hold), hold.lease_ms)
 
     async def recorded(self, keys: Sequence[_Key]) -> dict[_Key, Sequence[Envelope]]:
         """The recorded outcomes of these (trigger, step)."""
@@ -125,7 +136,7 @@ class RedisInbox:
             if runs < FORGOTTEN_AT_ONCE:
                 return forgotten
 
-    async def _run(self, script: str, asked: Sequence[tuple[object, ...]], *values: bytes) -> Any:
+    async def _run(self, script: str, asked: Sequence[tuple[object, ...]], *values: bytes | str | int) -> Any:
         now_ms = self._clock.now_ms()
         return await self._server.run(script, [self._root], now_ms, self._linger_ms, _encode(asked), *values)
 
@@ -141,12 +152,17 @@ class RedisInbox:
 
 
 def _begun(answer: int | list[bytes]) -> Begun:
-    """A number, or who holds the slot, or the outcome that stands with its certainty."""
+    """A number, how long another holds it as a negative one, who has the slot, or the outcome with its certainty."""
     if isinstance(answer, int):
-        return Begun(answer)
+        return Begun(answer) if answer > 0 else Begun(0, held_ms=-answer)
     if len(answer) == 1:
         return Begun(0, slot_holder=answer[0].decode())
     return Begun(0, recorded=events_of(answer[0], certain=answer[1] == b"1"))
+
+
+def _prefix(hold: Hold) -> str:
+    """What the tokens of a holder begin with, and no other's."""
+    return f"{hold.holder}." if hold.holder else ""
 
 
 def _mark(answer: list[bytes]) -> RunMark:

@@ -1,7 +1,7 @@
 """The inbox's writes as scripts: each looks and writes in one piece and one round trip, for a whole batch.
 
-Keys below a service's root: `row:<step>:<trigger>` (begun, token, outcome, certain), `run:<run>` (what was read of it,
-its slots, the names of its rows), `ended` (runs by when they ended), `lost` (when the memory was lost, 0 if never).
+Keys below a service's root: `row:<step>:<trigger>` (begun, token, until, outcome, certain), `run:<run>` (what was read
+of it, its slots, the names of its rows), `ended` (runs by when they ended), `lost` (when the memory was lost, 0: not).
 A run's keys expire together, `linger` after its end; what is written about it late takes the time that is left.
 BEGIN says again what `adapters.inbox_rules.begin` says, for it must decide where the rows are; one suite holds both.
 """
@@ -35,29 +35,44 @@ local function belongs(name, run)
 end
 """
 
-# An attempt's token tells a call that is made again, because its answer was lost, from a second attempt.
-BEGIN = f"""{_HEAD}{_REMEMBERS}{_BELONGS}
+# The server's own clock: those of its clients differ. An attempt's token begins with its holder.
+_HOLDS = """
+local holder, lease = ARGV[4], tonumber(ARGV[5])
+local time = redis.call('TIME')
+local clock = time[1] * 1000 + math.floor(time[2] / 1000)
+local until_ms = lease > 0 and string.format('%.0f', clock + lease) or '0'
+local function mine(token)
+    return token and token:sub(1, #holder) == holder
+end
+"""
+
+# An attempt's token also tells a call that is made again, because its answer was lost, from a second attempt.
+# `patience`: how long a hold that has lapsed is respected still.
+BEGIN = f"""{_HEAD}{_REMEMBERS}{_BELONGS}{_HOLDS}
+local patience = tonumber(ARGV[6])
 local answers = {{}}
 for i, attempt in ipairs(asked) do
     local trigger, step, run, slot, token = unpack(attempt)
     local name = step .. ':' .. trigger
     local row = root .. ':row:' .. name
-    local begun, last, outcome, certain = unpack(redis.call('HMGET', row, 'begun', 'token', 'outcome', 'certain'))
-    local holder = trigger
+    local begun, last, outcome, certain, held = unpack(
+        redis.call('HMGET', row, 'begun', 'token', 'outcome', 'certain', 'until'))
+    local first, held_ms = trigger, 0
     if not outcome and slot ~= '' then
         local of_run, field = root .. ':run:' .. slot, 'slot:' .. step
         redis.call('HSETNX', of_run, field, trigger)
-        holder = redis.call('HGET', of_run, field)
+        first = redis.call('HGET', of_run, field)
     end
+    if held and held ~= '0' and not mine(last) then held_ms = math.max(tonumber(held) - clock, patience) end
     if outcome then
         answers[i] = {{outcome, certain}}
-    elseif holder ~= trigger then
-        answers[i] = {{holder}}
-    elseif last == token then
-        answers[i] = tonumber(begun)
+    elseif first ~= trigger then
+        answers[i] = {{first}}
+    elseif held_ms > 0 then
+        answers[i] = -held_ms
     else
-        answers[i] = tonumber(begun or 0) + 1
-        redis.call('HSET', row, 'begun', answers[i], 'token', token)
+        answers[i] = tonumber(begun or 0) + (last == token and 0 or 1)
+        redis.call('HSET', row, 'begun', answers[i], 'token', token, 'until', until_ms)
         belongs(name, run)
     end
 end
@@ -78,11 +93,18 @@ for i, wanted in ipairs(asked) do
     if not outcome then
         local surely = not doubtful and begun == certain_if_begun
         redis.call('HSET', row, 'outcome', ARGV[3 + i], 'certain', surely and 1 or 0)
-        redis.call('HDEL', row, 'token')
+        redis.call('HDEL', row, 'token', 'until')
         belongs(name, run)
     end
 end
 return {{doubtful and 1 or 0, before}}
+"""
+
+RENEW = f"""{_HEAD}{_HOLDS}
+for _, held in ipairs(asked) do
+    local row = root .. ':row:' .. held[2] .. ':' .. held[1]
+    if mine(redis.call('HGET', row, 'token')) then redis.call('HSET', row, 'until', until_ms) end
+end
 """
 
 MARK = f"""{_HEAD}

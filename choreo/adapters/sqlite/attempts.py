@@ -17,20 +17,22 @@ from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.envelopes import events_of, text_of
 from choreo.adapters.sqlite.records import Records
 from choreo.core.events import Envelope, Record
-from choreo.ports.inbox import Begin
+from choreo.ports.inbox import Begin, Hold
 
 Key = tuple[str, str]
 """(trigger, step)."""
 
-_COLUMNS = "service, trigger, step, run, slot, begun"
+_COLUMNS = "service, trigger, step, run, slot, begun, holder, held_until_ms"
 _FRESH = Bulk(f"attempts ({_COLUMNS})", "ON CONFLICT DO NOTHING")
 _ATTEMPTS = Bulk(
     f"attempts ({_COLUMNS})",
-    "ON CONFLICT (trigger, step, service) DO UPDATE SET slot = excluded.slot, begun = excluded.begun",
+    """ON CONFLICT (trigger, step, service) DO UPDATE SET slot = excluded.slot, begun = excluded.begun,
+    holder = excluded.holder, held_until_ms = excluded.held_until_ms""",
 )
 _OUTCOMES = Bulk("outcomes (number, events)")
 _LISTED = "(SELECT value FROM json_each(?))"
-_LOAD = f"""SELECT trigger, step, number, run, slot, begun, events FROM attempts LEFT JOIN outcomes USING (number)
+_LOAD = f"""SELECT trigger, step, number, run, slot, begun, events, holder, held_until_ms
+    FROM attempts LEFT JOIN outcomes USING (number)
     WHERE service = ? AND trigger IN {_LISTED}"""  # noqa: S608 -- our own words
 _SLOTS = f"""SELECT slot, step, trigger FROM attempts
     WHERE service = ? AND slot = run AND slot IN {_LISTED}"""  # noqa: S608 -- our own words
@@ -55,8 +57,10 @@ class Attempts:
         """The rows of these triggers, of whatever step."""
         rows = self._database.query(_LOAD, (self._service, listed(triggers)))
         return {
-            (trigger, step): Attempt(number, Remembered(run, begun, slot if slot == run else "", self._events(events)))
-            for trigger, step, number, run, slot, begun, events in rows
+            (trigger, step): Attempt(
+                number, Remembered(run, begun, slot if slot == run else "", self._events(events), holder, until_ms)
+            )
+            for trigger, step, number, run, slot, begun, events, holder, until_ms in rows
         }
 
     def slots(self, runs: Iterable[str]) -> dict[Key, str]:
@@ -64,13 +68,14 @@ class Attempts:
         rows = self._database.query(_SLOTS, (self._service, listed(runs)))
         return {(slot, step): trigger for slot, step, trigger in rows}
 
-    def begin_fresh(self, attempts: Sequence[Begin]) -> dict[Key, Attempt] | None:
+    def begin_fresh(self, attempts: Sequence[Begin], hold: Hold | None, now_ms: int) -> dict[Key, Attempt] | None:
         """Write them as the first of their kind; None, and nothing written, if one of them is not.
 
         Two looks into the indexes are saved for each attempt, where almost every attempt is the first.
         """
         connection = self._database.connection
-        rows = [(self._service, a.trigger, a.step, a.run, a.slot or a.trigger, 1) for a in attempts]
+        who, until_ms = (hold.holder, now_ms + hold.lease_ms) if hold else ("", 0)
+        rows = [(self._service, a.trigger, a.step, a.run, a.slot or a.trigger, 1, who, until_ms) for a in attempts]
         connection.execute("SAVEPOINT fresh")
         changes = connection.total_changes
         _FRESH.write(connection, rows)
@@ -82,15 +87,15 @@ class Attempts:
             return None
         first = self._last_number() - len(rows) + 1
         return {
-            (a.trigger, a.step): Attempt(first + place, Remembered(a.run, 1, a.slot))
+            (a.trigger, a.step): Attempt(first + place, Remembered(a.run, 1, a.slot, None, who, until_ms))
             for place, a in enumerate(attempts)
         }
 
     def save(self, rows: Mapping[Key, Remembered], keys: Iterable[Key]) -> None:
-        """Write slot and count of these rows."""
+        """Write slot, count and hold of these rows."""
         written = [
-            (self._service, key[0], key[1], rows[key].run, rows[key].slot or key[0], rows[key].begun)
-            for key in sorted(keys)
+            (self._service, *key, row.run, row.slot or key[0], row.begun, row.holder, row.held_until_ms)
+            for key, row in ((key, rows[key]) for key in sorted(keys))
         ]
         _ATTEMPTS.write(self._database.connection, written)
 

@@ -13,7 +13,7 @@ from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.writer import Writer
 from choreo.core.events import Envelope, Record
 from choreo.ports.clock import Clock
-from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
 
 _MARKS = Bulk(
     "marks (service, run, turned, ended_ms, paused, pause_n)",
@@ -50,9 +50,19 @@ class SqliteInbox:
         """Another process has written."""
         self._known.clear()
 
-    async def begin(self, attempts: Sequence[Begin]) -> list[Begun]:
+    async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts, durably."""
-        return await self._writer.write(lambda: self._begin(attempts)) if attempts else []
+        return await self._writer.write(lambda: self._begin(attempts, hold)) if attempts else []
+
+    async def renew(self, keys: Sequence[Key], hold: Hold) -> None:
+        """Hold these from now."""
+
+        def job() -> None:
+            rows = self._load({trigger for trigger, _ in keys})
+            self._save(rows, inbox_rules.renew(keys, rows, hold, self._clock.now_ms()))
+
+        if keys:
+            await self._writer.write(job)
 
     async def recorded(self, keys: Sequence[Key]) -> dict[Key, Sequence[Envelope]]:
         """The recorded outcomes of these (trigger, step)."""
@@ -103,18 +113,25 @@ class SqliteInbox:
 
         return await self._writer.write(job)
 
-    def _begin(self, attempts: Sequence[Begin]) -> list[Begun]:
-        fresh = self._attempts.begin_fresh(attempts)
+    def _begin(self, attempts: Sequence[Begin], hold: Hold | None) -> list[Begun]:
+        now_ms = self._clock.now_ms()
+        fresh = self._attempts.begin_fresh(attempts, hold, now_ms)
         if fresh is not None:
             self._writer.after_commit(lambda: self._know(fresh))
             return [Begun(1)] * len(attempts)
-        rows = {key: found.row for key, found in self._attempts.load({a.trigger for a in attempts}).items()}
+        rows = self._load({attempt.trigger for attempt in attempts})
         slots = self._attempts.slots({attempt.run for attempt in attempts if attempt.slot})
-        answers, changed = inbox_rules.begin(attempts, rows, slots)
+        answers, changed = inbox_rules.begin(attempts, rows, slots, hold, now_ms)
+        self._save(rows, changed)
+        return answers
+
+    def _load(self, triggers: Iterable[str]) -> dict[Key, inbox_rules.Remembered]:
+        return {key: found.row for key, found in self._attempts.load(triggers).items()}
+
+    def _save(self, rows: Mapping[Key, inbox_rules.Remembered], changed: Iterable[Key]) -> None:
         self._attempts.save(rows, changed)
         for key in changed:
             self._known.pop(key, None)
-        return answers
 
     def _know(self, fresh: Mapping[Key, Attempt]) -> None:
         if len(self._known) > _KNOWN:

@@ -7,7 +7,7 @@ foreign producers use the view `log`, which has the plain columns.
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
 
 OFFSET_BITS = 40
 """10**12 offsets in a partition, 8 million partitions in a file."""
@@ -69,7 +69,8 @@ CREATE TABLE offsets (
 _INBOX = """
 CREATE TABLE attempts (
     number INTEGER PRIMARY KEY, service TEXT NOT NULL, trigger TEXT NOT NULL, step TEXT NOT NULL, run TEXT NOT NULL,
-    slot TEXT NOT NULL, begun INTEGER NOT NULL, UNIQUE (trigger, step, service), UNIQUE (slot, step, service)
+    slot TEXT NOT NULL, begun INTEGER NOT NULL, holder TEXT NOT NULL, held_until_ms INTEGER NOT NULL,
+    UNIQUE (trigger, step, service), UNIQUE (slot, step, service)
 ) STRICT;
 CREATE INDEX attempts_of_run ON attempts (run, service) WHERE slot <> run;
 CREATE TABLE outcomes (number INTEGER PRIMARY KEY, events TEXT NOT NULL) STRICT;

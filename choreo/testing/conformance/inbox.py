@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import Home, event
+
+MINE, YOURS = Hold("process-1", 60_000), Hold("process-10", 60_000)
+MOMENT_MS = 20
+"""Of a hold that is to lapse; on a store that keeps its own time it is waited for."""
 
 
 def outcome(
@@ -57,6 +62,59 @@ class InboxSuite:
         assert await inbox.begin([Begin("t-1", "charge", "r-1")]) == [Begun(0, recorded=(published,))]
         recorded = await inbox.recorded([("t-1", "charge"), ("t-1", "audit"), ("t-9", "charge")])
         assert {key: list(events) for key, events in recorded.items()} == {("t-1", "charge"): [published]}
+
+    async def test_what_another_process_holds_does_not_start(self, home: Home) -> None:
+        """It is not counted; the holder itself may begin again, and everybody what nobody holds."""
+        inbox = home.inbox("payment")
+        charge, audit = Begin("t-1", "charge", "r-1", "r-1"), Begin("t-1", "audit", "r-1")
+        assert await inbox.begin([charge], MINE) == [Begun(1)]
+        held, free = await inbox.begin([charge, audit], YOURS)
+        assert (held.count, 0 < held.held_ms <= MINE.lease_ms, free) == (0, True, Begun(1))
+        (unnamed,) = await inbox.begin([charge])
+        assert unnamed.held_ms
+        assert await inbox.begin([charge], MINE) == [Begun(2)]
+
+    async def test_a_slot_is_told_before_a_hold(self, home: Home) -> None:
+        """A second trigger of the run is ignored, whoever is at the first."""
+        inbox = home.inbox("payment")
+        await inbox.begin([Begin("t-1", "charge", "r-1", "r-1")], MINE)
+        second = Begin("t-2", "charge", "r-1", "r-1")
+        assert await inbox.begin([second], YOURS) == [Begun(0, slot_holder="t-1")]
+
+    async def test_a_hold_lapses_unless_it_is_renewed(self, home: Home, clock: VirtualClock) -> None:
+        """Then its process counts as dead, and the attempt of the next one as one more."""
+        inbox, short = home.inbox("payment"), replace(MINE, lease_ms=MOMENT_MS)
+        renewed, left = Begin("t-1", "charge", "r-1"), Begin("t-2", "charge", "r-2")
+        await inbox.begin([renewed, left], short)
+        await inbox.renew([("t-1", "charge")], MINE)
+        while not (answer := (await inbox.begin([left], YOURS))[0]).count:
+            assert 0 < answer.held_ms <= MOMENT_MS
+            await clock.advance(MOMENT_MS / 4_000)
+        assert answer == Begun(2)
+        (still,) = await inbox.begin([renewed], YOURS)
+        assert still.held_ms > MOMENT_MS
+
+    async def test_what_is_let_go_starts_at_once(self, home: Home) -> None:
+        """A hold renewed for no time is over; a stranger's word changes nothing, nor one about what never began."""
+        inbox, charge = home.inbox("payment"), Begin("t-1", "charge", "r-1")
+        await inbox.begin([charge], MINE)
+        keys = [("t-1", "charge"), ("t-9", "charge")]
+        await inbox.renew(keys, replace(YOURS, lease_ms=0))
+        assert (await inbox.begin([charge], YOURS))[0].held_ms
+        await inbox.renew([], MINE)
+        await inbox.renew(keys, replace(MINE, lease_ms=0))
+        assert await inbox.begin([charge, Begin("t-9", "charge", "r-9")], YOURS) == [Begun(2), Begun(1)]
+        await inbox.renew(keys, MINE)
+        assert (await inbox.begin([charge], MINE))[0].held_ms, "it is in other hands now"
+
+    async def test_an_outcome_ends_the_hold(self, home: Home) -> None:
+        """Whoever begins finds it; a renewal that comes after it holds nothing."""
+        inbox = home.inbox("payment")
+        await inbox.begin([Begin("t-1", "charge", "r-1")], MINE)
+        (published,) = await inbox.record([outcome(certain_if=1)])
+        await inbox.renew([("t-1", "charge")], MINE)
+        assert published.certain
+        assert await inbox.begin([Begin("t-1", "charge", "r-1")], YOURS) == [Begun(0, recorded=(published,))]
 
     async def test_an_outcome_of_no_event_is_an_outcome(self, home: Home) -> None:
         """It is recorded as nothing, and nothing is published."""

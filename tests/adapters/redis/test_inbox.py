@@ -8,7 +8,7 @@ from choreo.adapters.memory import MemoryHome
 from choreo.adapters.redis import RedisStores
 from choreo.core.errors import SettingsError, StorageError
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Begun, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
 from choreo.ports.log import Work
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import TOPIC, event
@@ -189,6 +189,26 @@ async def test_a_call_whose_answer_was_lost_counts_once(own_redis: OwnRedis, ope
     own_redis.thaw()
     assert await inbox.begin([CHARGE]) == [Begun(1)]
     assert await inbox.begin([CHARGE]) == [Begun(2)]
+
+
+async def test_holds_that_lapsed_while_the_server_was_away_are_respected(
+    own_redis: OwnRedis, opened: Opener, clock: VirtualClock
+) -> None:
+    """Their processes could not renew them: those that live have the time of one lease to say so."""
+    holder, heir = opened().inbox("payment"), opened(timeout_s=0.3).inbox("payment")
+    short, hold = Hold("a", 1), Hold("b", 10_000)
+    await holder.begin([CHARGE, Begin("t-2", "charge", "r-2")], short)
+    own_redis.stop()
+    with pytest.raises(StorageError):
+        await heir.begin([CHARGE], hold)
+    own_redis.start()
+    (held,) = await heir.begin([CHARGE], hold)
+    assert held == Begun(0, held_ms=10_000)
+    await holder.renew([("t-1", "charge")], Hold("a", 60_000))
+    await clock.advance(10)
+    living, dead = await heir.begin([CHARGE, Begin("t-2", "charge", "r-2")], hold)
+    assert living.held_ms > 10_000
+    assert dead == Begun(2)
 
 
 async def test_a_server_that_may_drop_keys_is_not_used(own_redis: OwnRedis, opened: Opener) -> None:
