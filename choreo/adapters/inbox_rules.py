@@ -32,7 +32,7 @@ Slots = MutableMapping[tuple[str, str], str]
 
 
 def begin(
-    attempts: Iterable[Begin], rows: Rows, slots: Slots, hold: Hold | None, now_ms: int
+    attempts: Iterable[Begin], rows: Rows, slots: Slots, hold: Hold | None = None, now_ms: int = 0
 ) -> tuple[list[Begun], set[tuple[str, str]]]:
     """Count the attempts in `rows` and take `slots`; returns the answers in order, and which rows changed."""
     answers: list[Begun] = []
