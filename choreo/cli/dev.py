@@ -9,7 +9,7 @@ import typer
 
 from choreo.cli.examples import publish_call
 from choreo.cli.output import Format, Output, document, flush, plain, write
-from choreo.cli.running import Level, log_to_stderr, run_until_stopped
+from choreo.cli.running import Level, log_to_stderr, place_of_log, run_until_stopped
 from choreo.wiring import REST, App, everything
 
 
@@ -44,7 +44,7 @@ def _say(app: App, roles: Sequence[str]) -> None:
     name, definition = next(iter(app.definitions.items()))
     write(plain(f"flows     {', '.join(app.flows)}"))
     write(plain(f"running   {', '.join(roles)}"))
-    write(plain(f"log       {app.settings.database}"))
+    write(plain(f"log       {place_of_log(app)}"))
     if REST in roles:
         shown = f"{_address(app)}, documented at {_address(app)}/docs" if app.settings.port else "see the log (info)"
         write(f"REST      {shown}")

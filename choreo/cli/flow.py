@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from choreo.cli.deferred import group
-from choreo.cli.output import write
+from choreo.cli.output import Format, Output, document, write
 from choreo.cli.project import FlowArgument, chosen, declared
 from choreo.core.definition import FlowDefinition
 from choreo.core.definition import export as exported
@@ -21,15 +21,20 @@ To = Annotated[Path | None, typer.Option("--to", help="The file to write; else i
 
 
 @cli.command("export")
-def export(flow: FlowArgument = "", *, to: To = None) -> None:
-    """Print the checked flow as JSON: steps, waits, deadlines, events."""
+def export(flow: FlowArgument = "", *, to: To = None, output: Output = Format.JSON) -> None:  # noqa: ARG001 - has one form
+    """Print the checked flow as JSON, which is its only form: steps, waits, deadlines, events."""
     _give(exported(_definition(flow)).decode(), to)
 
 
 @cli.command("mermaid")
-def mermaid(flow: FlowArgument = "", *, to: To = None) -> None:
-    """Print the flow as a Mermaid flowchart."""
-    _give(drawn(_definition(flow)).rstrip("\n"), to)
+def mermaid(flow: FlowArgument = "", *, to: To = None, output: Output = Format.TABLE) -> None:
+    """Print the flow as a Mermaid flowchart; with -o json in a document with its name."""
+    definition = _definition(flow)
+    picture = drawn(definition).rstrip("\n")
+    if output is Format.JSON and to is None:
+        document({"flow": definition.name, "mermaid": picture})
+    else:
+        _give(picture, to)
 
 
 def _definition(name: str) -> FlowDefinition:

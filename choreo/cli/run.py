@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from choreo.cli.output import remark
+from choreo.cli.output import Format, Output, document, flush, remark
 from choreo.cli.project import roles
-from choreo.cli.running import Level, log_to_stderr, run_until_stopped
+from choreo.cli.running import Level, log_to_stderr, place_of_log, run_until_stopped
 from choreo.wiring import PROJECTOR, REST, TRACKER, App
 
 
@@ -20,10 +20,12 @@ def run(
     ],
     *,
     log_level: Level = "info",
+    output: Output = Format.TABLE,
 ) -> None:
     """Run one service, the tracker or the REST view until SIGTERM or Ctrl-C, which drain.
 
-    Any number of processes may run the same one: they share the partitions.
+    Any number of processes may run the same one: they share the partitions. With -o json prints one document that says
+    what runs; the log stays on stderr.
     """
     log_to_stderr(log_level)
 
@@ -32,8 +34,11 @@ def run(
             app.service(role)
         return [role]
 
-    run_until_stopped(chosen, _say)
+    def begin(app: App, roles: Sequence[str]) -> None:
+        if output is Format.JSON:
+            document({"runs": list(roles), "flows": list(app.flows), "log": place_of_log(app)})
+            flush()
+        else:
+            remark(f"running {', '.join(roles)} on {place_of_log(app)}")
 
-
-def _say(app: App, roles: Sequence[str]) -> None:
-    remark(f"running {', '.join(roles)} on {app.settings.kafka or app.settings.database}")
+    run_until_stopped(chosen, begin)

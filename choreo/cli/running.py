@@ -35,6 +35,11 @@ def run_until_stopped(roles: Callable[[App], Sequence[str]], begin: Callable[[Ap
     in_app(work)
 
 
+def place_of_log(app: App) -> str:
+    """Where the events are, for people: the brokers or the file."""
+    return app.settings.kafka or str(app.settings.database)
+
+
 def log_to_stderr(level: str) -> None:
     """One line a message, with the time."""
     logging.basicConfig(

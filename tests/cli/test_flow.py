@@ -25,3 +25,10 @@ def test_either_is_written_to_a_file(desk: Any) -> None:
     path = desk.folder / "desk.mmd"
     assert desk("flow", "mermaid", "--to", str(path)).out == ""
     assert path.read_text() == desk("flow", "mermaid").out
+
+
+def test_the_picture_comes_as_json_too(desk: Any) -> None:
+    """With the flow's name."""
+    answer = desk("flow", "mermaid", "-o", "json").json
+    assert answer["flow"] == "desk"
+    assert answer["mermaid"].startswith("flowchart TD")

@@ -38,6 +38,19 @@ def test_every_command_has_help(desk: Any, name: str) -> None:
     assert answer.out.startswith(f"Usage: choreo {name} ")
 
 
+def _leaves(name: str) -> list[Any]:
+    """The commands at the ends of the tree: `dlq list`, not `dlq`."""
+    real = program.command().commands[name].make_context(name, [], resilient_parsing=True).command
+    return list(getattr(real, "commands", {name: real}).values())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_command_speaks_json(name: str) -> None:
+    """A program reads any answer with -o json."""
+    for command in _leaves(name):
+        assert "-o" in {flag for option in command.params for flag in option.opts}, command.name
+
+
 def test_without_a_command_it_shows_the_help_with_the_exit_codes(desk: Any) -> None:
     """Somebody who knows nothing sees everything."""
     answer = desk()
