@@ -94,12 +94,15 @@ class StepHost:
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until `stop`; storage that fails is waited for, work that lost its lease is dropped."""
+        """Work until `stop`; storage that fails is waited for, work that lost its lease is dropped.
+
+        Raises NotFoundError where the flow's topic was never made.
+        """
         self._loop = asyncio.get_running_loop()
-        await self._join()
         pause_s = PAUSE_FIRST_S
         keeping = asyncio.create_task(self._holds.keep())
         try:
+            await self._join()
             while not self._over():
                 try:
                     await self._turn(await self._join())

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import pytest
+
 from choreo import Service, StepContext
 from choreo.core import facts, ids
-from choreo.core.errors import StorageError
+from choreo.core.errors import NotFoundError, StorageError
 from choreo.ports.inbox import Begin, Begun, Hold
 from tests.hosts.stage import Cancelled, Placed, both_homes, payment, staged
 
@@ -38,6 +41,16 @@ async def test_storage_that_fails_is_waited_for_and_nothing_is_lost() -> None:
             await stage.clock.advance(0.1)
         assert sorted(event.key for event in await stage.said("Charged", 10)) == [f"o-{n}" for n in range(10)]
         await stage.caught_up()
+
+
+async def test_a_host_without_its_topic_ends_with_an_error_and_can_be_stopped() -> None:
+    """Nobody waits for it for ever."""
+    async with staged(payment(), started=False) as stage:
+        stage.definition = msgspec.structs.replace(stage.definition, name="unmade")
+        host = stage.host()
+        with pytest.raises(NotFoundError, match="no such topic"):
+            await stage.hosts.pop()[1]
+        await host.stop()
 
 
 async def test_an_outcome_that_cannot_be_written_is_its_own_jobs_dead_letter() -> None:

@@ -83,7 +83,7 @@ def complaint(error: KafkaError | BaseException, options: KafkaOptions, where: s
         return StorageError(options.masked(str(error)), where=where, remedy=_AWAY.format(options.bootstrap))
     code, said = inner.code(), options.masked(inner.str())
     if code in _NO_SUCH:
-        return NotFoundError("there is no such topic", where=where, remedy="Create it before using it.")
+        return NotFoundError("there is no such topic", where=where, remedy="Make the topics: `choreo topics apply`.")
     if code in DENIED:
         return StorageError(
             f"the broker refuses it: {said}",
