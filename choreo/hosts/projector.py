@@ -91,25 +91,28 @@ class ProjectorHost:
 
     async def run(self) -> None:
         """Work until `stop`; a store or log that fails is waited for."""
-        member = await self._join()
+        member: Member | None = None
         pause_s = PAUSE_FIRST_S
         try:
             while not self._stopping:
                 try:
+                    member = member or await self._join()
                     await self._turn(member)
                     pause_s = PAUSE_FIRST_S
                 except LeaseLostError as error:
                     _log.info("projector %s: %s", self.name, error)
                     self._owned.clear()
-                    await member.close()
-                    member = await self._join()
+                    lost, member = member, None
+                    if lost is not None:
+                        await lost.close()
                 except (StorageError, UnavailableError) as error:
                     _log.warning("projector %s waits %.2f s: %s", self.name, pause_s, error)
                     self.counters.add("projector_storage_errors", 1)
                     await self._clock.sleep(pause_s)
                     pause_s = min(pause_s * 2, PAUSE_MOST_S)
         finally:
-            await self._leave(member)
+            if member is not None:
+                await self._leave(member)
 
     async def stop(self) -> None:
         """Let `run` end after the present batch."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from choreo.app.counters import Counters
 from choreo.app.jobs import Job
@@ -102,7 +103,8 @@ class StepHost:
         pause_s = PAUSE_FIRST_S
         keeping = asyncio.create_task(self._holds.keep())
         try:
-            await self._join()
+            with suppress(StorageError):  # said below, where it is waited for
+                await self._join()
             while not self._over():
                 try:
                     await self._turn(await self._join())
@@ -207,7 +209,7 @@ class StepHost:
 
     def _over(self) -> bool:
         if self._draining is None:
-            return False
+            return self._stopping and self._member is None  # storage is away: nothing is in hand
         return self._given_up or not (self._desk.running.total() or self._desk.concluded or self._desk.late)
 
     def _again(self, job: Job) -> None:

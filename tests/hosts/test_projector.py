@@ -1,8 +1,11 @@
 """The projector folds the log as the tracker does, from wherever its store stands, and says nothing."""
 
+from typing import Any
+
 import pytest
 
 from choreo.core import facts
+from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
 from choreo.core.state import encode
 from choreo.ports.projections import PROJECTOR_GROUP
@@ -74,6 +77,23 @@ async def test_a_run_that_changes_and_is_forgotten_in_one_batch_is_shown_as_it_w
     async with running(shop, projector(shop, store, "b")):
         await caught_up(shop, store.read_model)
     assert await store.read_model.digest("order") == await shop.home.read_model.digest("order")
+
+
+async def test_a_log_that_is_away_at_the_start_is_waited_for(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The projector may be started before the broker."""
+    await shop.completed("o-1")
+    real, refused = shop.home.log.member, [True, True]
+
+    async def member(*arguments: Any) -> Any:
+        if refused and refused.pop():
+            raise StorageError("no broker answers", where="order", remedy="Start one.")
+        return await real(*arguments)
+
+    monkeypatch.setattr(shop.home.log, "member", member)
+    store = shop.home.projections
+    async with running(shop, projector(shop, store)):
+        await caught_up(shop, store.read_model)
+    assert not refused
 
 
 async def test_it_goes_on_where_the_store_stands(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from choreo import Service, StepContext
 from choreo.core import facts, ids
 from choreo.core.errors import NotFoundError, StorageError
 from choreo.ports.inbox import Begin, Begun, Hold
-from tests.hosts.stage import Cancelled, Placed, both_homes, payment, staged
+from tests.hosts.stage import Cancelled, Placed, Stage, both_homes, payment, staged
 
 
 async def test_storage_that_fails_is_waited_for_and_nothing_is_lost() -> None:
@@ -51,6 +52,43 @@ async def test_a_host_without_its_topic_ends_with_an_error_and_can_be_stopped() 
         with pytest.raises(NotFoundError, match="no such topic"):
             await stage.hosts.pop()[1]
         await host.stop()
+
+
+async def test_a_log_that_is_away_at_the_start_is_waited_for() -> None:
+    """Services may be started before the broker."""
+    async with staged(payment(), started=False) as stage:
+        away = _Away(stage, times=3)
+        stage.host()
+        await stage.publish(Placed(order_id="o-1"))
+        while away.times or len(await stage.log()) < 2:
+            await stage.clock.advance(0.1)
+
+
+async def test_a_host_that_waits_for_its_log_can_be_stopped() -> None:
+    """It has nothing in hand."""
+    async with staged(payment(), started=False) as stage:
+        away = _Away(stage, times=1_000_000)
+        host = stage.host()
+        while away.times == 1_000_000:
+            await stage.clock.advance(0.1)
+        stopping = asyncio.create_task(host.stop())
+        while not stopping.done():
+            await stage.clock.advance(0.1)
+
+
+class _Away:
+    """Makes the log refuse members so many times."""
+
+    def __init__(self, stage: Stage, times: int) -> None:
+        self.times = times
+        self._member = stage.home.log.member
+        stage.home.log.member = self
+
+    async def __call__(self, *arguments: Any) -> Any:
+        if self.times:
+            self.times -= 1
+            raise StorageError("no broker answers", where="order", remedy="Start one.")
+        return await self._member(*arguments)
 
 
 async def test_an_outcome_that_cannot_be_written_is_its_own_jobs_dead_letter() -> None:

@@ -23,8 +23,8 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.trouble import DENIED, OUTDATED, PASSING, cause_of, complaint
-from choreo.adapters.refusals import bad_count, no_topic, wrong_count
+from choreo.adapters.kafka.trouble import DENIED, OUTDATED, PASSING, cause_of, complaint, missing
+from choreo.adapters.refusals import bad_count, wrong_count
 from choreo.core.errors import ChoreoError, NotFoundError, SettingsError, StorageError
 
 START_PAUSE_S = 0.5
@@ -181,7 +181,7 @@ class Cluster:
                         continue
                 if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     self._partitions.pop(topic, None)
-                    raise no_topic(topic) from error
+                    raise missing(f"topic {topic!r}") from error
                 raise self._complaint(client, error, f"topic {topic!r}") from error
         raise AssertionError  # the second time returns or raises
 

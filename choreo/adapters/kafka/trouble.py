@@ -76,6 +76,11 @@ def cause_of(error: BaseException | None) -> KafkaError | None:
     return inner if isinstance(inner, KafkaError) else None
 
 
+def missing(where: str) -> NotFoundError:
+    """The error of a topic that was never made."""
+    return NotFoundError("there is no such topic", where=where, remedy="Make the topics: `choreo topics apply`.")
+
+
 def complaint(error: KafkaError | BaseException, options: KafkaOptions, where: str) -> ChoreoError:
     """The error to raise for one of the client's; `where` is what it was about."""
     inner = cause_of(error) if isinstance(error, BaseException) else error
@@ -83,7 +88,7 @@ def complaint(error: KafkaError | BaseException, options: KafkaOptions, where: s
         return StorageError(options.masked(str(error)), where=where, remedy=_AWAY.format(options.bootstrap))
     code, said = inner.code(), options.masked(inner.str())
     if code in _NO_SUCH:
-        return NotFoundError("there is no such topic", where=where, remedy="Make the topics: `choreo topics apply`.")
+        return missing(where)
     if code in DENIED:
         return StorageError(
             f"the broker refuses it: {said}",
