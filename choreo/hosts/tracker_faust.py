@@ -223,7 +223,7 @@ def _settings(options: FaustOptions, folder: Path, partitions: int) -> dict[str,
         "store": "rocksdb://",
         "processing_guarantee": "at_least_once",
         "broker_session_timeout": options.session_timeout_s,
-        "broker_heartbeat_interval": options.session_timeout_s / 4,
+        "broker_heartbeat_interval": options.session_timeout_s / 10,  # a rebalance is heard of within a second
         "broker_rebalance_timeout": 20,
         # A rebalance waits for nothing: what was under way is read again.
         "stream_wait_empty": False,

@@ -27,9 +27,9 @@ from services.demo import Demo
 from tests.audit.auditor import Report, audit
 from tests.audit.reading import opened
 from tests.audit.shape import Durations, Told
-from tests.crash.fleet import ROLES, ROOT, SERVICES, TRACKER, Fleet, Worker
 from tests.crash.outside import Outside, poison, poisoned
 from tests.crash.witness import Witness
+from tests.support.fleet import ROLES, ROOT, SERVICES, TRACKER, Fleet, Worker
 
 ORDERS = 1_000
 KILLS = 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from tests.crash.fleet import TRACKER, Worker
+from tests.support.fleet import TRACKER, Worker
 
 # What the steps of each service react to, besides requests to undo their own.
 _TRIGGERS = {

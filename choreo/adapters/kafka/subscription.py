@@ -182,6 +182,7 @@ class Subscription:
         self._consumer.close()
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        _log.info("%s: given partitions %s", self._where, _numbers(partitions))
         self._tell(self._listener.given, _numbers(partitions))
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
@@ -191,9 +192,11 @@ class Subscription:
             self._tell(self._listener.asked_for, _numbers(partitions), partial(self._jobs.put, settled.set))
             if not self._work_until(settled):
                 _log.warning("%s: partitions %s are given up unsettled", self._where, _numbers(partitions))
+        _log.info("%s: gave up partitions %s", self._where, _numbers(partitions))
         self._tell(self._listener.gone, _numbers(partitions))
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        _log.info("%s: lost partitions %s", self._where, _numbers(partitions))
         self._tell(self._listener.gone, _numbers(partitions))
 
     def _work_until(self, settled: threading.Event) -> bool:

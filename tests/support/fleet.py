@@ -31,6 +31,11 @@ class Worker:
         """How the names of its members of consumer groups begin."""
         return f"{self.role}-{self.process.pid}-"
 
+    @property
+    def last_words(self) -> str:
+        """The end of what it wrote."""
+        return self.output.read_text(errors="replace")[-1_500:]
+
 
 class Fleet:
     """One process for each service, two for the tracker."""
@@ -42,15 +47,15 @@ class Fleet:
         self._environment = {**os.environ, **environment}
         self._started = 0
 
-    def start(self, role: str) -> Worker:
-        """Start one more process of this role."""
+    def start(self, role: str, **settings: str) -> Worker:
+        """Start one more process of this role; `settings` are added to its environment."""
         self._started += 1
         output = self._folder / f"{self._started:03}-{role}.log"
         with output.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", "choreo", "run", role],
                 cwd=ROOT,
-                env=self._environment,
+                env={**self._environment, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -68,7 +73,7 @@ class Fleet:
     def died(self) -> list[str]:
         """What ended without having been asked to, and its last words."""
         return [
-            f"{worker.role} ended by itself with {worker.process.returncode}: {_last_words(worker)}"
+            f"{worker.role} ended by itself with {worker.process.returncode}: {worker.last_words}"
             for worker in self.workers
             if worker.process.poll() is not None
         ]
@@ -85,7 +90,7 @@ class Fleet:
             except subprocess.TimeoutExpired:
                 code = None
             if code != 0:
-                refused.append(f"{worker.role} was asked to stop and ended with {code}: {_last_words(worker)}")
+                refused.append(f"{worker.role} was asked to stop and ended with {code}: {worker.last_words}")
             else:
                 self.workers.remove(worker)
         return refused
@@ -94,7 +99,3 @@ class Fleet:
         """Leave nothing behind, whatever happened."""
         for worker in list(self.workers):
             self.kill(worker)
-
-
-def _last_words(worker: Worker) -> str:
-    return worker.output.read_text(errors="replace")[-1_500:]
