@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import asyncio
 
+Types = frozenset[str] | None
+
 
 class Bell:
-    """Listeners by topic; a ring wakes each of them once."""
+    """Listeners by topic, each for some types of records; a ring wakes each of them once."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, set[asyncio.Future[None]]] = {}
+        self._listeners: dict[str, dict[asyncio.Future[None], Types]] = {}
 
-    def listen(self, topic: str) -> asyncio.Future[None]:
-        """A future that is done at the topic's next ring; cancel it to stop listening."""
+    def listen(self, topic: str, types: Types = None) -> asyncio.Future[None]:
+        """A future that is done at the topic's next ring that is about one of these types; cancel it to stop listening.
+
+        None: about any.
+        """
         listener: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        listeners = self._listeners.setdefault(topic, set())
-        listeners.add(listener)
-        listener.add_done_callback(listeners.discard)
+        self._listeners.setdefault(topic, {})[listener] = types
         return listener
 
     @property
     def listening(self) -> bool:
         """Whether anybody waits."""
-        return any(self._listeners.values())
+        return any(not listener.done() for listeners in self._listeners.values() for listener in listeners)
 
-    def ring(self, topic: str) -> None:
-        """Wake whoever listens to this topic."""
-        for listener in tuple(self._listeners.get(topic, ())):
-            if not listener.done():
+    def ring(self, topic: str, types: Types = None) -> None:
+        """Wake whoever listens to this topic for one of these types; None: for whichever."""
+        listeners = self._listeners.get(topic, {})
+        for listener, wanted in list(listeners.items()):
+            if listener.done():
+                del listeners[listener]
+            elif types is None or wanted is None or not wanted.isdisjoint(types):
+                del listeners[listener]
                 listener.set_result(None)
 
     def ring_all(self) -> None:
         """Wake everybody: which topic it is about is not known, or it is about who belongs to a group."""
-        for topic in self._listeners:
+        for topic in list(self._listeners):
             self.ring(topic)

@@ -23,8 +23,8 @@ class GroupHome(Protocol):
 
     lease_s: float
 
-    def version(self) -> int:
-        """A number that moves whenever a group's membership changes, whoever changed it."""
+    def version(self, *, look: bool) -> int:
+        """A number that moves with every change of a group's membership; with `look`, also of another process'."""
         ...
 
     def roster(self, topic: str, group: str) -> Roster:
@@ -53,8 +53,15 @@ class GroupHome(Protocol):
         """The offset the next record will get."""
         ...
 
-    def listen(self, topic: str) -> asyncio.Future[None]:
-        """A future that is done when the topic has new records or a group has changed."""
+    def ends(self, topic: str) -> Sequence[int]:
+        """As `end`, of every partition, without a look at what other processes have written since the last one."""
+        ...
+
+    def listen(self, topic: str, types: frozenset[str] | None = None) -> asyncio.Future[None]:
+        """A future that is done when the topic has new records of these types (None: any) or a group has changed.
+
+        What another process writes may wake whatever its type.
+        """
         ...
 
 
@@ -77,6 +84,10 @@ class GroupMember:
         self._version = -1
         self._renew_at_ms = 0
         self._fenced = False
+        self._news: asyncio.Future[None] | None = None
+        self._timer: asyncio.Future[None] | None = None
+        self._timer_ms = 0
+        """When the timer fires. It is kept from poll to poll: one that fires too early costs a look at the ends."""
 
     async def poll(self, limit: int, timeout_s: float) -> Poll:
         """At most `limit` records; see the port. A partition both lost and gained was lost first.
@@ -86,25 +97,20 @@ class GroupMember:
         # A member whose log is full never waits: it must let others run all the same.
         await asyncio.sleep(0)
         until_ms = self._clock.now_ms() + round(timeout_s * 1_000)
-        timer: asyncio.Future[None] | None = None
-        try:
-            while True:
-                gained, lost = await self._attend()
-                records, behind = self._collect(limit)
-                caught_up, now_ms = self._caught_up(), self._clock.now_ms()
-                if records or gained or lost or caught_up or now_ms >= until_ms:
-                    read, self._read = self._read, {}
-                    return Poll(records, gained, lost, read, full=len(records) >= limit)
-                if behind:
-                    await asyncio.sleep(0)
-                    continue
-                if timer is None or timer.done():
-                    duration_ms = min(until_ms, self._renew_at_ms) - now_ms
-                    timer = asyncio.ensure_future(self._clock.sleep(duration_ms / 1_000))
-                await self._wait(timer)
-        finally:
-            if timer is not None:
-                timer.cancel()
+        look = True
+        while True:
+            gained, lost = await self._attend(look=look)
+            records, behind = self._collect(limit)
+            caught_up, now_ms = self._caught_up(), self._clock.now_ms()
+            if records or gained or lost or caught_up or now_ms >= until_ms:
+                read, self._read = self._read, {}
+                return Poll(records, gained, lost, read, full=len(records) >= limit)
+            if behind:
+                await asyncio.sleep(0)
+            else:
+                await self._wait(min(until_ms, self._renew_at_ms), now_ms)
+                # Whoever rang has looked.
+                look = self._timer is None
 
     async def commit(self, work: Work) -> None:
         """Make the work true, or raise LeaseLostError with nothing done."""
@@ -121,16 +127,20 @@ class GroupMember:
     def resume(self, partitions: Sequence[int]) -> None:
         """Undo `pause`."""
         self._paused.difference_update(partitions)
+        self._ring()  # a poll that waits may have something now
 
     async def close(self) -> None:
         """Leave the group at once."""
         self._epochs.clear()
+        self._ring()
+        if self._timer is not None:
+            self._timer.cancel()
         if not self._fenced:
             await self._home.leave(self._ticket)
 
-    async def _attend(self) -> tuple[list[Gained], list[int]]:
+    async def _attend(self, *, look: bool) -> tuple[list[Gained], list[int]]:
         """Renew, give up and take what is due; only looks when nothing is due."""
-        version, now_ms = self._home.version(), self._clock.now_ms()
+        version, now_ms = self._home.version(look=look), self._clock.now_ms()
         if version == self._version and now_ms < self._renew_at_ms:
             return [], []
         if self._fenced:
@@ -177,11 +187,14 @@ class GroupMember:
 
         Also says whether a partition has more to look at.
         """
-        active = sorted(self._epochs.keys() - self._paused)
+        ends = self._home.ends(self._ticket.topic)
+        active = [p for p, offset in self._next.items() if offset < ends[p] and p not in self._paused]
         if not active:
             return [], False
-        self._first = (self._first + 1) % len(active)
-        active = active[self._first :] + active[: self._first]
+        active.sort()
+        self._first += 1
+        first = self._first % len(active)
+        active = active[first:] + active[:first]
         records: list[Record] = []
         for quota in (max(1, limit // len(active)), limit):
             more = []
@@ -205,10 +218,23 @@ class GroupMember:
             del self._awaited[partition]
         return bool(reached)
 
-    async def _wait(self, timer: asyncio.Future[None]) -> None:
-        """Until something is new, or the timer is over. Most news are about other partitions, and the timer goes on."""
-        news = self._home.listen(self._ticket.topic)
-        try:
-            await asyncio.wait((news, timer), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            news.cancel()
+    async def _wait(self, until_ms: int, now_ms: int) -> None:
+        """Until something is new, or that moment. Who waits again goes on listening: most news are about others."""
+        if self._news is None or self._news.done():
+            self._news = self._home.listen(self._ticket.topic, self._types)
+        if self._timer is None or self._timer_ms > until_ms:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_ms = until_ms
+            self._timer = asyncio.ensure_future(self._clock.sleep((until_ms - now_ms) / 1_000))
+            self._timer.add_done_callback(self._fired)
+        await self._news
+
+    def _fired(self, timer: asyncio.Future[None]) -> None:
+        if timer is self._timer:
+            self._timer = None
+            self._ring()
+
+    def _ring(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

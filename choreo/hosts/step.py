@@ -158,14 +158,15 @@ class StepHost:
         """What a poll brought, if it is there; waits for it, or for a ring, when there is nothing else to do."""
         if self._polling is None:
             self._polling = asyncio.create_task(member.poll(self._poll_size, IDLE_S))
+            self._polling.add_done_callback(self._ring)
         if self._committer.refused:
             await asyncio.wait((self._polling,))  # it will say which partitions are lost
         elif self._busy:
             await asyncio.sleep(0)
         else:
             self._bell = asyncio.get_running_loop().create_future()
-            if not self._runners.has_results:
-                await asyncio.wait((self._polling, self._bell), return_when=asyncio.FIRST_COMPLETED)
+            if not (self._polling.done() or self._runners.has_results):
+                await self._bell
             self._bell = None
         if not self._polling.done():
             return None
@@ -222,7 +223,7 @@ class StepHost:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ring)
 
-    def _ring(self) -> None:
+    def _ring(self, _polled: object = None) -> None:
         if self._bell is not None and not self._bell.done():
             self._bell.set_result(None)
 

@@ -1,11 +1,10 @@
-"""How a step host makes its conclusions true: one commit a turn for all of them.
-
-Written before it: marks of runs.
-"""
+"""How a step host makes its conclusions true: one commit a turn for all of them, with what was read about runs."""
 
 from __future__ import annotations
 
 import logging
+
+from msgspec.structs import replace
 
 from choreo.app.steps import Conclusion
 from choreo.core.errors import LeaseLostError, StorageError
@@ -47,10 +46,7 @@ class Committer:
         if not (work.outcomes or work.outputs or work.letters or (work.done and (idle or overdue))):
             self._over(Work())
             return
-        marks = self._parts.runs.unsaved()
-        if marks:
-            await self._parts.inbox.mark(marks)
-            self._parts.runs.saved(marks)
+        work = replace(work, marks=self._parts.runs.unsaved())
         try:
             await member.commit(work)
         except LeaseLostError as error:
@@ -87,7 +83,7 @@ class Committer:
                 cause = f"what came of it cannot be written: {error}"
                 await self._parts.dead_letters.add([self._parts.voice.letter(job, cause, self._parts.clock.now_ms())])
                 self._desk.concluded[index] = (job, Conclusion(failed=True))
-        work = Work(done=self._desk.work().done)
+        work = Work(done=self._desk.work().done, marks=self._parts.runs.unsaved())
         await member.commit(work)
         self._over(work)
 
@@ -113,6 +109,7 @@ class Committer:
 
     def _over(self, work: Work) -> None:
         """The work is true: what was concluded by it is off the desk."""
+        self._parts.runs.saved(work.marks)
         concluded = self._desk.committed(work)
         failed = 0
         for job, conclusion in concluded:

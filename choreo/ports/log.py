@@ -13,7 +13,7 @@ import msgspec
 
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.dead_letters import DeadLetter
-from choreo.ports.inbox import Outcome
+from choreo.ports.inbox import Outcome, RunMark
 from choreo.ports.read_model import InstanceView
 from choreo.ports.state import StateRow
 
@@ -46,9 +46,9 @@ class Poll(msgspec.Struct, frozen=True):
 class Work(msgspec.Struct, frozen=True):
     """What one commit makes true together, in this order where a transport cannot do it at once.
 
-    `outcomes` are first recorded in the inbox, which settles `certain` and which of them is published; then `letters`
-    and `outputs` are published; then `states` and `views` are written; then `done` (partition → next offset) is
-    committed.
+    `marks` (by run) and `outcomes` are first written to the inbox, which settles `certain` and which outcome is
+    published; then `letters` and `outputs` are published; then `states` and `views` are written; then `done`
+    (partition → next offset) is committed.
     """
 
     outputs: Sequence[Envelope] = ()
@@ -57,6 +57,7 @@ class Work(msgspec.Struct, frozen=True):
     letters: Sequence[DeadLetter] = ()
     states: Sequence[StateRow] = ()
     views: Sequence[InstanceView] = ()
+    marks: Mapping[str, RunMark] = {}
 
 
 class Member(Protocol):

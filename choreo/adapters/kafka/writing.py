@@ -38,11 +38,13 @@ class Writing(NamedTuple):
         admit(ticket.topic, work.outputs)
         for outcome in work.outcomes:
             admit(ticket.topic, outcome.events)
-        if work.outcomes and self.inbox is None:
-            raise _missing(ticket, "outcomes", "inbox")
+        if (work.marks or work.outcomes) and self.inbox is None:
+            raise _missing(ticket, "marks and outcomes", "inbox")
         if (work.states or work.views) and self.save is None:
             raise _missing(ticket, "states and views", "save")
         events: list[Envelope] = []
+        if work.marks and self.inbox is not None:
+            await self.inbox(ticket.group).mark(work.marks)
         if work.outcomes and self.inbox is not None:
             events += await self.inbox(ticket.group).record(work.outcomes)
         if work.letters:

@@ -58,7 +58,7 @@ class MemoryGroups:
         self._topics.bell.ring_all()
         return Ticket(topic, group, name, incarnation)
 
-    def version(self) -> int:
+    def version(self, *, look: bool = True) -> int:  # noqa: ARG002 - there is no other process
         """Every change of membership takes a new epoch."""
         return self._epoch
 
@@ -101,7 +101,9 @@ class MemoryGroups:
         lost = sorted(p for p, epoch in epochs.items() if (leases[p].owner, leases[p].epoch) != (ticket.name, epoch))
         if lost:
             raise lease_lost(ticket, lost)
-        published = self._stores.inbox(ticket.group).record_now(work.outcomes) if work.outcomes else []
+        inbox = self._stores.inbox(ticket.group)
+        inbox.mark_now(work.marks)
+        published = inbox.record_now(work.outcomes)
         self._stores.letters.add_now(work.letters)
         self._topics.append(ticket.topic, [*published, *work.outputs])
         self._stores.states.save(work.states)
@@ -129,9 +131,13 @@ class MemoryGroups:
         """The offset the next record will get."""
         return len(self._topics.partition(topic, partition))
 
-    def listen(self, topic: str) -> asyncio.Future[None]:
-        """A future that is done when the topic has new records or a group has changed."""
-        return self._topics.bell.listen(topic)
+    def ends(self, topic: str) -> Sequence[int]:
+        """As `end`, of every partition."""
+        return [len(records) for records in self._topics.of(topic)]
+
+    def listen(self, topic: str, types: frozenset[str] | None = None) -> asyncio.Future[None]:
+        """A future that is done when the topic has new records of these types or a group has changed."""
+        return self._topics.bell.listen(topic, types)
 
     def committed(self, topic: str, group: str) -> dict[int, int]:
         """The group's committed offsets; empty if there is no such group."""

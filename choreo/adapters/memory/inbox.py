@@ -43,6 +43,10 @@ class MemoryInbox:
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
         """Remember what was read about runs."""
+        self.mark_now(marks)
+
+    def mark_now(self, marks: Mapping[str, RunMark]) -> None:
+        """As `mark`, inside a commit."""
         for run, mark in marks.items():
             self._marks[run] = inbox_rules.merged(self._marks.get(run), mark)
             if mark.ended:

@@ -46,7 +46,7 @@ class Topics:
             records.append(Record(topic, number, len(records), stamp_ms, event))
             positions.append(records[-1].position)
         if positions:
-            self.bell.ring(topic)
+            self.bell.ring(topic, frozenset(event.type for event in events))
         return positions
 
     def partition(self, topic: str, partition: int) -> list[Record]:

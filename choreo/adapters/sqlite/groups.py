@@ -73,6 +73,7 @@ class Groups:
         """(topic, group) → the version this was read at, and partition → (owner, epoch)."""
         self.scan = records.scan
         self.end = records.end
+        self.ends = records.ends
 
     def forget(self) -> None:
         """Another process has written: look again."""
@@ -97,9 +98,10 @@ class Groups:
 
         return await self._writer.write(job)
 
-    def version(self) -> int:
-        """A number that moves whenever a group's membership changes, whoever changed it."""
-        self._watch.look()
+    def version(self, *, look: bool) -> int:
+        """A number that moves with every change of a group's membership; with `look`, also of another process'."""
+        if look:
+            self._watch.look()
         return self._known_version()
 
     def roster(self, topic: str, group: str) -> Roster:
@@ -143,7 +145,10 @@ class Groups:
             lost = sorted(p for p, epoch in epochs.items() if leases.get(p) != (ticket.name, epoch))
             if lost:
                 raise lease_lost(ticket, lost)
-            published, save = self._stores.inbox(ticket.group).settle(work.outcomes)
+            inbox = self._stores.inbox(ticket.group)
+            if work.marks:
+                inbox.mark_now(work.marks)
+            published, save = inbox.settle(work.outcomes)
             self._stores.letters.write(work.letters)
             save(self._records.append(ticket.topic, [*published, *work.outputs]))
             self._stores.states.write(work.states)
@@ -153,9 +158,9 @@ class Groups:
 
         await self._writer.write(job)
 
-    def listen(self, topic: str) -> asyncio.Future[None]:
-        """A future that is done when the topic has new records or a group has changed."""
-        return self._watch.listen(topic)
+    def listen(self, topic: str, types: frozenset[str] | None = None) -> asyncio.Future[None]:
+        """A future that is done when the topic has new records of these types or a group has changed."""
+        return self._watch.listen(topic, types)
 
     def committed(self, topic: str, group: str) -> dict[int, int]:
         """The group's committed offsets; absent where it has none."""

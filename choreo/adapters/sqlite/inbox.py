@@ -94,7 +94,7 @@ class SqliteInbox:
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
         """Remember what was read about runs; what is known already is not written."""
-        await self._writer.write(lambda: self._mark(marks))
+        await self._writer.write(lambda: self.mark_now(marks))
 
     async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
         """What was read about these runs."""
@@ -142,7 +142,8 @@ class SqliteInbox:
         rows = self._database.query(_LOAD_MARKS, (self._service, listed(runs)))
         return {run: RunMark(turned == 1, ended == 1, paused == 1, n) for run, turned, ended, paused, n in rows}
 
-    def _mark(self, marks: Mapping[str, RunMark]) -> None:
+    def mark_now(self, marks: Mapping[str, RunMark]) -> None:
+        """Inside a transaction: as `mark`."""
         connection = self._database.connection
         changes = connection.total_changes
         _FRESH_MARKS.write(connection, self._mark_rows(marks))

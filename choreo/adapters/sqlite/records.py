@@ -98,6 +98,11 @@ class Records:
         lane = self.lane(topic, partition)
         return (self._ends.get(lane) or self._end(lane))[0] - (lane << OFFSET_BITS)
 
+    def ends(self, topic: str) -> list[int]:
+        """As `end`, of every partition, as far as is known here."""
+        known, end = self._ends, self._end
+        return [(known.get(lane) or end(lane))[0] % SPAN for lane in self.lanes(topic)]
+
     def scan(
         self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str] | None
     ) -> tuple[Sequence[Record], int]:
@@ -180,7 +185,7 @@ class Records:
             tail += new
             if len(tail) > 2 * _TAIL:
                 del tail[:-_TAIL]
-        self._bell.ring(topic)
+        self._bell.ring(topic, frozenset([record.event.type for record in records]))
 
 
 def _of_types(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from choreo.adapters.bell import Bell
+from choreo.adapters.bell import Bell, Types
 from choreo.adapters.sqlite.database import Database
 from choreo.core.errors import StorageError
 
@@ -39,12 +39,12 @@ class Watch:
             forget()
         self._bell.ring_all()
 
-    def listen(self, topic: str) -> asyncio.Future[None]:
-        """A future that is done when something may be new in the topic, whoever wrote it."""
+    def listen(self, topic: str, types: Types) -> asyncio.Future[None]:
+        """A future that is done when records of these types may be new in the topic, whoever wrote them."""
         self._interval_s = _SHORTEST_S
         if not self._armed:
             self._arm(asyncio.get_running_loop())
-        return self._bell.listen(topic)
+        return self._bell.listen(topic, types)
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         self._armed = True

@@ -9,7 +9,7 @@ import pytest
 
 from choreo.core.errors import LeaseLostError
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Outcome
+from choreo.ports.inbox import Begin, Outcome, RunMark
 from choreo.ports.log import Gained, Member, Poll, Work
 from choreo.ports.read_model import InstanceView
 from choreo.ports.state import StateRow
@@ -130,6 +130,19 @@ class PollSuite:
         member.resume([0])
         assert ids(await member.poll(10, 0)) == ["e-0"]
 
+    async def test_a_poll_that_waits_hears_of_a_resume(self, home: Home) -> None:
+        """What lay in the partition meanwhile comes at once, without news to wake it."""
+        await home.log.create(TOPIC, 1)
+        member = await home.log.member(TOPIC, "payment", "a")
+        await member.poll(10, 0)
+        member.pause([0])
+        await home.log.append(TOPIC, [event("e-1")])
+        waiting = asyncio.ensure_future(member.poll(10, LEASE_S * 10))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        member.resume([0])
+        assert ids(await waiting) == ["e-1"]
+
 
 class SharingSuite:
     """Who owns what."""
@@ -224,7 +237,7 @@ class CommitSuite:
     """One commit, everything in it."""
 
     async def test_everything_of_a_commit_is_true_at_once(self, home: Home) -> None:
-        """Outcomes, letters, outputs, states, views, done."""
+        """Marks, outcomes, letters, outputs, states, views, done."""
         await home.log.create(TOPIC, 1)
         member = await home.log.member(TOPIC, "payment", "a")
         await member.poll(10, 0)
@@ -232,13 +245,15 @@ class CommitSuite:
         outcome = Outcome("t-1", "charge", "r-1", [event("o-1", type_="PaymentCharged")], success=True)
         state = StateRow(TOPIC, 0, "o-1", 0, b"state", due_ms=5)
         view = InstanceView(TOPIC, "o-1", "r-1", "running", "", 1, 1, 0, 0)
-        work = Work([event("x-1")], {0: 1}, [outcome], states=[state], views=[view])
+        marks = {"r-1": RunMark(turned=True)}
+        work = Work([event("x-1")], {0: 1}, [outcome], states=[state], views=[view], marks=marks)
         await member.commit(work)
         assert [r.event.id for r in await home.log.read(TOPIC, 0, 0, 10)] == ["o-1", "x-1"]
         assert await home.log.committed(TOPIC, "payment") == {0: 1}
         assert await home.states.load(TOPIC, 0, ["o-1"]) == {"o-1": state}
         assert await home.read_model.instance(TOPIC, "o-1") == view
         assert await home.inbox("payment").recorded([("t-1", "charge")]) == {("t-1", "charge"): (outcome.events[0],)}
+        assert await home.inbox("payment").marks(["r-1"]) == marks
 
     async def test_an_outcome_that_stands_is_published_again_as_it_was_recorded(self, home: Home) -> None:
         """A second, different failure is not; a success is, whatever stands."""
