@@ -142,25 +142,24 @@ def _problems(flow: FlowDefinition, topic: Topic | None) -> Iterator[SettingsErr
                 where=f"{topic.source} events",
                 remedy="Take it out, or declare the step or wait that emits it.",
             )
-    yield from _retention_problems(flow, topic)
+    yield from retention_problems(flow, topic.retention_ms, f"{topic.source} retention")
 
 
-def _retention_problems(flow: FlowDefinition, topic: Topic) -> Iterator[SettingsError]:
+def retention_problems(flow: FlowDefinition, kept_ms: int, where: str) -> Iterator[SettingsError]:
     """A run must end, and linger, before its start leaves the log (DESIGN.md 3)."""
-    if topic.retention_ms == FOREVER:
+    if kept_ms == FOREVER:
         return
-    where = f"{topic.source} retention"
     if not flow.deadline_ms:
         yield SettingsError(
-            f"the topic forgets after {human(topic.retention_ms)}, but flow {flow.name} has no deadline",
+            f"the topic forgets after {human(kept_ms)}, but flow {flow.name} has no deadline",
             where=where,
             remedy="Give the flow a deadline, or write retention: forever.",
         )
         return
     needed_ms = flow.deadline_ms + flow.end_bound_ms + flow.linger_ms
-    if topic.retention_ms < needed_ms:
+    if kept_ms < needed_ms:
         yield SettingsError(
-            f"the topic forgets after {human(topic.retention_ms)}, but a run of flow {flow.name} may need its start "
+            f"the topic forgets after {human(kept_ms)}, but a run of flow {flow.name} may need its start "
             f"for {human(needed_ms)} (deadline, the longest step, all undos, linger)",
             where=where,
             remedy=f'Write at least retention: "{human(needed_ms)}", or forever.',

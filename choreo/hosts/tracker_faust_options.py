@@ -1,6 +1,6 @@
 """How the Faust tracker reaches its cluster: names of topic, group and changelog, where its local copies lie, security.
 
-Takes librdkafka's names for settings, so that a cluster is described once for both clients. Imports no client.
+Takes librdkafka's names for settings, so that a cluster is described once for both clients.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from choreo.adapters.kafka.topics import changelog_of, tracker_app
 from choreo.core.errors import SettingsError
 
 TABLE = "states"
@@ -38,11 +39,11 @@ class FaustOptions(msgspec.Struct, frozen=True):
 
     def application(self, flow: str) -> str:
         """The Faust application's id: its consumer group too."""
-        return f"{self.prefix}choreo-{flow}-tracker"
+        return self.prefix + tracker_app(flow)
 
     def changelog(self, flow: str) -> str:
         """The topic behind the table, as Faust names it."""
-        return f"{self.application(flow)}-{TABLE}-changelog"
+        return self.prefix + changelog_of(flow)
 
     @property
     def protocol(self) -> str:

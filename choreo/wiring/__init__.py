@@ -248,7 +248,8 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
         elif role != REST:
             hosts += step_hosts(app, role)
     app.hosts.extend(hosts)
-    tasks = [asyncio.create_task(host.run()) for host in hosts]
+    fit = asyncio.create_task(app.kafka.fit(stop) if app.kafka and hosts else _always())
+    tasks = [asyncio.create_task(_once(fit, host, stop)) for host in hosts]
     if REST in roles:
         from choreo.surfaces.rest.server import serve_app  # noqa: PLC0415 - an optional extra
 
@@ -264,10 +265,19 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
         stop.set()
         stopping.cancel()
         # All must have ended before the home is closed under them, also when one has failed.
-        ends = await asyncio.gather(*(host.stop() for host in hosts), *tasks, return_exceptions=True)
+        ends = await asyncio.gather(*(host.stop() for host in hosts), *tasks, fit, return_exceptions=True)
     for end in ends:
         if isinstance(end, BaseException):
             raise end
+
+
+async def _always() -> bool:
+    return True
+
+
+async def _once(fit: asyncio.Task[bool], host: Host, stop: asyncio.Event) -> None:
+    if await asyncio.shield(fit) and not stop.is_set():
+        await host.run()
 
 
 def _collect_seldom() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping
 
@@ -22,6 +23,7 @@ from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.ports.clock import Clock
 from choreo.settings import Settings
+from choreo.wiring.fitness import fit
 
 
 class KafkaHome:
@@ -30,6 +32,7 @@ class KafkaHome:
     def __init__(self, settings: Settings, flows: Mapping[str, FlowDefinition], clock: Clock) -> None:
         """Nothing connects before it is used."""
         self._settings = settings
+        self._flows = flows
         self._clock = clock
         self._options = KafkaOptions.of(settings.kafka, settings_of(os.environ))
         self.log = KafkaLog(self._options, inbox=self.inbox)
@@ -79,6 +82,10 @@ class KafkaHome:
         from choreo.adapters.kafka import registry  # noqa: PLC0415 - an extra of its own
 
         return await registry.prepared(registry.registry_codec(registry.settings_of(os.environ), folder), classes)
+
+    async def fit(self, stop: asyncio.Event) -> bool:
+        """Whether to start; see `fitness.fit`."""
+        return await fit(self.log, self._flows.values(), stop)
 
     async def make_topics(self) -> None:
         """Create what topics/ declares and the cluster lacks; what is there stays as it is."""

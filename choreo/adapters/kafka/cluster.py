@@ -66,6 +66,14 @@ class Cluster:
             raise wrong_count(topic, existing, partitions)
         await self._check(topic)
 
+    async def kept_ms(self, topic: str) -> int:
+        """How long the topic keeps records; FOREVER is -1.
+
+        Raises SettingsError if it is not fit for a log, NotFoundError, StorageError.
+        """
+        await self.partitions(topic)
+        return int((await self._check(topic))["retention.ms"].value)
+
     async def create_letters(self, topic: str) -> None:
         """Make sure a topic of dead letters exists; one that does may be as its owner likes."""
         await self._made_sure(topic, 1)
@@ -145,14 +153,15 @@ class Cluster:
             if inner is None or inner.code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
-    async def _check(self, topic: str) -> None:
-        """Raises SettingsError on a topic in which a fold would not be repeatable or whole."""
+    async def _check(self, topic: str) -> dict[str, Any]:
+        """The topic's settings. Raises SettingsError on those with which a fold would not be repeatable or whole."""
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._options.name(topic))
         found = await self._ask(topic, lambda admin, s: admin.describe_configs([resource], request_timeout=s))
         config = found[resource]
         for name, why in (
             ("message.timestamp.type", "time in a flow is the log's own, the same for every reader"),
             ("cleanup.policy", "the log is the only source of truth, and a compacted one forgets"),
+            ("retention.bytes", "nobody knows when a log that is kept by its size forgets the start of a run"),
         ):
             value = config[name].value
             if value != LOG_CONFIG[name]:
@@ -162,6 +171,7 @@ class Cluster:
                     where=f"topic {topic!r}",
                     remedy=f"Change it: kafka-configs.sh --entity-type topics {change}",
                 )
+        return dict(config)
 
     async def _ask(
         self, topic: str, question: Callable[[AdminClient, float], Mapping[Any, Future[Any]]]

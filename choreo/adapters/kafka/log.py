@@ -47,6 +47,10 @@ class KafkaLog:
         """
         await self._cluster.create(topic, partitions)
 
+    async def kept_ms(self, topic: str) -> int:
+        """How long the topic keeps records, -1 for ever; raises SettingsError if it is not fit for a log."""
+        return await self._cluster.kept_ms(topic)
+
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has; raises NotFoundError."""
         return await self._cluster.partitions(topic)

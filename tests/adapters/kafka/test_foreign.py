@@ -117,6 +117,9 @@ async def test_a_topic_with_its_producers_time_is_refused(kafka: str, open_log: 
     make_topic(kafka, real_name(log, "compact"), message_timestamp_type="LogAppendTime", cleanup_policy="compact")
     with pytest.raises(SettingsError, match=r"cleanup\.policy is compact"):
         await log.create("compact", 1)
+    make_topic(kafka, real_name(log, "small"), message_timestamp_type="LogAppendTime", retention_bytes="1000000")
+    with pytest.raises(SettingsError, match=r"retention\.bytes is 1000000"):
+        await log.kept_ms("small")
 
 
 async def test_a_topic_nobody_made_is_not_made_by_asking(open_log: OpenLog) -> None:

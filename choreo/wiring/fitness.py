@@ -1,0 +1,52 @@
+"""Before anything works on Kafka: whether the topics there let every run be told from its start to its end.
+
+A cluster that is away is waited for; where it does not let this user see, that is said, and not taken for a yes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+
+from choreo.adapters.kafka.log import KafkaLog
+from choreo.adapters.kafka.trouble import DENIED, cause_of
+from choreo.adapters.topics_yaml import retention_problems
+from choreo.core.definition import FlowDefinition
+from choreo.core.errors import NotFoundError, StorageError
+
+AGAIN_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+async def fit(log: KafkaLog, flows: Iterable[FlowDefinition], stop: asyncio.Event) -> bool:
+    """Whether to start: False once `stop` is set. Raises SettingsError, with the remedy, on a topic that is not fit."""
+    for flow in flows:
+        while not await _seen(log, flow):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), AGAIN_S)
+            if stop.is_set():
+                return False
+    return True
+
+
+async def _seen(log: KafkaLog, flow: FlowDefinition) -> bool:
+    """Whether there was an answer; raises SettingsError."""
+    try:
+        kept_ms = await log.kept_ms(flow.name)
+    except NotFoundError:
+        return True  # whoever needs it says so, with its remedy
+    except StorageError as error:
+        cause = cause_of(error.__cause__)
+        if cause is None or cause.code() not in DENIED:
+            _log.warning("waiting for Kafka: %s", error)
+            return False
+        _log.warning(
+            "unknown whether topic %r is fit for a log, for its settings may not be read: %s", flow.name, error
+        )
+        return True
+    for problem in retention_problems(flow, kept_ms, f"topic {flow.name!r}, retention.ms"):
+        raise problem
+    return True
