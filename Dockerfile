@@ -15,12 +15,15 @@ RUN awk '/^[a-z]/ { wanted = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trov
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY choreo choreo
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
- && /opt/build/bin/pip --python /opt/choreo/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
+ && /opt/build/bin/pip --python /opt/choreo/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
+ # Of the programs that came along only choreo's own is called.
+ && find /opt/choreo/bin -type f ! -name choreo -delete
 
 FROM python:3.11-slim
-# The ids are fixed, so that a cluster's policy and a volume's owner can name them.
-RUN groupadd --system --gid 10001 choreo \
- && useradd --system --uid 10001 --gid choreo --home-dir /var/lib/choreo --shell /usr/sbin/nologin choreo \
+# The ids are fixed, so that a cluster's policy and a volume's owner can name them. They lie above a system's own
+# range, so that no user of a node has them.
+RUN groupadd --gid 10001 choreo \
+ && useradd --uid 10001 --gid choreo --no-create-home --home-dir /var/lib/choreo --shell /usr/sbin/nologin choreo \
  && mkdir -p /app /var/lib/choreo/books && chown -R choreo: /var/lib/choreo \
  # Defaults such as .choreo/books lie where a volume can be mounted; the rest may be read-only.
  && ln -s /var/lib/choreo /app/.choreo
@@ -38,7 +41,8 @@ ENV PATH=/opt/choreo/bin:$PATH \
 USER choreo
 EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request as ask; ask.urlopen('http://127.0.0.1:' + os.environ['CHOREO_HEALTH_PORT'] + '/livez', timeout=3)"]
+# By bash, in 2 ms: a Python that starts for it every time would take 80 ms of a CPU in each container.
+HEALTHCHECK --interval=3s --timeout=4s --start-period=60s --retries=5 \
+  CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/$CHOREO_HEALTH_PORT && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
 ENTRYPOINT ["choreo"]
 CMD ["--help"]

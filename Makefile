@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --group build --universal --pyth
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo up down test quick check lint bench lock clean
+.PHONY: help demo up servers ports down test quick check lint bench lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -24,9 +24,22 @@ help: ## say what there is
 demo: $(VENV)/.demo-ready ## 500 orders through the reference flow; audits money and stock
 	@$(BIN)/choreo demo
 
-up: ## the whole on Kafka, Faust and Redis in containers; the REST view on http://localhost:8080 (CHOREO_REST_PORT)
-	@docker compose up --build --detach --wait
-	@echo "REST view: http://localhost:$${CHOREO_REST_PORT:-8080}/docs    stop it: make down"
+up: ports ## the whole on Kafka, Faust and Redis in containers; the REST view on http://localhost:8080 (CHOREO_REST_PORT)
+	@docker compose up --build --detach --wait || { echo "Not all of it runs. Which: docker compose ps --all    why: docker compose logs NAME" >&2; exit 1; }
+	@echo "REST view: http://$$(docker compose port rest 8080)/docs    stop it: make down"
+
+servers: ports ## only Kafka and Redis in containers, for services that run from this checkout
+	@docker compose up --detach --wait kafka redis
+	@echo "export CHOREO_KAFKA=localhost:$$(docker compose port kafka 29092 | cut -d: -f2) CHOREO_REDIS=redis://$$(docker compose port redis 6379)/0"
+
+# Said before anything is built. Ports that a stack of this project holds already are its own.
+ports:
+	@docker compose version >/dev/null 2>&1 || { echo "This needs Docker with Compose v2: \`docker compose version\` fails." >&2; exit 1; }
+	@test -n "$$(docker compose ps --quiet)" || for port in $$(docker compose config | sed -nE 's/^ *published: "([0-9]+)"$$/\1/p'); do \
+		if (: </dev/tcp/127.0.0.1/$$port) 2>/dev/null; then \
+			echo "Port $$port of 127.0.0.1 is in use. Stop what listens there, or choose another:" \
+				"CHOREO_REST_PORT (now $${CHOREO_REST_PORT:-8080}), CHOREO_BROKER_PORT ($${CHOREO_BROKER_PORT:-29092})," \
+				"CHOREO_REDIS_PORT ($${CHOREO_REDIS_PORT:-26379}), as in \`make up CHOREO_REST_PORT=8090\`." >&2; exit 1; fi; done
 
 down: ## stop the containers; what they keep stays (docker compose down --volumes takes it away)
 	@docker compose down --remove-orphans

@@ -22,6 +22,7 @@ from choreo.core.events import Envelope, Record
 from choreo.ports.read_model import Filter, InstanceView
 from choreo.settings import Settings
 from choreo.wiring import App, everything, open_app, run
+from choreo.wiring.flows import add_project_to_path
 
 _OPEN = ("running", "paused", "compensating")
 _PAGE = 500
@@ -107,6 +108,7 @@ def load_demo(settings: Settings) -> Demo:
     if not settings.demo:
         raise SettingsError("this project has no demo", where="setting demo", remedy=remedy)
     module_name, _, attribute = settings.demo.partition(":")
+    add_project_to_path()
     try:
         demo: Demo = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:

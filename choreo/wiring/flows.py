@@ -13,9 +13,7 @@ from choreo.core.errors import ChoreoError, SettingsError
 
 def load_flows(names: Iterable[str]) -> dict[str, Flow]:
     """Import the flows named `module:name`, relative to the current folder; raises SettingsError with the remedy."""
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    add_project_to_path()
     flows: dict[str, Flow] = {}
     for name in names:
         flow = _load_flow(name)
@@ -32,6 +30,13 @@ def load_flows(names: Iterable[str]) -> dict[str, Flow]:
             'flows = ["module:name"] under [tool.choreo] in pyproject.toml.',
         )
     return flows
+
+
+def add_project_to_path() -> None:
+    """Let the modules of the current folder be imported: a project need not be installed."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def _load_flow(name: str) -> Flow:

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from choreo.cli.demo_play import load_demo
+from choreo.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,6 +47,14 @@ def test_a_project_without_a_demo_is_told_how_to_have_one(tmp_path: Path) -> Non
     assert ran.returncode == 2
     assert "this project has no demo" in ran.stderr
     assert 'demo = "module:name"' in ran.stderr
+
+
+def test_a_demo_is_found_in_a_folder_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the container's image has it: the project lies beside, and only choreo is installed."""
+    (tmp_path / "a_shops_demo.py").write_text("demo = 'this one'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert load_demo(Settings(demo="a_shops_demo:demo")) == "this one"
 
 
 def _demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

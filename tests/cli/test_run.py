@@ -64,3 +64,22 @@ def test_a_process_is_stopped_by_control_c_too(desk: Any) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate()
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("role", ["seats", "tracker", "projector"])
+def test_a_part_that_cannot_join_its_group_ends_and_says_why(desk: Any, role: str) -> None:
+    """It does not wait for its own end: whoever started it can start it again, or read what is wrong."""
+    assert desk.folder.is_dir()
+    # A wrong setting needs no broker to be refused.
+    wrong = {
+        **os.environ,
+        "CHOREO_KAFKA": "localhost:9",
+        "CHOREO_REDIS": "redis://localhost:9",
+        "CHOREO_KAFKA_PORT": "1",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "choreo", "run", role],
+        env=wrong, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert 'No such configuration property: "port"' in ended.stderr

@@ -124,7 +124,7 @@ async def serve(
     )
     server = _Server(config)
     address = f"http://{_shown(host)}:{listener.getsockname()[1]}"
-    _log.info("REST view on %s", address)
+    _log.info("answering HTTP on %s", address)
     if ready:
         ready(address)
     stopping = asyncio.create_task(_stop_it(server, app, stop))

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from choreo.adapters.kafka import KafkaLog
+from choreo.adapters.kafka.topics import tracker_app
 from choreo.core.errors import LeaseLostError
 from choreo.core.events import Record
-from choreo.ports.log import Gained, Member, Work
+from choreo.ports.log import TRACKER_GROUP, Gained, Member, Work
 from choreo.testing.conformance import TOPIC, event, keys_of_partition
 from tests.adapters.kafka.conftest import OpenLog
 
@@ -158,3 +159,15 @@ async def test_a_long_pause_fetches_no_more_and_skips_nothing(open_log: OpenLog)
     await until(lambda: len(seat.records) == 6_000, seat)
     assert [record.offset for record in seat.records] == list(range(6_000))
     await leave(seat)
+
+
+async def test_how_far_the_tracker_is_stands_under_the_name_of_its_faust_application(open_log: OpenLog) -> None:
+    """Who asks for the tracker's group by the port's word gets what its workers have committed."""
+    log = open_log()
+    await log.create(TOPIC, 1)
+    worker = Seat(await log.member(TOPIC, TRACKER_GROUP, "worker"))
+    await until(lambda: 0 in worker.owned, worker)
+    await log.append(TOPIC, [event("e-1")])
+    await worker.member.commit(Work(done={0: 1}))
+    assert await log.committed(TOPIC, TRACKER_GROUP) == await log.committed(TOPIC, tracker_app(TOPIC)) == {0: 1}
+    await leave(worker)
