@@ -42,7 +42,7 @@ USER choreo
 EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
 # By bash, in 2 ms: a Python that starts for it every time would take 80 ms of a CPU in each container.
-HEALTHCHECK --interval=3s --timeout=4s --start-period=60s --retries=5 \
+HEALTHCHECK --interval=3s --timeout=4s --start-period=120s --retries=5 \
   CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/$CHOREO_HEALTH_PORT && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
 ENTRYPOINT ["choreo"]
 CMD ["--help"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from choreo.settings import Settings
 from services.order_flow import order
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +37,10 @@ def test_any_number_of_a_role_can_run(role: str) -> None:
 
 
 def test_two_trackers_run_each_with_states_of_its_own() -> None:
-    """One may die; a shared folder would be two owners of one store."""
+    """One may die; a shared folder would be two owners of one store, a volume without a name stays behind."""
     assert COMPOSE["tracker"]["deploy"]["replicas"] == 2
-    assert COMPOSE["tracker"]["volumes"] == ["/var/lib/choreo"]
+    assert COMPOSE["tracker"]["volumes"] == []
+    assert COMPOSE["tracker"]["read_only"] is False
 
 
 def test_what_is_reached_from_outside_is_reached_from_this_machine_only() -> None:
@@ -46,12 +48,40 @@ def test_what_is_reached_from_outside_is_reached_from_this_machine_only() -> Non
     ports = [port for service in COMPOSE.values() for port in service.get("ports", [])]
     assert ports
     for port in ports:
-        assert re.fullmatch(r"127\.0\.0\.1:\$\{CHOREO_\w+_PORT:-\d*\}:\d+", port)
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{CHOREO_(REST|BROKER|REDIS)_PORT:-\d+\}:\d+", port)
 
 
-def test_a_project_for_development_starts_nothing_unasked() -> None:
-    """The command line and the demo belong to the profile dev."""
-    assert {name for name, service in COMPOSE.items() if service.get("profiles") == ["dev"]} == {"cli", "demo"}
+def test_no_variable_of_compose_is_taken_for_a_setting_of_ours() -> None:
+    """Who exports one for `make servers` calls `choreo` in the same shell; CHOREO_KAFKA_PORT would reach librdkafka."""
+    variables = set(re.findall(r"\$\{CHOREO_(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    assert variables
+    assert not {name for name in variables if name.startswith("KAFKA_") or name.lower() in Settings.model_fields}
+
+
+def test_one_image_is_built_once_for_all_that_run_it() -> None:
+    """By the service that all others wait for; nobody looks for it in a registry."""
+    ours = {name: service for name, service in COMPOSE.items() if name not in ("kafka", "redis")}
+    assert {service["image"] for service in ours.values()} == {"${CHOREO_IMAGE:-choreo:local}"}
+    assert {service["pull_policy"] for service in ours.values()} == {"never"}
+    assert [name for name, service in ours.items() if "build" in service] == ["topics"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_may_do_no_more_than_it_must(role: str) -> None:
+    """No rights beyond its user's, a root file system that cannot be written, and a restart when it ends."""
+    service = COMPOSE[role]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is (role != "tracker")
+    assert service["restart"] == "unless-stopped"
+
+
+def test_the_command_line_and_the_demo_start_only_when_they_are_asked_for() -> None:
+    """Each in a profile of its own name."""
+    assert {name: service["profiles"] for name, service in COMPOSE.items() if "profiles" in service} == {
+        "cli": ["cli"],
+        "demo": ["demo"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -60,7 +90,7 @@ def test_a_project_for_development_starts_nothing_unasked() -> None:
         "USER choreo",
         "STOPSIGNAL SIGTERM",
         'ENTRYPOINT ["choreo"]',
-        "HEALTHCHECK --interval=10s",
+        "HEALTHCHECK --interval=3s",
         "--require-hashes -r requirements-kafka.lock",
     ],
 )

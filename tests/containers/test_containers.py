@@ -1,36 +1,28 @@
-"""The compose file as a user runs it: an order posted to the REST view completes, with any number of workers.
+"""The compose file as a user runs it: orders complete with any number of workers, and whatever is killed or stopped.
 
-Needs a Docker engine and Compose v2; with CHOREO_REQUIRE_DOCKER=1 their absence is a failure.
+Needs a Docker engine and Compose v2; CHOREO_REQUIRE_DOCKER=1 or CHOREO_REQUIRE_KAFKA=1 makes their absence a failure.
+One `make up` for all of it, under a name, an image and ports of its own; the tests run in their order.
 """
 
-import json
 import os
-import shutil
+import re
 import socket
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import required
+from tests.support.containers import ROOT, Stack, environment, missing, ran, said
+
 ROLES = ("inventory", "payment", "shipping", "notification", "tracker", "projector", "rest")
-ENDS_WITHIN_S = 60.0
-"""What an order may take on a busy machine; alone it takes well under a second."""
+PROJECT = f"choreo-test-{os.getpid()}"
+SLOW = "visa+slow:4"
+"""A card whose charges take four seconds each: long enough to be caught at it."""
+COMMANDS = re.findall(r"<!-- commands: containers -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1_200)]
-
-
-def missing() -> str:
-    """What of a Docker engine is not there; empty if all is."""
-    if shutil.which("docker") is None:
-        return "docker is not installed"
-    for command, what in ((["docker", "compose", "version"], "Compose v2"), (["docker", "info"], "a Docker daemon")):
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            return f"{what} is not there (`{' '.join(command)}` fails)"
-    return ""
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="session")
@@ -42,150 +34,187 @@ def docker_compose_file() -> str:
 @pytest.fixture(scope="session")
 def docker_compose_project_name() -> str:
     """Beside a stack that runs already."""
-    return f"choreo-test-{os.getpid()}"
+    return PROJECT
 
 
 @pytest.fixture(scope="session")
 def docker_setup() -> Iterator[list[str]]:
-    """Build; starting is what the tests look at. The REST view gets a port that nobody has."""
+    """Starting is what the tests look at; nothing is done before. The image is taken away at the end."""
     if lacking := missing():
-        said = f"tests in containers need Docker: {lacking}"
+        what = f"tests in containers need Docker: {lacking}"
         if os.environ.get("CHOREO_REQUIRE_DOCKER") == "1":
-            pytest.fail(f"{said} (CHOREO_REQUIRE_DOCKER=1)", pytrace=False)
-        pytest.skip(said)
-    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as free:
-        patch.setenv("CHOREO_REST_PORT", str(free.getsockname()[1]))
-        free.close()
-        yield ["build"]
+            pytest.fail(f"CHOREO_REQUIRE_DOCKER=1, and {what}", pytrace=False)
+        required.absent(what)
+    with ExitStack() as held:
+        names = ("REST", "BROKER", "REDIS")
+        taken = {name: held.enter_context(socket.create_server(("127.0.0.1", 0))) for name in names}
+        ports = {name: listener.getsockname()[1] for name, listener in taken.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(PROJECT, ports).items():
+            patch.setenv(name, value)
+        yield []
+    ran("docker", "image", "rm", "--force", f"{PROJECT}:local")
 
 
 @pytest.fixture(scope="session")
 def docker_cleanup() -> list[str]:
-    """Leave nothing, but say first what was said where a test has failed: pytest shows it with the failure."""
-    return ["logs --no-color --tail 40", "down --volumes --remove-orphans --timeout 20"]
-
-
-class Stack:
-    """The containers, by compose's commands, and the REST view."""
-
-    def __init__(self, services: Any) -> None:
-        """Nothing runs yet."""
-        self._services = services
-
-    def compose(self, command: str) -> str:
-        """What a command answers; raises with its output where it fails."""
-        return str(self._services._docker_compose.execute(command).decode())
-
-    def rest(self) -> httpx.Client:
-        """The REST view, where this machine reaches it."""
-        port = self._services.port_for("rest", 8080)
-        return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
-
-    def containers(self, role: str) -> list[dict[str, Any]]:
-        """The containers of a role, also those that have ended."""
-        lines = self.compose(f"ps --all --format json {role}").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-    def place(self, key: str) -> None:
-        """Post an order."""
-        fields = {
-            "order_id": key,
-            "customer_id": "ada",
-            "amount": "12.50",
-            "items": [{"sku": "tea", "quantity": 2}],
-            "card": "visa",
-        }
-        self._post(key, "OrderPlaced", fields)
-
-    def pick(self, key: str) -> None:
-        """What the warehouse says once the shipment is created."""
-        self._post(key, "ShipmentPicked", {"order_id": key})
-
-    def instance(self, key: str) -> dict[str, Any]:
-        """The instance as the view shows it; empty as long as it does not know it."""
-        with self.rest() as rest:
-            answer = rest.get(f"/flows/order/instances/{key}")
-        return dict(answer.json()) if answer.status_code == httpx.codes.OK else {}
-
-    def complete(self, keys: list[str]) -> None:
-        """Place these orders, let each be picked, and wait until all are completed."""
-        for key in keys:
-            self.place(key)
-        for key in keys:
-            self.until(lambda key=key: self.instance(key).get("waits"))
-            self.pick(key)
-        for key in keys:
-            self.until(lambda key=key: self.instance(key).get("status") == "completed")
-
-    def until(self, check: Any) -> None:
-        """Wait for a fact."""
-        self._services.wait_until_responsive(check, timeout=ENDS_WITHIN_S, pause=0.2)
-
-    def _post(self, key: str, type_: str, fields: dict[str, Any]) -> None:
-        with self.rest() as rest:
-            answer = rest.post("/flows/order/events", json={"type": type_, "fields": fields})
-        assert answer.status_code == httpx.codes.CREATED, f"{type_} of {key}: {answer.text}"
+    """Leave nothing."""
+    return ["--profile '*' down --volumes --remove-orphans --timeout 20"]
 
 
 @pytest.fixture(scope="session")
 def stack(docker_services: Any) -> Stack:
-    """All of it, up and healthy, as `make up` starts it."""
+    """All of it, up and healthy."""
     started = Stack(docker_services)
-    started.compose("up --detach --wait --wait-timeout 180")
+    started.up()
     return started
 
 
-def test_every_role_is_healthy_and_nobody_is_root(stack: Stack) -> None:
-    """Two trackers among them; the topics were made before."""
+def test_every_role_is_healthy_and_the_topics_were_made_before(stack: Stack) -> None:
+    """Two trackers among them."""
     for role in ROLES:
         found = stack.containers(role)
         assert len(found) == (2 if role == "tracker" else 1)
         assert {container["Health"] for container in found} == {"healthy"}, role
-    assert stack.compose("exec -T payment python -c 'import os; print(os.getuid())'").strip() == "10001"
     (topics,) = stack.containers("topics")
     assert (topics["State"], topics["ExitCode"]) == ("exited", 0)
 
 
+def test_a_container_is_not_roots_and_holds_no_tools_to_build_with(stack: Stack) -> None:
+    """Its user is nobody on a node, its files cannot be changed, and there is no pip to bring others."""
+    payment = stack.the("payment")
+    assert said("docker", "exec", payment, "id", "-u").strip() == "10001"
+    for refused in (("touch", "/app/services/new.py"), ("python", "-m", "pip", "--version"), ("touch", "/new")):
+        assert ran("docker", "exec", payment, *refused).returncode, refused
+    state = said("docker", "exec", payment, "cat", "/proc/1/status")
+    assert re.search(r"^CapEff:\s0+$", state, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s1$", state, re.MULTILINE)
+
+
+def test_the_health_check_means_progress(stack: Stack) -> None:
+    """A process that is there and does nothing is not well; it is again when it goes on."""
+    shipping = stack.the("shipping")
+    assert stack.well(shipping)
+    stack.signal(shipping, "STOP")
+    assert not stack.well(shipping)
+    stack.signal(shipping, "CONT")
+    stack.until(lambda: stack.well(shipping))
+
+
 def test_an_order_posted_to_the_rest_view_completes(stack: Stack) -> None:
-    """Through four services, the tracker, the projector and back to the view."""
-    stack.complete(["o-1"])
-    instance = stack.instance("o-1")
-    assert [effect["step"] for effect in instance["ledger"]] == [
-        "inventory.reserve",
-        "payment.charge",
-        "shipping.create",
-    ]
-
-
-def test_an_order_that_fails_is_undone(stack: Stack) -> None:
-    """Nobody picks it up: it is cancelled through the view, and what was done is undone."""
-    stack.place("o-2")
-    stack.until(lambda: stack.instance("o-2").get("waits"))
+    """Through four services, the tracker, the projector and back to the view; and nobody is behind afterwards."""
+    stack.place("o-1")
+    stack.until(lambda: stack.instance("o-1").get("waits"))
+    stack.pick("o-1")
+    stack.becomes("o-1", "completed")
+    steps = [effect["step"] for effect in stack.instance("o-1")["ledger"]]
+    assert steps == ["inventory.reserve", "payment.charge", "shipping.create"]
+    assert re.search(r"o-1 +completed", stack.compose("run --rm cli list order"))
+    stack.until(lambda: stack.get("/readyz").get("status") == "ok" and lag(stack) == 0)
     with stack.rest() as rest:
-        assert rest.post("/flows/order/instances/o-2/cancel").status_code == httpx.codes.ACCEPTED
-    stack.until(lambda: stack.instance("o-2").get("status") == "compensated")
+        assert 'choreo_instances{flow="order",status="completed"} 1.0' in rest.get("/metrics").text
+
+
+def lag(stack: Stack) -> float:
+    """What all groups together have not finished, as the metrics say."""
+    with stack.rest() as rest:
+        lags = re.findall(r"^choreo_lag_records\{.*\} (.*)$", rest.get("/metrics").text, re.MULTILINE)
+    assert lags
+    return sum(map(float, lags))
+
+
+def test_an_order_whose_card_is_declined_is_undone(stack: Stack) -> None:
+    """Its stock is given back; the bank holds no charge."""
+    stack.place("o-2", "declined")
+    stack.becomes("o-2", "compensated")
+    said_of_it = stack.types("o-2")
+    assert said_of_it.index("PaymentDeclined") < said_of_it.index("StockReleased") < said_of_it.index("OrderCancelled")
+    assert stack.rows("bank", "SELECT status FROM charges WHERE order_id = 'o-2'") == [["declined"]]
+
+
+def test_a_service_that_is_killed_at_work_comes_back_and_its_order_completes(stack: Stack) -> None:
+    """A kill -9 while the bank is being asked: Docker starts it again, and the bank has charged once."""
+    payment = stack.the("payment")
+    before, calls = stack.inspect(payment)["RestartCount"], _calls(stack)
+    stack.place("o-3", SLOW)
+    stack.until(lambda: _calls(stack) > calls)
+    stack.signal(payment, "KILL")
+    stack.pick("o-3")
+    stack.becomes("o-3", "completed")
+    assert stack.inspect(payment)["RestartCount"] == before + 1
+    assert _calls(stack) >= calls + 2, "the first attempt was not killed at work"
+    assert stack.rows("bank", "SELECT status FROM charges WHERE order_id = 'o-3'") == [["charged"]]
+
+
+def _calls(stack: Stack) -> int:
+    """How often the bank was asked to charge, answered or not."""
+    return int(stack.rows("bank", "SELECT coalesce(sum(count), 0) FROM calls WHERE operation = 'charge'")[0][0])
 
 
 def test_three_workers_of_a_service_share_its_partitions(stack: Stack) -> None:
     """`--scale payment=3`: the group has three members, each with partitions, and orders complete."""
-    stack.compose("up --detach --no-recreate --wait --wait-timeout 120 --scale payment=3")
+    stack.compose("up --detach --no-recreate --wait --scale payment=3")
     assert len(stack.containers("payment")) == 3
-    group = (
-        "/opt/kafka/bin/kafka-consumer-groups.sh --bootstrap-server localhost:9092 --describe --group payment --members"
-    )
+    group = "kafka-consumer-groups.sh --bootstrap-server localhost:9092 --describe --group payment --members"
 
     def shared() -> bool:
-        rows = [
-            row.split() for row in stack.compose(f"exec -T kafka {group}").splitlines() if row.startswith("payment")
-        ]
-        return len(rows) == 3 and all(int(row[-1]) > 0 for row in rows)
+        rows = [row.split() for row in stack.compose(f"exec -T kafka /opt/kafka/bin/{group}").splitlines()]
+        shares = [int(row[-1]) for row in rows if row[:1] == ["payment"]]
+        return len(shares) == 3 and min(shares) > 0 and sum(shares) == 8
 
     stack.until(shared)
-    stack.complete([f"o-3{number:02}" for number in range(20)])
+    keys = [f"o-4{number:02}" for number in range(30)]
+    for key in keys:
+        stack.place(key)
+        stack.pick(key)
+    for key in keys:
+        stack.becomes(key, "completed")
 
 
-def test_a_worker_that_is_told_to_stop_drains_and_ends_well(stack: Stack) -> None:
-    """SIGTERM within the grace period; 137 would be a kill."""
-    stack.compose("stop payment shipping tracker rest")
-    for role in ("payment", "shipping", "tracker", "rest"):
-        assert {container["ExitCode"] for container in stack.containers(role)} == {0}, role
+def test_workers_that_are_told_to_stop_drain_and_end_well(stack: Stack) -> None:
+    """SIGTERM: the charge under way is made and said before its process goes; 0 is no kill. Nothing is lost."""
+    calls = _calls(stack)
+    stack.place("o-5", SLOW)
+    stack.until(lambda: _calls(stack) > calls)
+    assert "PaymentCharged" not in stack.types("o-5")
+    stack.compose("stop payment tracker shipping")
+    for role in ("payment", "tracker", "shipping"):
+        ends = {(container["State"], container["ExitCode"]) for container in stack.containers(role)}
+        assert ends == {("exited", 0)}, role
+    stack.until(lambda: "PaymentCharged" in stack.types("o-5"))
+    stack.compose("stop projector rest")
+    assert {container["ExitCode"] for role in ("projector", "rest") for container in stack.containers(role)} == {0}
+    stack.compose("start payment tracker shipping projector rest")
+    stack.until(lambda: _answers(stack))
+    stack.pick("o-5")
+    stack.becomes("o-5", "completed")
+    assert _calls(stack) == calls + 1
+
+
+def _answers(stack: Stack) -> bool:
+    """Whether the REST view is there again."""
+    return stack.well(stack.the("rest"))
+
+
+def test_a_port_that_somebody_has_is_named_before_anything_is_built(stack: Stack) -> None:
+    """Another project on this one's ports: the sentence says which port, and how to choose another."""
+    other = {**os.environ, "COMPOSE_PROJECT_NAME": f"{PROJECT}-other"}
+    done = ran("make", "up", env=other)
+    assert done.returncode
+    assert re.search(r"Port \d+ of 127\.0\.0\.1 is in use\. .* choose another: CHOREO_REST_PORT", done.stderr)
+    assert not said("docker", "ps", "--all", "--quiet", "--filter", f"name={PROJECT}-other")
+    assert stack.containers()
+
+
+def test_the_commands_of_the_readme_do_what_they_say(stack: Stack) -> None:
+    """All of them, in their order, to `make down`: an order from outside, three workers, the audited demo."""
+    (commands,) = COMMANDS
+    with stack.rest() as rest:
+        here = commands.replace("http://localhost:8080", str(rest.base_url).rstrip("/"))
+    assert here != commands
+    done = ran("bash", "-euxo", "pipefail", "-c", here, timeout_s=400)
+    assert done.returncode == 0, f"{done.stdout[-4_000:]}\n{done.stderr[-4_000:]}"
+    assert re.search(r"^order o-1001 +completed$", done.stdout, re.MULTILINE)
+    assert "500 orders: 345 completed, 155 compensated, 0 stuck" in done.stdout
+    assert "Money and stock add up." in done.stdout
+    assert stack.containers() == []
