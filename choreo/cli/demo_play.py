@@ -8,17 +8,19 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from choreo import Event
 from choreo.app.query_timeline import TimelineRow
 from choreo.core import ids
-from choreo.core.errors import SettingsError
+from choreo.core.errors import LeaseLostError, SettingsError, StorageError
 from choreo.core.events import Envelope, Record
+from choreo.ports.log import Member
 from choreo.ports.read_model import Filter, InstanceView
 from choreo.settings import Settings
 from choreo.wiring import App, everything, open_app, run
@@ -26,6 +28,9 @@ from choreo.wiring.flows import add_project_to_path
 
 _OPEN = ("running", "paused", "compensating")
 _PAGE = 500
+PATIENCE_S = 60
+"""A broker's return takes 10 s, that of a Redis less; a machine with too much to do may take longer than either."""
+T = TypeVar("T")
 
 
 class Kind(Protocol):
@@ -137,27 +142,47 @@ async def play(
             await asyncio.gather(outside, parts)
 
 
+async def _asked(app: App, call: Callable[[], Awaitable[T]]) -> T:
+    """What storage answers; asked again while it does not, as any client does: an event has its id before it is sent.
+
+    Raises StorageError where it has not answered for `PATIENCE_S`.
+    """
+    until_ms = app.clock.now_ms() + PATIENCE_S * 1_000
+    while True:
+        try:
+            return await call()
+        except StorageError:
+            if app.clock.now_ms() > until_ms:
+                raise
+        await app.clock.sleep(0.5)
+
+
 async def _place(
     app: App, demo: Demo, placed: Sequence[Placed], progress: Callable[[Mapping[str, int], int], None]
 ) -> int:
     """Publish every start, some twice; answers how many runs there are."""
     runs = 0
     for number, order in enumerate(placed):
-        await app.publisher.publish(demo.flow, order.event)
-        runs += 1
-        if order.kind.started_twice:
-            await app.publisher.publish(demo.flow, order.event, idempotency_key="again")
+        keys = ("", "again") if order.kind.started_twice else ("",)
+        for key in keys:
+            await _asked(app, partial(app.publisher.publish, demo.flow, order.event, idempotency_key=key))
             runs += 1
         if number % 25 == 0:
-            progress(await app.queries.counts(demo.flow), number)
+            progress(await _asked(app, partial(app.queries.counts, demo.flow)), number)
     return runs
 
 
 async def _outside(app: App, demo: Demo, stop: asyncio.Event) -> None:
     """The world outside the flow: a consumer of its own that answers what it hears."""
-    member = await app.home.log.member(demo.flow, "outside", "demo", demo.listens)
+    join: Callable[[], Awaitable[Member]] = partial(app.home.log.member, demo.flow, "outside", "demo", demo.listens)
+    member = await _asked(app, join)
     while not stop.is_set():
-        poll = await member.poll(500, 0.1)
+        try:
+            poll = await _asked(app, partial(member.poll, 500, 0.1))
+        except LeaseLostError:  # a machine that stood still for a session's time; what was heard is heard again
+            await member.close()
+            member = await _asked(app, join)
+            continue
         for record in poll.records:
             await _answer(app, demo, record)
     await member.close()
@@ -167,13 +192,13 @@ async def _answer(app: App, demo: Demo, record: Record) -> None:
     key = record.event.key
     answer = demo.answer(key)
     if isinstance(answer, Event):
-        await app.publisher.publish(demo.flow, answer, idempotency_key="demo")
+        await _asked(app, partial(app.publisher.publish, demo.flow, answer, idempotency_key="demo"))
     elif answer is not None:
         type_ = app.definitions[demo.flow].waits[0].until
         garbage = Envelope(
             ids.derive("demo", key), type_, key, demo.flow, content_type=app.codec.content_type, data=answer
         )
-        await app.home.log.append(demo.flow, [garbage])
+        await _asked(app, partial(app.home.log.append, demo.flow, [garbage]))
 
 
 async def _ended(
@@ -184,7 +209,7 @@ async def _ended(
     parts: asyncio.Task[None],
 ) -> None:
     while True:
-        counts = await app.queries.counts(demo.flow)
+        counts = await _asked(app, partial(app.queries.counts, demo.flow))
         progress(counts, runs)
         if sum(counts.values()) >= runs and not any(counts.get(status) for status in _OPEN):
             return
@@ -198,7 +223,7 @@ async def _judge(app: App, demo: Demo, folder: Path, placed: Sequence[Placed]) -
     views: dict[str, InstanceView] = {}
     stuck, cursor = 0, ""
     while True:
-        page = await app.queries.instances(Filter(flow=demo.flow), _PAGE, cursor)
+        page = await _asked(app, partial(app.queries.instances, Filter(flow=demo.flow), _PAGE, cursor))
         for view in page.items:
             views[view.key] = view  # newest first: what stays is the key's first run
             stuck += view.status == "stuck"
@@ -223,14 +248,14 @@ async def _judge(app: App, demo: Demo, folder: Path, placed: Sequence[Placed]) -
         completed=len(completed),
         compensated=sum(status == "compensated" for status in outcomes.values()),
         stuck=stuck,
-        dead_letters=await app.queries.dead_letter_count(demo.flow),
+        dead_letters=await _asked(app, partial(app.queries.dead_letter_count, demo.flow)),
         audit_ok=not violations,
         orders_per_s=round(len(completed) * 1_000 / max(1, last - first), 1),
         p50_ms=_percentile(took, 50),
         p99_ms=_percentile(took, 99),
     )
     shown = next((key for key, o in by_key.items() if "refund" in o.kind.name and outcomes[key] == "compensated"), "")
-    timeline = await app.queries.timeline(demo.flow, shown) if shown else []
+    timeline = await _asked(app, partial(app.queries.timeline, demo.flow, shown)) if shown else []
     return Played(result, endings, violations, shown, timeline)
 
 

@@ -7,8 +7,10 @@ One `make up` for all of it, under a name, an image and ports of its own; the te
 import os
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,8 @@ ROLES = ("inventory", "payment", "shipping", "notification", "tracker", "project
 PROJECT = f"choreo-test-{os.getpid()}"
 SLOW = "visa+slow:4"
 """A card whose charges take four seconds each: long enough to be caught at it."""
-COMMANDS = re.findall(r"<!-- commands: containers -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = (ROOT / "README.md").read_text() + (ROOT / "docs" / "containers.md").read_text()
+COMMANDS = dict(re.findall(r"<!-- commands: (containers|servers) -->\n```sh\n(.*?)```", PAGES, re.DOTALL))
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -208,13 +211,34 @@ def test_a_port_that_somebody_has_is_named_before_anything_is_built(stack: Stack
 
 def test_the_commands_of_the_readme_do_what_they_say(stack: Stack) -> None:
     """All of them, in their order, to `make down`: an order from outside, three workers, the audited demo."""
-    (commands,) = COMMANDS
     with stack.rest() as rest:
-        here = commands.replace("http://localhost:8080", str(rest.base_url).rstrip("/"))
-    assert here != commands
+        here = COMMANDS["containers"].replace("http://localhost:8080", str(rest.base_url).rstrip("/"))
+    assert here != COMMANDS["containers"]
     done = ran("bash", "-euxo", "pipefail", "-c", here, timeout_s=400)
     assert done.returncode == 0, f"{done.stdout[-4_000:]}\n{done.stderr[-4_000:]}"
     assert re.search(r"^order o-1001 +completed$", done.stdout, re.MULTILINE)
     assert "500 orders: 345 completed, 155 compensated, 0 stuck" in done.stdout
     assert "Money and stock add up." in done.stdout
     assert stack.containers() == []
+
+
+def test_services_in_a_checkout_reach_the_servers_alone(stack: Stack, tmp_path: Path) -> None:
+    """`make servers`, and the lines after it: Kafka under the name it gives itself, and Redis."""
+    assert stack.containers() == []
+    here = COMMANDS["servers"]
+    for said_there, name in (("29092", "CHOREO_BROKER_PORT"), ("26379", "CHOREO_REDIS_PORT")):
+        assert said_there in here
+        here = here.replace(said_there, os.environ[name])
+    here, _, after = here.partition("choreo dev")
+    assert after.startswith("  "), "the last line is what a developer stays in"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "choreo").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m choreo "$@"\n')
+    (programs / "choreo").chmod(0o755)
+    env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    looked = "choreo topics diff && choreo publish order OrderPlaced --key o-1 --field order_id=o-1"
+    fields = "--field customer_id=ada --field amount=1 --field card=visa --field 'items=[]' && choreo list order"
+    done = ran("bash", "-euo", "pipefail", "-c", f"{here}{looked} {fields}", env=env)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert f"localhost:{os.environ['CHOREO_BROKER_PORT']}" in done.stdout
+    assert {container["Service"] for container in stack.containers()} == {"kafka", "redis"}
