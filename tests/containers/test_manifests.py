@@ -1,25 +1,37 @@
-"""The Kubernetes manifests: valid by their schemas, complete for the flow, and in step with its topic."""
+"""The Kubernetes manifests: valid by the schemas of Kubernetes and KEDA, complete for the flow, in step with its topic."""
 
+import copy
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from choreo.adapters.kafka import KafkaOptions
+from choreo.adapters.kafka.options import settings_of
 from choreo.adapters.kafka.topics import tracker_app
 from choreo.adapters.topics_yaml import load_topics
+from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.settings import Settings
 from services.order_flow import order
-from tests.support.required import needed
+from tests.support import required
 
-kubernetes_validate = needed("kubernetes_validate", "dev")
-jsonschema = needed("jsonschema", "dev")
+kubernetes_validate = required.needed("kubernetes_validate", "dev")
+jsonschema = required.needed("jsonschema", "dev")
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "deploy" / "kubernetes"
-KEDA = json.loads((ROOT / "deploy" / "schemas" / "scaledobject.json").read_text())
+SECURED = ROOT / "deploy" / "sasl"
+SCHEMAS = ROOT / "deploy" / "schemas"
+TRIGGER = json.loads((SCHEMAS / "kafka-trigger.json").read_text())
 KUBERNETES = ("1.31", "1.37")
 """The oldest and the newest version they are held to."""
+
+HEALTH_PORT = 8081
+"""As the image sets it: see the Dockerfile."""
 
 SERVICES = [service.name for service in order.services]
 GROUPS = {**{name: name for name in SERVICES}, "projector": "projector", "tracker": tracker_app(order.name)}
@@ -31,7 +43,47 @@ def documents(path: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(path.read_text()))
 
 
-DECLARED = [document for path in sorted(MANIFESTS.glob("*.yaml")) for document in documents(path)]
+DECLARED = [
+    document
+    for path in sorted(MANIFESTS.glob("*.yaml"))
+    if path.name != "kustomization.yaml"
+    for document in documents(path)
+]
+
+
+def strict(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of a custom resource as the API server reads it with strict validation: a field it lacks is refused."""
+    made = {name: strict(part) if isinstance(part, dict) else part for name, part in schema.items()}
+    if "properties" in made:
+        made["properties"] = {name: strict(part) for name, part in schema["properties"].items()}
+        made.setdefault("additionalProperties", bool(made.get("x-kubernetes-preserve-unknown-fields")))
+    if made.pop("x-kubernetes-int-or-string", False):
+        made.pop("type", None)
+        made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    return made
+
+
+def custom(name: str) -> tuple[str, dict[str, Any]]:
+    """The kind of a custom resource definition of KEDA's, and its schema."""
+    defined = yaml.safe_load((SCHEMAS / "keda" / f"{name}.yaml").read_text())["spec"]
+    (version,) = defined["versions"]
+    return defined["names"]["kind"], strict(version["schema"]["openAPIV3Schema"])
+
+
+KEDA = dict(map(custom, ("scaledobjects", "triggerauthentications")))
+
+
+def validate(document: dict[str, Any]) -> None:
+    """Raise what is wrong with it, by the schema of who will read it."""
+    if document["kind"] not in KEDA:
+        for version in KUBERNETES:
+            kubernetes_validate.validate(document, version, strict=True)
+        return
+    assert document["apiVersion"] == "keda.sh/v1alpha1"
+    jsonschema.validate(document, KEDA[document["kind"]])
+    for trigger in document["spec"].get("triggers", ()):
+        assert trigger["type"] == "kafka"
+        jsonschema.validate(trigger["metadata"], TRIGGER)
 
 
 def named(document: dict[str, Any]) -> str:
@@ -53,22 +105,78 @@ def workload(role: str) -> dict[str, Any]:
 PODS = [document for document in DECLARED if document["kind"] in ("Deployment", "StatefulSet", "Job")]
 
 
-@pytest.mark.parametrize("document", DECLARED, ids=named)
+@pytest.mark.parametrize("document", [*DECLARED, *documents(SECURED / "credentials.yaml")], ids=named)
 def test_a_manifest_is_valid(document: dict[str, Any]) -> None:
-    """By Kubernetes' own schemas, strictly; a ScaledObject by ours, for its own is not among them."""
-    if document["kind"] == "ScaledObject":
-        jsonschema.validate(document, KEDA)
-        return
-    for version in KUBERNETES:
-        kubernetes_validate.validate(document, version, strict=True)
+    """By Kubernetes' own schemas and KEDA's own definitions, strictly; of a trigger also what its scaler reads."""
+    validate(document)
 
 
-def test_a_scaled_object_with_a_number_for_a_text_is_refused() -> None:
-    """The schema of our own says no where KEDA would: a check that never fails is none."""
-    wrong = json.loads(json.dumps(one("ScaledObject", "payment")))
-    wrong["spec"]["triggers"][0]["metadata"]["lagThreshold"] = 500
-    with pytest.raises(jsonschema.ValidationError, match="500 is not of type 'string'"):
-        jsonschema.validate(wrong, KEDA)
+@pytest.mark.parametrize(
+    ("kind", "place", "wrong", "said"),
+    [
+        ("ScaledObject", ("spec", "triggers", 0, "metadata", "lagThreshold"), 500, "500 is not of type 'string'"),
+        ("ScaledObject", ("spec", "triggers", 0, "metadata", "lag"), "5", "'lag' was unexpected"),
+        ("ScaledObject", ("spec", "maxReplicas"), 8, "'maxReplicas' was unexpected"),
+        ("ScaledObject", ("spec", "minReplicaCount"), "2", "'2' is not of type 'integer'"),
+        ("Deployment", ("spec", "template", "spec", "graceSeconds"), 30, "graceSeconds"),
+        ("PodDisruptionBudget", ("spec", "maxUnavailable"), 0.5, "0.5"),
+    ],
+)
+def test_a_mistake_in_a_manifest_is_found(kind: str, place: tuple[Any, ...], wrong: Any, said: str) -> None:
+    """A check that never fails is none: a number for a text, and fields that nobody knows."""
+    document = copy.deepcopy(one(kind, "payment"))
+    part: Any = document
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = wrong
+    with pytest.raises(Exception, match=said):
+        validate(document)
+
+
+def test_all_of_it_is_applied_at_once() -> None:
+    """`kubectl apply -k` takes every file, and the image's name stands in one place."""
+    (kustomization,) = documents(MANIFESTS / "kustomization.yaml")
+    written = {path.name for path in MANIFESTS.glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(kustomization["resources"]) == written
+    images = {container["image"] for pod in PODS for container in pod["spec"]["template"]["spec"]["containers"]}
+    assert images == {f"{image['name']}:{image['newTag']}" for image in kustomization["images"]}
+
+
+def test_what_the_secret_says_is_understood_by_every_client() -> None:
+    """confluent-kafka, the tracker's own, and KEDA, which names the mechanism in its own way."""
+    secret, authentication = documents(SECURED / "credentials.yaml")
+    said = secret["stringData"]
+    settings = KafkaOptions.of("kafka:9092", settings_of(said)).settings
+    faust = FaustOptions("kafka:9092", Path(), settings=settings)
+    assert (faust.protocol, faust.mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+    (kustomization,) = documents(SECURED / "kustomization.yaml")
+    (patch,) = kustomization["patches"]
+    added = {operation["path"]: operation["value"] for operation in yaml.safe_load(patch["patch"])}
+    assert added["/spec/triggers/0/metadata/sasl"] == faust.mechanism.lower().replace("-", "_").replace("sha_", "sha")
+    assert added["/spec/triggers/0/metadata/tls"] == "enable"
+    assert added["/spec/triggers/0/authenticationRef"] == {"name": authentication["metadata"]["name"]}
+    for parameter in authentication["spec"]["secretTargetRef"]:
+        assert parameter["name"] == secret["metadata"]["name"]
+        assert parameter["key"] == f"CHOREO_KAFKA_SASL_{parameter['parameter'].upper()}"
+        assert parameter["key"] in said
+    for pod in PODS:
+        (container,) = pod["spec"]["template"]["spec"]["containers"]
+        assert [next(iter(source.values()))["name"] for source in container["envFrom"]] == ["choreo", "choreo"]
+
+
+@pytest.mark.parametrize("folder", [MANIFESTS, SECURED], ids=["kubernetes", "sasl"])
+def test_what_kubectl_makes_of_it_is_valid(folder: Path) -> None:
+    """With every patch applied; without a kubectl on this machine this is not known."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed: what it makes of the patches was not looked at")
+    built = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=True)
+    made = list(yaml.safe_load_all(built.stdout))
+    assert {named(document) for document in DECLARED} <= {named(document) for document in made}
+    for document in made:
+        validate(document)
+        if folder == SECURED and document["kind"] == "ScaledObject":
+            assert document["spec"]["triggers"][0]["authenticationRef"] == {"name": "kafka"}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -80,6 +188,11 @@ def test_every_role_runs_may_be_disturbed_one_at_a_time_and_says_whether_it_live
     assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "health"}
     labels = workload(role)["spec"]["selector"]["matchLabels"]
     assert pod["metadata"]["labels"] == labels
+    assert container["startupProbe"]["httpGet"] == {"path": "/livez", "port": "health"}
+    assert container["readinessProbe"]["httpGet"]["path"] == ("/readyz" if role == "rest" else "/livez")
+    assert {port["name"]: port["containerPort"] for port in container["ports"]}["health"] == HEALTH_PORT
+    assert pod["spec"]["terminationGracePeriodSeconds"] >= 2 * Settings().stop_s
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
     budget = one("PodDisruptionBudget", role)["spec"]
     assert budget == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
 
