@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: valid by the schemas of Kubernetes and KEDA, complete for the flow, in step with its topic."""
+"""The Kubernetes manifests: valid by the schemas of Kubernetes and KEDA, complete for the flow, true to its topic."""
 
 import copy
 import json
