@@ -237,7 +237,7 @@ def test_services_in_a_checkout_reach_the_servers_alone(docker_services: Any, tm
     (programs / "choreo").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m choreo "$@"\n')
     (programs / "choreo").chmod(0o755)
     env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    order = """{"order_id": "o-1", "customer_id": "ada", "amount": 1, "card": "visa", "items": [{"sku": "tea",
+    order = """{"order_id": "o-9", "customer_id": "ada", "amount": 1, "card": "visa", "items": [{"sku": "tea",
         "quantity": 1}]}"""
     looked = f"choreo topics diff && choreo publish order OrderPlaced --json '{order}' && choreo list order"
     done = ran("bash", "-euo", "pipefail", "-c", f"{here}{looked}", env=env)
