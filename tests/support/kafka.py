@@ -103,6 +103,11 @@ class Broker:
                 self.kill()
                 raise MissingError(f"a broker that starts: {(self._folder / 'broker.log').read_text()[-1_000:]}")
 
+    @property
+    def pid(self) -> int:
+        """Its process; 0 while it is not started."""
+        return self._process.pid if self._process else 0
+
     def stop(self) -> None:
         """Let it end in order, or kill it if it does not."""
         self._end(signal.SIGTERM)

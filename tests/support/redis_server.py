@@ -46,6 +46,11 @@ class OwnRedis:
             if self._process.poll() is not None or time.monotonic() > until_s:
                 pytest.fail(f"redis-server did not answer on port {self.port} within {_STARTS_WITHIN_S} s")
 
+    @property
+    def pid(self) -> int:
+        """Its process; 0 while it is not started."""
+        return self._process.pid if self._process else 0
+
     def stop(self) -> None:
         """Kill it, as a machine that fails would; what it acknowledged is in its file."""
         if self._process is not None:

@@ -1,0 +1,151 @@
+"""One role alone, in a process of its own that measures itself: `python -m bench.kafka_alone step|replay …`.
+
+`step`: choreo's step host, or with `--bare` the loop of kafka_raw that decodes, validates, encodes and commits the
+same; both handle the same backlog, which bench.kafka pours in while they wait. `replay`: the Faust tracker folds a log
+that a run has left, under an application of its own. The first events handled are not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from bench.kafka_chain import starts
+from bench.kafka_raw import READY, STEP_IN, STEP_OUT, WARM_UP, make_topics, pour
+from bench.kafka_stage import FLOW, PARTITIONS, Stage
+from bench.saga import inventory, order
+from choreo.adapters.avro.codec import AvroCodec
+from choreo.adapters.clock import SystemClock
+from choreo.adapters.kafka import KafkaLog, KafkaOptions
+from choreo.adapters.kafka.options import settings_of as kafka_settings
+from choreo.adapters.kafka.records import event_of, message_of
+from choreo.adapters.kafka.topics import CHANGELOG_CONFIG
+from choreo.hosts.tracker_faust_host import FaustTracker
+from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.settings import load
+from choreo.wiring import open_app, run
+
+LOOK_S = 0.005
+PATIENCE_S = 120
+
+
+class Replay(FaustOptions, frozen=True):
+    """A second tracker on the same log: with a group and a changelog of its own."""
+
+    def application(self, flow: str) -> str:
+        """The application's id."""
+        return f"{self.prefix}replay-{flow}"
+
+
+async def measured(count: Callable[[], float], first: float, last: float) -> dict[str, float]:
+    """Events a second, and CPU time an event of this process, between two counts."""
+    marks: list[tuple[float, float, float]] = []
+    until = time.monotonic() + PATIENCE_S
+    for goal in (first, last):
+        while count() < goal:
+            await asyncio.sleep(LOOK_S)
+            if time.monotonic() > until:
+                sys.exit(f"{count()} of {last} events within {PATIENCE_S} s")
+        marks.append((count(), time.perf_counter(), time.process_time()))
+    events, wall_s, used_s = (after - before for before, after in zip(*marks, strict=True))
+    return {"events_s": events / wall_s, "cpu_us": used_s / events * 1e6}
+
+
+async def step(events: int) -> dict[str, float]:
+    """The step host over Kafka and Redis; says when it has handled the first events."""
+    async with open_app(load()) as app:
+        stop_ = asyncio.Event()
+        task = asyncio.create_task(run(app, [inventory.name], stop_))
+        handled = _counter(app.counters.read, "handled")
+        await measured(handled, 0, 1)
+        print(READY, flush=True)
+        figures = await measured(handled, 2 * WARM_UP, 2 * WARM_UP + events)
+        stop_.set()
+        await task
+    return figures
+
+
+async def replay(prefix: str) -> dict[str, float]:
+    """The tracker over the log of this prefix, from its first record to its last."""
+    settings = load()
+    log = KafkaLog(KafkaOptions.of(settings.kafka, kafka_settings({"CHOREO_KAFKA_TOPIC_PREFIX": prefix})))
+    options = Replay(settings.kafka, Path(settings.data) / "replay", prefix=prefix)
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    name = options.changelog(FLOW)
+    admin.create_topics([NewTopic(name, PARTITIONS, 1, config=dict(CHANGELOG_CONFIG))])[name].result()
+    length = sum([await log.end(FLOW, partition) for partition in range(PARTITIONS)])
+    await _until_known(log, name.removeprefix(prefix))
+    host = FaustTracker(order.definition, log, log.dead_letters, SystemClock(), options=options, read=event_of)
+    task = asyncio.create_task(host.run())
+    count = _counter(host.counters.read, "tracker_events")
+    figures = await measured(count, min(WARM_UP, length // 4), length)
+    await host.stop()
+    await task
+    await log.close()
+    return {"events": length, **figures}
+
+
+async def _until_known(log: KafkaLog, topic: str) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            await log.partitions(topic)
+        except Exception:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(LOOK_S)
+        else:
+            return
+
+
+def _counter(read: Callable[[], dict[str, float]], name: str) -> Callable[[], float]:
+    return lambda: read().get(name, 0)
+
+
+def steps_beside(stage: Stage, events: int) -> dict[str, dict[str, float]]:
+    """Choreo's step and the bare one, one after the other, with the same backlog."""
+    stage.prepare("step-")
+    make_topics(stage, [f"bare-{name}" for name in (STEP_IN, STEP_OUT)])
+    return {
+        "choreo": _poured(stage, "step-", f"step-{FLOW}", ("-m", "bench.kafka_alone", "step", str(events)), events),
+        "bare": _poured(stage, "bare-", f"bare-{STEP_IN}", ("-m", "bench.kafka_raw", "step", str(events)), events),
+    }
+
+
+def _poured(stage: Stage, prefix: str, topic: str, command: tuple[str, ...], events: int) -> dict[str, float]:
+    with stage.running(prefix, {"step": command}) as processes:
+        said = processes["step"].stdout
+        assert said is not None  # noqa: S101 - it was started with a pipe
+        pour(stage, topic, _messages("warm", WARM_UP))
+        while said.readline().strip() != READY:
+            pass
+        # More than is counted: a batch's end is not at a round number.
+        pour(stage, topic, _messages("o", 2 * WARM_UP + events))
+        figures: dict[str, float] = json.loads(said.readline())
+    return figures
+
+
+def _messages(prefix: str, number: int) -> Iterator[tuple[bytes, bytes, Any]]:
+    return map(message_of, starts(AvroCodec(), number, prefix))
+
+
+def main() -> None:
+    """Run one role and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("role", choices=("step", "replay"))
+    parser.add_argument("what", help="how many events, or the prefix of the log")
+    chosen = parser.parse_args()
+    figures = asyncio.run(step(int(chosen.what)) if chosen.role == "step" else replay(chosen.what))
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()

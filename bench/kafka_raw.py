@@ -1,0 +1,197 @@
+"""The raw baselines on Kafka: what batching with the plain client gives, with nothing of choreo around it.
+
+`chain`: the order saga as four processes, a topic of each type of event, JSON; no ids, no inbox, no ledger, no tracker,
+no read model. `step`: one step that decodes, validates, encodes and commits as choreo's host does: the same codec, the
+same event classes, headers of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from bench.kafka_stage import PARTITIONS, Stage
+from bench.raw import STEPS
+from bench.saga import OrderPlaced, StockReserved, declined
+from choreo.adapters.avro.codec import AvroCodec
+
+BATCH = 500
+WAIT_S = 0.02
+TYPES = ("OrderPlaced", "StockReserved", "StockReleased", "PaymentCharged", "PaymentDeclined", "ShipmentCreated")
+ENDS = ("OrderConfirmed", "StockReleased")
+SERVICES = {
+    "inventory": ("OrderPlaced", "PaymentDeclined"),
+    "payment": ("StockReserved",),
+    "shipping": ("PaymentCharged",),
+    "notification": ("ShipmentCreated",),
+}
+STEP_IN, STEP_OUT = "step-in", "step-out"
+READY = "ready"
+"""What a role alone says when it has handled something."""
+WARM_UP = 2_000
+"""Events of a role alone before the measured ones: twice so many."""
+
+Handle = Callable[[Message], tuple[str, bytes, Any]]
+"""A message's answer: topic, value, headers."""
+
+
+def serve(group: str, topics: list[str], handle: Handle, heard: Callable[[int], None] = lambda _: None) -> None:
+    """Poll, handle, flush, commit, a batch at a time, until SIGTERM; `heard` is told how many were done."""
+    bootstrap, prefix = os.environ["CHOREO_KAFKA"], os.environ["CHOREO_KAFKA_TOPIC_PREFIX"]
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"{prefix}{group}",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "fetch.queue.backoff.ms": 10,
+        }
+    )
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 2, "acks": "all", "enable.idempotence": True})
+    consumer.subscribe([prefix + topic for topic in topics])
+    running = [True]
+    signal.signal(signal.SIGTERM, lambda *_: running.clear())
+    while running:
+        messages = consumer.consume(1, WAIT_S)
+        if not messages:
+            continue
+        messages += consumer.consume(BATCH - 1, 0)
+        done: dict[tuple[str, int], int] = {}
+        for message in messages:
+            if message.error() is None:
+                topic, value, headers = handle(message)
+                producer.produce(prefix + topic, value, message.key(), headers=headers)
+                done[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+        producer.flush()
+        consumer.commit(offsets=[TopicPartition(*place, offset) for place, offset in done.items()], asynchronous=False)
+        heard(len(messages))
+    consumer.close()
+
+
+def chain(service: str) -> None:
+    """One service of the saga."""
+    prefix = os.environ["CHOREO_KAFKA_TOPIC_PREFIX"]
+
+    def handle(message: Message) -> tuple[str, bytes, Any]:
+        type_ = (message.topic() or "").removeprefix(prefix)
+        outcome, fields = STEPS[type_](json.loads(message.value() or b""))
+        return outcome, json.dumps(fields).encode(), None
+
+    serve(service, list(SERVICES[service]), handle)
+
+
+def step(events: int) -> None:
+    """The step that reserves stock; measures itself as bench.kafka_alone does."""
+    handled, marks = 0, []
+
+    def heard(number: int) -> None:
+        nonlocal handled
+        handled += number
+        if handled == number:
+            print(READY, flush=True)
+        if len(marks) < 2 and handled >= (2 * WARM_UP, 2 * WARM_UP + events)[len(marks)]:
+            marks.append((handled, time.perf_counter(), time.process_time()))
+            if len(marks) == 2:
+                done, wall_s, used_s = (after - before for before, after in zip(*marks, strict=True))
+                print(json.dumps({"events_s": done / wall_s, "cpu_us": used_s / done * 1e6}), flush=True)
+
+    codec = AvroCodec()
+
+    def handle(message: Message) -> tuple[str, bytes, Any]:
+        headers = dict(message.headers() or ())
+        event = codec.decode(OrderPlaced, headers["content-type"].decode(), message.value() or b"")
+        made = StockReserved(order_id=event.order_id, amount=event.amount, declined=event.declined)
+        said = [
+            ("ce_id", uuid.uuid4().hex.encode()),
+            ("ce_type", StockReserved.event_type.encode()),
+            ("content-type", codec.content_type.encode()),
+        ]
+        return STEP_OUT, codec.encode(made), said
+
+    serve("step", [STEP_IN], handle, heard)
+
+
+class Sink:
+    """Counts what comes into topics, from now on."""
+
+    def __init__(self, stage: Stage, topics: list[str]) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": stage.bootstrap,
+                "group.id": uuid.uuid4().hex,
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 50,
+                "fetch.queue.backoff.ms": 10,
+            }
+        )
+        places = [TopicPartition(topic, partition, 0) for topic in topics for partition in range(PARTITIONS)]
+        self._consumer.assign(places)
+
+    def await_(self, number: int, patience_s: float = 60) -> None:
+        """Until so many messages have come."""
+        until, seen = time.monotonic() + patience_s, 0
+        while seen < number:
+            seen += sum(message.error() is None for message in self._consumer.consume(BATCH, WAIT_S))
+            if time.monotonic() > until:
+                sys.exit(f"the bare loop brought {seen} of {number} messages within {patience_s:g} s")
+
+    def close(self) -> None:
+        """Let go."""
+        self._consumer.close()
+
+
+def make_topics(stage: Stage, names: list[str]) -> None:
+    """Topics of the bare loops."""
+    admin = AdminClient({"bootstrap.servers": stage.bootstrap})
+    made = admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
+    for future in made.values():
+        future.result()
+
+
+def pour(stage: Stage, topic: str, messages: Iterator[tuple[bytes, bytes, Any]]) -> None:
+    """Produce key, value and headers as fast as the client takes them."""
+    settings = {"linger.ms": 2, "queue.buffering.max.messages": 1_000_000, "partitioner": "murmur2_random"}
+    producer = Producer({"bootstrap.servers": stage.bootstrap, **settings})
+    for key, value, headers in messages:
+        producer.produce(topic, value, key, headers=headers)
+    producer.flush()
+
+
+def chain_orders_s(stage: Stage, orders: int, warm_up: int = 100) -> float:
+    """Orders a second from the first one placed until the last one's end is read."""
+    prefix = "raw-"
+    make_topics(stage, [prefix + type_ for type_ in {*TYPES, *ENDS}])
+    commands = {name: ("-m", "bench.kafka_raw", "chain", name) for name in SERVICES}
+    with stage.running(prefix, commands):
+        sink = Sink(stage, [prefix + type_ for type_ in ENDS])
+        pour(stage, f"{prefix}OrderPlaced", _orders(warm_up, "warm"))
+        sink.await_(warm_up)
+        begun = time.perf_counter()
+        pour(stage, f"{prefix}OrderPlaced", _orders(orders, "o"))
+        sink.await_(orders)
+        took_s = time.perf_counter() - begun
+        sink.close()
+    return orders / took_s
+
+
+def _orders(number: int, prefix: str) -> Iterator[tuple[bytes, bytes, Any]]:
+    for place in range(number):
+        key = f"{prefix}-{place}"
+        order = {"order_id": key, "amount": 100 + place, "declined": declined(place)}
+        yield key.encode(), json.dumps(order).encode(), None
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "chain":
+        chain(sys.argv[2])
+    else:
+        step(int(sys.argv[2]))
