@@ -60,8 +60,7 @@ for i, attempt in ipairs(asked) do
     local first, held_ms = trigger, 0
     if not outcome and slot ~= '' then
         local of_run, field = root .. ':run:' .. slot, 'slot:' .. step
-        redis.call('HSETNX', of_run, field, trigger)
-        first = redis.call('HGET', of_run, field)
+        if redis.call('HSETNX', of_run, field, trigger) == 0 then first = redis.call('HGET', of_run, field) end
     end
     if held and held ~= '0' and not mine(last) then held_ms = math.max(tonumber(held) - clock, patience) end
     if outcome then
@@ -79,7 +78,7 @@ end
 return answers
 """
 
-# Answers how each row stood before, which is what the rules decide by.
+# Answers how each row stood before, which is what the rules decide by. A row that was begun belongs to its run already.
 RECORD = f"""{_HEAD}{_REMEMBERS}{_BELONGS}
 local doubtful = lost > 0 and now < lost + linger
 local before = {{}}
@@ -94,7 +93,7 @@ for i, wanted in ipairs(asked) do
         local surely = not doubtful and begun == certain_if_begun
         redis.call('HSET', row, 'outcome', ARGV[3 + i], 'certain', surely and 1 or 0)
         redis.call('HDEL', row, 'token', 'until')
-        belongs(name, run)
+        if begun == 0 or run == '' then belongs(name, run) end
     end
 end
 return {{doubtful and 1 or 0, before}}
@@ -111,11 +110,16 @@ MARK = f"""{_HEAD}
 for _, mark in ipairs(asked) do
     local run, turned, ended, paused, pause_n = unpack(mark)
     local of_run = root .. ':run:' .. run
-    if turned then redis.call('HSET', of_run, 'turned', 1) end
-    if pause_n >= tonumber(redis.call('HGET', of_run, 'pause_n') or -1) then
-        redis.call('HSET', of_run, 'paused', paused and 1 or 0, 'pause_n', pause_n)
+    local known_n, known_end = unpack(redis.call('HMGET', of_run, 'pause_n', 'ended_ms'))
+    local said = {{}}
+    if turned then said = {{'turned', 1}} end
+    if pause_n >= tonumber(known_n or -1) then
+        for _, part in ipairs({{'paused', paused and 1 or 0, 'pause_n', pause_n}}) do said[#said + 1] = part end
     end
-    if ended and redis.call('HSETNX', of_run, 'ended_ms', ARGV[1]) == 1 then
+    local ends = ended and not known_end
+    if ends then said[#said + 1], said[#said + 2] = 'ended_ms', ARGV[1] end
+    if #said > 0 then redis.call('HSET', of_run, unpack(said)) end
+    if ends then
         redis.call('ZADD', root .. ':ended', ARGV[1], run)
         redis.call('PEXPIRE', of_run, linger)
         for _, field in ipairs(redis.call('HKEYS', of_run)) do

@@ -17,8 +17,9 @@ from choreo.ports.projections import KeyFold, Projected
 
 _encode = msgspec.msgpack.Encoder().encode
 
-# A view's attributes are its start event's and never change: they are indexed when its row is new. Its status does:
-# the row leaves the sets of all others, which costs less than looking up which one it was in.
+# A view's attributes are its start event's and never change: they are indexed when its row is new. Its status does: a
+# row that comes new into the set of one leaves those of all others, of which it was in one. Lua's stack takes no more
+# than some thousand values at once.
 _SAVE = f"""
 {ROOT}
 local flow, partition, begins, position = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -28,19 +29,24 @@ local keys, views, history, statuses = unpack(cmsgpack.unpack(ARGV[5]))
 for i, key in ipairs(keys) do redis.call('HSET', root .. ':states', key, ARGV[5 + i]) end
 for i, view in ipairs(views) do
     local row, key, status, started, attributes = unpack(view)
-    redis.call('HSET', root .. ':rows', row, ARGV[5 + #keys + i])
-    for _, other in ipairs(statuses) do
-        if other ~= status then redis.call('ZREM', root .. ':status:' .. other, row) end
-    end
-    redis.call('ZADD', root .. ':status:' .. status, started, row)
-    if redis.call('ZADD', root .. ':all', started, row) == 1 then
+    local new = redis.call('HSET', root .. ':rows', row, ARGV[5 + #keys + i]) == 1
+    local moved = redis.call('ZADD', root .. ':status:' .. status, started, row) == 1
+    if new then
+        redis.call('ZADD', root .. ':all', started, row)
         redis.call('ZADD', root .. ':runs:' .. key, started, row)
         for _, attribute in ipairs(attributes) do redis.call('ZADD', root .. ':' .. attribute, started, row) end
+    elseif moved then
+        for _, other in ipairs(statuses) do
+            if other ~= status then redis.call('ZREM', root .. ':status:' .. other, row) end
+        end
     end
 end
 for _, records in ipairs(history) do
-    local of_key = root .. ':history:' .. records[1]
-    for _, offset in ipairs(records[2]) do redis.call('ZADD', of_key, offset, offset) end
+    local scored = {{}}
+    for _, offset in ipairs(records[2]) do scored[#scored + 1], scored[#scored + 2] = offset, offset end
+    for first = 1, #scored, 1000 do
+        redis.call('ZADD', root .. ':history:' .. records[1], unpack(scored, first, math.min(first + 999, #scored)))
+    end
 end
 redis.call('HSET', root .. ':positions', partition, position)
 redis.call('SADD', KEYS[2], flow)
