@@ -45,7 +45,7 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 	@docker compose down --remove-orphans
 
 # Tests on a real broker, a real Redis and in containers: minutes, and servers of their own.
-ON_SERVERS := $(addprefix tests/,adapters/kafka adapters/redis cli/test_demo_on_kafka.py containers \
+ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/redis cli/test_demo_on_kafka.py containers \
 	docs/test_kafka_page.py hosts/test_tracker_faust.py members)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so

@@ -112,11 +112,12 @@ def _counter(read: Callable[[], dict[str, float]], name: str) -> Callable[[], fl
 
 def steps_beside(stage: Stage, events: int) -> dict[str, dict[str, float]]:
     """Choreo's step and the bare one, one after the other, with the same backlog."""
-    stage.prepare("step-")
-    make_topics(stage, [f"bare-{name}" for name in (STEP_IN, STEP_OUT)])
+    ours, bare = stage.own("step"), stage.own("bare")
+    stage.prepare(ours)
+    make_topics(stage, [bare + name for name in (STEP_IN, STEP_OUT)])
     return {
-        "choreo": _poured(stage, "step-", f"step-{FLOW}", ("-m", "bench.kafka_alone", "step", str(events)), events),
-        "bare": _poured(stage, "bare-", f"bare-{STEP_IN}", ("-m", "bench.kafka_raw", "step", str(events)), events),
+        "choreo": _poured(stage, ours, FLOW, ("-m", "bench.kafka_alone", "step", str(events)), events),
+        "bare": _poured(stage, bare, STEP_IN, ("-m", "bench.kafka_raw", "step", str(events)), events),
     }
 
 
@@ -124,11 +125,11 @@ def _poured(stage: Stage, prefix: str, topic: str, command: tuple[str, ...], eve
     with stage.running(prefix, {"step": command}) as processes:
         said = processes["step"].stdout
         assert said is not None  # noqa: S101 - it was started with a pipe
-        pour(stage, topic, _messages("warm", WARM_UP))
+        pour(stage, prefix + topic, _messages("warm", WARM_UP))
         while said.readline().strip() != READY:
             pass
         # More than is counted: a batch's end is not at a round number.
-        pour(stage, topic, _messages("o", 2 * WARM_UP + events))
+        pour(stage, prefix + topic, _messages("o", 2 * WARM_UP + events))
         figures: dict[str, float] = json.loads(said.readline())
     return figures
 

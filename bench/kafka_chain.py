@@ -14,7 +14,7 @@ import sys
 import time
 from asyncio.subprocess import Process, create_subprocess_exec
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from bench.figures import cpu_s, percentile
 from bench.saga import OrderConfirmed, OrderPlaced, StockReleased, order, placed
@@ -27,28 +27,37 @@ from choreo.wiring import PROJECTOR, TRACKER, App, open_app
 
 FLOW = order.name
 ROLES = (*(service.name for service in order.services), TRACKER, PROJECTOR)
-WARM_UP = 400
 AT_ONCE = 500
 """Orders appended at once."""
 ORDERS_A_SECOND = 10
 LOOK_S = 0.001
-SEEK_S = 0.02
+SEEK_S = 0.05
 PATIENCE_S = 120
 _ENDED = ("completed", "compensated")
+_LAST = (OrderConfirmed.event_type, StockReleased.event_type)
 _READ = 1_000
 
 
 @asynccontextmanager
 async def working() -> AsyncIterator[dict[str, Process]]:
     """Every role in a process of its own, by name."""
-    processes = {role: await create_subprocess_exec(sys.executable, "-m", "choreo", "run", role) for role in ROLES}
-    try:
-        yield processes
-    finally:
-        for process in processes.values():
-            if process.returncode is None:
-                process.terminate()
-        await asyncio.gather(*(process.wait() for process in processes.values()))
+    with ExitStack() as files:
+        processes = {role: await _started(role, files) for role in ROLES}
+        try:
+            yield processes
+        finally:
+            for process in processes.values():
+                if process.returncode is None:
+                    process.terminate()
+            await asyncio.gather(*(process.wait() for process in processes.values()))
+
+
+async def _started(role: str, files: ExitStack) -> Process:
+    """What it says is kept beside its data."""
+    folder = load().data
+    folder.mkdir(parents=True, exist_ok=True)
+    said = files.enter_context((folder / f"{role}.log").open("w"))
+    return await create_subprocess_exec(sys.executable, "-m", "choreo", "run", role, stdout=said, stderr=said)
 
 
 def starts(codec: AvroCodec, orders: int, prefix: str) -> list[Envelope]:
@@ -128,18 +137,21 @@ async def _stamps(app: App, keys: set[str]) -> dict[tuple[str, str], float]:
         while records := await app.home.log.read(FLOW, partition, offset, _READ):
             offset = records[-1].offset + 1
             for record in records:
-                if record.event.key in keys and record.event.type in (OrderConfirmed.event_type, StockReleased.event_type):
+                if record.event.key in keys and record.event.type in (
+                    OrderConfirmed.event_type,
+                    StockReleased.event_type,
+                ):
                     moments[record.event.key, "done"] = record.stamp_ms
                 elif record.event.key in keys and record.event.type in facts.ENDS:
                     moments[record.event.key, "ended"] = record.stamp_ms
     return moments
 
 
-async def flight(orders: int, slow_orders: int, servers: dict[str, int]) -> dict[str, float]:
+async def flight(orders: int, slow_orders: int, warm_up: int, servers: dict[str, int]) -> dict[str, float]:
     """The figures of one round: latencies first, while nothing waits, then saturation."""
     async with open_app(load()) as app, working() as processes:
         pids = {**{role: process.pid for role, process in processes.items()}, **servers, "client": os.getpid()}
-        await saturated(app, WARM_UP, "warm")
+        await saturated(app, warm_up, "warm")
         figures = await latencies(app, slow_orders)
         before = {name: cpu_s(pid) for name, pid in pids.items()}
         took_s = await saturated(app, orders, "fast")
@@ -152,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--orders", type=int, default=6_000)
     parser.add_argument("--slow-orders", type=int, default=60, help="how many at 10 a second, for the latency")
+    parser.add_argument("--warm-up", type=int, default=400, help="orders that are not measured")
     parser.add_argument("--servers", type=json.loads, default={}, help="JSON: process ids of servers by name")
     sys.stdout.write(json.dumps(asyncio.run(flight(**vars(parser.parse_args())))) + "\n")
 

@@ -168,7 +168,7 @@ def pour(stage: Stage, topic: str, messages: Iterator[tuple[bytes, bytes, Any]])
 
 def chain_orders_s(stage: Stage, orders: int, warm_up: int = 100) -> float:
     """Orders a second from the first one placed until the last one's end is read."""
-    prefix = "raw-"
+    prefix = stage.own("raw")
     make_topics(stage, [prefix + type_ for type_ in {*TYPES, *ENDS}])
     commands = {name: ("-m", "bench.kafka_raw", "chain", name) for name in SERVICES}
     with stage.running(prefix, commands):

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,8 +45,14 @@ class Stage(NamedTuple):
     bootstrap: str
     redis: str
     folder: Path
+    mark: str
+    """Unique to this run, on a broker that has seen others."""
     servers: dict[str, int]
     """Process ids by name, of those that were started here."""
+
+    def own(self, part: str) -> str:
+        """The prefix of the topics of this part of the run."""
+        return f"bench-{self.mark}-{part}-"
 
     def environment(self, prefix: str) -> dict[str, str]:
         """The environment of a process of choreo whose topics begin with this prefix, and nothing of the user's."""
@@ -130,7 +137,7 @@ def stage(bootstrap: str = "") -> Iterator[Stage]:
             if broker is not None:
                 broker.start()
                 servers["broker"] = broker.pid
-            yield Stage(broker.bootstrap if broker else bootstrap, redis.url, folder, servers)
+            yield Stage(broker.bootstrap if broker else bootstrap, redis.url, folder, uuid.uuid4().hex[:8], servers)
         finally:
             redis.stop()
             if broker is not None:

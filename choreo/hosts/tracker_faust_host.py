@@ -30,6 +30,9 @@ ReadEvent: TypeAlias = Callable[[Sequence[tuple[str, bytes]], bytes | None, byte
 
 BATCH = 500
 """Records folded at once at the most: some 20 ms of work."""
+CROWD, GATHER_S = 50, 0.1
+"""From so many records a fetch on (that are less than two batches), the next one waits: above 500 records a second the
+events of an instance come together, and its state is written once for several of them. Below, nothing waits."""
 COMMIT_S = 1.0
 """How much is read again after a crash."""
 CHECK_S = 10.0
@@ -243,6 +246,8 @@ class _Session:
     async def fetched(self, messages: Sequence[Any]) -> None:
         """One fetch is worked while the next is being fetched, and no more."""
         await self._fetched.put(messages)
+        if CROWD <= len(messages) < 2 * BATCH:
+            await asyncio.sleep(GATHER_S)
 
     def restored(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
         """States were restored into the local copy."""
