@@ -10,11 +10,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from choreo.adapters.kafka.basket import Basket
+from choreo.adapters.kafka.crowd import Crowd
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.subscription import Job, Subscription
 from choreo.adapters.kafka.trouble import (
@@ -40,11 +40,6 @@ AHEAD = 2_000
 HELD_BACK = 500
 """Messages of a paused partition kept before it is no longer fetched."""
 
-CROWD = 16
-"""From so many records a poll on, the next one lets more of them come."""
-GATHER_S = 0.05
-"""Since the poll before. A batch costs its host, Redis and the broker some 3 ms whatever is in it: below 320 records a
-second (a crowd in this time) nothing waits, above it the batches grow and an order takes that much longer a step."""
 FRESH_S = 0.01
 """How long a fetch of what lies there already may take."""
 LOOK_AGAIN_S = 0.5
@@ -79,9 +74,7 @@ class KafkaMember:
         """Each is called when the host has settled its partitions: those asked for, and those the host was told of."""
         self._owed: dict[int, int] = {}
         """Positions of what was handed out and is not committed: a commit is to be expected."""
-        self._crowded = False
-        """Whether the last poll brought many records, but not all it might have."""
-        self._polled_s = 0.0
+        self._crowd = Crowd()
         self._fenced: KafkaError | None = None
         self._closed = False
         self._fetching: asyncio.Future[list[Message]] | None = None
@@ -97,8 +90,8 @@ class KafkaMember:
         """
         self._let_go(self._reported)
         until = time.monotonic() + timeout_s
-        if self._crowded and timeout_s > 0:
-            await self._gather()
+        if timeout_s > 0 and await self._crowd.gather(self._news):
+            await self._freshen()
         waited = False
         while True:
             self._fetch()
@@ -110,7 +103,7 @@ class KafkaMember:
             if records or gained or lost or caught_up or (waited and patience_s <= 0):
                 self._reported, self._asked = self._asked, []
                 self._owed.update((record.partition, record.offset + 1) for record in records)
-                self._crowded, self._polled_s = CROWD <= len(records) < limit, time.monotonic()
+                self._crowd.saw(len(records), limit)
                 return Poll(records, gained, lost, self._basket.moved(), full=len(records) >= limit)
             if self._fenced is not None:
                 raise self._out()
@@ -260,10 +253,8 @@ class KafkaMember:
             await asyncio.sleep(LOOK_AGAIN_S)
             return []
 
-    async def _gather(self) -> None:
-        """Let records come together, unless there is news of partitions; then take over all that have come."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), max(0.0, self._polled_s + GATHER_S - time.monotonic()))
+    async def _freshen(self) -> None:
+        """Take over all that has come: the fetch under way ended with the first of it."""
         self._unpack()
         if self._fetching is not None:
             await asyncio.wait((self._fetching,), timeout=FRESH_S)
