@@ -16,6 +16,7 @@ from choreo.core.errors import SettingsError
 
 TABLE = "states"
 _SUPPORTED = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+_INLINE = frozenset({"ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem", "ssl.keystore.location"})
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
@@ -61,6 +62,13 @@ class FaustOptions(msgspec.Struct, frozen=True):
         if "SSL" not in self.protocol.split("_"):
             return None
         given = self.settings
+        inline = sorted(given.keys() & _INLINE)
+        if inline:
+            raise SettingsError(
+                "the tracker's client takes certificates and keys from files only",
+                where=", ".join(inline),
+                remedy="Name files: ssl.ca.location, ssl.certificate.location, ssl.key.location.",
+            )
         try:
             context = ssl.create_default_context(cafile=given.get("ssl.ca.location"))
             if "ssl.certificate.location" in given:

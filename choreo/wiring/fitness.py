@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from choreo.adapters.kafka.log import KafkaLog
-from choreo.adapters.kafka.trouble import DENIED, cause_of
+from choreo.adapters.kafka.trouble import UNAUTHORIZED, cause_of
 from choreo.adapters.topics_yaml import retention_problems
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError, StorageError
@@ -40,7 +40,7 @@ async def _seen(log: KafkaLog, flow: FlowDefinition) -> bool:
         return True  # whoever needs it says so, with its remedy
     except StorageError as error:
         cause = cause_of(error.__cause__)
-        if cause is None or cause.code() not in DENIED:
+        if cause is None or cause.code() not in UNAUTHORIZED:
             _log.warning("waiting for Kafka: %s", error)
             return False
         _log.warning(

@@ -22,10 +22,11 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
+from choreo.adapters.kafka.admin import Admin
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.trouble import DENIED, OUTDATED, PASSING, cause_of, complaint, missing
+from choreo.adapters.kafka.trouble import OUTDATED, PASSING, cause_of, complaint, missing
 from choreo.adapters.refusals import bad_count, wrong_count
-from choreo.core.errors import ChoreoError, NotFoundError, SettingsError, StorageError
+from choreo.core.errors import NotFoundError, SettingsError, StorageError
 
 START_PAUSE_S = 0.5
 HEARSAY_S = 0.02
@@ -49,9 +50,8 @@ class Cluster:
 
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
-        self._admin: AdminClient | None = None
+        self._admin = Admin(options)
         self._partitions: dict[str, int] = {}
-        self._denied: KafkaError | None = None
 
     async def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists and is fit for a log; waits for a cluster that is not there yet.
@@ -89,11 +89,11 @@ class Cluster:
 
     async def named(self, suffix: str) -> list[str]:
         """The plain names of the topics whose names end so."""
-        client = self._client()
+        client = self._admin.client
         try:
             listed = await asyncio.to_thread(client.list_topics, timeout=self._options.request_s)
         except KafkaException as error:
-            raise self._complaint(client, error, "the list of topics") from error
+            raise self._admin.complaint(client, error, "the list of topics") from error
         prefix = self._options.prefix
         names = [name for name in listed.topics if name.startswith(prefix) and name.endswith(suffix)]
         return sorted(name.removeprefix(prefix) for name in names)
@@ -178,7 +178,7 @@ class Cluster:
     ) -> dict[Any, Any]:
         """What is answered to each part of a question."""
         for again in (True, False):
-            client = self._client()  # kept until it has answered, also where another call replaces it
+            client = self._admin.client  # kept until it has answered, also where another call replaces it
             try:
                 futures = question(client, self._options.request_s)
                 return {part: await asyncio.wrap_future(future) for part, future in futures.items()}
@@ -186,13 +186,13 @@ class Cluster:
                 inner = cause_of(error)
                 if inner is not None and inner.code() in OUTDATED:
                     # It never asks again who leads a partition, and would be told so for ever.
-                    self._admin = None
+                    self._admin.replace()
                     if again:
                         continue
                 if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     self._partitions.pop(topic, None)
                     raise missing(f"topic {topic!r}") from error
-                raise self._complaint(client, error, f"topic {topic!r}") from error
+                raise self._admin.complaint(client, error, f"topic {topic!r}") from error
         raise AssertionError  # the second time returns or raises
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -203,24 +203,7 @@ class Cluster:
                 return await attempt()
             except StorageError as error:
                 inner = cause_of(error.__cause__)
-                if inner is None or inner.code() not in PASSING or self._denied or time.monotonic() > until:
+                if inner is None or inner.code() not in PASSING or self._admin.denied or time.monotonic() > until:
                     raise
                 _log.warning("waiting for Kafka: %s", error)
                 await asyncio.sleep(START_PAUSE_S)
-
-    def _client(self) -> AdminClient:
-        if self._admin is None:
-            try:
-                config: dict[str, Any] = {**self._options.admin(), "error_cb": self._hear}
-                self._admin = AdminClient(config)
-            except KafkaException as error:
-                raise complaint(error, self._options, "the admin client") from error
-        return self._admin
-
-    def _hear(self, error: KafkaError) -> None:
-        """Why the client gets no connection: what it is asked only times out."""
-        self._denied = error if error.code() in DENIED else None
-
-    def _complaint(self, client: AdminClient, error: KafkaException, where: str) -> ChoreoError:
-        client.poll(0)  # lets it say what it has heard
-        return complaint(self._denied or error, self._options, where)

@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -25,12 +24,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
+from choreo.adapters.kafka.admin import Admin
 from choreo.adapters.kafka.cluster import LOG_CONFIG
 from choreo.adapters.kafka.dead_letters import SUFFIX
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.trouble import cause_of, complaint
+from choreo.adapters.kafka.trouble import OUTDATED, cause_of
 from choreo.adapters.topics_yaml import FOREVER, Topic, retention_ms
-from choreo.core.errors import ConflictError, NotFoundError, SettingsError, StorageError
+from choreo.core.errors import ChoreoError, ConflictError, NotFoundError, SettingsError, StorageError
 
 DAY_MS = 86_400_000
 REQUEST_S = 10.0
@@ -258,15 +258,14 @@ class TopicAdmin:
     def __init__(self, options: KafkaOptions, *, copies: int = BROKERS_OWN) -> None:
         self._options = options
         self._copies = copies
-        try:
-            # What goes wrong is raised, with a remedy; the client's own lines on stderr would only repeat it.
-            self._admin = AdminClient({**options.admin(), "log_level": 0})
-        except KafkaException as error:
-            raise complaint(error, options, "the admin client") from error
+        self._admin = Admin(options)
+        self._admin.client  # noqa: B018 - a setting that is wrong is told at once
 
     async def find(self, wanted: Iterable[Wanted], removed: Collection[str] = ()) -> dict[str, Found]:
         """What the cluster has of these, and the changelogs of flows that are not declared."""
-        listed = await self._done(asyncio.to_thread(self._admin.list_topics, timeout=REQUEST_S), "the list of topics")
+        listed = await self._done(
+            asyncio.to_thread(self._admin.client.list_topics, timeout=REQUEST_S), "the list of topics"
+        )
         prefix, named = self._options.prefix, {each.name for each in wanted}
         named.update(name for flow in removed for name, _ in _names_of(flow))
         there = {
@@ -306,7 +305,7 @@ class TopicAdmin:
             for each in topics
         ]
         if made:
-            await self._all(self._admin.create_topics(made, request_timeout=REQUEST_S), but=_MADE_BY_ANOTHER)
+            await self._all(self._admin.client.create_topics(made, request_timeout=REQUEST_S), but=_MADE_BY_ANOTHER)
 
     async def _set(self, settings: Sequence[Change]) -> None:
         entries: dict[str, list[ConfigEntry]] = {}
@@ -315,12 +314,12 @@ class TopicAdmin:
             entries.setdefault(change.topic, []).append(entry)
         resources = [self._resource(topic, of_topic) for topic, of_topic in entries.items()]
         if resources:
-            await self._all(self._admin.incremental_alter_configs(resources, request_timeout=REQUEST_S))
+            await self._all(self._admin.client.incremental_alter_configs(resources, request_timeout=REQUEST_S))
 
     async def _remove(self, topics: Sequence[str]) -> None:
         if topics:
             names = [self._options.name(topic) for topic in topics]
-            await self._all(self._admin.delete_topics(names, request_timeout=REQUEST_S))
+            await self._all(self._admin.client.delete_topics(names, request_timeout=REQUEST_S))
 
     async def _shown(self, wanted: Sequence[Wanted], planned: Iterable[Change], removed: Collection[str]) -> None:
         until = time.monotonic() + REQUEST_S
@@ -343,7 +342,7 @@ class TopicAdmin:
         resources = {plain: self._resource(plain) for plain in topics}
         if not resources:
             return {}
-        futures = self._admin.describe_configs(list(resources.values()), request_timeout=REQUEST_S)
+        futures = self._admin.client.describe_configs(list(resources.values()), request_timeout=REQUEST_S)
         settings = {}
         for plain, resource in resources.items():
             with suppress(NotFoundError):
@@ -362,10 +361,17 @@ class TopicAdmin:
                 cause = cause_of(error)
                 if cause is None or cause.code() != but:
                     name = about.name if isinstance(about, ConfigResource) else about
-                    raise complaint(error, self._options, f"topic {name!r}") from error
+                    raise self._complaint(error, f"topic {name!r}") from error
 
     async def _done(self, answer: Any, where: str) -> Any:
         try:
             return await answer
         except KafkaException as error:
-            raise complaint(error, self._options, where) from error
+            raise self._complaint(error, where) from error
+
+    def _complaint(self, error: KafkaException, where: str) -> ChoreoError:
+        cause = cause_of(error)
+        client = self._admin.client
+        if cause is not None and cause.code() in OUTDATED:
+            self._admin.replace()
+        return self._admin.complaint(client, error, where)

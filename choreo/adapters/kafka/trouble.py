@@ -52,15 +52,16 @@ REFUSED = frozenset(
 """Somebody has to change something before a member gets anything."""
 
 _NO_SUCH = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
-DENIED = frozenset(
+UNAUTHORIZED = frozenset(
     {
-        KafkaError._AUTHENTICATION,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
+"""Known, and not allowed to do this."""
+DENIED = UNAUTHORIZED | {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}
+ALL_DOWN = KafkaError._ALL_BROKERS_DOWN
 _WRONG_SETTING = frozenset({KafkaError._INVALID_ARG, KafkaError.INVALID_SESSION_TIMEOUT})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
@@ -85,7 +86,7 @@ def complaint(error: KafkaError | BaseException, options: KafkaOptions, where: s
     """The error to raise for one of the client's; `where` is what it was about."""
     inner = cause_of(error) if isinstance(error, BaseException) else error
     if inner is None:
-        return StorageError(options.masked(str(error)), where=where, remedy=_AWAY.format(options.bootstrap))
+        return StorageError(options.masked(str(error)), where=where, remedy=_away(options))
     code, said = inner.code(), options.masked(inner.str())
     if code in _NO_SUCH:
         return missing(where)
@@ -103,7 +104,11 @@ def complaint(error: KafkaError | BaseException, options: KafkaOptions, where: s
         )
     if code in _WRONG_SETTING:
         return SettingsError(said, where=where, remedy="Correct that CHOREO_KAFKA_* setting.")
-    return StorageError(f"Kafka does not do it: {said}", where=where, remedy=_AWAY.format(options.bootstrap))
+    return StorageError(f"Kafka does not do it: {said}", where=where, remedy=_away(options))
 
 
-_AWAY = "It is tried again where that is safe; see that a broker answers at {}."
+def _away(options: KafkaOptions) -> str:
+    """What to do where no broker answers. One that wants a certificate, or TLS at all, only closes the connection."""
+    here = f"It is tried again where that is safe; see that a broker answers at {options.bootstrap}"
+    protocol = options.settings.get("security.protocol", "PLAINTEXT")
+    return f"{here} to {protocol}, and what it wants to see: CHOREO_KAFKA_SECURITY_PROTOCOL, CHOREO_KAFKA_SSL_*."

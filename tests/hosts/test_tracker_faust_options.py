@@ -1,0 +1,37 @@
+"""How the tracker reaches a cluster that is told of once, by librdkafka's names of settings."""
+
+from pathlib import Path
+
+import pytest
+
+from choreo.core.errors import SettingsError
+from tests.support import required
+
+required.needed("confluent_kafka", "kafka")
+
+from choreo.adapters.kafka.topics import changelog_of  # noqa: E402 - without the extra the module is skipped
+from choreo.hosts.tracker_faust_options import FaustOptions  # noqa: E402
+
+
+def options(**settings: str) -> FaustOptions:
+    """Options with these settings, `_` for `.`."""
+    return FaustOptions("b:1", Path(), settings={name.replace("_", "."): value for name, value in settings.items()})
+
+
+def test_the_changelog_has_the_name_that_topics_apply_gives_it() -> None:
+    """With the prefix of the installation before it."""
+    assert FaustOptions("b:1", Path(), prefix="eu-").changelog("order") == f"eu-{changelog_of('order')}"
+
+
+@pytest.mark.parametrize("name", ["ssl_ca_pem", "ssl_certificate_pem", "ssl_key_pem", "ssl_keystore_location"])
+def test_what_its_client_cannot_take_is_refused(name: str) -> None:
+    """It would be ignored, and the connection fail for no reason that anybody could see."""
+    with pytest.raises(SettingsError, match="Name files"):
+        options(security_protocol="SSL", **{name: "-----BEGIN"}).ssl_context()
+
+
+@pytest.mark.parametrize(("name", "value"), [("security_protocol", "KERBEROS"), ("sasl_mechanism", "GSSAPI")])
+def test_what_it_does_not_know_is_refused(name: str, value: str) -> None:
+    """With what it knows."""
+    with pytest.raises(SettingsError, match=f"'{value}' is not supported.*Use "):
+        _ = options(**{name: value}).protocol, options(**{name: value}).mechanism

@@ -1,0 +1,124 @@
+"""A broker that lets in who it knows: by password over TLS, or by certificate. With an authority of its own.
+
+Knows nothing of choreo.
+"""
+
+import datetime as dt
+import re
+from pathlib import Path
+
+from confluent_kafka.admin import (
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support.kafka import Broker, free_ports
+
+USER, PASSWORD, KEY_PASSWORD = "choreo", "correct-horse-battery", "staple-of-the-key"
+_LISTENERS = """
+listeners={listeners},SASL_SSL://localhost:{sasl},SSL://localhost:{tls}
+advertised.listeners={advertised},SASL_SSL://localhost:{sasl},SSL://localhost:{tls}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.ssl.ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.pem
+"""
+
+
+class Authority:
+    """Signs certificates; all files lie in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """With a key of its own."""
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+        self.file = folder / "ca.pem"
+        self.file.write_bytes(_pem(self._signed(self._name, self._key.public_key(), authority=True)))
+
+    def issue(self, name: str, password: str = "") -> tuple[Path, Path]:
+        """A certificate for `localhost`, and its key in a file; with both in `{name}.pem`, as a Java keystore."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        certificate = _pem(self._signed(subject, key.public_key(), authority=False))
+        locked = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+        files = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        for file, content in zip(
+            (*files, self._folder / f"{name}.pem"), (certificate, private, private + certificate), strict=True
+        ):
+            file.write_bytes(content)
+        return files
+
+    def _signed(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, authority: bool) -> x509.Certificate:
+        now = dt.datetime.now(dt.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(_usage(authority=authority), critical=True)
+        )
+        return made.sign(self._key, hashes.SHA256())
+
+
+class SecureBroker(Broker):
+    """A broker with three doors: plain (for the test itself), password over TLS, certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        """With its authority and certificate; raises MissingError."""
+        super().__init__(folder)
+        self.authority = Authority(folder)
+        self.authority.issue("broker")
+        sasl, tls = free_ports(2)
+        self.by_password, self.by_certificate = f"localhost:{sasl}", f"localhost:{tls}"
+        said = self._settings.read_text()
+        listeners, advertised = (
+            re.search(rf"^{name}=(.*)$", said, re.MULTILINE)[1]  # type: ignore[index]  # the broker's own settings
+            for name in ("listeners", "advertised.listeners")
+        )
+        more = _LISTENERS.format(listeners=listeners, advertised=advertised, sasl=sasl, tls=tls, folder=folder)
+        self._settings.write_text(said + more)
+
+    def start(self) -> None:
+        """Start it, with its user."""
+        super().start()
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        known = UserScramCredentialUpsertion(USER, scram, PASSWORD.encode())
+        admin.alter_user_scram_credentials([known])[USER].result(20)
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
