@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bench.figures import cpu_s, percentile
-from bench.saga import OrderConfirmed, declined, order, placed
+from bench.saga import declined, order, placed
 from choreo.settings import Settings, load
 from choreo.wiring import TRACKER, App, open_app, run
 
@@ -29,7 +29,7 @@ WARM_UP = 200
 AT_ONCE = 500
 """Orders published at once: as many clients as wait for an answer."""
 ORDERS_A_SECOND = 10
-LOOK_S = 0.001
+_SLOW = "slow"
 
 _SERVICES = tuple(service.name for service in order.services)
 LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -40,7 +40,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
 """Roles by process; the first process also publishes and watches."""
 _EVENTS, _EVENTS_OF_DECLINED = 6, 7
 """Records of one order: what its steps say, and what the tracker decides."""
-_ENDED = ("completed", "compensated")
+ENDED = ("completed", "compensated")
 
 
 def settings_of(folder: Path, synchronous: str) -> Settings:
@@ -108,34 +108,30 @@ async def _read(app: App) -> int:
 
 async def _ended(app: App) -> int:
     counts = await app.home.read_model.counts(FLOW)
-    return sum(counts.get(status, 0) for status in _ENDED)
+    return sum(counts.get(status, 0) for status in ENDED)
 
 
-async def latencies(app: App, orders: int) -> tuple[list[float], list[float]]:
-    """Milliseconds from calling the door until an order is confirmed in the log, and ended in the read model."""
-    tasks, begun = [], time.perf_counter()
+async def latencies(app: App, folder: Path, synchronous: str, orders: int) -> tuple[list[float], list[float]]:
+    """Milliseconds from calling the door until another process can read an order as confirmed, and as ended."""
+    command = (sys.executable, "-m", "bench.flight_watch", str(folder), synchronous, str(orders))
+    watcher = await create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    if watcher.stdout is None or await watcher.stdout.readline() != b"ready\n":
+        message = "the process that watches the orders did not start; see what it said above"
+        raise RuntimeError(message)
+    placed_s, first_s = [], time.monotonic()
     for number in range(orders):
-        tasks.append(asyncio.create_task(_one(app, number)))
-        await asyncio.sleep(max(0.0, begun + (number + 1) / ORDERS_A_SECOND - time.perf_counter()))
-    pairs = await asyncio.gather(*tasks)
-    return [confirmed for confirmed, _ in pairs if confirmed], [ended for _, ended in pairs]
+        placed_s.append(time.monotonic())
+        await app.publisher.publish(FLOW, placed(number, _SLOW))
+        await asyncio.sleep(max(0.0, first_s + (number + 1) / ORDERS_A_SECOND - time.monotonic()))
+    pairs = zip(placed_s, json.loads(await watcher.stdout.read()), strict=True)
+    spans = [(confirmed_s - begun_s, ended_s - begun_s) for begun_s, (confirmed_s, ended_s) in pairs]
+    await watcher.wait()
+    return [confirmed_s * 1e3 for confirmed_s, _ in spans if confirmed_s > 0], [ended_s * 1e3 for _, ended_s in spans]
 
 
-async def _one(app: App, number: int) -> tuple[float, float]:
-    begun, confirmed_ms = time.perf_counter(), 0.0
-    receipt = await app.publisher.publish(FLOW, placed(number, "slow"))
-    after = receipt.position.offset
-    while True:
-        await asyncio.sleep(LOOK_S)
-        now_ms = (time.perf_counter() - begun) * 1_000
-        if not confirmed_ms:
-            for record in await app.home.read_model.history(FLOW, receipt.key, after):
-                after = record.offset
-                if record.event.type == OrderConfirmed.event_type:
-                    confirmed_ms = now_ms
-        view = await app.home.read_model.instance(FLOW, receipt.key)
-        if view is not None and view.status in _ENDED:
-            return confirmed_ms, now_ms
+def slow_key(number: int) -> str:
+    """The key of an order whose latency is measured."""
+    return placed(number, _SLOW).order_id
 
 
 async def flight(synchronous: str, layout: str, orders: int, slow_orders: int, warm_up: int) -> dict[str, float]:
@@ -143,7 +139,7 @@ async def flight(synchronous: str, layout: str, orders: int, slow_orders: int, w
     with tempfile.TemporaryDirectory(prefix="choreo-bench-") as folder:
         async with flying(Path(folder), synchronous, layout) as (app, pids):
             await saturated(app, warm_up, "warm")
-            confirmed_ms, ended_ms = await latencies(app, slow_orders)
+            confirmed_ms, ended_ms = await latencies(app, Path(folder), synchronous, slow_orders)
             cpu_before = sum(map(cpu_s, pids))
             took_s = await saturated(app, orders, "fast")
             cpu = sum(map(cpu_s, pids)) - cpu_before

@@ -39,8 +39,8 @@ class GroupHome(Protocol):
         """Free the member's seat and partitions at once."""
         ...
 
-    async def commit(self, ticket: Ticket, epochs: Mapping[int, int], work: Work) -> None:
-        """As `Member.commit`; `epochs` are those of the partitions the member believes to own."""
+    async def commit(self, ticket: Ticket, epochs: Mapping[int, int], work: Work) -> Mapping[int, int]:
+        """As `Member.commit`; `epochs` are those of the partitions the member believes to own. Returns what is done."""
         ...
 
     def scan(
@@ -118,7 +118,11 @@ class GroupMember:
         strange = sorted(touched - self._epochs.keys())
         if strange:
             raise lease_lost(self._ticket, strange)
-        await self._home.commit(self._ticket, {p: self._epochs[p] for p in touched}, work)
+        done = await self._home.commit(self._ticket, {p: self._epochs[p] for p in touched}, work)
+        for partition, offset in done.items():
+            # What was followed need not be brought.
+            if offset > self._next.get(partition, offset):
+                self._next[partition] = offset
 
     def pause(self, partitions: Sequence[int]) -> None:
         """Bring nothing of these until `resume`."""

@@ -53,6 +53,19 @@ class Batch(msgspec.Struct):
     """Timer facts that came too early: id, and by how many milliseconds."""
     due_ms: int = 0
     """The earliest timer among the states written; 0: none."""
+    touched: dict[str, int] = {}
+    """Keys folded, with the position that each had before."""
+
+
+class Followed(msgspec.Struct):
+    """What reading back one's own decisions changes, right after they were appended. Nothing is adopted yet."""
+
+    position: int
+    """Up to where the partition is folded now (next offset)."""
+    states: dict[str, KeyState]
+    rows: list[StateRow]
+    views: list[InstanceView]
+    read_back: list[str]
 
 
 class PartitionTracker:
@@ -82,7 +95,7 @@ class PartitionTracker:
     def fold(self, records: Sequence[Record], now_ms: int) -> Batch:
         """Fold the records in order. Every key touched is written once, also where the fold changed nothing."""
         batch = Batch()
-        touched: dict[str, int] = {}
+        touched = batch.touched
         for record in records:
             event = record.event
             cause = self._refusal(record)
@@ -105,26 +118,60 @@ class PartitionTracker:
                 batch.views += self._farewell(event.key, before, tracked, touched[event.key])
             batch.outputs += decisions
             batch.read_back.append(event.id)
-        self._collect(batch, touched)
+        self._collect(batch)
         return batch
+
+    def follow(self, batch: Batch, position: int, records: Iterable[Record]) -> Followed | None:
+        """What these records, appended for the batch, change where they stand right behind it, one after the other.
+
+        Ends before one that calls for more than being read back: that comes with a poll, as all do on other transports.
+        """
+        states: dict[str, KeyState] = {}
+        read_back: list[str] = []
+        for record in records:
+            event = record.event
+            if record.offset != position or event.key not in batch.touched or record.stamp_ms < event.due_ms:
+                break
+            state, decisions = react(self.table, states.get(event.key) or self.cache[event.key].state, record)
+            if decisions or state.forgot:
+                break
+            states[event.key] = state
+            read_back.append(event.id)
+            position += 1
+        if not states:
+            return None
+        rows = [self._row(key, state) for key, state in states.items()]
+        views = [
+            view
+            for key, state in states.items()
+            for view in self._views(key, Tracked(state, self.cache[key].attributes), batch.touched[key])
+        ]
+        return Followed(position, states, rows, views, read_back)
+
+    def adopt(self, batch: Batch, followed: Followed) -> None:
+        """What was followed has become true."""
+        for key, state in followed.states.items():
+            self.cache[key].state = state
+        batch.read_back += followed.read_back
 
     def trim(self) -> None:
         """Keep the cache within its bound, longest unused first."""
         while len(self.cache) > CACHED_MAX:
             self.cache.popitem(last=False)
 
-    def _collect(self, batch: Batch, touched: dict[str, int]) -> None:
-        for key, before in touched.items():
+    def _collect(self, batch: Batch) -> None:
+        for key, before in batch.touched.items():
             tracked = self.cache[key]
             self.cache.move_to_end(key)
-            state = tracked.state
-            due_ms = next_due(state)
-            if due_ms and (not batch.due_ms or due_ms < batch.due_ms):
-                batch.due_ms = due_ms
-            flow, data = self.table.flow.name, encode(state)
-            row = StateRow(flow, self.partition, key, state.position, data, due_ms, state.unsaid)
+            row = self._row(key, tracked.state)
+            if row.due_ms and (not batch.due_ms or row.due_ms < batch.due_ms):
+                batch.due_ms = row.due_ms
             batch.states.append(row)
             batch.views += self._views(key, tracked, before)
+
+    def _row(self, key: str, state: KeyState) -> StateRow:
+        flow, data = self.table.flow.name, encode(state)
+        return StateRow(flow, self.partition, key, state.position, data, next_due(state), state.unsaid)
 
     def _farewell(self, key: str, before: KeyState, tracked: Tracked, shown: int) -> list[InstanceView]:
         """The last views of runs that changed and were then forgotten within this batch: a rebuild sees that."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from choreo.app.counters import Counters
-from choreo.app.track import Batch, PartitionTracker, unacknowledged
+from choreo.app.track import Batch, Followed, PartitionTracker, unacknowledged
 from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.core.due import due
 from choreo.core.errors import LeaseLostError, StorageError
@@ -42,6 +44,42 @@ class _Partition:
         self.due_ms = 0
         self.said: dict[str, int] = {}
         """Timer facts said and not read back, each with the moment from which it may be said again."""
+
+
+class _OwnFacts:
+    """Decisions read back in the transaction that appends them, where nothing stands in between: a commit is saved."""
+
+    def __init__(self, work: Work, batches: Sequence[tuple[_Partition, Batch]]) -> None:
+        self._work = work
+        self._batches = batches
+        self._followed: list[tuple[_Partition, Batch, Followed]] = []
+
+    def follow(self, records: Sequence[Record]) -> Work:
+        """The work with what these records change; see `Work.follow`."""
+        work, self._followed, done = self._work, [], dict(self._work.done)
+        for owned, batch in self._batches:
+            partition = owned.tracker.partition
+            if partition not in done:
+                continue
+            own = [record for record in records if record.partition == partition]
+            followed = owned.tracker.follow(batch, done[partition], own)
+            if followed is not None:
+                self._followed.append((owned, batch, followed))
+                done[partition] = followed.position
+        if not self._followed:
+            return work
+        states = {(row.partition, row.key): row for row in work.states}
+        views = {(view.partition, view.key, view.run): view for view in work.views}
+        for _, _, followed in self._followed:
+            states.update(((row.partition, row.key), row) for row in followed.rows)
+            views.update(((view.partition, view.key, view.run), view) for view in followed.views)
+        return replace(work, states=list(states.values()), views=list(views.values()), done=done)
+
+    def adopt(self) -> None:
+        """It has become true."""
+        for owned, batch, followed in self._followed:
+            owned.tracker.adopt(batch, followed)
+            owned.position = followed.position
 
 
 class TrackerHost:
@@ -141,9 +179,11 @@ class TrackerHost:
             states=[row for _, batch in batches for row in batch.states],
             views=[view for _, batch in batches for view in batch.views],
         )
-        await member.commit(work)
+        own = _OwnFacts(work, [(owned, batch) for owned, batch in batches if owned.live])
+        await member.commit(replace(work, follow=own.follow) if outputs else work)
         for partition, offset in done.items():
             self._owned[partition].position = offset
+        own.adopt()
         for owned, batch in batches:
             self._settle(owned, batch)
         self.counters.add("tracker_events", len(poll.records))

@@ -6,7 +6,7 @@ finished, in one transaction where the transport has a sound one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -58,6 +58,10 @@ class Work(msgspec.Struct, frozen=True):
     states: Sequence[StateRow] = ()
     views: Sequence[InstanceView] = ()
     marks: Mapping[str, RunMark] = {}
+    follow: Callable[[Sequence[Record]], Work] | None = None
+    """Asked by a transport that appends in the transaction of the commit: given the records just appended, the work
+    whose `states`, `views` and `done` are written there instead. It may be asked again, where a transaction is run
+    again, and changes nothing itself; what it said last is what became true. Other transports never ask it."""
 
 
 class Member(Protocol):

@@ -91,7 +91,7 @@ class MemoryGroups:
             self._free(rows, ticket.name)
             self._topics.bell.ring_all()
 
-    async def commit(self, ticket: Ticket, epochs: Mapping[int, int], work: Work) -> None:
+    async def commit(self, ticket: Ticket, epochs: Mapping[int, int], work: Work) -> Mapping[int, int]:
         """Check the epochs, then make everything true; see the port for the order."""
         admit(ticket.topic, work.outputs)
         for outcome in work.outcomes:
@@ -110,6 +110,7 @@ class MemoryGroups:
         self._stores.views.save(work.views)
         for partition, offset in work.done.items():
             leases[partition] = leases[partition]._replace(committed=offset)
+        return work.done
 
     def scan(
         self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str] | None

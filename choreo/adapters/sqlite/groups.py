@@ -134,13 +134,13 @@ class Groups:
 
         await self._writer.write(job)
 
-    async def commit(self, ticket: Ticket, epochs: Mapping[int, int], work: Work) -> None:
+    async def commit(self, ticket: Ticket, epochs: Mapping[int, int], work: Work) -> Mapping[int, int]:
         """Check the epochs, then make everything true; see the port for the order."""
         admit(ticket.topic, work.outputs)
         for outcome in work.outcomes:
             admit(ticket.topic, outcome.events)
 
-        def job() -> None:
+        def job() -> Mapping[int, int]:
             leases = self._owners(ticket)
             lost = sorted(p for p, epoch in epochs.items() if leases.get(p) != (ticket.name, epoch))
             if lost:
@@ -150,13 +150,16 @@ class Groups:
                 inbox.mark_now(work.marks)
             published, save = inbox.settle(work.outcomes)
             self._stores.letters.write(work.letters)
-            save(self._records.append(ticket.topic, [*published, *work.outputs]))
-            self._stores.states.write(work.states)
-            self._stores.views.write(work.views)
-            done = [(ticket.topic, ticket.group, partition, offset) for partition, offset in work.done.items()]
+            records = self._records.append(ticket.topic, [*published, *work.outputs])
+            save(records)
+            whole = work.follow(records) if work.follow and records else work
+            self._stores.states.write(whole.states)
+            self._stores.views.write(whole.views)
+            done = [(ticket.topic, ticket.group, partition, offset) for partition, offset in whole.done.items()]
             _COMMIT_OFFSETS.write(self._database.connection, done)
+            return whole.done
 
-        await self._writer.write(job)
+        return await self._writer.write(job)
 
     def listen(self, topic: str, types: frozenset[str] | None = None) -> asyncio.Future[None]:
         """A future that is done when the topic has new records of these types or a group has changed."""
