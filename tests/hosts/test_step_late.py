@@ -17,14 +17,14 @@ async def test_a_dead_letter_that_comes_too_late_is_kept_all_the_same() -> None:
         groups, taken = stage.home._groups, False
         real_commit = groups.commit
 
-        async def commit(ticket: Any, epochs: Any, work: Any) -> None:
+        async def commit(ticket: Any, epochs: Any, work: Any) -> Any:
             nonlocal taken
             if work.letters and not taken:
                 taken = True
                 rows = groups._groups["order", "payment"]
                 rows.leases[0] = rows.leases[0]._replace(owner="other", epoch=groups._next_epoch())
                 raise lease_lost(ticket, [0])
-            await real_commit(ticket, epochs, work)
+            return await real_commit(ticket, epochs, work)
 
         groups.commit = commit  # type: ignore[method-assign]
         garbage = stage.event(Placed(order_id="o-1"))

@@ -220,12 +220,12 @@ async def test_a_commit_that_is_refused_is_made_again_once_a_poll_has_said_what_
         groups, refusals = stage.home._groups, 2
         real_commit = groups.commit
 
-        async def commit(ticket: Any, epochs: Any, work: Any) -> None:
+        async def commit(ticket: Any, epochs: Any, work: Any) -> Any:
             nonlocal refusals
             if work.outcomes and refusals:
                 refusals -= 1
                 raise lease_lost(ticket, [0])
-            await real_commit(ticket, epochs, work)
+            return await real_commit(ticket, epochs, work)
 
         groups.commit = commit  # type: ignore[method-assign]
         stage.host()
@@ -242,12 +242,12 @@ async def test_a_member_that_is_always_refused_comes_back_as_a_new_one() -> None
         groups, refusals = stage.home._groups, 3
         real_commit = groups.commit
 
-        async def commit(ticket: Any, epochs: Any, work: Any) -> None:
+        async def commit(ticket: Any, epochs: Any, work: Any) -> Any:
             nonlocal refusals
             if work.outcomes and refusals:
                 refusals -= 1
                 raise lease_lost(ticket, [0])
-            await real_commit(ticket, epochs, work)
+            return await real_commit(ticket, epochs, work)
 
         groups.commit = commit  # type: ignore[method-assign]
         stage.host()

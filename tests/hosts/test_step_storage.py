@@ -31,9 +31,9 @@ async def test_storage_that_fails_is_waited_for_and_nothing_is_lost() -> None:
             fail("begin")
             return await real_begin(attempts, hold)
 
-        async def commit(*arguments: Any) -> None:
+        async def commit(*arguments: Any) -> Any:
             fail("commit")
-            await real_commit(*arguments)
+            return await real_commit(*arguments)
 
         inbox.begin, groups.commit = begin, commit  # type: ignore[method-assign]
         stage.host()
@@ -97,10 +97,10 @@ async def test_an_outcome_that_cannot_be_written_is_its_own_jobs_dead_letter() -
         groups = stage.home._groups
         real_commit = groups.commit
 
-        async def commit(ticket: Any, epochs: Any, work: Any) -> None:
+        async def commit(ticket: Any, epochs: Any, work: Any) -> Any:
             if any(outcome.events[0].key == "rotten" for outcome in work.outcomes):
                 raise ValueError("this cannot be")
-            await real_commit(ticket, epochs, work)
+            return await real_commit(ticket, epochs, work)
 
         groups.commit = commit  # type: ignore[method-assign]
         stage.host()
