@@ -26,6 +26,8 @@ from choreo.adapters.avro.codec import AvroCodec
 
 BATCH = 500
 WAIT_S = 0.02
+UNDER_WAY_MAX = 200_000
+"""Messages a producer is given ahead of their acknowledgement: some 200 MB."""
 TYPES = ("OrderPlaced", "StockReserved", "StockReleased", "PaymentCharged", "PaymentDeclined", "ShipmentCreated")
 ENDS = ("OrderConfirmed", "StockReleased")
 SERVICES = {
@@ -162,6 +164,9 @@ def pour(stage: Stage, topic: str, messages: Iterator[tuple[bytes, bytes, Any]])
     settings = {"linger.ms": 2, "queue.buffering.max.messages": 1_000_000, "partitioner": "murmur2_random"}
     producer = Producer({"bootstrap.servers": stage.bootstrap, **settings})
     for key, value, headers in messages:
+        # Room for more comes only as what is under way is acknowledged, and reported.
+        while len(producer) >= UNDER_WAY_MAX:
+            producer.poll(WAIT_S)
         producer.produce(topic, value, key, headers=headers)
     producer.flush()
 

@@ -51,3 +51,14 @@ def test_every_part_gives_its_figures(bootstrap: str) -> None:
     # 123 orders of at least six records each.
     assert figures["tracker"]["events"] >= 123 * 6
     assert figures["restate"] == "skipped"
+
+
+def test_the_million_measures_an_empty_and_a_full_store_and_both_restarts(bootstrap: str) -> None:
+    """Here a million is two thousand."""
+    figures = run("kafka_million", "--bootstrap", bootstrap, "--open", "2000", "--orders", "40", "--spread", "50")
+    assert figures["open_instances"] == 2_000
+    rates = ("events_s_empty", "events_s_full", "events_s_full_spread_keys", "full_over_empty")
+    assert all(figures[name] > 0 for name in rates)
+    assert len(figures["events_s_filling_by_quarter"]) == 3
+    assert figures["restart_warm_s"] > 0
+    assert figures["restart_cold_s"] > 0
