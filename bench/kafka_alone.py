@@ -33,7 +33,7 @@ from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.settings import load
 from choreo.wiring import open_app, run
 
-LOOK_S = 0.005
+LOOK_S = 0.02
 PATIENCE_S = 120
 
 

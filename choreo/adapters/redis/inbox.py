@@ -29,6 +29,7 @@ _UNSURE_MAX = 20_000
 
 _Key = tuple[str, str]
 _encode = msgspec.msgpack.Encoder().encode
+_numbers = msgspec.msgpack.Decoder(list[int]).decode
 
 
 class RedisInbox:
@@ -74,7 +75,7 @@ class RedisInbox:
         try:
             await self._acquaint()
             patience_ms = max(0, self._patient_until_ms - self._clock.now_ms())
-            answers = await self._run(scripts.BEGIN, asked, holder, hold.lease_ms, patience_ms)
+            numbers, others = await self._run(scripts.BEGIN, asked, holder, hold.lease_ms, patience_ms)
         except StorageError:
             self._patient_until_ms = self._clock.now_ms() + hold.lease_ms
             if len(self._unsure) < _UNSURE_MAX:
@@ -82,6 +83,9 @@ class RedisInbox:
             raise
         for key in keys:
             self._unsure.pop(key, None)
+        answers: list[int | list[bytes]] = [*_numbers(numbers)]
+        for place, *said in others:
+            answers[place - 1] = said
         return [_begun(answer) for answer in answers]
 
     async def renew(self, keys: Sequence[_Key], hold: Hold) -> None:
@@ -105,14 +109,15 @@ class RedisInbox:
             return []
         await self._acquaint()
         asked = [(o.trigger, o.step, o.run, o.certain_if_begun) for o in outcomes]
-        doubtful, before = await self._run(scripts.RECORD, asked, *(bytes_of(o.events) for o in outcomes))
+        doubtful, counts, standing = await self._run(scripts.RECORD, asked, *(bytes_of(o.events) for o in outcomes))
         if doubtful:
             outcomes = [msgspec.structs.replace(outcome, certain_if_begun=-1) for outcome in outcomes]
         rows: dict[_Key, inbox_rules.Remembered] = {}
-        for outcome, (begun, standing, certain) in zip(outcomes, before, strict=True):
-            events = events_of(standing, certain=certain == b"1") if standing else None
+        said = {place - 1: events_of(events, certain=certain == b"1") for place, events, certain in standing}
+        for place, (outcome, begun) in enumerate(zip(outcomes, _numbers(counts), strict=True)):
             # A second outcome of the batch for the same row finds the first one there: the rules begin before both.
-            rows.setdefault((outcome.trigger, outcome.step), inbox_rules.Remembered(outcome.run, begun, "", events))
+            row = inbox_rules.Remembered(outcome.run, begun, "", said.get(place))
+            rows.setdefault((outcome.trigger, outcome.step), row)
         return inbox_rules.record(outcomes, rows)[0]
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
