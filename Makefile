@@ -61,7 +61,7 @@ check: $(VENV)/.test-ready ## lint, format, types, layers, tidiness
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_tidy.py
 
-bench: $(VENV)/.test-ready ## orders per second on the embedded log, the core's and a step's cost
+bench: $(VENV)/.test-ready ## orders per second on the embedded log, the core's and a step's cost (on Kafka: docs/speed.md)
 	@for bench in core step embedded; do $(BIN)/python -m bench.$$bench; done
 
 lock: $(VENV)/.test-ready ## resolve both lock files anew; they name no index and hold a hash of every file

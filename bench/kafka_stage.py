@@ -74,7 +74,9 @@ class Stage(NamedTuple):
 
     def start(self, prefix: str, *command: str) -> subprocess.Popen[str]:
         """A Python process that prints what it has to say."""
-        arguments = [sys.executable, *command]
+        # A benchmark that is killed leaves nothing at work, where util-linux has this.
+        guard = [found, "--pdeathsig", "KILL"] if (found := shutil.which("setpriv")) else []
+        arguments = [*guard, sys.executable, *command]
         return subprocess.Popen(arguments, env=self.environment(prefix), stdout=subprocess.PIPE, text=True)
 
     def run_module(self, prefix: str, module: str, *arguments: str, stdin: str = "") -> str:

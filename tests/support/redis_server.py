@@ -36,8 +36,10 @@ class OwnRedis:
     def start(self, *settings: str) -> None:
         """Run it, and return when it answers."""
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        # Where util-linux has it: a test run that is killed leaves no server behind.
+        guard = [found, "--pdeathsig", "KILL"] if (found := shutil.which("setpriv")) else []
         self._process = subprocess.Popen(
-            [self._program, *where, "--appendonly", "yes", "--save", "", *settings],
+            [*guard, self._program, *where, "--appendonly", "yes", "--save", "", *settings],
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
