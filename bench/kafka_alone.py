@@ -47,17 +47,18 @@ class Replay(FaustOptions, frozen=True):
 
 async def measured(count: Callable[[], float], first: float, last: float) -> dict[str, float]:
     """Events a second, and CPU time an event of this process, between two counts."""
-    marks: list[tuple[float, float, float]] = []
+    marks = [(count(), time.perf_counter(), time.process_time())]
     until = time.monotonic() + PATIENCE_S
     for goal in (first, last):
-        # At sizes that measure nothing one batch may reach both goals.
-        while count() < max(goal, marks[0][0] + 1 if marks else 0):
+        while count() < goal:
             await asyncio.sleep(LOOK_S)
             if time.monotonic() > until:
                 sys.exit(f"{count()} of {last} events within {PATIENCE_S} s")
         marks.append((count(), time.perf_counter(), time.process_time()))
-    events, wall_s, used_s = (after - before for before, after in zip(*marks, strict=True))
-    return {"events_s": events / wall_s, "cpu_us": used_s / events * 1e6}
+    # At sizes that measure nothing one batch reaches both goals: then it is all since the beginning.
+    before = marks[1] if marks[1][0] < marks[2][0] else marks[0]
+    events, wall_s, used_s = (after - earlier for earlier, after in zip(before, marks[2], strict=True))
+    return {"events_s": events / wall_s, "cpu_us": used_s / max(1, events) * 1e6}
 
 
 async def step(events: int) -> dict[str, float]:
