@@ -29,7 +29,7 @@ from choreo.adapters.kafka.options import settings_of as kafka_settings
 from choreo.adapters.kafka.records import event_of, message_of
 from choreo.adapters.kafka.topics import CHANGELOG_CONFIG
 from choreo.hosts.tracker_faust_host import FaustTracker
-from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.hosts.tracker_faust_options import TABLE, FaustOptions
 from choreo.settings import load
 from choreo.wiring import open_app, run
 
@@ -43,6 +43,10 @@ class Replay(FaustOptions, frozen=True):
     def application(self, flow: str) -> str:
         """The application's id."""
         return f"{self.prefix}replay-{flow}"
+
+    def changelog(self, flow: str) -> str:
+        """The topic behind the table, as Faust names it."""
+        return f"{self.application(flow)}-{TABLE}-changelog"
 
 
 async def measured(count: Callable[[], float], first: float, last: float) -> dict[str, float]:

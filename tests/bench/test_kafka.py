@@ -59,6 +59,6 @@ def test_the_million_measures_an_empty_and_a_full_store_and_both_restarts(bootst
     assert figures["open_instances"] == 2_000
     rates = ("events_s_empty", "events_s_full", "events_s_full_spread_keys", "full_over_empty")
     assert all(figures[name] > 0 for name in rates)
-    assert len(figures["events_s_filling_by_quarter"]) == 3
+    assert len(figures["events_s_filling_by_quarter"]) == 4
     assert figures["restart_warm_s"] > 0
     assert figures["restart_cold_s"] > 0
