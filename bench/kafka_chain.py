@@ -13,14 +13,16 @@ import os
 import sys
 import time
 from asyncio.subprocess import Process, create_subprocess_exec
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from typing import TypeVar
 
 from bench.figures import cpu_s, percentile
 from bench.saga import OrderConfirmed, OrderPlaced, StockReleased, order, placed
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.clock import SystemClock
 from choreo.core import facts, ids
+from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
 from choreo.settings import load
 from choreo.wiring import PROJECTOR, TRACKER, App, open_app
@@ -34,6 +36,7 @@ LOOK_S = 0.001
 SEEK_S = 0.05
 PATIENCE_S = 120
 _ENDED = ("completed", "compensated")
+Answer = TypeVar("Answer")
 _LAST = (OrderConfirmed.event_type, StockReleased.event_type)
 _READ = 1_000
 
@@ -98,8 +101,20 @@ async def saturated(app: App, orders: int, prefix: str) -> float:
     return time.perf_counter() - begun
 
 
+async def _patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """The answer of a store that is asked again while it is too busy to give one."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await ask()
+        except StorageError:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(SEEK_S)
+
+
 async def _ended(app: App) -> int:
-    counts = await app.home.read_model.counts(FLOW)
+    counts = await _patiently(lambda: app.home.read_model.counts(FLOW))
     return sum(counts.get(status, 0) for status in _ENDED)
 
 
@@ -123,7 +138,7 @@ async def _one(app: App, number: int) -> tuple[str, float, float]:
     now_ms, begun = time.time() * 1_000, time.perf_counter()
     receipt = await app.publisher.publish(FLOW, placed(number, "slow"))
     while True:
-        view = await app.home.read_model.instance(FLOW, receipt.key)
+        view = await _patiently(lambda: app.home.read_model.instance(FLOW, receipt.key))
         if view is not None and view.status in _ENDED:
             return receipt.key, now_ms, (time.perf_counter() - begun) * 1_000
         await asyncio.sleep(LOOK_S)
