@@ -64,6 +64,7 @@ def test_a_reader_that_leaves_ends_it_quietly(desk: Any) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        pipesize=4_096,  # it is not done before the reader has left
     )
     assert process.stdout
     assert process.stderr

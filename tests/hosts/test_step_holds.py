@@ -95,7 +95,7 @@ async def kill(stage: Stage) -> None:
 async def test_a_partition_that_comes_back_finds_its_handler_still_running(home: str) -> None:
     """The same process does not begin it a second time either."""
     work = Work()
-    async with staged(plain_payment(work), partitions=4, home=home) as stage:
+    async with staged(plain_payment(work, timeout="1h"), partitions=4, home=home) as stage:
         key = await hand_over(stage, work)
         second, task = stage.hosts.pop()
         await second.stop()
