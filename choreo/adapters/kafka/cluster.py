@@ -184,10 +184,10 @@ class Cluster:
                 return {part: await asyncio.wrap_future(future) for part, future in futures.items()}
             except KafkaException as error:
                 inner = cause_of(error)
-                if inner is not None and inner.code() in OUTDATED:
-                    # It never asks again who leads a partition, and would be told so for ever.
+                if inner is not None and inner.code() in OUTDATED | PASSING:
+                    # It never asks again who leads a partition; and for all we know, it hangs.
                     self._admin.replace()
-                    if again:
+                    if again and inner.code() in OUTDATED:
                         continue
                 if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     self._partitions.pop(topic, None)

@@ -100,6 +100,8 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     """Makes members static: a process that comes back under its instance within the session keeps its partitions."""
     revoke_s: float = 5.0
     """How long giving up partitions waits for work that is finished to be written."""
+    rejoin_s: float = 60.0
+    """How long a member that fell out of its group finds its way back by itself, before it is made anew."""
     request_s: float = 10.0
     """How long the cluster may take for one answer."""
     start_s: float = 60.0

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.records import Outgoing
-from choreo.adapters.kafka.trouble import QUEUE_FULL, cause_of, complaint, for_good
+from choreo.adapters.kafka.trouble import QUEUE_FULL, TOO_LATE, cause_of, complaint, for_good
 
 AT_ONCE = 500
 """Messages handed over before other tasks get a turn: about 2 ms."""
@@ -135,8 +135,8 @@ class Sender:
             producer.poll(0.1)
 
     def _give_up_on(self, producer: Producer, error: KafkaError) -> None:
-        """A producer that has failed for good (it lost count of its numbers) is replaced by the next call."""
-        if for_good(error) and producer is self._producer:
+        """A producer that lost count of its numbers, or got nothing through in time, is replaced by the next call."""
+        if (for_good(error) or error.code() == TOO_LATE) and producer is self._producer:
             self._producer = None
 
 

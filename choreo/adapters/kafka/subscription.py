@@ -68,6 +68,8 @@ class Subscription:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._leaving = self._left = False
+        self._out_since_s = time.monotonic()
+        """Since when this is no member, as far as it was told; 0: it is one."""
         try:
             self._consumer = Consumer(options.consumer(group, member, topic))
             self._consumer.subscribe(
@@ -148,10 +150,20 @@ class Subscription:
 
     def _fetch(self, limit: int, wait_s: float, slice_s: float) -> list[Message]:
         until = time.monotonic() + wait_s
+        self._see_to_membership()
         while True:
             messages = gathered(self._consumer, limit, slice_s)
             if messages or not self._jobs.empty() or time.monotonic() >= until:
                 return messages
+
+    def _see_to_membership(self) -> None:
+        """Raises LeaseLostError where the client has found no way back: seen once, after its broker's name was gone."""
+        if not self._out_since_s or time.monotonic() - self._out_since_s < self._options.rejoin_s:
+            return
+        self._out_since_s = time.monotonic()
+        if not self._consumer.memberid():
+            _log.warning("%s: not in its group for %g s, joins it anew", self._where, self._options.rejoin_s)
+            raise LeaseLostError("this member has found no way back into its group", where=self._where)
 
     def _commit(self, places: list[TopicPartition]) -> None:
         for place in self._consumer.commit(offsets=places, asynchronous=False) or ():
@@ -182,6 +194,7 @@ class Subscription:
         self._consumer.close()
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._out_since_s = 0.0
         _log.info("%s: given partitions %s", self._where, _numbers(partitions))
         self._tell(self._listener.given, _numbers(partitions))
 
@@ -196,6 +209,7 @@ class Subscription:
         self._tell(self._listener.gone, _numbers(partitions))
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._out_since_s = time.monotonic()
         _log.info("%s: lost partitions %s", self._where, _numbers(partitions))
         self._tell(self._listener.gone, _numbers(partitions))
 

@@ -26,6 +26,7 @@ MEMBERSHIP_GONE = frozenset(
 
 PARTITION_END = KafkaError._PARTITION_EOF
 TIMED_OUT = KafkaError._TIMED_OUT
+TOO_LATE = KafkaError._MSG_TIMED_OUT
 QUEUE_FULL = KafkaError._QUEUE_FULL
 OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
-from choreo.core.errors import StorageError
+from choreo.core.errors import LeaseLostError, StorageError
 from choreo.ports.log import Member, Work
 from choreo.testing.conformance import TOPIC, event
+from tests.adapters.kafka.conftest import QUICK
 from tests.support import required
 from tests.support.kafka import Broker, free_ports
 
@@ -50,6 +51,26 @@ async def test_a_broker_that_comes_back_finds_everybody_waiting(broker: Broker) 
         end = await log.end(TOPIC, 0)
         await member.commit(Work(done={0: end}))
     assert await log.committed(TOPIC, "payment") == {0: end}
+    await member.close()
+    await log.close()
+
+
+async def test_a_member_that_finds_no_way_back_is_made_anew(broker: Broker) -> None:
+    """Its client may hang for all we know: the host is told, and joins with another one."""
+    log = KafkaLog(KafkaOptions(broker.bootstrap, {**IMPATIENT, **QUICK}, rejoin_s=8.0))
+    await log.create(TOPIC, 1)
+    member = await log.member(TOPIC, "payment", "a")
+    await log.append(TOPIC, [event("before")])
+    await read_until(member, "before")
+    await asyncio.to_thread(broker.stop)
+    async with asyncio.timeout(60):
+        with pytest.raises(LeaseLostError, match="no way back"):
+            await read_until(member, "never")
+        await member.close()
+        await asyncio.to_thread(broker.start)
+        member = await log.member(TOPIC, "payment", "b")
+        await log.append(TOPIC, [event("after")])
+        await read_until(member, "after")
     await member.close()
     await log.close()
 
