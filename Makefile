@@ -16,7 +16,10 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --group build --universal --pyth
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo up servers ports down test quick check lint bench lock clean
+SEED ?= 1
+PAGE ?= docs/chaos-run.md
+
+.PHONY: chaos help demo up servers ports down test quick check lint bench lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -45,7 +48,7 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 	@docker compose down --remove-orphans
 
 # Tests on a real broker, a real Redis and in containers: minutes, and servers of their own.
-ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/redis cli/test_demo_on_kafka.py containers \
+ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/redis chaos cli/test_demo_on_kafka.py containers \
 	docs/test_kafka_page.py hosts/test_tracker_faust.py members)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so
@@ -53,6 +56,9 @@ test: check ## every check and every test; those on servers that this machine la
 
 quick: check ## every check, and the tests that need no server
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ON_SERVERS))
+
+chaos: $(VENV)/.test-ready ## everybody is killed and servers go away on a real broker; SEED=2 plays another plan (docs/chaos.md)
+	@CHOREO_REQUIRE_KAFKA=1 CHOREO_CHAOS_ORDERS=2000 CHOREO_CHAOS_KILLS=32 CHOREO_CHAOS_AWAY_S=20 CHOREO_CHAOS_SEED=$(SEED) CHOREO_CHAOS_PAGE=$(PAGE) $(BIN)/python -m pytest -s tests/chaos
 
 check: $(VENV)/.test-ready ## lint, format, types, layers, tidiness
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""The independent auditor: reads the log and the gateways' books by its own SQL, and says which promises were broken.
+"""The independent auditor: holds the log against the gateways' books, and says which promises were broken.
 
 Promises are those of the design's list: 1 nothing lost, 2 nothing twice, 3 every run ends, 4 undone once and newest
 first, 5 timers, 7 order per key and step, 8 poison. (6, the rebuild, needs choreo itself: the test does it.)
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.audit import books, timers
 from tests.audit.ledger import SETTLED, Ledger
-from tests.audit.reading import Fact, attempts, facts, letters, opened, shown
+from tests.audit.reading import Evidence, Fact, read
 from tests.audit.shape import COMPLETES, ENDS, FAILURES, GENERAL_FAILURES, START, SUCCESSES, WAIT_CLOSES, Told
 
 
@@ -30,8 +30,12 @@ class Report:
 
 def audit(database: Path, folder: Path, told: Told) -> Report:
     """Check the log in `database` and the books in `folder`, when all is quiet."""
-    with opened(database) as db:
-        log, dead, statuses, begun = facts(db), letters(db), shown(db), attempts(db)
+    return judge(read(database), folder, told)
+
+
+def judge(evidence: Evidence, folder: Path, told: Told) -> Report:
+    """Check what was read, wherever it was, and the books in `folder`."""
+    log, dead, statuses, begun = evidence.log, evidence.letters, evidence.shown, evidence.attempts
     runs = by_run(log)
     outcomes = {run: _outcome(told_of) for run, told_of in runs.items()}
     keys = {run: told_of[0].key for run, told_of in runs.items()}
@@ -59,7 +63,7 @@ def by_run(log: Sequence[Fact]) -> dict[str, list[Fact]]:
     for fact in log:
         run = fact.id if fact.type == START else fact.run or next(iter(open_runs.get(fact.key, ())), "")
         unknown = not fact.key or (run not in runs and fact.type != START)
-        if unknown or (run, fact.id, fact.type) in seen:
+        if unknown or (run, fact.id, fact.type) in seen or (fact.is_foreign and _is_orphan(fact, runs.get(run, ()))):
             continue
         seen.add((run, fact.id, fact.type))
         runs.setdefault(run, []).append(fact)
@@ -68,6 +72,11 @@ def by_run(log: Sequence[Fact]) -> dict[str, list[Fact]]:
         if fact.type in ENDS and run in open_runs[fact.key]:
             open_runs[fact.key].remove(run)
     return runs
+
+
+def _is_orphan(fact: Fact, run: Sequence[Fact]) -> bool:
+    """Whether it says what a step has said before: nobody waits for it, and it changes nothing."""
+    return fact.type in SUCCESSES and any(before.type == fact.type for before in run)
 
 
 def _acknowledged(
@@ -137,7 +146,7 @@ def _order(log: Sequence[Fact]) -> Iterator[str]:
         step = SUCCESSES.get(fact.type) or FAILURES.get(fact.type)
         if fact.type in GENERAL_FAILURES:
             step = fact.step
-        if not step or (step, fact.causation) in answered:
+        if not step or fact.is_foreign or (step, fact.causation) in answered:
             continue
         answered.add((step, fact.causation))
         trigger = first.get(fact.causation, -1)

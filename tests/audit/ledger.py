@@ -17,6 +17,7 @@ SETTLED = (UNDONE, NOTHING)
 
 _REQUEST = "choreo.CompensationRequested"
 _BROKEN_UNDOS = ("choreo.UndoFailed", "choreo.UndoDeadlinePassed")
+_RETRY = "choreo.UndoRetryRequested"
 
 Place = tuple[str, str]
 """A step and the id of its trigger."""
@@ -90,6 +91,8 @@ class Ledger:
         elif fact.type == "choreo.StepDeadlinePassed":
             if (fact.step, fact.trigger) not in self._answered:
                 self._doubt((fact.step, fact.trigger), fact)
+        elif fact.type == _RETRY:
+            self._retried(fact)
         elif fact.type in UNDOS or fact.type == "choreo.NothingToUndo" or fact.type in _BROKEN_UNDOS:
             yield from self._answer(fact)
 
@@ -116,6 +119,12 @@ class Ledger:
         step = STEPS.get(place[0])
         if step is not None and step.undo:
             self.entries.setdefault(place, Entry(fact.offset, certain=False))
+
+    def _retried(self, fact: Fact) -> None:
+        """An operator asks for it once more: it is to be undone like any other."""
+        entry = self.entries.get(self._places.get(fact.entry, ("", "")))
+        if entry is not None and entry.state == FAILED:
+            entry.state = OPEN
 
     def _answer(self, fact: Fact) -> Iterator[str]:
         place = self._places.get(fact.entry)

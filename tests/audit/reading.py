@@ -1,5 +1,6 @@
-"""What the auditor reads: the log, the dead letters, the read model and the inbox, by plain SQL.
+"""What the auditor judges, and how it is read of the embedded home: by plain SQL.
 
+How it is read of the home on Kafka stands in from_kafka.py.
 Shares no code with choreo, and neither does the rest of this folder: what is checked must not check itself.
 """
 
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +41,32 @@ class Fact:
     outcome: int = -1
     due_ms: int = 0
     reason: str = ""
+    is_foreign: bool = False
+    """Its producer knows nothing of choreo: it set no id, no run and no causation."""
 
     @property
     def where(self) -> str:
         """The record as a sentence names it."""
         return f"{self.type} at {self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a run of the system, besides the gateways' books."""
+
+    log: Sequence[Fact]
+    letters: Sequence[tuple[int, int, str, str]]
+    """(partition, offset, service, cause) of every dead letter."""
+    shown: Mapping[str, str]
+    """Run → the status that people see."""
+    attempts: Sequence[tuple[str, str, str, int]]
+    """(run, trigger, step, attempts begun), as the services' inboxes counted them."""
+
+
+def read(path: Path) -> Evidence:
+    """All of it from one file."""
+    with opened(path) as db:
+        return Evidence(facts(db), letters(db), shown(db), attempts(db))
 
 
 @contextmanager

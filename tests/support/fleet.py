@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,16 +45,18 @@ class Fleet:
         """Nothing is started yet."""
         self.workers: list[Worker] = []
         self._folder = folder
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, **environment, "PYTHONFAULTHANDLER": "1"}
         self._started = 0
 
     def start(self, role: str, **settings: str) -> Worker:
         """Start one more process of this role; `settings` are added to its environment."""
         self._started += 1
+        # Where util-linux has it: a test run that is killed leaves no process behind.
+        guard = [found, "--pdeathsig", "KILL"] if (found := shutil.which("setpriv")) else []
         output = self._folder / f"{self._started:03}-{role}.log"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [sys.executable, "-m", "choreo", "run", role],
+                [*guard, sys.executable, "-m", "choreo", "run", role],
                 cwd=ROOT,
                 env={**self._environment, **settings},
                 stdin=subprocess.DEVNULL,
@@ -80,7 +83,10 @@ class Fleet:
 
     def stop(self, roles: tuple[str, ...]) -> list[str]:
         """Ask these to drain and end; says who did not, and why."""
-        stopping = [worker for worker in self.workers if worker.role in roles]
+        return self.stop_all([worker for worker in self.workers if worker.role in roles])
+
+    def stop_all(self, stopping: Sequence[Worker]) -> list[str]:
+        """The same for these."""
         for worker in stopping:
             worker.process.send_signal(signal.SIGTERM)
         refused = []
@@ -89,6 +95,8 @@ class Fleet:
                 code = worker.process.wait(_STOP_WITHIN_S)
             except subprocess.TimeoutExpired:
                 code = None
+                worker.process.send_signal(signal.SIGABRT)  # it writes where each of its threads is
+                worker.process.wait()
             if code != 0:
                 refused.append(f"{worker.role} was asked to stop and ended with {code}: {worker.last_words}")
             else:

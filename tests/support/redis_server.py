@@ -60,6 +60,11 @@ class OwnRedis:
             self._process.wait()
             self._process = None
 
+    def forget(self) -> None:
+        """While it is stopped: lose its file."""
+        assert self._process is None
+        shutil.rmtree(self._folder / "appendonlydir")
+
     def freeze(self) -> None:
         """Let it hang: it takes connections and commands, and answers nothing."""
         self._signal(signal.SIGSTOP)

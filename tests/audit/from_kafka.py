@@ -1,0 +1,143 @@
+"""What the auditor judges, read of the home on Kafka as a stranger would: a plain consumer, HTTP, a plain Redis client.
+
+Shares no code with choreo: headers are decoded here, by the words of CloudEvents and the names that the design gives.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, Message, TopicPartition
+from redis import Redis
+
+from tests.audit.reading import Fact
+
+FLOW = "order"
+PATIENCE_S = 30.0
+PAGE = 200
+
+_IDS = uuid.uuid5(uuid.NAMESPACE_URL, "https://choreo.dev/ids")
+_TEXTS = {
+    "run": "ce_choreorun",
+    "step": "ce_choreostep",
+    "causation": "ce_causationid",
+    "entry": "ce_choreoentry",
+    "trigger": "ce_choreotrigger",
+    "reason": "ce_choreoreason",
+}
+_NUMBERS = {"round": "ce_choreoround", "outcome": "ce_choreooutcome", "due_ms": "ce_choreodue"}
+
+
+def facts(bootstrap: str, topic: str) -> list[Fact]:
+    """Every record of the topic by partition and offset."""
+    return [fact_of(message) for message in messages(bootstrap, topic)]
+
+
+def fact_of(message: Message) -> Fact:
+    """The record; one without a type has the type "unreadable". Without an id it is known by its first position."""
+    partition, offset = message.partition() or 0, message.offset() or 0
+    headers = headers_of(message)
+    id_, type_ = headers.get("ce_id", ""), headers.get("ce_type", "") or "unreadable"
+    return Fact(
+        partition=partition,
+        offset=offset,
+        stamp_ms=message.timestamp()[1],
+        id=id_ or str(uuid.uuid5(_IDS, "\x1f".join(("foreign", FLOW, str(partition), str(offset))))),
+        type=type_,
+        key=_text(message.key()),
+        certain=headers.get("ce_choreocertain") == "true",
+        data=message.value() or b"",
+        is_foreign=not id_,
+        **{name: headers.get(header, "") for name, header in _TEXTS.items()},
+        **{name: int(headers[header]) for name, header in _NUMBERS.items() if header in headers},
+    )
+
+
+def letters(bootstrap: str, topic: str) -> list[tuple[int, int, str, str]]:
+    """(partition, offset, service, cause) of every dead letter, each once."""
+    found: dict[str, tuple[int, int, str, str]] = {}
+    for message in messages(bootstrap, topic):
+        about = headers_of(message).get("choreo_letter")
+        if about:
+            letter = json.loads(about)
+            place = letter["partition"], letter["offset"], letter["service"], letter["cause"]
+            found.setdefault(letter["id"], place)
+    return list(found.values())
+
+
+def shown(door: str) -> dict[str, str]:
+    """Run → the status that the REST view at `door` shows."""
+    statuses: dict[str, str] = {}
+    cursor = ""
+    while True:
+        address = f"{door}/flows/{FLOW}/instances?limit={PAGE}&cursor={cursor}"
+        with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:  # noqa: S310 - the test's own server
+            page = json.load(answer)
+        statuses |= {row["run"]: row["status"] for row in page["items"]}
+        cursor = page["cursor"]
+        if not cursor:
+            return statuses
+
+
+class Inboxes:
+    """How many attempts the services' inboxes have counted. Entries expire: look before they do, and again."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        """`prefix`: what the names of all keys begin with."""
+        self._redis = Redis.from_url(url, decode_responses=False)
+        self._prefix = prefix
+        self._begun: dict[tuple[str, str], int] = {}
+
+    def rows(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, bool]]:
+        """(trigger, step) → attempts begun, and whether an outcome is recorded; absent where nothing is known."""
+        asked = list(places)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for trigger, step in asked:
+                service = step.partition(".")[0]
+                pipeline.hmget(f"{self._prefix}:inbox:{service}:row:{step}:{trigger}", "begun", "outcome")
+            answers = pipeline.execute()
+        known = {
+            place: (int(begun or 0), outcome is not None)
+            for place, (begun, outcome) in zip(asked, answers, strict=True)
+            if begun is not None or outcome is not None
+        }
+        for place, (begun, _) in known.items():
+            self._begun[place] = max(begun, self._begun.get(place, 0))
+        return known
+
+    def attempts(self, runs: Mapping[str, str]) -> list[tuple[str, str, str, int]]:
+        """(run, trigger, step, attempts begun) of all that was ever looked at; `runs`: trigger → run."""
+        return [(runs.get(trigger, ""), trigger, step, begun) for (trigger, step), begun in self._begun.items()]
+
+
+def messages(bootstrap: str, topic: str) -> Iterator[Message]:
+    """Every message of the topic, partition by partition."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "auditor", "enable.auto.commit": False})
+    try:
+        partitions = consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions
+        for partition in sorted(partitions):
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=PATIENCE_S)
+            consumer.assign([TopicPartition(topic, partition, 0)])
+            offset = 0
+            while offset < end:
+                message = consumer.poll(PATIENCE_S)
+                if message is None or message.error() is not None:
+                    raise AssertionError(f"{topic}/{partition} ends at {end} and cannot be read beyond {offset}")
+                offset = (message.offset() or 0) + 1
+                yield message
+    finally:
+        consumer.close()
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    """The headers as texts."""
+    found: Any = message.headers() or ()
+    return {name: _text(value) for name, value in found}
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""

@@ -1,0 +1,49 @@
+"""Promise 6 by choreo's own core, the one check that shares code with what it checks: a state is the fold from 0."""
+
+from __future__ import annotations
+
+import struct
+
+from confluent_kafka import Message
+
+from choreo.adapters.kafka.records import record_of
+from choreo.app.track import PartitionTracker
+from choreo.core.definition import FlowTable
+from choreo.core.state import encode
+from services.order_flow import order
+from tests.audit.from_kafka import messages
+from tests.chaos.world import PARTITIONS, PREFIX, TIME_SCALE, TOPIC
+
+CHANGELOG = f"{PREFIX}choreo-order-tracker-states-changelog"
+_POSITION = struct.Struct(">Q")
+
+
+def folded(bootstrap: str) -> dict[str, bytes]:
+    """Every key's position and state, by folding the log from its first record."""
+    table = FlowTable(order.definition.scaled(TIME_SCALE))
+    trackers = [PartitionTracker(table, number, PARTITIONS, lambda _: {}) for number in range(PARTITIONS)]
+    for message in messages(bootstrap, TOPIC):
+        records = [record_of(message, message.headers() or [], "order")]
+        tracker = trackers[records[0].partition]
+        tracker.put({}, tracker.missing(records))
+        tracker.fold(records, 0)
+    # A record astray makes its key known to a partition that never folds it.
+    return {
+        key: _POSITION.pack(tracked.state.position) + encode(tracked.state)
+        for tracker in trackers
+        for key, tracked in tracker.cache.items()
+        if tracked.state.runs
+    }
+
+
+def kept(bootstrap: str) -> dict[str, bytes]:
+    """Every key's state as the tracker's changelog has it: the one with the highest position."""
+    states: dict[str, bytes] = {}
+    for message in messages(bootstrap, CHANGELOG):
+        key, value = _pair(message)
+        states[key] = max(value, states.get(key, b""))
+    return states
+
+
+def _pair(message: Message) -> tuple[str, bytes]:
+    return (message.key() or b"").decode(), message.value() or b""

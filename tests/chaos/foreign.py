@@ -1,0 +1,108 @@
+"""A producer that knows nothing of choreo: it says records again, byte for byte or as bare JSON, and drops garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from confluent_kafka import KafkaError, Message, Producer
+
+from tests.audit.reading import Fact
+from tests.audit.shape import START, WAIT_CLOSES
+from tests.chaos.witness import Witness
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+SINGLE_OBJECT_HEAD = 10
+"""C3 01 and eight bytes of fingerprint stand before an Avro body."""
+AS_JSON = (WAIT_CLOSES,)
+"""What the bare twins are of. Not of steps' outcomes yet: a bare ShipmentCreated opens its wait a second time."""
+
+Place = tuple[int, int]
+
+
+class Foreign:
+    """Counts what the broker has acknowledged: what it did not take did not hit."""
+
+    def __init__(self, bootstrap: str, topic: str, partitions: int, chance: random.Random) -> None:
+        """A plain producer with Java's rule for partitions."""
+        self.done: Counter[str] = Counter()
+        self.poisoned: set[Place] = set()
+        """Where garbage stands."""
+        self._topic = topic
+        self._partitions = partitions
+        self._chance = chance
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "log_level": 0, "acks": "all"}
+        )
+
+    async def twins(self, witness: Witness, number: int) -> None:
+        """Say so many recent records again, byte for byte, and a few of them as bare JSON."""
+        sound = [pair for pair in witness.recent if (pair[1].partition, pair[1].offset) not in self.poisoned]
+        for message, _ in self._chance.sample(sound, min(number, len(sound))):
+            headers: Any = message.headers()
+            await self._send(
+                "said again, byte for byte",
+                key=message.key(),
+                value=message.value(),
+                headers=headers,
+                partition=message.partition(),
+            )
+        bare = [fact for _, fact in sound if fact.type in AS_JSON and not fact.is_foreign]
+        for fact in self._chance.sample(bare, min(max(1, number // 5), len(bare))):
+            await self._say_bare("said again as key, type and JSON", fact.key, fact.type, _json_of(fact))
+
+    async def pick(self, created: Fact, *, astray: bool) -> None:
+        """Say that a shipment was picked as a stranger would; `astray`: in a partition that is not its key's."""
+        value = json.dumps({"order_id": created.key, "picked_by": "a stranger"}).encode()
+        what = "picked in a wrong partition" if astray else "picked by key, type and JSON"
+        partition = (created.partition + 1) % self._partitions if astray else -1
+        await self._say_bare(what, created.key, WAIT_CLOSES, value, partition)
+
+    async def poison(self) -> None:
+        """What no step and no tracker can handle: no key, a type no flow has, a type that is no text."""
+        for key, type_ in ((None, START.encode()), (b"o-0001", b"Nonsense"), (b"o-0002", b"\xff\xfe")):
+            await self._poison("garbage", key, type_, b"{}")
+
+    async def poison_pick(self, key: str) -> None:
+        """A pick that nobody can read."""
+        await self._poison("picks that cannot be read", key.encode(), WAIT_CLOSES.encode(), b"\x00 not an event")
+
+    async def _poison(self, what: str, key: bytes | None, type_: bytes, value: bytes) -> None:
+        headers = {"ce_type": type_, "content-type": b"application/avro"}
+        partition = 0 if key is None else -1
+        self.poisoned.add(await self._send(what, key=key, value=value, headers=headers, partition=partition))
+
+    async def _say_bare(self, what: str, key: str, type_: str, value: bytes, partition: int = -1) -> None:
+        await self._send(what, key=key.encode(), value=value, headers={"ce_type": type_.encode()}, partition=partition)
+
+    async def _send(self, what: str, **message: Any) -> Place:
+        """Produce until the broker has it."""
+        while True:
+            answer: asyncio.Future[Place | None] = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+
+            def told(error: KafkaError | None, sent: Message, answer: Any = answer, loop: Any = loop) -> None:
+                place = None if error else (sent.partition(), sent.offset())
+                loop.call_soon_threadsafe(answer.set_result, place)
+
+            self._producer.produce(self._topic, on_delivery=told, **message)
+            await asyncio.to_thread(self._producer.flush)
+            place = await answer
+            if place is not None:
+                self.done[what] += 1
+                return place
+
+
+def _json_of(fact: Fact) -> bytes:
+    """The fields of a record that was written in Avro's single-object encoding."""
+    if fact.data.startswith(b"{"):
+        return fact.data
+    schema = json.loads((SCHEMAS / f"{fact.type}.1.avsc").read_text())
+    fields = fastavro.schemaless_reader(BytesIO(fact.data[SINGLE_OBJECT_HEAD:]), schema, None)
+    return json.dumps(fields, default=str).encode()

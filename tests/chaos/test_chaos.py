@@ -1,0 +1,246 @@
+"""Chaos on a real broker: everybody is killed, servers go away, records come twice; then an independent audit.
+
+The processes, the broker and Redis are real. CHOREO_CHAOS_SEED chooses what goes wrong and when (it is printed); a plan
+of which a fault hit nothing proves nothing and fails. CHOREO_CHAOS_PAGE names a file that the run's log is written to.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from choreo.core.definition import FlowDefinition
+from services.demo import Demo
+from services.order_flow import order
+from tests.audit import from_kafka
+from tests.audit.auditor import Report, judge
+from tests.audit.reading import Evidence
+from tests.audit.shape import FAILURES, GENERAL_FAILURES, Durations, Told
+from tests.chaos import fold
+from tests.chaos.conductor import Conductor
+from tests.chaos.diary import Diary
+from tests.chaos.foreign import Foreign
+from tests.chaos.outside import Outside
+from tests.chaos.plan import Plan, drawn, forgetful
+from tests.chaos.witness import Witness
+from tests.chaos.world import LETTERS, PARTITIONS, PREFIX, TIME_SCALE, TOPIC, World, opened
+from tests.support.fleet import ROOT
+
+LAG_BOUND_S = 60.0
+"""Promise 9: within that of the last fault all that stood in the log is worked. A dead member's partitions are
+another's after 10 s of silence and 5 s of sharing anew; a server's return takes as long; the rest is the backlog."""
+REBALANCES_MIN = 3
+
+
+@pytest.mark.timeout(1_200)  # 4 to 5 minutes on a quiet machine of two cores
+async def test_no_fault_breaks_a_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promises 1 to 9 hold on Kafka although everybody and everything goes away while orders run."""
+    with _scene(tmp_path, monkeypatch, drawn(_seed())) as run:
+        report = await run.play()
+        run.make_sure_that_all_hit()
+        run.check_folds()
+        run.write_page(report)
+
+
+@pytest.mark.timeout(900)  # 90 s on a quiet machine of two cores
+async def test_a_redis_that_forgot_all_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gateways know the keys that are used again; and where memory was lost nothing is called certain any more."""
+    with _scene(tmp_path, monkeypatch, forgetful(_seed())) as run:
+        await run.play()
+        assert run.conductor.hits["losses of all that Redis knew"] == 1
+        assert run.conductor.hits["kills that hit work in flight"] >= run.plan.kills
+        later = [fact for fact in run.log if fact.stamp_ms > run.conductor.forgot_ms]
+        failures = [fact for fact in later if fact.type in (*FAILURES, *GENERAL_FAILURES)]
+        assert failures, "nothing failed after the loss: that proves nothing"
+        assert not [fact.where for fact in failures if fact.certain]
+        run.check_folds()
+
+
+def _seed() -> int:
+    return int(os.environ.get("CHOREO_CHAOS_SEED", "1"))
+
+
+@contextmanager
+def _scene(folder: Path, monkeypatch: pytest.MonkeyPatch, plan: Plan) -> Iterator[_Run]:
+    """Servers and settings for one plan; what happened is printed, whatever came of it."""
+    monkeypatch.chdir(ROOT)
+    diary = Diary(folder / "diary.txt")
+    diary.note(f"seed {plan.seed}")
+    with opened(folder) as world:
+        for name, value in world.settings.items():
+            monkeypatch.setenv(name, value)
+        try:
+            yield _Run(world, plan, diary)
+        finally:
+            print("\n".join(diary.lines))  # noqa: T201 - a failed run is repeated by its seed
+
+
+class _Run:
+    """Everything that one run needs, and what came of it."""
+
+    def __init__(self, world: World, plan: Plan, diary: Diary) -> None:
+        self.world = world
+        self.plan = plan
+        self.diary = diary
+        self.demo = Demo()
+        self.inboxes = world.inboxes()
+        bootstrap = world.broker.bootstrap
+        self.witness = Witness(bootstrap, TOPIC, world.groups, self.inboxes)
+        self.foreign = Foreign(bootstrap, TOPIC, PARTITIONS, random.Random(plan.seed))
+        self.outside = Outside(world.door, self.demo, self.foreign)
+        self.witness.listeners.append(self.outside.hear)
+        self.conductor = Conductor(world, plan, self.witness, self.outside, self.foreign, diary)
+
+    async def play(self) -> Report:
+        """Let every fault of the plan hit, then let everything end; and have it audited."""
+        conductor, stop = self.conductor, asyncio.Event()
+        try:
+            await conductor.begin(self.witness.follow(stop), self.outside.answer(), self.outside.operate())
+            for number, fault in enumerate(self.plan.faults):
+                await conductor.meet(number, fault)
+            self.settled_s = await conductor.settle(LAG_BOUND_S)
+            self.rested_s = await conductor.finish(LAG_BOUND_S)
+            report = await asyncio.to_thread(self._audit)
+            self.diary.note(f"the auditor found {len(report.violations)} broken promises in {report.counts}")
+            assert not report.violations, "\n".join(report.violations[:50])
+            return report
+        finally:
+            await conductor.end()
+            await self.outside.close()
+
+    def check_folds(self) -> None:
+        """Promise 6: read model and states are what a fold of the log comes to."""
+        _check_rebuild(self.world)
+        self.diary.note("promise 6: the read model rebuilt from the log has the same bytes")
+        bootstrap = self.world.broker.bootstrap
+        states, kept = fold.folded(bootstrap), fold.kept(bootstrap)
+        assert len(states) == self.plan.orders
+        wrong = [key for key in states if states[key] != kept.get(key)]
+        assert not wrong, f"promise 6: {len(wrong)} states are not the fold of the log, such as that of {wrong[0]}"
+        self.diary.note(f"promise 6: the {len(states)} states of the tracker are the fold of the log, byte for byte")
+
+    def make_sure_that_all_hit(self) -> None:
+        """A fault test in which a planned fault did not hit fails."""
+        hits, foreign = self.conductor.hits, self.foreign.done
+        self.rebalances = self.world.groups.generations()
+        assert hits["kills that hit work in flight"] >= self.plan.kills
+        assert hits["attempts interrupted"] > 0
+        assert hits["stops of the broker"] == hits["stops of Redis"] == 1
+        assert hits["members joined"] == hits["members left in order"] == hits["trackers that lost their folder"] == 1
+        assert all(number >= REBALANCES_MIN for number in self.rebalances.values()), self.rebalances
+        for what in (
+            "said again, byte for byte",
+            "said again as key, type and JSON",
+            "picked by key, type and JSON",
+            "picked in a wrong partition",
+            "garbage",
+            "picks that cannot be read",
+        ):
+            assert foreign[what] > 0, what
+
+    def write_page(self, report: Report) -> None:
+        """The log of the run, where it is wanted."""
+        if os.environ.get("CHOREO_CHAOS_PAGE"):
+            Path(os.environ["CHOREO_CHAOS_PAGE"]).write_text(self._page(report), encoding="utf-8")
+
+    def _audit(self) -> Report:
+        bootstrap = self.world.broker.bootstrap
+        self.log = from_kafka.facts(bootstrap, TOPIC)
+        evidence = Evidence(
+            self.log,
+            from_kafka.letters(bootstrap, LETTERS),
+            from_kafka.shown(self.world.door),
+            self.inboxes.attempts(self.witness.runs),
+        )
+        plain = {
+            placed.event.order_id for placed in self.demo.orders(self.plan.orders) if placed.kind.name == "all well"
+        }
+        # What Redis has forgotten nobody can count.
+        plain = set() if self.conductor.forgot_ms else plain
+        told = Told(
+            acknowledged=self.outside.acknowledged,
+            poisoned=self.foreign.poisoned,
+            durations=_durations(order.definition.scaled(TIME_SCALE)),
+            plain=frozenset(plain),
+            interrupted=frozenset(self.witness.interrupted),
+        )
+        report = judge(evidence, self.world.books, told)
+        report.counts["undos an operator retried"] = len(self.outside.retried)
+        return report
+
+    def _page(self, report: Report) -> str:
+        diary, conductor = self.diary, self.conductor
+        diary.counted("Faults that hit", "fault", conductor.hits)
+        diary.counted("What a foreign producer said", "what", self.foreign.done)
+        diary.counted("Rebalances, as the broker wrote them down", "group", self.rebalances)
+        diary.counted(
+            "What callers heard instead of an acknowledgement, until they had one", "answer", self.outside.refused
+        )
+        diary.table("How the orders ended", ("kind", "completed", "compensated"), self._endings(report))
+        diary.counted("What the auditor counted", "what", report.counts)
+        found = "\n".join(report.violations) or "No promise was broken: 0 orders lost, 0 effects doubled."
+        diary.say("What the auditor found", found)
+        return diary.page("One run of the chaos test", self._introduction())
+
+    def _introduction(self) -> str:
+        return (
+            f"Seed {self.plan.seed}: {self.plan.orders} orders, two processes of each service, two of the tracker, a "
+            f"projector and a REST view, on a real broker and a real Redis. Took {self.diary.seconds:.0f} s. The lag "
+            f"that stood after the last fault was gone in {self.settled_s:.1f} s (bound {LAG_BOUND_S:.0f}). Written by "
+            "`make chaos`; how it works stands in tests/chaos."
+        )
+
+    def _endings(self, report: Report) -> list[tuple[str, int, int]]:
+        ended: Counter[tuple[str, str]] = Counter()
+        for run, outcome in report.outcomes.items():
+            number = int(self.outside.acknowledged[run].removeprefix("o-"))
+            ended[self.demo.kind_of(number).name, outcome] += 1
+        names = sorted({name for name, _ in ended})
+        return [(name, ended[name, "completed"], ended[name, "compensated"]) for name in names]
+
+
+def _durations(flow: FlowDefinition) -> Durations:
+    return Durations(
+        wait_ms=flow.waits[0].timeout_ms,
+        flow_ms=flow.deadline_ms,
+        step_ms={step.name: step.deadline_ms for step in flow.steps},
+        undo_ms={step.name: step.compensation.deadline_ms for step in flow.steps if step.compensation},
+        end_ms=flow.deadline_ms + flow.end_bound_ms,
+    )
+
+
+def _check_rebuild(world: World) -> None:
+    """Promise 6: the read model, dropped and folded again by the command a person would use, has the same bytes."""
+    redis = Redis.from_url(world.redis.url)
+    before = _views(redis)
+    world.run("projections", "rebuild", "order")
+    after = _views(redis)
+    assert before["rows"], "the read model was empty"
+    assert before == after, "promise 6: the read model rebuilt from the log is other than before"
+
+
+def _views(redis: Redis) -> dict[str, dict[bytes, bytes]]:
+    """The rows, states and positions of the generation that counts."""
+    name = f"choreo:{PREFIX}:views:order"
+    root = f"{name}:{int(redis.get(name) or 0)}"
+    return {part: redis.hgetall(f"{root}:{part}") for part in ("rows", "states", "positions")}
+
+
+def test_the_auditor_shares_no_code_with_choreo() -> None:
+    """What reads the log, judges it and looks on while faults fall imports nothing of what it checks."""
+    names = [*(ROOT / "tests" / "audit").glob("[!t]*.py"), ROOT / "tests" / "chaos" / "witness.py"]
+    names += [ROOT / "tests" / "chaos" / "groups.py", ROOT / "tests" / "chaos" / "foreign.py"]
+    for path in names:
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = node.module if isinstance(node, ast.ImportFrom) else ""
+            imported = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {module or ""}
+            assert not {name for name in imported if name.partition(".")[0] in ("choreo", "services", "schemas")}, path
