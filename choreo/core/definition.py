@@ -195,6 +195,9 @@ class FlowTable:
         )
         self.cyclic: frozenset[str] = _cyclic(flow)
         """Steps on a cycle: they may run more than once a run."""
+        repeated = {type_ for name in self.cyclic for type_ in self.steps[name].emits}
+        self.waits_once: frozenset[str] = frozenset(wait.name for wait in flow.waits if wait.on not in repeated)
+        """Waits on no cycle: they open once a run."""
 
 
 def _grouped(steps: Iterable[StepDefinition]) -> dict[str, tuple[StepDefinition, ...]]:

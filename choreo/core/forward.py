@@ -78,6 +78,11 @@ def trigger(fold: Fold, run: Run) -> None:
     if run.turned:
         return
     for wait in table.opens.get(event.type, ()):
+        if wait.name in table.waits_once:
+            # As the slot of a step: a second opening event, which shares no id with the first, is a stranger's twin.
+            if wait.name in run.waited:
+                continue
+            run.waited = [*run.waited, wait.name]
         if wait.until in run.early:
             run.early = [type_ for type_ in run.early if type_ != wait.until]
         else:

@@ -186,6 +186,14 @@ def test_a_timeout_against_its_event_is_settled_by_the_order_of_the_log() -> Non
     story = given(PICKED, *PAID, elapsed("1h"), "Picked").then(status="compensating")
 
 
+def test_a_wait_on_no_cycle_opens_once() -> None:
+    """A stranger who says its event again, under another id, starts no second timer."""
+    story = given(PICKED, *PAID).when(elapsed("30m"), foreign("PaymentCharged")).then(waits=["Picked"])
+    story.when(elapsed("31m")).when(elapsed("31m"))
+    assert [record.event.type for record in story.log].count("PickTimedOut") == 1
+    given(PICKED, *PAID, "Picked", foreign("PaymentCharged")).then(waits=[])
+
+
 def test_the_turn_closes_the_waits() -> None:
     """Nothing waits for the warehouse once the order goes back; the event may still come, and means nothing."""
     story = given(PICKED, *PAID, "choreo.CancelRequested").then(waits=[])
