@@ -31,8 +31,8 @@ class FaustOptions(msgspec.Struct, frozen=True):
     """Put before the name of each topic and group: several installations can share a cluster."""
     settings: Mapping[str, str] = {}
     """librdkafka's settings of security, by their own names; others are of no concern here."""
-    session_timeout_s: float = 10
-    """How long a dead member blocks its partitions."""
+    session_timeout_s: float = 8
+    """How long a dead member blocks its partitions; the rebalance and the restore after it may take as long again."""
 
     def topic(self, flow: str) -> str:
         """The flow's topic in the cluster."""
