@@ -134,7 +134,6 @@ class StepHost:
 
     async def _join(self) -> Member:
         if self._member is None:
-            await self._parts.inbox.open()
             types = self._parts.duties.types
             self._member = await self._parts.log.member(self.flow.name, self.service.name, self.name, types)
         return self._member

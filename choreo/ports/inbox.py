@@ -80,10 +80,6 @@ class RunMark(msgspec.Struct, frozen=True):
 class Inbox(Protocol):
     """One service's memory: the service is given when the inbox is opened. Each method is one batched write or read."""
 
-    async def open(self) -> None:
-        """See whether this memory is new or was lost: before the service commits anything, and at no cost later."""
-        ...
-
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts, durably, before any of them starts; answers in the order given.
 

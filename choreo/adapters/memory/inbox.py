@@ -20,9 +20,6 @@ class MemoryInbox:
         self._marks: dict[str, RunMark] = {}
         self._ended_ms: dict[str, int] = {}
 
-    async def open(self) -> None:
-        """Nothing to see: it is lost with its log or not at all."""
-
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
         return inbox_rules.begin(attempts, self._rows, self._slots, hold, self._clock.now_ms())[0]

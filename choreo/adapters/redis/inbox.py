@@ -63,10 +63,6 @@ class RedisInbox:
         self._unsure: dict[_Key, str] = {}
         """Attempts of which it is unknown whether they were counted, with their tokens: the next call says the same."""
 
-    async def open(self) -> None:
-        """See whether the mark is there: later the group has committed what it skipped, as if it had worked."""
-        await self._acquaint()
-
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
         if not attempts:

@@ -50,9 +50,6 @@ class SqliteInbox:
         """Another process has written."""
         self._known.clear()
 
-    async def open(self) -> None:
-        """Nothing to see: it is lost with its log or not at all."""
-
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts, durably."""
         return await self._writer.write(lambda: self._begin(attempts, hold)) if attempts else []

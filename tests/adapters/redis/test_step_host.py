@@ -164,19 +164,6 @@ async def test_nothing_starts_that_cannot_be_counted(own_redis: OwnRedis, scene:
     assert await scene.home.dead_letters.count() == 0
 
 
-async def test_what_a_new_service_skips_is_no_work_it_has_forgotten(own_redis: OwnRedis, scene: Scene) -> None:
-    """It commits what is of no interest to it before its first attempt: its memory is new all the same."""
-    assert own_redis.url
-    async with scene.running():
-        await scene.home.log.append("order", [Envelope("e-1", "OfNoInterest", "o-1", "order", "r-1")])
-        while not (await scene.home.log.committed("order", "payment"))[0]:  # noqa: ASYNC110 -- as above
-            await asyncio.sleep(0)
-        scene.payment.may_end.set()
-        await scene.place("o-2")
-        await scene.logged(3)
-        assert await scene.stores.server.ask("GET", "choreo:inbox:payment:lost") == b"0"
-
-
 @pytest.mark.parametrize("how", ["stop", "freeze"])
 async def test_what_ran_is_published_when_redis_is_back(own_redis: OwnRedis, scene: Scene, how: str) -> None:
     """Its outcome is held until it can be recorded; the handler does not run again."""
