@@ -31,13 +31,18 @@ Slots = MutableMapping[tuple[str, str], str]
 """(run, step) → the trigger that holds the slot."""
 
 
+def held(hold: Hold | None, now_ms: int) -> tuple[str, int]:
+    """Whose an attempt is that begins now, and until when."""
+    return (hold.holder, now_ms + hold.lease_ms) if hold else ("", 0)
+
+
 def begin(
     attempts: Iterable[Begin], rows: Rows, slots: Slots, hold: Hold | None = None, now_ms: int = 0
 ) -> tuple[list[Begun], set[tuple[str, str]]]:
     """Count the attempts in `rows` and take `slots`; returns the answers in order, and which rows changed."""
     answers: list[Begun] = []
     changed: set[tuple[str, str]] = set()
-    who, until_ms = (hold.holder, now_ms + hold.lease_ms) if hold else ("", 0)
+    who, until_ms = held(hold, now_ms)
     for attempt in attempts:
         at = (attempt.trigger, attempt.step)
         row = rows.get(at)

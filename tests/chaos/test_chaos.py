@@ -18,13 +18,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from choreo.core.definition import FlowDefinition
 from services.demo import Demo
 from services.order_flow import order
 from tests.audit import from_kafka
 from tests.audit.auditor import Report, judge
 from tests.audit.reading import Evidence
-from tests.audit.shape import FAILURES, GENERAL_FAILURES, Durations, Told
+from tests.audit.shape import FAILURES, GENERAL_FAILURES, Told
 from tests.chaos import fold
 from tests.chaos.conductor import Conductor
 from tests.chaos.diary import Diary
@@ -33,6 +32,7 @@ from tests.chaos.outside import Outside
 from tests.chaos.plan import Plan, drawn, forgetful
 from tests.chaos.witness import Witness
 from tests.chaos.world import LETTERS, PARTITIONS, PREFIX, TIME_SCALE, TOPIC, World, opened
+from tests.support.durations import durations_of
 from tests.support.fleet import ROOT
 
 LAG_BOUND_S = 60.0
@@ -169,7 +169,7 @@ class _Run:
         told = Told(
             acknowledged=self.outside.acknowledged,
             poisoned=self.foreign.poisoned,
-            durations=_durations(order.definition.scaled(TIME_SCALE)),
+            durations=durations_of(order.definition.scaled(TIME_SCALE)),
             plain=frozenset(plain),
             interrupted=frozenset(self.witness.interrupted),
         )
@@ -206,16 +206,6 @@ class _Run:
             ended[self.demo.kind_of(number).name, outcome] += 1
         names = sorted({name for name, _ in ended})
         return [(name, ended[name, "completed"], ended[name, "compensated"]) for name in names]
-
-
-def _durations(flow: FlowDefinition) -> Durations:
-    return Durations(
-        wait_ms=flow.waits[0].timeout_ms,
-        flow_ms=flow.deadline_ms,
-        step_ms={step.name: step.deadline_ms for step in flow.steps},
-        undo_ms={step.name: step.compensation.deadline_ms for step in flow.steps if step.compensation},
-        end_ms=flow.deadline_ms + flow.end_bound_ms,
-    )
 
 
 def _check_rebuild(world: World) -> None:

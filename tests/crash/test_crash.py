@@ -19,16 +19,16 @@ from typing import Any
 
 import pytest
 
-from choreo.core.definition import FlowDefinition
 from choreo.ports.state import StateRow
 from choreo.settings import load
 from choreo.wiring import App, open_app
 from services.demo import Demo
 from tests.audit.auditor import Report, audit
 from tests.audit.reading import opened
-from tests.audit.shape import Durations, Told
+from tests.audit.shape import Told
 from tests.crash.outside import Outside, poison, poisoned
 from tests.crash.witness import Witness
+from tests.support.durations import durations_of
 from tests.support.fleet import ROLES, ROOT, SERVICES, TRACKER, Fleet, Worker
 
 ORDERS = 1_000
@@ -158,21 +158,11 @@ def _audit(app: App, outside: Outside, witness: Witness, books: Path) -> Report:
     told = Told(
         acknowledged=outside.acknowledged,
         poisoned=poisoned(app.settings.database),
-        durations=_durations(app.definitions["order"]),
+        durations=durations_of(app.definitions["order"]),
         plain=frozenset(plain),
         interrupted=witness.interrupted,
     )
     return audit(app.settings.database, books, told)
-
-
-def _durations(flow: FlowDefinition) -> Durations:
-    return Durations(
-        wait_ms=flow.waits[0].timeout_ms,
-        flow_ms=flow.deadline_ms,
-        step_ms={step.name: step.deadline_ms for step in flow.steps},
-        undo_ms={step.name: step.compensation.deadline_ms for step in flow.steps if step.compensation},
-        end_ms=flow.deadline_ms + flow.end_bound_ms,
-    )
 
 
 async def _contents(app: App) -> tuple[Mapping[str, Any], list[StateRow]]:

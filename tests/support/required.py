@@ -42,3 +42,14 @@ def broker(folder: Path) -> Iterator[Broker]:
         yield own
     finally:
         own.stop()
+
+
+@contextmanager
+def bootstrap(folder: Path) -> Iterator[str]:
+    """Where a broker answers: CHOREO_TEST_KAFKA if it is set, else one of the tests' own."""
+    given = os.environ.get("CHOREO_TEST_KAFKA")
+    if given:
+        yield given
+        return
+    with broker(folder) as own:
+        yield own.bootstrap

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from choreo.adapters.inbox_rules import Remembered
+from choreo.adapters.inbox_rules import Remembered, held
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.envelopes import events_of, text_of
@@ -74,7 +74,7 @@ class Attempts:
         Two looks into the indexes are saved for each attempt, where almost every attempt is the first.
         """
         connection = self._database.connection
-        who, until_ms = (hold.holder, now_ms + hold.lease_ms) if hold else ("", 0)
+        who, until_ms = held(hold, now_ms)
         rows = [(self._service, a.trigger, a.step, a.run, a.slot or a.trigger, 1, who, until_ms) for a in attempts]
         connection.execute("SAVEPOINT fresh")
         changes = connection.total_changes

@@ -1,6 +1,5 @@
 """A real broker for the tests of this folder, started once, and logs on it that share nothing with each other."""
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -26,12 +25,8 @@ QUICK = {
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a broker answers: CHOREO_TEST_KAFKA if it is set, else one of the tests' own."""
-    given = os.environ.get("CHOREO_TEST_KAFKA")
-    if given:
-        yield given
-        return
-    with required.broker(tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker.bootstrap
+    with required.bootstrap(tmp_path_factory.mktemp("kafka")) as address:
+        yield address
 
 
 @pytest.fixture
