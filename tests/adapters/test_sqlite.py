@@ -117,6 +117,25 @@ async def test_what_is_open_is_there_after_a_restart(path: Path, home: SqliteHom
     await other.close()
 
 
+async def test_a_file_of_the_version_before_is_upgraded(path: Path, home: SqliteHome, clock: VirtualClock) -> None:
+    """What it remembers of runs is kept; where they were stopped nobody had written down."""
+    await home.inbox("payment").mark({"r-1": RunMark(turned=True, stopped_at=7)})
+    await home.close()
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            "ALTER TABLE marks DROP COLUMN stopped_at; UPDATE meta SET value = 2 WHERE name = 'schema_version'"
+        )
+    other = await SqliteHome.open(path, clock=clock)
+    inbox = other.inbox("payment")
+    await inbox.mark({"r-1": RunMark(turned=True, stopped_at=9), "r-2": RunMark(turned=True, stopped_at=9)})
+    assert await inbox.marks(["r-1", "r-2"]) == {
+        "r-1": RunMark(turned=True),
+        "r-2": RunMark(turned=True, stopped_at=9),
+    }
+    await other.close()
+    await (await SqliteHome.open(path, clock=clock)).close()
+
+
 @pytest.mark.parametrize(
     ("sql", "says"),
     [

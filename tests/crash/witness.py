@@ -83,6 +83,10 @@ class Witness:
         self._seen.update(running)
         return Caught(frozenset(fresh), unread)
 
+    def note(self, service: str) -> None:
+        """Whatever this service is at is interrupted now."""
+        self._seen.update(self._running(service))
+
     def records(self) -> int:
         """How many records the log has."""
         return self._number("SELECT count(*) FROM log")

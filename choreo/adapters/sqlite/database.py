@@ -10,12 +10,11 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from choreo.adapters.sqlite.schema import SCRIPT, VERSION
-from choreo.core.errors import SettingsError, StorageError
-
-Synchronous = Literal["FULL", "NORMAL"]
+from choreo.adapters.sqlite import boot
+from choreo.adapters.sqlite.schema import SCRIPT, UPGRADES, VERSION
+from choreo.core.errors import StorageError
 
 _OPEN_TIMEOUT_S = 10.0
 
@@ -23,6 +22,8 @@ _OLDEST_SQLITE = (3, 37)
 """The first with STRICT tables, which refuse values of the wrong kind whoever writes them."""
 
 _SETTINGS = (
+    # SQLite flushes for its own sake only, around checkpoints; what else must be flushed, and when, is `disk`'s to say.
+    "synchronous = NORMAL",
     # 64 MB of pages: the working set of about 100,000 open instances.
     "cache_size = -65536",
     # 64 MB of WAL between checkpoints: pages written again and again (leases, newest rows, the leaves of the indexes
@@ -65,8 +66,11 @@ class NotTextError(StorageError):
 class Database:
     """An open file. `query` reads; writing is the `Writer`'s."""
 
-    def __init__(self, path: Path, synchronous: Synchronous) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+        self.boot = boot.boot_of_machine()
+        self.doubtful_ms = boot.NO_DOUBT
+        """Of triggers up to this stamp nothing is certain."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -75,7 +79,7 @@ class Database:
                 where=str(path),
                 remedy="Name a path in a folder that this user may write.",
             ) from error
-        self.connection = self._open(synchronous)
+        self.connection = self._open()
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a reading statement; raises StorageError."""
@@ -115,11 +119,7 @@ class Database:
         """Close the file; the last process out also empties its WAL."""
         self.connection.close()
 
-    def _open(self, synchronous: Synchronous) -> sqlite3.Connection:
-        if synchronous not in ("FULL", "NORMAL"):
-            raise SettingsError(
-                f"{synchronous!r} is no way to synchronise", where=str(self.path), remedy="Choose FULL or NORMAL."
-            )
+    def _open(self) -> sqlite3.Connection:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise StorageError(
                 f"this Python has SQLite {sqlite3.sqlite_version}, too old for this file",
@@ -132,7 +132,7 @@ class Database:
                 self.path, isolation_level=None, cached_statements=256, timeout=_OPEN_TIMEOUT_S
             )
             _enter_wal(connection)
-            for setting in (*_SETTINGS, f"synchronous = {synchronous}"):
+            for setting in _SETTINGS:
                 connection.execute(f"PRAGMA {setting}")
             connection.execute("BEGIN IMMEDIATE")
             self._prepare(connection)
@@ -147,7 +147,7 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables if there are none, refuse those of another version; ends the transaction."""
+        """Make the tables if there are none, upgrade older ones, refuse others; ends the transaction."""
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if not tables:
             for statement in _statements(SCRIPT):
@@ -159,12 +159,17 @@ class Database:
         else:
             row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
             version = row[0] if row else None
+            while version in UPGRADES:
+                connection.execute(UPGRADES[version])
+                version += 1
+                connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (version,))
             if version != VERSION:
                 raise StorageError(
                     f"it has schema version {version}; this choreo knows version {VERSION}",
                     where=str(self.path),
                     remedy="Use the choreo that wrote it, or name another path.",
                 )
+        self.doubtful_ms = boot.doubtful_ms(connection, self.boot)
         connection.execute("COMMIT")
 
 

@@ -3,6 +3,8 @@
 A member's leases are checked inside the transaction of its commit: whoever was taken for dead and is not, writes
 nothing. Every change of membership raises the counter `epoch` in `meta`, so that a look at one row tells whether to
 look at the others.
+
+Nothing here need be flushed: before the world outside learns of it, by a handler or a door, something else is.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from choreo.adapters.sqlite.read_model import SqliteReadModel
 from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.state import SqliteStates
 from choreo.adapters.sqlite.watch import Watch
-from choreo.adapters.sqlite.writer import Writer
+from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.ports.clock import Clock
 from choreo.ports.log import Work
 
@@ -96,7 +98,7 @@ class Groups:
             self._sit(ticket)
             return ticket
 
-        return await self._writer.write(job)
+        return await self._writer.write(job, Until.COMMITTED)
 
     def version(self, *, look: bool) -> int:
         """A number that moves with every change of a group's membership; with `look`, also of another process'."""
@@ -118,7 +120,7 @@ class Groups:
 
     async def attend(self, ticket: Ticket) -> Roster:
         """Renew the seat and take the member's turn."""
-        return await self._writer.write(lambda: self._take_turn(ticket))
+        return await self._writer.write(lambda: self._take_turn(ticket), Until.COMMITTED)
 
     async def leave(self, ticket: Ticket) -> None:
         """Free the member's seat and partitions, unless a newer one of its name has them."""
@@ -132,7 +134,7 @@ class Groups:
                     if lease.owner == ticket.name:
                         self._give(ticket, partition, "")
 
-        await self._writer.write(job)
+        await self._writer.write(job, Until.COMMITTED)
 
     async def commit(self, ticket: Ticket, epochs: Mapping[int, int], work: Work) -> Mapping[int, int]:
         """Check the epochs, then make everything true; see the port for the order."""
@@ -159,7 +161,7 @@ class Groups:
             _COMMIT_OFFSETS.write(self._database.connection, done)
             return whole.done
 
-        return await self._writer.write(job)
+        return await self._writer.write(job, Until.COMMITTED)
 
     def listen(self, topic: str, types: frozenset[str] | None = None) -> asyncio.Future[None]:
         """A future that is done when the topic has new records of these types or a group has changed."""

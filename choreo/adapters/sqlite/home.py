@@ -6,10 +6,12 @@ Knows which part is given to which; the parts know their tables only.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from choreo.adapters.bell import Bell
-from choreo.adapters.sqlite.database import Database, Synchronous
+from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.dead_letters import SqliteDeadLetters
+from choreo.adapters.sqlite.disk import Disk
 from choreo.adapters.sqlite.groups import Groups, Stores
 from choreo.adapters.sqlite.inbox import SqliteInbox
 from choreo.adapters.sqlite.log import SqliteLog
@@ -18,8 +20,11 @@ from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.state import SqliteStates
 from choreo.adapters.sqlite.watch import Watch
 from choreo.adapters.sqlite.writer import Writer
+from choreo.core.errors import SettingsError
 from choreo.ports.clock import Clock
 from choreo.ports.log import TRACKER_GROUP
+
+Synchronous = Literal["FULL", "NORMAL"]
 
 
 class SqliteHome:
@@ -28,21 +33,22 @@ class SqliteHome:
     Used from one thread, on one event loop. Make it with `open`.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, lease_s: float, lock_timeout_s: float) -> None:
+    def __init__(self, database: Database, disk: Disk, clock: Clock, *, lease_s: float, lock_timeout_s: float) -> None:
         self._database = database
+        self.disk = disk
         self._clock = clock
         bell = Bell()
         self._watch = watch = Watch(database, bell)
-        self.writer = Writer(database, lock_timeout_s)
+        self.writer = Writer(database, disk, lock_timeout_s)
         self._inboxes: dict[str, SqliteInbox] = {}
-        self._records = records = Records(database, self.writer, watch, bell, clock)
+        self._records = records = Records(database, disk, self.writer, watch, bell, clock)
         self.dead_letters = SqliteDeadLetters(database, self.writer)
         self.states = SqliteStates(database, self.writer, self._rewind)
-        self.read_model = SqliteReadModel(database, self.writer, records, self._rewind, self._folded)
+        self.read_model = SqliteReadModel(database, self.writer, records, self._shown, self._rewind, self._folded)
         stores = Stores(self.inbox, self.dead_letters, self.states, self.read_model)
         self._groups = Groups(database, self.writer, watch, bell, records, stores, clock=clock, lease_s=lease_s)
         self.log = SqliteLog(database, self.writer, records, self._groups, clock)
-        watch.forget += [records.forget, self._groups.forget]
+        watch.forget += [records.forget, self._groups.forget, disk.noticed]
         self.writer.before = watch.look
         self.writer.after_rollback = self._undone
 
@@ -58,11 +64,18 @@ class SqliteHome:
     ) -> SqliteHome:
         """Open the file, making it and its folder if need be.
 
-        `synchronous`: FULL survives the loss of power, NORMAL only that of the process. `lease_s`: how long a member
-        that does not poll keeps its partitions. `lock_timeout_s`: how long another process may hold the write lock.
+        `synchronous`: with FULL, all that the world outside has learned of survives the loss of power; with NORMAL
+        only that of the process. `lease_s`: how long a member that does not poll keeps its partitions.
+        `lock_timeout_s`: how long another process may hold the write lock.
         Raises StorageError when the path is no file of ours, SettingsError on another `synchronous`.
         """
-        return cls(Database(Path(path), synchronous), clock, lease_s=lease_s, lock_timeout_s=lock_timeout_s)
+        if synchronous not in ("FULL", "NORMAL"):
+            raise SettingsError(
+                f"{synchronous!r} is no way to synchronise", where=str(path), remedy="Choose FULL or NORMAL."
+            )
+        database = Database(Path(path))
+        disk = Disk(database, needed=synchronous == "FULL")
+        return cls(database, disk, clock, lease_s=lease_s, lock_timeout_s=lock_timeout_s)
 
     def inbox(self, service: str) -> SqliteInbox:
         """The service's inbox; the outcomes of a commit are recorded in the inbox named as the member's group."""
@@ -74,9 +87,10 @@ class SqliteHome:
         return inbox
 
     async def close(self) -> None:
-        """Write what is still waiting and close the file."""
+        """Write what is still waiting, flush it, and close the file."""
         try:
             await self.log.close()
+            await self.disk.close()
         finally:
             self._database.close()
 
@@ -84,6 +98,12 @@ class SqliteHome:
         """A transaction was undone: what it changed in memory is wrong."""
         self._records.undone()
         self._groups.undone()
+
+    async def _shown(self) -> None:
+        """What was read may be another process's, and not flushed by it."""
+        self._watch.look()
+        if not self.disk.settled(self.disk.newest):
+            await self.disk.flushed(self.disk.newest)
 
     def _rewind(self, topic: str) -> None:
         self._groups.rewind(topic, TRACKER_GROUP)

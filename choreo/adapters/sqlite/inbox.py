@@ -10,18 +10,20 @@ from choreo.adapters.sqlite.attempts import Attempt, Attempts, Key, listed
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.records import Records
-from choreo.adapters.sqlite.writer import Writer
+from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.core.events import Envelope, Record
 from choreo.ports.clock import Clock
 from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
 
+_MARK_COLUMNS = "service, run, turned, ended_ms, paused, pause_n, stopped_at"
 _MARKS = Bulk(
-    "marks (service, run, turned, ended_ms, paused, pause_n)",
+    f"marks ({_MARK_COLUMNS})",
     """ON CONFLICT (run, service) DO UPDATE SET turned = excluded.turned,
-    ended_ms = coalesce(ended_ms, excluded.ended_ms), paused = excluded.paused, pause_n = excluded.pause_n""",
+    ended_ms = coalesce(ended_ms, excluded.ended_ms), paused = excluded.paused, pause_n = excluded.pause_n,
+    stopped_at = excluded.stopped_at""",
 )
-_FRESH_MARKS = Bulk("marks (service, run, turned, ended_ms, paused, pause_n)", "ON CONFLICT DO NOTHING")
-_LOAD_MARKS = """SELECT run, turned, ended_ms IS NOT NULL, paused, pause_n FROM marks
+_FRESH_MARKS = Bulk(f"marks ({_MARK_COLUMNS})", "ON CONFLICT DO NOTHING")
+_LOAD_MARKS = """SELECT run, turned, ended_ms IS NOT NULL, paused, pause_n, stopped_at FROM marks
     WHERE service = ? AND run IN (SELECT value FROM json_each(?))"""
 _GONE = "IN (SELECT run FROM marks WHERE service = ?1 AND ended_ms < ?2)"
 # Attempts with a slot are found by it, the few others by their run.
@@ -51,8 +53,12 @@ class SqliteInbox:
         self._known.clear()
 
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
-        """Take the slots and count the attempts, durably."""
-        return await self._writer.write(lambda: self._begin(attempts, hold)) if attempts else []
+        """Take the slots and count the attempts; when it answers, a power cut cannot take back what led to them.
+
+        Nor the count itself, where it would not be noticed that one has (see `boot`).
+        """
+        until = Until.GROUNDED if self._database.boot else Until.FLUSHED
+        return await self._writer.write(lambda: self._begin(attempts, hold), until) if attempts else []
 
     async def renew(self, keys: Sequence[Key], hold: Hold) -> None:
         """Hold these from now."""
@@ -62,7 +68,7 @@ class SqliteInbox:
             self._save(rows, inbox_rules.renew(keys, rows, hold, self._clock.now_ms()))
 
         if keys:
-            await self._writer.write(job)
+            await self._writer.write(job, Until.COMMITTED)
 
     async def recorded(self, keys: Sequence[Key]) -> dict[Key, Sequence[Envelope]]:
         """The recorded outcomes of these (trigger, step)."""
@@ -89,12 +95,12 @@ class SqliteInbox:
             found.update(self._attempts.load(missing))
         rows = {key: attempt.row for key, attempt in found.items()}
         numbers = {key: attempt.number for key, attempt in found.items()}
-        published, changed = inbox_rules.record(outcomes, rows)
+        published, changed = inbox_rules.record(outcomes, rows, self._database.doubtful_ms)
         return published, lambda records: self._attempts.save_outcomes(rows, numbers, changed, records)
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
         """Remember what was read about runs; what is known already is not written."""
-        await self._writer.write(lambda: self.mark_now(marks))
+        await self._writer.write(lambda: self.mark_now(marks), Until.COMMITTED)
 
     async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
         """What was read about these runs."""
@@ -111,17 +117,19 @@ class SqliteInbox:
             self._known.clear()
             return entries
 
-        return await self._writer.write(job)
+        return await self._writer.write(job, Until.COMMITTED)
 
     def _begin(self, attempts: Sequence[Begin], hold: Hold | None) -> list[Begun]:
         now_ms = self._clock.now_ms()
-        fresh = self._attempts.begin_fresh(attempts, hold, now_ms)
+        careful = {attempt.run for attempt in attempts if attempt.unmarked}
+        marks = self._load_marks(careful) if careful else {}
+        fresh = None if marks else self._attempts.begin_fresh(attempts, hold, now_ms)
         if fresh is not None:
             self._writer.after_commit(lambda: self._know(fresh))
             return [Begun(1)] * len(attempts)
         rows = self._load({attempt.trigger for attempt in attempts})
         slots = self._attempts.slots({attempt.run for attempt in attempts if attempt.slot})
-        answers, changed = inbox_rules.begin(attempts, rows, slots, hold, now_ms)
+        answers, changed = inbox_rules.begin(attempts, rows, slots, marks, hold, now_ms)
         self._save(rows, changed)
         return answers
 
@@ -140,7 +148,10 @@ class SqliteInbox:
 
     def _load_marks(self, runs: Iterable[str]) -> dict[str, RunMark]:
         rows = self._database.query(_LOAD_MARKS, (self._service, listed(runs)))
-        return {run: RunMark(turned == 1, ended == 1, paused == 1, n) for run, turned, ended, paused, n in rows}
+        return {
+            run: RunMark(turned == 1, ended == 1, paused == 1, n, stopped_at)
+            for run, turned, ended, paused, n, stopped_at in rows
+        }
 
     def mark_now(self, marks: Mapping[str, RunMark]) -> None:
         """Inside a transaction: as `mark`."""
@@ -160,5 +171,6 @@ class SqliteInbox:
     def _mark_rows(self, marks: Mapping[str, RunMark]) -> list[tuple[Any, ...]]:
         now_ms = self._clock.now_ms()
         return [
-            (self._service, run, m.turned, now_ms if m.ended else None, m.paused, m.pause_n) for run, m in marks.items()
+            (self._service, run, m.turned, now_ms if m.ended else None, m.paused, m.pause_n, m.stopped_at)
+            for run, m in marks.items()
         ]

@@ -9,9 +9,10 @@ from itertools import islice
 from choreo.adapters.member import GroupMember
 from choreo.adapters.refusals import admit, bad_count, wrong_count
 from choreo.adapters.sqlite.database import Database
+from choreo.adapters.sqlite.disk import NotFlushedError
 from choreo.adapters.sqlite.groups import Groups
 from choreo.adapters.sqlite.records import Records
-from choreo.adapters.sqlite.writer import Writer
+from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.clock import Clock
 
@@ -82,6 +83,8 @@ class SqliteLog:
         together.parts.append(part)
         try:
             await part.waiting
+        except NotFlushedError:
+            raise
         except Exception:
             if len(together.parts) == 1:
                 raise
@@ -133,4 +136,4 @@ class SqliteLog:
     async def close(self) -> None:
         """Write what is still waiting. The file is the home's to close."""
         if self._writer.busy:
-            await self._writer.write(lambda: None)
+            await self._writer.write(lambda: None, Until.COMMITTED)

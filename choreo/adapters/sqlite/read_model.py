@@ -1,11 +1,12 @@
 """The read model as rows. A listing walks an index and stops at the end of its page.
 
-A flow's topic has the flow's name (DESIGN.md 3), so a topic's views are its flow's.
+A flow's topic has the flow's name (DESIGN.md 3), so a topic's views are its flow's. What somebody is shown is on the
+disk: people and programs act on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -41,12 +42,15 @@ class SqliteReadModel:
         database: Database,
         writer: Writer,
         records: Records,
+        shown: Callable[[], Awaitable[None]],
         rewind: Callable[[str], None],
         folded: Callable[[str], dict[int, int]],
     ) -> None:
+        """`shown` returns when what was just read is on the disk."""
         self._database = database
         self._writer = writer
         self._records = records
+        self._shown = shown
         self._rewind = rewind
         self._folded = folded
 
@@ -68,7 +72,7 @@ class SqliteReadModel:
         sql = f"""SELECT number, {_COLUMNS} FROM instances
             WHERE (started_ms, number) < (?, ?) {"".join(f" AND {condition}" for condition in conditions)}
             ORDER BY started_ms DESC, number DESC LIMIT ?"""  # noqa: S608 -- our own words; values are bound
-        rows = self._database.query(sql, (*place_of(cursor), *values, limit + 1))
+        rows = await self._ask(sql, (*place_of(cursor), *values, limit + 1))
         page = [(number, _view(row)) for number, *row in rows[:limit]]
         more = len(rows) > limit and page
         return Page([view for _, view in page], cursor_after(page[-1][1].started_ms, page[-1][0]) if more else "")
@@ -76,23 +80,24 @@ class SqliteReadModel:
     async def instance(self, flow: str, key: str, run: str = "") -> InstanceView | None:
         """One run; without `run` the key's newest."""
         sql = f"{_SELECT} AND key = ? AND ? IN (run, '') ORDER BY started_ms DESC, number DESC LIMIT 1"
-        rows = self._database.query(sql, (flow, key, run))
+        rows = await self._ask(sql, (flow, key, run))
         return _view(rows[0]) if rows else None
 
     async def runs(self, flow: str, key: str) -> list[InstanceView]:
         """Every run of a key, oldest first."""
         sql = f"{_SELECT} AND key = ? ORDER BY started_ms, number"
-        return [_view(row) for row in self._database.query(sql, (flow, key))]
+        return [_view(row) for row in await self._ask(sql, (flow, key))]
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
         """The key's records in log order."""
-        return self._records.of_key(flow, key, after, limit)
+        records = self._records.of_key(flow, key, after, limit)
+        if records:
+            await self._shown()
+        return records
 
     async def counts(self, flow: str) -> dict[str, int]:
         """How many runs there are by status."""
-        return dict(
-            self._database.query("SELECT status, count(*) FROM instances WHERE flow = ? GROUP BY status", (flow,))
-        )
+        return dict(await self._ask("SELECT status, count(*) FROM instances WHERE flow = ? GROUP BY status", (flow,)))
 
     async def drop(self, topic: str) -> None:
         """Forget every view of the topic and set the tracker back to its beginning."""
@@ -107,8 +112,15 @@ class SqliteReadModel:
 
     async def digest(self, topic: str) -> Mapping[str, Any]:
         """Every view of the topic as values, by "key/run"."""
-        views = map(_view, self._database.query(f"{_SELECT} ORDER BY key, run", (topic,)))
+        views = map(_view, await self._ask(f"{_SELECT} ORDER BY key, run", (topic,)))
         return {f"{view.key}/{view.run}": as_values(view) for view in views}
+
+    async def _ask(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """All rows, once they are on the disk. That there are none may be said at once."""
+        rows = self._database.query(sql, values)
+        if rows:
+            await self._shown()
+        return rows
 
 
 def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:

@@ -12,6 +12,7 @@ from choreo.adapters.bell import Bell
 from choreo.adapters.refusals import no_partition, no_topic
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database, NotTextError
+from choreo.adapters.sqlite.disk import Disk
 from choreo.adapters.sqlite.rows import COLUMNS, records_of, records_of_bytes, row_of
 from choreo.adapters.sqlite.schema import OFFSET_BITS, SPAN
 from choreo.adapters.sqlite.watch import Watch
@@ -36,8 +37,9 @@ _LAST = "SELECT place, stamp_ms FROM records WHERE place >= ? AND place < ? ORDE
 class Records:
     """The records of every topic."""
 
-    def __init__(self, database: Database, writer: Writer, watch: Watch, bell: Bell, clock: Clock) -> None:
+    def __init__(self, database: Database, disk: Disk, writer: Writer, watch: Watch, bell: Bell, clock: Clock) -> None:
         self._database = database
+        self._disk = disk
         self._writer = writer
         self._watch = watch
         self._bell = bell
@@ -175,6 +177,7 @@ class Records:
 
     def _keep(self, topic: str, lanes: Sequence[int], records: Sequence[Record]) -> None:
         """After the commit: lengthen the tails, as long as nobody has written in between, and wake the readers."""
+        self._disk.recorded()
         news: dict[int, list[Record]] = {}
         for record in records:
             news.setdefault(record.partition, []).append(record)

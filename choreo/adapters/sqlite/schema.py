@@ -7,7 +7,12 @@ foreign producers use the view `log`, which has the plain columns.
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
+
+UPGRADES = {
+    2: "ALTER TABLE marks ADD COLUMN stopped_at INTEGER NOT NULL DEFAULT -1",  # where a run was stopped is not known
+}
+"""Version → the statement that makes the next one of it."""
 
 OFFSET_BITS = 40
 """10**12 offsets in a partition, 8 million partitions in a file."""
@@ -76,7 +81,7 @@ CREATE INDEX attempts_of_run ON attempts (run, service) WHERE slot <> run;
 CREATE TABLE outcomes (number INTEGER PRIMARY KEY, events TEXT NOT NULL) STRICT;
 CREATE TABLE marks (
     service TEXT NOT NULL, run TEXT NOT NULL, turned INTEGER NOT NULL, ended_ms INTEGER, paused INTEGER NOT NULL,
-    pause_n INTEGER NOT NULL, UNIQUE (run, service)
+    pause_n INTEGER NOT NULL, stopped_at INTEGER NOT NULL, UNIQUE (run, service)
 ) STRICT;
 CREATE INDEX marks_ended ON marks (service, ended_ms) WHERE ended_ms IS NOT NULL;
 """

@@ -1,8 +1,11 @@
 """Group commit: whatever this process wants written in the same few turns of its loop goes into one transaction.
 
-A commit costs a flush to the disk whatever is in it, so ten that wait for one flush are ten times cheaper; no timer is
-needed, for those who come in these turns are already there. A job that fails is left out and the others run again:
-jobs therefore keep what they change in memory for `after_commit`.
+A commit costs the same whatever is in it, so ten in one are ten times cheaper; no timer is needed, for those who come
+in these turns are already there. A job that fails is left out and the others run again: jobs therefore keep what they
+change in memory for `after_commit`.
+
+Who writes says from when on it counts: once it is committed, which kill -9 does not undo, or flushed, which a power cut
+does not undo either.
 """
 
 from __future__ import annotations
@@ -10,11 +13,24 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from choreo.adapters.sqlite.database import Database, code_of
+from choreo.adapters.sqlite.disk import Disk
 
 T = TypeVar("T")
+
+
+class Until(Enum):
+    """How long whoever writes waits."""
+
+    COMMITTED = "committed"
+    GROUNDED = "grounded"
+    """Committed, and every record flushed that stood in the log before: what is done outside may rest on those."""
+    FLUSHED = "flushed"
+
 
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.0005, 0.005
 
@@ -26,12 +42,14 @@ as many turns apart until each of them writes: one flush less for every event, f
 class _Waiting:
     """A job and who waits for it."""
 
-    __slots__ = ("done", "job", "until_s")
+    __slots__ = ("done", "job", "until", "until_s")
 
-    def __init__(self, job: Callable[[], Any], done: asyncio.Future[Any], until_s: float) -> None:
+    def __init__(self, job: Callable[[], Any], done: asyncio.Future[Any], until_s: float, until: Until) -> None:
         self.job = job
         self.done = done
         self.until_s = until_s
+        """When it gives up waiting for the lock."""
+        self.until = until
 
 
 class Writer:
@@ -41,8 +59,9 @@ class Writer:
     process may hold the write lock before StorageError.
     """
 
-    def __init__(self, database: Database, lock_timeout_s: float = 30.0) -> None:
+    def __init__(self, database: Database, disk: Disk, lock_timeout_s: float = 30.0) -> None:
         self._database = database
+        self._disk = disk
         self._lock_timeout_s = lock_timeout_s
         self._queue: list[_Waiting] = []
         self._scheduled = False
@@ -53,15 +72,18 @@ class Writer:
         self.transactions = 0
         """Committed so far."""
 
-    async def write(self, job: Callable[[], T]) -> T:
-        """What the job returns, once durable. Raises what the job raised, or StorageError: then nothing was kept."""
-        return await self.queue(job)
+    async def write(self, job: Callable[[], T], until: Until = Until.FLUSHED) -> T:
+        """What the job returns. Raises what it raised, or StorageError: then nothing was kept.
 
-    def queue(self, job: Callable[[], T]) -> asyncio.Future[T]:
+        After NotFlushedError it was, for as long as power lasts.
+        """
+        return await self.queue(job, until)
+
+    def queue(self, job: Callable[[], T], until: Until = Until.FLUSHED) -> asyncio.Future[T]:
         """As `write`, for a result that several wait for."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        self._queue.append(_Waiting(job, done, loop.time() + self._lock_timeout_s))
+        self._queue.append(_Waiting(job, done, loop.time() + self._lock_timeout_s, until))
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._flush_soon, loop, _TURNS)
@@ -102,6 +124,7 @@ class Writer:
         self._after.clear()
         try:
             self.before()
+            ground = self._disk.ground
             for waiting in batch:
                 results.append(waiting.job())  # noqa: PERF401 -- how far it came is needed where it fails
             self._database.connection.execute("COMMIT")
@@ -113,11 +136,17 @@ class Writer:
                 self._fail(waiting, error)
             return [waiting for waiting in batch if waiting not in blamed]
         self.transactions += 1
+        self._disk.committed()
         for change in self._after:
             change()
+        moments = {Until.COMMITTED: 0, Until.GROUNDED: ground, Until.FLUSHED: self._disk.newest}
         for waiting, result in zip(batch, results, strict=True):
-            if not waiting.done.done():
-                waiting.done.set_result(result)
+            moment = moments[waiting.until]
+            if self._disk.settled(moment):
+                if not waiting.done.done():
+                    waiting.done.set_result(result)
+            else:
+                self._disk.flushed(moment).add_done_callback(partial(_answer, waiting.done, result))
         return []
 
     def _undo(self) -> None:
@@ -147,6 +176,17 @@ class Writer:
             self._scheduled = True
             loop.call_later(self._retry_s, self._flush, loop)
             self._retry_s = min(self._retry_s * 2, _RETRY_MOST_S)
+
+
+def _answer(done: asyncio.Future[Any], result: Any, flushed: asyncio.Future[None]) -> None:
+    """It is on the disk, or will never be."""
+    error = flushed.exception()
+    if done.done():
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)
 
 
 def _nothing() -> None:

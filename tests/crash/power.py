@@ -1,0 +1,119 @@
+"""What a power cut would leave of a home's file, taken while the home is at work.
+
+A cut loses an end of the WAL, down to what was flushed last, and what was flushed is never less than what was promised.
+The books of the outside world are copied a moment later than the file: they know at least what the log knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from choreo.adapters.sqlite import SqliteHome
+from tests.crash.outside import Outside
+
+_CP = shutil.which("cp") or "cp"
+WAL_HEADER, WAL_FRAME = 32, 24 + 4_096
+COMMITS_BETWEEN_CUTS = 12
+FLUSH_LASTS = 2
+"""Commits for which a flush lasts: a slow disk, beside which the program goes on."""
+FLUSH_MOST_S = 0.02
+"""Then it ends although nothing is committed, for everybody may be waiting for it."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A copy of what would be left, and what the world had learned by then."""
+
+    folder: Path
+    lost: int
+    """Frames of the WAL that were written and are gone."""
+    acknowledged: dict[str, str]
+    """Id → key of the starts that were acknowledged."""
+    shown: dict[str, str]
+    """Run → the end that somebody was shown."""
+
+    @property
+    def database(self) -> Path:
+        """The home's file."""
+        return self.folder / "choreo.db"
+
+    @property
+    def books(self) -> Path:
+        """Where the outside systems keep theirs."""
+        return self.folder / "books"
+
+
+class Power:
+    """Takes copies at random commits; stands in for the disk's flush."""
+
+    def __init__(self, folder: Path, database: Path, books: Path, chance: random.Random) -> None:
+        """Copies go into `folder`; nothing is taken before `watch`."""
+        self.cuts: list[Cut] = []
+        self.shown: dict[str, str] = {}
+        self.news = asyncio.Event()
+        """Set at every commit."""
+        self._folder, self._database, self._books, self._chance = folder, database, books, chance
+        self._wal = Path(f"{database}-wal")
+        self._flushed = WAL_HEADER
+        self._commits = 0
+        self._next = 0
+        self._shown = 0
+        self._committed = Event()
+
+    def watch(self, home: SqliteHome, outside: Outside, most: int) -> None:
+        """From now on: so many cuts at random, and as many more at moments of more interest."""
+        self._flushed = self._size()  # all that stands there before the first promise
+        told = home.disk.committed
+
+        def committed() -> None:
+            told()
+            self._commits += 1
+            self._committed.set()
+            self.news.set()
+            if self._commits >= self._next and len(self.cuts) < most:
+                self._next = self._commits + self._chance.randint(1, COMMITS_BETWEEN_CUTS)
+                self._cut(dict(outside.acknowledged))
+            elif len(self.shown) > self._shown and len(self.cuts) < 2 * most:
+                # Just as often right after somebody has seen a run end, which is when it would be taken back.
+                self._cut(dict(outside.acknowledged))
+            self._shown = len(self.shown)
+
+        home.disk.committed = committed  # type: ignore[method-assign]
+
+    def flush(self, file: int) -> None:
+        """As a disk that takes its time: safe is what stood there when it began, and only when it ends."""
+        size = os.fstat(file).st_size
+        for _ in range(FLUSH_LASTS):
+            self._committed.clear()
+            self._committed.wait(FLUSH_MOST_S / FLUSH_LASTS)
+        self._flushed = max(self._flushed, size)
+
+    def _size(self) -> int:
+        return self._wal.stat().st_size
+
+    def _cut(self, acknowledged: dict[str, str]) -> None:
+        """Runs where transactions are made, so none is under way; handlers and their books go on meanwhile."""
+        folder = self._folder / f"cut-{len(self.cuts):02}"
+        folder.mkdir()
+        shown, flushed, written = dict(self.shown), self._flushed, self._size()
+        # Half of the cuts take all that a cut can take.
+        left = flushed if self._chance.random() < 0.5 else self._chance.randrange(flushed, written + 1, WAL_FRAME)
+        cut = Cut(folder, (written - left) // WAL_FRAME, acknowledged, shown)
+        # Not by this process: closing a file gives away the locks that SQLite holds on it here.
+        subprocess.run([_CP, self._database, cut.database], check=True)
+        with self._wal.open("rb") as wal, Path(f"{cut.database}-wal").open("wb") as copy:
+            copy.write(wal.read(left))
+        cut.books.mkdir()
+        for book in sorted(self._books.glob("*.sqlite")):
+            with closing(sqlite3.connect(book)) as source, closing(sqlite3.connect(cut.books / book.name)) as target:
+                source.backup(target)
+        self.cuts.append(cut)
