@@ -30,10 +30,12 @@ class Voice:
         """What a handler returned, as events; raises SchemaError when one does not fit its contract."""
         event, entry = job.event, job.event.entry
         trigger, step, undo = event.id, job.duty.step, job.duty.undo
+        # As its key at the gateway: where a lost inbox lets a stranger's second trigger start, one fact comes of both.
+        about = event.run if job.duty.once else trigger
         encode, content_type = self._codec.encode, self._codec.content_type
         return [
             Envelope(
-                id=ids.undo(entry, place) if undo else ids.outcome(trigger, step, place),
+                id=ids.undo(entry, place) if undo else ids.outcome(about, step, place),
                 type=type(value).event_type,
                 key=event.key,
                 flow=self.flow,
@@ -113,4 +115,4 @@ class Voice:
 def outcome(job: Job, events: Sequence[Envelope], *, success: bool = False, certain_if_begun: int = -1) -> Outcome:
     """What the inbox writes of this job."""
     certain = -1 if job.redriven else certain_if_begun  # an attempt may have begun before it was set aside
-    return Outcome(job.remembered, job.duty.step, job.event.run, events, success, certain)
+    return Outcome(job.remembered, job.duty.step, job.event.run, events, success, certain, job.record.stamp_ms)

@@ -1,4 +1,6 @@
-"""Which run an event from outside belongs to: its key's oldest run that has not ended, as the tracker has it.
+"""Which run an event from outside belongs to: its key's oldest run without an end fact, as the tracker has it.
+
+A run that a late success opens again only goes back: what comes from outside is not for it.
 
 Reads headers of the log up to the event, and only for services that meet such events; nobody else pays for it.
 """
@@ -59,10 +61,6 @@ class _Partition:
                 runs.append(start)
         elif event.type in facts.ENDS:
             self._end(event.key, event.run, record.stamp_ms)
-        elif event.type == facts.COMPENSATION_REQUESTED and event.run in self._ended:
-            # A FlowCompensated that a late success had overtaken ended nothing.
-            self._open.setdefault(event.key, []).insert(0, event.run)
-            del self._ended[event.run]
 
     def oldest(self, key: str) -> str:
         runs = self._open.get(key)

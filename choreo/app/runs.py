@@ -27,7 +27,7 @@ class Standing(msgspec.Struct):
     stopped: bool = False
     """Turned or ended: no forward step starts any more."""
     stopped_at: int = _NEVER
-    """Offset of the fact that stopped it; -1 if it was read before this host took the partition."""
+    """Lowest offset of a fact that stopped it: a twin stands later. -1 if an inbox knows of it, and not where."""
     paused: bool = False
     pause_n: int = 0
     resumed_ms: int = 0
@@ -67,8 +67,11 @@ class Runs:
             if mark is None:
                 continue
             standing.ended = standing.ended or mark.ended
-            if (mark.turned or mark.ended) and not standing.stopped:
-                standing.stopped, standing.stopped_at = True, -1
+            if mark.turned or mark.ended:
+                # Marks that were written before places were kept: what was read of it in the log tells more.
+                if mark.stopped_at >= 0 or not standing.stopped:
+                    standing.stopped_at = min(standing.stopped_at, mark.stopped_at)
+                standing.stopped = True
             if mark.pause_n > standing.pause_n:
                 standing.paused, standing.pause_n = mark.paused, mark.pause_n
 
@@ -88,7 +91,8 @@ class Runs:
             standing.stopped = True
             standing.ended = standing.ended or type_ in facts.ENDS
             standing.stopped_at = min(standing.stopped_at, record.offset)
-        self._unsaved[event.run] = RunMark(standing.stopped, standing.ended, standing.paused, standing.pause_n)
+        at = standing.stopped_at if standing.stopped else -1
+        self._unsaved[event.run] = RunMark(standing.stopped, standing.ended, standing.paused, standing.pause_n, at)
 
     def unsaved(self) -> dict[str, RunMark]:
         """What the inbox must know before the positions it was read at are committed."""

@@ -234,7 +234,7 @@ def _end(fold: Fold, run: Run, status: str) -> None:
     run.ended_ms = fold.now_ms
     run.paused_ms = 0
     run.due_ms = 0
-    run.expected, run.waits, run.early, run.seen = [], [], [], {}
+    run.expected, run.waits, run.early, run.once, run.seen = [], [], [], [], {}
 
 
 FACTS = {

@@ -73,21 +73,31 @@ def trigger(fold: Fold, run: Run) -> None:
         return
     from_ms = fold.clock_ms(run)
     for step in steps:
+        if step.name not in table.cyclic and not _its_turn(run, step.name):
+            continue
         expected = Expected(step.name, event.id, fold.now_ms, from_ms + step.deadline_ms, fold.offset)
         run.expected = [*run.expected, expected]
     if run.turned:
         return
     for wait in table.opens.get(event.type, ()):
-        if wait.name in table.waits_once:
-            # As the slot of a step: a second opening event, which shares no id with the first, is a stranger's twin.
-            if wait.name in run.waited:
-                continue
-            run.waited = [*run.waited, wait.name]
+        if wait.name in table.waits_once and not _its_turn(run, wait.name):
+            continue
         if wait.until in run.early:
             run.early = [type_ for type_ in run.early if type_ != wait.until]
         else:
             opened = OpenWait(wait.name, wait.until, event.id, fold.now_ms, from_ms + wait.timeout_ms)
             run.waits = [*run.waits, opened]
+
+
+def _its_turn(run: Run, name: str) -> bool:
+    """Whether this is the first event for a step or a wait on no cycle: another, of another id, is a stranger's twin.
+
+    The slot in the hosts' inbox lets no second trigger start either.
+    """
+    if name in run.once:
+        return False
+    run.once = [*run.once, name]
+    return True
 
 
 def succeeded(fold: Fold, run: Run, step: StepDefinition) -> None:
@@ -103,9 +113,9 @@ def succeeded(fold: Fold, run: Run, step: StepDefinition) -> None:
         run.settle(expected)
     if step.compensation is None or not step.effect:
         return
-    entry_id = ids.entry(run.id, step.name, trigger_id)
-    entry = run.entry(entry_id)
+    entry = _entry(fold, run, step.name, trigger_id)
     if entry is None:
+        entry_id = ids.entry(run.id, step.name, trigger_id)
         run.put(Entry(entry_id, step.name, trigger_id, fold.offset, fold.offset))
         reopen(run)
     elif entry.in_doubt:
@@ -132,20 +142,29 @@ def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
         if not fold.event.certain:
             _doubt(fold, run, name, trigger_id)
         turn(fold, run, cause)
-    elif trigger_id:
-        settle_doubt(fold, run, ids.entry(run.id, name, trigger_id))
-    else:
+    elif not trigger_id:
         fold.orphan()
+    elif fold.event.certain or not run.turned or run.ended:
+        # Once it has ended, what was said before is forgotten, and this may be a twin of it.
+        settle_doubt(fold, run, ids.entry(run.id, name, trigger_id))
+    elif not any(other.step == name for other in run.expected):
+        _doubt(fold, run, name, trigger_id)  # a host whose memory was lost may have begun what stands after the turn
 
 
 def _doubt(fold: Fold, run: Run, name: str, trigger_id: str) -> None:
-    """Open an entry that may or may not stand for an effect; also for a step that is declared no longer."""
+    """Open an entry that may or may not stand for an effect, unless one is there; also of a step declared no longer."""
     step = fold.table.steps.get(name)
     if step is not None and (step.compensation is None or not step.effect):
         return
-    entry_id = ids.entry(run.id, name, trigger_id)
-    if run.entry(entry_id) is None:
-        run.put(Entry(entry_id, name, trigger_id, fold.offset))
+    if _entry(fold, run, name, trigger_id) is None:
+        run.put(Entry(ids.entry(run.id, name, trigger_id), name, trigger_id, fold.offset))
+
+
+def _entry(fold: Fold, run: Run, name: str, trigger_id: str) -> Entry | None:
+    """The entry of this effect: a step on no cycle has one a run, under one key, whichever trigger brought it about."""
+    if name in fold.table.cyclic:
+        return run.entry(ids.entry(run.id, name, trigger_id))
+    return next((entry for entry in run.ledger if entry.step == name), None)
 
 
 def _trigger_of(fold: Fold, run: Run, name: str) -> str:

@@ -32,9 +32,12 @@ def foreign(topic: str, partition: int, offset: int) -> str:
     return derive("foreign", topic, partition, offset)
 
 
-def outcome(trigger: str, step: str, place: int = 0) -> str:
-    """An outcome: the original trigger, the step, its place in what the handler returned."""
-    return derive("outcome", trigger, step, place)
+def outcome(about: str, step: str, place: int = 0) -> str:
+    """An outcome: the step, its place in what the handler returned, and the run of a step that runs once a run.
+
+    Of any other step, and of choreo's own outcomes, the original trigger instead of the run.
+    """
+    return derive("outcome", about, step, place)
 
 
 def attempt_failed(trigger: str, step: str, attempt: int) -> str:

@@ -140,8 +140,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     changed: int = -1
     """Offset of the last event of this run."""
     changed_ms: int = 0
-    waited: list[str] = []
-    """Waits on no cycle that were opened."""
+    once: list[str] = []
+    """Steps and waits on no cycle that have had their one turn."""
 
     @property
     def ended(self) -> bool:

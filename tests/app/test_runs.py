@@ -9,6 +9,7 @@ import pytest
 from choreo.adapters.memory.home import MemoryHome
 from choreo.app.run_finder import RunFinder
 from choreo.app.runs import Runs
+from choreo.app.track import PartitionTracker
 from choreo.core import facts
 from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope, Record
@@ -46,9 +47,40 @@ def test_what_the_inbox_remembers_is_joined_with_what_is_read() -> None:
     runs = Runs()
     runs.read(fact(facts.FLOW_PAUSED, 5, n=3))
     assert set(runs.unknown(["r", "s", "s"])) == {"r", "s"}
-    runs.load(["r", "s"], {"r": RunMark(turned=True, paused=False, pause_n=2)})
-    assert (runs.of("r").paused, runs.of("r").stopped, runs.of("r").stopped_at) == (True, True, -1)
+    runs.load(["r", "s"], {"r": RunMark(turned=True, paused=False, pause_n=2, stopped_at=1)})
+    assert (runs.of("r").paused, runs.of("r").stopped, runs.of("r").stopped_at) == (True, True, 1)
     assert runs.unknown(["r", "s"]) == []
+
+
+@pytest.mark.parametrize("read_first", [True, False])
+@pytest.mark.parametrize(
+    ("mark", "read", "stopped_at"),
+    [
+        (RunMark(turned=True, stopped_at=5), 20, 5),
+        (RunMark(turned=True, stopped_at=20), 5, 5),
+        (RunMark(ended=True, stopped_at=5), 20, 5),
+        (RunMark(paused=True, pause_n=1), 20, 20),
+    ],
+)
+def test_the_first_turn_counts_whether_the_inbox_or_the_log_tells_of_it(
+    mark: RunMark, read: int, stopped_at: int, *, read_first: bool
+) -> None:
+    """A twin stands later in the log, and may be the one that is read first."""
+    runs = Runs()
+    if read_first:
+        runs.read(fact(facts.FLOW_TURNED, read))
+    runs.load(["r"], {"r": mark})
+    if not read_first:
+        runs.read(fact(facts.FLOW_TURNED, read))
+    assert (runs.of("r").stopped, runs.of("r").stopped_at) == (True, stopped_at)
+
+
+def test_a_mark_of_old_that_has_no_place_tells_less_than_the_log() -> None:
+    """Where the log says nothing either, the run was stopped before all that is read now."""
+    runs = Runs()
+    runs.read(fact(facts.FLOW_TURNED, 20))
+    runs.load(["r", "s"], dict.fromkeys(("r", "s"), RunMark(turned=True)))
+    assert (runs.of("r").stopped_at, runs.of("s").stopped_at) == (20, -1)
 
 
 def test_what_was_read_is_unsaved_until_it_is_saved() -> None:
@@ -56,10 +88,10 @@ def test_what_was_read_is_unsaved_until_it_is_saved() -> None:
     runs = Runs()
     runs.read(fact(facts.FLOW_TURNED, 1))
     marks = runs.unsaved()
-    assert marks == {"r": RunMark(turned=True)}
+    assert marks == {"r": RunMark(turned=True, stopped_at=1)}
     runs.read(fact(facts.FLOW_PAUSED, 2, n=1))
     runs.saved(marks)
-    assert runs.unsaved() == {"r": RunMark(turned=True, paused=True, pause_n=1)}
+    assert runs.unsaved() == {"r": RunMark(turned=True, paused=True, pause_n=1, stopped_at=1)}
     runs.saved(runs.unsaved())
     assert runs.unsaved() == {}
 
@@ -104,12 +136,23 @@ START, END = "OrderPlaced", facts.FLOW_COMPLETED
                 (facts.FLOW_COMPENSATED, "o-1", "a"),
                 (facts.COMPENSATION_REQUESTED, "o-1", "a"),
             ],
-            "a",
+            "b",
         ),
     ],
 )
 async def test_an_event_from_outside_belongs_to_the_oldest_open_run(
     history: Sequence[tuple[str, str, str]], run: str
 ) -> None:
-    """As starts and end facts tell; a twin of an ended start opens nothing, a late success reopens its run."""
+    """As starts and end facts tell, to hosts and tracker alike; a twin of an ended start opens nothing."""
     assert await run_found(history, "o-1") == run
+    tracker = PartitionTracker(FlowTable(ORDER), 0, 1, lambda _: {})
+    records = [
+        Record("order", 0, place, place, Envelope(run, type_, key, "order", run="" if type_ == START else run))
+        for place, (type_, key, run) in enumerate(history)
+    ]
+    tracker.put({}, tracker.missing(records))
+    if records:
+        tracker.fold(records, 0)
+    tracked = tracker.cache.get("o-1")
+    oldest = tracked.state.oldest_open if tracked else None
+    assert (oldest.id if oldest else "") == run

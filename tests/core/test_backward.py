@@ -147,6 +147,23 @@ def test_a_late_failure_that_is_not_certain_settles_nothing() -> None:
     story.when(event("PaymentDeclined", certain=False)).then_nothing().then(status="stuck")
 
 
+def test_a_failure_that_nobody_expected_and_that_is_not_certain_is_undone_too() -> None:
+    """A host whose memory was lost may have begun, after the turn, what it then gives up."""
+    story = given(ORDER, "OrderPlaced", CANCEL, event("StockReserved", id="late")).then(expected=[])
+    story.when(event("choreo.StepSkipped", step="payment.charge", causation="late", certain=False))
+    story.then(ledger={"stock.reserve": "requested", "payment.charge": "open in doubt"})
+    story.when("StockReleased").then(undo("payment.charge", outcome=-1))
+    story.when("choreo.NothingToUndo").then(status="compensated")
+
+
+def test_a_failure_that_a_lost_memory_says_again_opens_no_run_that_has_ended() -> None:
+    """What was certain the first time is not any more; a run that has ended cannot tell that it heard it before."""
+    story = given(ORDER, "OrderPlaced", "StockReserved", "PaymentDeclined", "StockReleased").then(status="compensated")
+    declined = next(record.event for record in story.log if record.event.type == "PaymentDeclined")
+    again = {"id": declined.id, "step": declined.step, "causation": declined.causation, "certain": False}
+    story.when(event("PaymentDeclined", **again)).then_nothing().then(status="compensated")
+
+
 # Answers of undos, early, late and odd.
 
 

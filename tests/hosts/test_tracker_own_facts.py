@@ -26,9 +26,15 @@ FLOW = definition(HOUR_S * 1_000)
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[SqliteHome]:
+def clock() -> VirtualClock:
+    """The home's and the tracker's."""
+    return VirtualClock()
+
+
+@pytest.fixture
+async def home(tmp_path: Path, clock: VirtualClock) -> AsyncIterator[SqliteHome]:
     """A file with a topic of one partition."""
-    opened = await SqliteHome.open(tmp_path / "choreo.db", clock=VirtualClock())
+    opened = await SqliteHome.open(tmp_path / "choreo.db", clock=clock)
     await opened.log.create(TOPIC, 1)
     yield opened
     await opened.close()
@@ -47,9 +53,8 @@ def facts_of(number: int) -> list[Envelope]:
 
 
 @asynccontextmanager
-async def tracking(home: SqliteHome) -> AsyncIterator[None]:
+async def tracking(home: SqliteHome, clock: VirtualClock) -> AsyncIterator[None]:
     """A tracker at work on the home, which has read all that stands there."""
-    clock = VirtualClock()
     host = TrackerHost(FLOW, home.log, home.states, clock, name="one", attributes_of=lambda _: {"colour": "red"})
     task = asyncio.create_task(host.run())
     try:
@@ -75,9 +80,9 @@ async def contents(home: SqliteHome) -> tuple[Any, list[Any]]:
     return await home.read_model.digest(TOPIC), [row async for row in home.states.scan(TOPIC, 0)]
 
 
-async def test_the_end_of_a_flow_is_said_and_shown_in_one_transaction(home: SqliteHome) -> None:
+async def test_the_end_of_a_flow_is_said_and_shown_in_one_transaction(home: SqliteHome, clock: VirtualClock) -> None:
     """Nobody reads FlowCompleted in the log without reading the instance as completed."""
-    async with tracking(home):
+    async with tracking(home, clock):
         placed, paid, confirmed = facts_of(0)
         await home.log.append(TOPIC, [placed, paid])
         await caught_up(home)
@@ -92,9 +97,9 @@ async def test_the_end_of_a_flow_is_said_and_shown_in_one_transaction(home: Sqli
     assert (view.status, view.position) == ("completed", last.offset)
 
 
-async def test_what_was_followed_is_what_a_fold_of_the_log_makes(home: SqliteHome) -> None:
+async def test_what_was_followed_is_what_a_fold_of_the_log_makes(home: SqliteHome, clock: VirtualClock) -> None:
     """States and views byte for byte, after ends and turns one by one and together."""
-    async with tracking(home):
+    async with tracking(home, clock):
         for number in range(6):
             for fact in facts_of(number):
                 await home.log.append(TOPIC, [fact])
@@ -105,7 +110,7 @@ async def test_what_was_followed_is_what_a_fold_of_the_log_makes(home: SqliteHom
     assert len(followed[1]) == 12
     await home.states.drop(TOPIC)
     await home.read_model.drop(TOPIC)
-    async with tracking(home):
+    async with tracking(home, clock):
         assert await contents(home) == followed
 
 

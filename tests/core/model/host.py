@@ -112,7 +112,7 @@ class Host(Process):
             self._begin(event_id, run, number, record_.offset, trigger.offset)
 
     def _begin(self, trigger: str, run: str, number: int, offset: int, since: int) -> None:
-        (begun,), _ = begin([Begin(trigger, self.step.name, run, slot=run)], self.rows, self.slots)
+        (begun,), _ = begin([Begin(trigger, self.step.name, run, slot=run)], self.rows, self.slots, {})
         if begun.slot_holder:
             ignored = self._outcome(facts.TRIGGER_IGNORED, trigger, run)
             self.world.publish([replace(ignored, id=ids.answer("ignored", trigger, self.step.name))])
@@ -141,7 +141,7 @@ class Host(Process):
             assert undo is not None
             if self.world.now_ms > (event.deadline_ms or record_.stamp_ms + undo.deadline_ms):
                 return True
-            begin([Begin(request_id, self.step.name, event.run)], self.rows, self.slots)
+            begin([Begin(request_id, self.step.name, event.run)], self.rows, self.slots, {})
             self.unfinished.add(record_.offset)
             key = f"{event.run}/{self.step.name}"
             attempt = Attempt(request_id, event.run, event.attempt + 1, record_.offset, record_.offset, key, event)

@@ -133,7 +133,7 @@ class Process:
             return
         self.running.remove(attempt)
         if self.world.likely(0.5):
-            begin([Begin(attempt.trigger, self.step.name, attempt.run)], self.rows, self.slots)
+            begin([Begin(attempt.trigger, self.step.name, attempt.run)], self.rows, self.slots, {})
             self.running.append(dataclasses.replace(attempt, number=attempt.number + 1, answer=None))
         else:
             self.world.publish([self._attempt_failed(attempt)])
