@@ -193,14 +193,11 @@ class StepHost:
             self._runners.idle()
 
     def _drain(self, member: Member) -> None:
-        """From here on only what runs is finished."""
+        """From here on only what was counted as begun is finished, whether its handler was called yet or not."""
         member.pause(list(self._desk.partitions()))
         if self._draining is not None:
             return
         self._waits.clear()
-        for job in self._desk.lanes.heads():
-            if job.in_hands is not None:
-                job.in_hands.withdrawn = True
         self._draining = asyncio.create_task(self._give_up_later())
 
     async def _give_up_later(self) -> None:

@@ -55,12 +55,13 @@ class Intake:
 
     async def plan(self, member: Member) -> None:
         """Read ahead where that is due, then make jobs of what has come."""
+        if self._scans or self._records:
+            self._partitions = self._partitions or await self._parts.log.partitions(self._parts.topic)
         for scan in list(self._scans.values()):
-            await scan.go_on(self._parts.log, self._parts.topic, self._parts.runs)
+            await scan.go_on(self._parts.log, self._parts.topic, self._partitions, self._parts.runs)
             if scan.finished:
                 self._scanned(scan, member)
         if self._records:
-            self._partitions = self._partitions or await self._parts.log.partitions(self._parts.topic)
             plan = await self._planner.plan(self._records, self._partitions)
             passed = await self._passed(plan)
             self._records = []

@@ -53,6 +53,7 @@ class Launcher:
                 return False
             self._follower.set_aside(jobs[0], error)
             return True
+        self._desk.put_back(started.again)
         for job, conclusion in started.over:
             self._follower.follow(job, conclusion)
         for attempt in started.attempts:

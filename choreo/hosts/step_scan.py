@@ -10,6 +10,7 @@ from choreo.app.runs import Runs
 from choreo.app.seen import Seen
 from choreo.core.definition import FlowTable
 from choreo.core.events import Record
+from choreo.core.partition import partition_of
 from choreo.ports.log import Gained, Log
 
 READ_AT_ONCE = 2_000
@@ -34,12 +35,13 @@ class Scan:
         """Whether the partition may be worked."""
         return self._next >= self.end
 
-    async def go_on(self, log: Log, topic: str, runs: Runs) -> None:
-        """Read one piece; what it says about runs counts from now on."""
+    async def go_on(self, log: Log, topic: str, partitions: int, runs: Runs) -> None:
+        """Read one piece; what it says about runs counts from now on, unless it is astray in this partition."""
         limit = min(READ_AT_ONCE, self.end - self._next)
         records = await log.read(topic, self.partition, self._next, limit)
         for record in records:
-            if record.event.type in RUN_FACTS:
+            event = record.event
+            if event.type in RUN_FACTS and event.key and partition_of(event.key, partitions) == self.partition:
                 runs.read(record)
         self.seen.read(records)
         self._next = records[-1].offset + 1 if records else self.end

@@ -20,10 +20,12 @@ from choreo.ports.inbox import Begin, Begun
 
 
 class Started(NamedTuple):
-    """What came of the jobs: attempts for the runner, and jobs that are over without one."""
+    """What came of the jobs: attempts for the runner, jobs that are over without one, and jobs to look at again."""
 
     attempts: list[Attempt]
     over: list[tuple[Job, Conclusion]]
+    again: list[Job]
+    """Of their runs something was read before: it is known now, and may stop them."""
 
 
 class Starter:
@@ -39,11 +41,18 @@ class Starter:
 
     async def start(self, jobs: Sequence[Job], now_ms: int) -> Started:
         """Sort out what may not start, prepare the rest, and count it as begun."""
-        unknown = self._runs.unknown([job.event.run for job in jobs if not job.duty.reaction])
+        stale = self._parts.put_off.stale
+        started = Started([], [(job, DONE) for job in jobs if stale(job)], [])
+        jobs = [job for job in jobs if not stale(job)]
+        rulings = self._rulings(jobs, now_ms)
+        # Of most runs nothing was ever read, and `begin` sees that itself; who may not start is asked about first.
+        unknown = self._runs.unknown([job.event.run for job, ruling, _ in rulings if ruling is not Verdict.START])
         if unknown:
             self._runs.load(unknown, await self._inbox.marks(unknown))
-        started = Started([], [])
-        going, stopped = self._sorted(jobs, now_ms, started)
+            rulings = self._rulings(jobs, now_ms)
+        started.over.extend((job, DONE) for job, ruling, _ in rulings if ruling is Verdict.DROP)
+        going = [job for job, ruling, _ in rulings if ruling is Verdict.START]
+        stopped = [ruled for ruled in rulings if ruled[1] in (Verdict.SKIP, Verdict.HOLD)]
         if stopped:
             await self._say_why(stopped, now_ms, started)
         undone = await self._fetch(going)
@@ -54,27 +63,16 @@ class Starter:
                 self._take(job, answer, now_ms, started)
         return started
 
-    def _sorted(
-        self, jobs: Sequence[Job], now_ms: int, started: Started
-    ) -> tuple[list[Job], list[tuple[Job, Verdict, str]]]:
-        going: list[Job] = []
-        stopped: list[tuple[Job, Verdict, str]] = []
-        hops_max, stale = self._flow.hops_max, self._parts.put_off.stale
+    def _rulings(self, jobs: Sequence[Job], now_ms: int) -> list[tuple[Job, Verdict, str]]:
+        """What each may do, and why, as far as is known of its run."""
+        hops_max, standing = self._flow.hops_max, self._runs.of
+        rulings: list[tuple[Job, Verdict, str]] = []
         for job in jobs:
-            if stale(job):
-                started.over.append((job, DONE))
-                continue
             if job.duty.reaction:
-                going.append(job)
-                continue
-            ruling, reason = verdict(job, self._runs.of(job.event.run), now_ms, hops_max)
-            if ruling is Verdict.START:
-                going.append(job)
-            elif ruling is Verdict.DROP:
-                started.over.append((job, DONE))
+                rulings.append((job, Verdict.START, ""))
             else:
-                stopped.append((job, ruling, reason))
-        return going, stopped
+                rulings.append((job, *verdict(job, standing(job.event.run), now_ms, hops_max)))
+        return rulings
 
     async def _say_why(self, stopped: Sequence[tuple[Job, Verdict, str]], now_ms: int, started: Started) -> None:
         """Skipped or held, unless an outcome was recorded already: then that is what is said."""
@@ -149,9 +147,16 @@ class Starter:
 
     def _begin_of(self, job: Job) -> Begin:
         slot = job.event.run if job.duty.once and not job.redriven else ""
-        return Begin(job.remembered, job.duty.step, job.event.run, slot)
+        unmarked = not job.duty.reaction and bool(self._runs.unknown([job.event.run]))
+        return Begin(job.remembered, job.duty.step, job.event.run, slot, unmarked)
 
     def _take(self, job: Job, begun: Begun, now_ms: int, started: Started) -> None:
+        run = job.event.run
+        if not job.duty.reaction:
+            self._runs.load([run], {} if begun.mark is None else {run: begun.mark})
+        if begun.mark is not None:
+            started.again.append(job)
+            return
         if not begun.count:
             started.over.append((job, self._steps.not_begun(job, begun, now_ms)))
             job.looks += 1

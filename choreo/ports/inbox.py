@@ -6,7 +6,7 @@ before it is published, and a step on no cycle has one slot a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,12 +15,16 @@ from choreo.core.events import Envelope
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """An attempt about to start, of `step` for a trigger. `slot`: the run's id for a step on no cycle, or ""."""
+    """An attempt about to start, of `step` for a trigger. `slot`: the run's id for a step on no cycle, or "".
+
+    `unmarked`: only if nothing was read about its run; else the mark is answered, and nothing is begun.
+    """
 
     trigger: str
     step: str
     run: str
     slot: str = ""
+    unmarked: bool = False
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -36,6 +40,19 @@ class Hold(msgspec.Struct, frozen=True):
     """0 lets go."""
 
 
+class RunMark(msgspec.Struct, frozen=True):
+    """What the service has read about a run: the facts that stop or hold its forward steps."""
+
+    turned: bool = False
+    ended: bool = False
+    """Completed, compensated or terminated."""
+    paused: bool = False
+    pause_n: int = 0
+    """The highest number read of the pause series; lower ones are dropped."""
+    stopped_at: int = -1
+    """Of a turned or ended run the lowest offset at which that was read; -1 where it is not known."""
+
+
 class Begun(msgspec.Struct, frozen=True):
     """The inbox's answer to a Begin."""
 
@@ -47,6 +64,8 @@ class Begun(msgspec.Struct, frozen=True):
     """Another trigger that holds the run's slot of this step: this one is ignored."""
     held_ms: int = 0
     """Another process has begun it and lives: how long its hold lasts, unless it is renewed. Look again then."""
+    mark: RunMark | None = None
+    """What was read about the run of an attempt that was to begin only if it is `unmarked`."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -64,17 +83,28 @@ class Outcome(msgspec.Struct, frozen=True):
     events: Sequence[Envelope]
     success: bool
     certain_if_begun: int = -1
+    stamp_ms: int = 0
+    """When the trigger came into the log, by the log's stamp."""
 
 
-class RunMark(msgspec.Struct, frozen=True):
-    """What the service has read about a run: the facts that stop or hold its forward steps."""
+class Memory(Protocol):
+    """What an inbox is kept in, where that may be lost while the log stays: a store of its own.
 
-    turned: bool = False
-    ended: bool = False
-    """Completed, compensated or terminated."""
-    paused: bool = False
-    pause_n: int = 0
-    """The highest number read of the pause series; lower ones are dropped."""
+    Each memory has a name. A log says it beside the positions it commits, so that a memory which has forgotten is told
+    from one that never knew.
+    """
+
+    @property
+    def name(self) -> str:
+        """What commits are to say: another name once the memory was lost. "" before the first `meet`."""
+        ...
+
+    async def meet(self, said: Collection[str]) -> None:
+        """Compare it with the names that a log's last commits said, before what follows them is begun.
+
+        Where one is another's, that one is lost: nothing is certain for as long as its entries would have lived.
+        """
+        ...
 
 
 class Inbox(Protocol):

@@ -78,7 +78,11 @@ class Member(Protocol):
         ...
 
     async def commit(self, work: Work) -> None:
-        """Make the work true. Raises LeaseLostError when a partition in `done` has another owner: nothing is done."""
+        """Make the work true. Raises LeaseLostError when a partition in `done` has another owner: nothing is done.
+
+        Where positions are a request of their own, those beside other work may be known to the group a second later,
+        and are when a poll has brought nothing.
+        """
         ...
 
     def pause(self, partitions: Sequence[int]) -> None:

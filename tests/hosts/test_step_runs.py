@@ -24,6 +24,19 @@ class Counting:
         return Charged(order_id=event.order_id)
 
 
+def mail(calls: list[StepContext] | None = None) -> Service:
+    """`mail.confirm`, a step of its run's own event; its calls are noted."""
+    service = Service("mail")
+
+    @service.step(on=Charged, emits=Confirmed)
+    async def confirm(event: Charged, ctx: StepContext) -> Confirmed:
+        if calls is not None:
+            calls.append(ctx)
+        return Confirmed(order_id=event.order_id)
+
+    return service
+
+
 async def types(stage: Stage) -> list[str]:
     """The types in the log, in order."""
     return [record.event.type for record in await stage.log()]
@@ -45,13 +58,7 @@ async def test_a_trigger_before_its_runs_turn_is_skipped_aloud_and_certainly(hom
 
 async def test_a_trigger_after_its_runs_turn_is_skipped_in_silence() -> None:
     """It makes nothing expected, and nobody waits for a word."""
-    mail = Service("mail")
-
-    @mail.step(on=Charged, emits=Confirmed)
-    async def confirm(event: Charged, ctx: StepContext) -> Confirmed:
-        return Confirmed(order_id=event.order_id)
-
-    async with staged(mail) as stage:
+    async with staged(mail()) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         late = stage.event(Charged(order_id="o-1"), id="late", run=placed.run)
         await stage.publish(placed, stage.fact(placed, facts.FLOW_TURNED), late)
@@ -62,13 +69,7 @@ async def test_a_trigger_after_its_runs_turn_is_skipped_in_silence() -> None:
 @both_homes
 async def test_the_turn_is_remembered_by_the_next_host(home: str) -> None:
     """The inbox keeps it beyond the process that read it."""
-    mail = Service("mail")
-
-    @mail.step(on=Charged, emits=Confirmed)
-    async def confirm(event: Charged, ctx: StepContext) -> Confirmed:
-        return Confirmed(order_id=event.order_id)
-
-    async with staged(mail, home=home) as stage:
+    async with staged(mail(), home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.publish(placed, stage.fact(placed, facts.FLOW_TURNED))
         await stage.caught_up()
@@ -77,6 +78,35 @@ async def test_the_turn_is_remembered_by_the_next_host(home: str) -> None:
         await stage.publish(stage.event(Charged(order_id="o-1"), id="late", run=placed.run))
         await stage.caught_up()
         assert await types(stage) == ["Placed", facts.FLOW_TURNED, "Charged"]
+
+
+@both_homes
+async def test_a_turn_is_where_it_was_read_first_also_for_the_next_host(home: str) -> None:
+    """A host that restarts and reads a twin of the turn ahead judges triggers by the first of the two."""
+    async with staged(mail(), home=home) as stage:
+        placed = stage.event(Placed(order_id="o-1"))
+        turned = stage.fact(placed, facts.FLOW_TURNED)
+        await stage.publish(placed, turned)
+        await stage.caught_up()
+        await stage.stop()
+        await stage.publish(stage.event(Charged(order_id="o-1"), id="late", run=placed.run), turned)
+        stage.host("two")
+        await stage.caught_up()
+        assert await types(stage) == ["Placed", facts.FLOW_TURNED, "Charged", facts.FLOW_TURNED]
+
+
+async def test_a_turn_astray_says_nothing_to_a_host_that_reads_ahead() -> None:
+    """Its place in another partition would be compared with a trigger's in its own."""
+    charge = Counting()
+    async with staged(payment(charge), partitions=2, started=False) as stage:
+        placed = stage.event(Placed(order_id="o-1"))
+        ((_, partition, _), _) = await stage.publish(placed, stage.fact(placed, facts.FLOW_TURNED))
+        topics = stage.home.log._topics.of("order")
+        stray = topics[partition].pop()
+        topics[1 - partition].append(replace(stray, partition=1 - partition, offset=0))
+        stage.host()
+        await stage.caught_up()
+    assert [context.run for context in charge.calls] == [placed.id]
 
 
 async def test_a_terminated_run_starts_no_step() -> None:
@@ -176,13 +206,7 @@ async def test_a_recorded_outcome_is_said_rather_than_a_skip() -> None:
 @both_homes
 async def test_an_event_from_outside_belongs_to_its_keys_oldest_open_run(home: str) -> None:
     """It sets key, type and value only; the run is told from starts and end facts, as the tracker does."""
-    mail = Service("mail")
-
-    @mail.step(on=Charged, emits=Confirmed)
-    async def confirm(event: Charged, ctx: StepContext) -> Confirmed:
-        return Confirmed(order_id=event.order_id)
-
-    async with staged(mail, home=home) as stage:
+    async with staged(mail(), home=home) as stage:
         ended, first, second = (stage.event(Placed(order_id="o-1", number=n)) for n in (1, 2, 3))
         foreign = stage.event(Charged(order_id="o-1"), id="")
         await stage.publish(ended, first, stage.fact(ended, facts.FLOW_COMPLETED), second, foreign)
@@ -192,13 +216,7 @@ async def test_an_event_from_outside_belongs_to_its_keys_oldest_open_run(home: s
 
 async def test_an_event_from_outside_without_an_open_run_makes_nothing() -> None:
     """The tracker keeps it as an orphan; nobody expects a step."""
-    mail = Service("mail")
-
-    @mail.step(on=Charged, emits=Confirmed)
-    async def confirm(event: Charged, ctx: StepContext) -> Confirmed:
-        return Confirmed(order_id=event.order_id)
-
-    async with staged(mail) as stage:
+    async with staged(mail()) as stage:
         await stage.publish(stage.event(Charged(order_id="o-1"), id=""))
         await stage.caught_up()
         assert await types(stage) == ["Charged"]
@@ -215,21 +233,31 @@ async def test_a_start_from_outside_is_its_own_run() -> None:
 @both_homes
 async def test_a_second_trigger_of_a_step_that_runs_once_a_run_is_ignored_aloud(home: str) -> None:
     """Two foreign twins have no id in common; the slot of (run, step) tells."""
-    calls = []
-    mail = Service("mail")
-
-    @mail.step(on=Charged, emits=Confirmed)
-    async def confirm(event: Charged, ctx: StepContext) -> Confirmed:
-        calls.append(ctx)
-        return Confirmed(order_id=event.order_id)
-
-    async with staged(mail, home=home) as stage:
+    calls: list[StepContext] = []
+    async with staged(mail(calls), home=home) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         twins = [stage.event(Charged(order_id="o-1"), id=id_, run=placed.run) for id_ in ("a", "b")]
         await stage.publish(placed, *twins)
         ignored = await stage.one(facts.TRIGGER_IGNORED)
         assert (ignored.causation, ignored.id) == ("b", ids.answer("ignored", "b", "mail.confirm"))
     assert [context.event_id for context in calls] == ["a"]
+
+
+async def test_a_second_trigger_that_a_lost_inbox_lets_in_makes_a_twin_of_the_first_outcome() -> None:
+    """The step runs once a run: what comes of it is one fact with one id, as its effect has one key."""
+    calls: list[StepContext] = []
+    async with staged(mail(calls)) as stage:
+        placed = stage.event(Placed(order_id="o-1"))
+        twins = [stage.event(Charged(order_id="o-1"), id=id_, run=placed.run) for id_ in ("a", "b")]
+        await stage.publish(placed, twins[0])
+        first = await stage.one("Confirmed")
+        stage.home.inbox("mail").__init__(stage.clock)  # it is as new
+        await stage.publish(twins[1])
+        _, second = await stage.said("Confirmed", 2)
+    assert (first.id, second.id) == (ids.outcome(placed.run, "mail.confirm"),) * 2
+    assert (first.causation, second.causation) == ("a", "b")
+    keys = [context.idempotency_key for context in calls]
+    assert keys == [keys[0]] * 2
 
 
 async def test_a_twin_of_a_trigger_does_not_run_the_step_again() -> None:

@@ -22,7 +22,7 @@ class MemoryInbox:
 
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
-        return inbox_rules.begin(attempts, self._rows, self._slots, hold, self._clock.now_ms())[0]
+        return inbox_rules.begin(attempts, self._rows, self._slots, self._marks, hold, self._clock.now_ms())[0]
 
     async def renew(self, keys: Sequence[tuple[str, str]], hold: Hold) -> None:
         """Hold these from now."""

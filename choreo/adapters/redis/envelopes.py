@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import attrgetter
 
 import msgspec
 
+from choreo.adapters.named import NamedEnvelope, envelopes, named
 from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
 
-_Named = msgspec.defstruct(
-    "_Named",
-    [
-        (field.name, field.type) if field.default is msgspec.NODEFAULT else (field.name, field.type, field.default)
-        for field in msgspec.structs.fields(Envelope)
-    ],
-    omit_defaults=True,
-)
-_values_of = attrgetter(*Envelope.__struct_fields__)
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Named]).decode  # type: ignore[valid-type]  # made from fields
+_decode = msgspec.msgpack.Decoder(list[NamedEnvelope]).decode
 
 
 def bytes_of(events: Iterable[Envelope]) -> bytes:
     """The events as one value."""
-    return _encode([_Named(*_values_of(event)) for event in events])
+    return _encode(named(events))
 
 
 def events_of(data: bytes, *, certain: bool) -> tuple[Envelope, ...]:
     """The events in a value, with the `certain` that was settled when it was written. Raises StorageError."""
     try:
-        events = tuple(Envelope(*_values_of(named)) for named in _decode(data))
+        events = envelopes(_decode(data))
     except msgspec.MsgspecError as error:
         raise StorageError(
             f"a recorded outcome cannot be read: {error}",

@@ -6,17 +6,10 @@ the number and writes in one piece; so nothing of the old can slip into the new.
 
 from __future__ import annotations
 
-import re
-
 from choreo.adapters.redis.server import RedisServer
-
-SWEPT_AT_ONCE = 1_000
-"""Keys looked at by a call: about a millisecond of the server's."""
 
 ROOT = "local root = KEYS[1] .. ':' .. (redis.call('GET', KEYS[1]) or '0')"
 """The line with which a script finds the root: KEYS[1] is the flow's name of `Generations.name`."""
-
-_GLOB = re.compile(r"([*?\[\]\\])")
 
 
 class Generations:
@@ -54,12 +47,4 @@ class Generations:
         """Begin an empty generation, at once for everybody; then sweep away all older ones, a piece at a time."""
         number = await self._server.ask("INCR", self.name(flow))
         begin = f"{self.name(flow)}:"
-        pattern = _GLOB.sub(r"\\\1", begin) + "*"
-        cursor: bytes | int = 0
-        while True:
-            cursor, keys = await self._server.ask("SCAN", cursor, "MATCH", pattern, "COUNT", SWEPT_AT_ONCE)
-            old = [key for key in keys if int(key[len(begin.encode()) :].partition(b":")[0]) < number]
-            if old:
-                await self._server.ask("UNLINK", *old)
-            if not int(cursor):
-                return
+        await self._server.sweep(begin, lambda key: int(key[len(begin.encode()) :].partition(b":")[0]) < number)

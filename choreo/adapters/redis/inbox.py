@@ -1,12 +1,13 @@
 """One service's inbox in Redis. The scripts write; what is published is decided by `inbox_rules`.
 
-A memory that was lost (FLUSHALL, a server without its file) is noticed, and until `linger` has passed nothing is
-certain: what it had counted before nobody knows.
+A memory that was lost (FLUSHALL, a server without its file) is noticed, by its name, and until `linger` has passed
+nothing is certain: what it had counted before nobody knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import secrets
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -27,13 +28,14 @@ FORGOTTEN_AT_ONCE = 500
 _UNSURE_MAX = 20_000
 """Far more attempts than a host has in hand when the server goes away."""
 
+_MARK_PARTS = 5
 _Key = tuple[str, str]
 _encode = msgspec.msgpack.Encoder().encode
 _numbers = msgspec.msgpack.Decoder(list[int]).decode
 
 
 class RedisInbox:
-    """`choreo.ports.inbox.Inbox` in Redis. Everything raises StorageError when the server cannot be used."""
+    """`choreo.ports.inbox.Inbox` in Redis, and its `Memory`. Everything raises StorageError where it cannot be used."""
 
     def __init__(
         self,
@@ -41,46 +43,55 @@ class RedisInbox:
         root: str,
         clock: Clock,
         *,
-        name: str,
+        process: str,
         linger_ms: int,
-        worked_before: Callable[[], Awaitable[bool]],
     ) -> None:
-        """`root`: the service's keys begin so. `name` is unique to this process, over restarts too.
+        """`root`: the service's keys begin so. `process` names this one, over restarts too.
 
-        `linger_ms`: how long entries outlive their run's end. `worked_before`: whether the service has finished work,
-        as its log knows; then an empty memory is a lost one.
+        `linger_ms`: how long entries outlive their run's end.
         """
         self._server = server
         self._root = root
         self._clock = clock
-        self._name = name
+        self._process = process
         self._linger_ms = linger_ms
-        self._worked_before = worked_before
         self._numbers = count(1)
-        self._acquainted = False
+        self._memory = ""
         self._patient_until_ms = 0
         """Until then a lapsed hold is respected: whoever has it could not renew it while the server was away."""
         self._unsure: dict[_Key, str] = {}
         """Attempts of which it is unknown whether they were counted, with their tokens: the next call says the same."""
+
+    @property
+    def name(self) -> str:
+        """The memory's name, as this process knows it."""
+        return self._memory
+
+    async def meet(self, said: Collection[str]) -> None:
+        """Compare the memory with what was said of it, and with what this process knew; make it if there is none."""
+        known = {*said, self._memory} if self._memory else {*said}
+        self._called(await self._run(scripts.MEET, list(known), f"inbox-{secrets.token_hex(8)}"))
 
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
         if not attempts:
             return []
         hold = hold or Hold("", 0)
-        holder = _prefix(hold) or f"{self._name}."
+        holder = _prefix(hold) or f"{self._process}."
         keys = [(attempt.trigger, attempt.step) for attempt in attempts]
         tokens = [self._unsure.get(key) or f"{holder}{next(self._numbers)}" for key in keys]
-        asked = [(a.trigger, a.step, a.run, a.slot, token) for a, token in zip(attempts, tokens, strict=True)]
+        paired = zip(attempts, tokens, strict=True)
+        asked = [(a.trigger, a.step, a.run, a.slot, token, a.unmarked) for a, token in paired]
         try:
-            await self._acquaint()
+            memory = self._memory or await self._met()
             patience_ms = max(0, self._patient_until_ms - self._clock.now_ms())
-            numbers, others = await self._run(scripts.BEGIN, asked, holder, hold.lease_ms, patience_ms)
+            numbers, others, name = await self._run(scripts.BEGIN, asked, memory, holder, hold.lease_ms, patience_ms)
         except StorageError:
             self._patient_until_ms = self._clock.now_ms() + hold.lease_ms
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.update(zip(keys, tokens, strict=True))
             raise
+        self._called(name)
         for key in keys:
             self._unsure.pop(key, None)
         answers: list[int | list[bytes]] = [*_numbers(numbers)]
@@ -91,7 +102,7 @@ class RedisInbox:
     async def renew(self, keys: Sequence[_Key], hold: Hold) -> None:
         """Hold these from now."""
         if keys:
-            await self._run(scripts.RENEW, keys, _prefix(hold), hold.lease_ms)
+            await self._run(scripts.RENEW, keys, self._memory, _prefix(hold), hold.lease_ms)
 
     async def recorded(self, keys: Sequence[_Key]) -> dict[_Key, Sequence[Envelope]]:
         """The recorded outcomes of these (trigger, step)."""
@@ -107,9 +118,11 @@ class RedisInbox:
         """Write each outcome unless one stands; returns the events to publish."""
         if not outcomes:
             return []
-        await self._acquaint()
+        memory = self._memory or await self._met()
         asked = [(o.trigger, o.step, o.run, o.certain_if_begun) for o in outcomes]
-        doubtful, counts, standing = await self._run(scripts.RECORD, asked, *(bytes_of(o.events) for o in outcomes))
+        said_of = (bytes_of(outcome.events) for outcome in outcomes)
+        doubtful, counts, standing, name = await self._run(scripts.RECORD, asked, memory, *said_of)
+        self._called(name)
         if doubtful:
             outcomes = [msgspec.structs.replace(outcome, certain_if_begun=-1) for outcome in outcomes]
         rows: dict[_Key, inbox_rules.Remembered] = {}
@@ -123,7 +136,8 @@ class RedisInbox:
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
         """Remember what was read about runs."""
         if marks:
-            await self._run(scripts.MARK, [(run, m.turned, m.ended, m.paused, m.pause_n) for run, m in marks.items()])
+            asked = [(run, *msgspec.structs.astuple(mark)) for run, mark in marks.items()]
+            await self._run(scripts.MARK, asked, self._memory)
 
     async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
         """What was read about these runs."""
@@ -141,27 +155,27 @@ class RedisInbox:
             if runs < FORGOTTEN_AT_ONCE:
                 return forgotten
 
-    async def _run(self, script: str, asked: Sequence[tuple[object, ...]], *values: bytes | str | int) -> Any:
+    async def _run(self, script: str, asked: Sequence[object], name: str, *values: bytes | str | int) -> Any:
         now_ms = self._clock.now_ms()
-        return await self._server.run(script, [self._root], now_ms, self._linger_ms, _encode(asked), *values)
+        return await self._server.run(script, [self._root], now_ms, self._linger_ms, _encode(asked), name, *values)
 
-    async def _acquaint(self) -> None:
-        """Make sure that the memory has its mark; the scripts know by its absence that all was lost since."""
-        if self._acquainted:
-            return
-        mark = f"{self._root}:lost"
-        if await self._server.ask("GET", mark) is None:
-            lost_ms = self._clock.now_ms() if await self._worked_before() else 0
-            await self._server.ask("SET", mark, lost_ms, "NX")
-        self._acquainted = True
+    async def _met(self) -> str:
+        """The memory's name, where nobody has said anything of it."""
+        await self.meet(())
+        return self._memory
+
+    def _called(self, name: bytes) -> None:
+        self._memory = name.decode()
 
 
 def _begun(answer: int | list[bytes]) -> Begun:
-    """A number, how long another holds it as a negative one, who has the slot, or the outcome with its certainty."""
+    """A number, how long another holds it as a negative one, who has the slot, a certain or other outcome, a mark."""
     if isinstance(answer, int):
         return Begun(answer) if answer > 0 else Begun(0, held_ms=-answer)
     if len(answer) == 1:
         return Begun(0, slot_holder=answer[0].decode())
+    if len(answer) == _MARK_PARTS:
+        return Begun(0, mark=_mark(answer))
     return Begun(0, recorded=events_of(answer[0], certain=answer[1] == b"1"))
 
 
@@ -171,5 +185,5 @@ def _prefix(hold: Hold) -> str:
 
 
 def _mark(answer: list[bytes]) -> RunMark:
-    turned, ended_ms, paused, pause_n = answer
-    return RunMark(turned == b"1", ended_ms != b"", paused == b"1", int(pause_n))
+    turned, ended_ms, paused, pause_n, stopped_at = answer
+    return RunMark(turned == b"1", ended_ms != b"", paused == b"1", int(pause_n), int(stopped_at))

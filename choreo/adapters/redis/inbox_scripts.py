@@ -1,7 +1,8 @@
 """The inbox's writes as scripts: each looks and writes in one piece and one round trip, for a whole batch.
 
 Keys below a service's root: `row:<step>:<trigger>` (begun, token, until, outcome, certain), `run:<run>` (what was read
-of it, its slots, the names of its rows), `ended` (runs by when they ended), `lost` (when the memory was lost, 0: not).
+of it, its slots, the names of its rows), `ended` (runs by when they ended), `memory` (its name, and `lost_ms`: when the
+one before it was lost, 0: there was none).
 A run's keys expire together, `linger` after its end; what is written about it late takes the time that is left.
 BEGIN says again what `adapters.inbox_rules.begin` says, for it must decide where the rows are; one suite holds both.
 """
@@ -10,17 +11,28 @@ from __future__ import annotations
 
 _HEAD = """
 local root, now, linger = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
-local asked = cmsgpack.unpack(ARGV[3])
+local asked, called = cmsgpack.unpack(ARGV[3]), ARGV[4]
 """
 
-# Whoever calls has made sure of the mark when it began: if it is gone, everything is.
+# Whoever calls knows the memory by its name: if there is none or another one, all that was there is lost.
 _REMEMBERS = """
-local lost = redis.call('GET', root .. ':lost')
-if not lost then
-    lost = ARGV[1]
-    redis.call('SET', root .. ':lost', lost)
+local name, lost = unpack(redis.call('HMGET', root .. ':memory', 'name', 'lost_ms'))
+if name ~= called then
+    name, lost = name or called, ARGV[1]
+    redis.call('HSET', root .. ':memory', 'name', name, 'lost_ms', lost)
 end
 lost = tonumber(lost)
+"""
+
+# A new memory takes the name that is proposed. It is not the first where somebody has known another.
+MEET = f"""{_HEAD}
+local name, lost = unpack(redis.call('HMGET', root .. ':memory', 'name', 'lost_ms'))
+name, lost = name or called, lost or '0'
+for _, known in ipairs(asked) do
+    if known ~= name then lost = ARGV[1] end
+end
+redis.call('HSET', root .. ':memory', 'name', name, 'lost_ms', lost)
+return name
 """
 
 _BELONGS = """
@@ -35,9 +47,18 @@ local function belongs(name, run)
 end
 """
 
+# What was read of a run, if anything was: turned, when it ended, paused, the number of the pause, where it stopped.
+_MARK_OF = """
+local function mark_of(run)
+    local known = redis.call(
+        'HMGET', KEYS[1] .. ':run:' .. run, 'turned', 'ended_ms', 'paused', 'pause_n', 'stopped_at')
+    return known[4] and {known[1] or '', known[2] or '', known[3], known[4], known[5] or -1}
+end
+"""
+
 # The server's own clock: those of its clients differ. An attempt's token begins with its holder.
 _HOLDS = """
-local holder, lease = ARGV[4], tonumber(ARGV[5])
+local holder, lease = ARGV[5], tonumber(ARGV[6])
 local time = redis.call('TIME')
 local clock = time[1] * 1000 + math.floor(time[2] / 1000)
 local until_ms = lease > 0 and string.format('%.0f', clock + lease) or '0'
@@ -49,22 +70,25 @@ end
 # An attempt's token also tells a call that is made again, because its answer was lost, from a second attempt.
 # `patience`: how long a hold that has lapsed is respected still. Answers a number for each, packed, because single ones
 # cost the client 10 µs each to read; and what else there is to say, with the attempt's place from 1.
-BEGIN = f"""{_HEAD}{_REMEMBERS}{_BELONGS}{_HOLDS}
-local patience = tonumber(ARGV[6])
+BEGIN = f"""{_HEAD}{_REMEMBERS}{_BELONGS}{_HOLDS}{_MARK_OF}
+local patience = tonumber(ARGV[7])
 local answers, others = {{}}, {{}}
 for i, attempt in ipairs(asked) do
-    local trigger, step, run, slot, token = unpack(attempt)
-    local name = step .. ':' .. trigger
-    local row = root .. ':row:' .. name
+    local trigger, step, run, slot, token, unmarked = unpack(attempt)
+    local mark = unmarked and mark_of(run)
+    local entry = step .. ':' .. trigger
+    local row = root .. ':row:' .. entry
     local begun, last, outcome, certain, held = unpack(
         redis.call('HMGET', row, 'begun', 'token', 'outcome', 'certain', 'until'))
     local first, held_ms = trigger, 0
-    if not outcome and slot ~= '' then
+    if not mark and not outcome and slot ~= '' then
         local of_run, field = root .. ':run:' .. slot, 'slot:' .. step
         if redis.call('HSETNX', of_run, field, trigger) == 0 then first = redis.call('HGET', of_run, field) end
     end
     if held and held ~= '0' and not mine(last) then held_ms = math.max(tonumber(held) - clock, patience) end
-    if outcome then
+    if mark then
+        answers[i], others[#others + 1] = 0, {{i, unpack(mark)}}
+    elseif outcome then
         answers[i], others[#others + 1] = 0, {{i, outcome, certain}}
     elseif first ~= trigger then
         answers[i], others[#others + 1] = 0, {{i, first}}
@@ -73,10 +97,10 @@ for i, attempt in ipairs(asked) do
     else
         answers[i] = tonumber(begun or 0) + (last == token and 0 or 1)
         redis.call('HSET', row, 'begun', answers[i], 'token', token, 'until', until_ms)
-        belongs(name, run)
+        belongs(entry, run)
     end
 end
-return {{cmsgpack.pack(answers), others}}
+return {{cmsgpack.pack(answers), others, name}}
 """
 
 # Answers how often each was begun before, packed, and what stood of which: the rules decide by that. A row that was
@@ -86,8 +110,8 @@ local doubtful = lost > 0 and now < lost + linger
 local counts, standing = {{}}, {{}}
 for i, wanted in ipairs(asked) do
     local trigger, step, run, certain_if_begun = unpack(wanted)
-    local name = step .. ':' .. trigger
-    local row = root .. ':row:' .. name
+    local entry = step .. ':' .. trigger
+    local row = root .. ':row:' .. entry
     local begun, outcome, certain = unpack(redis.call('HMGET', row, 'begun', 'outcome', 'certain'))
     begun = tonumber(begun or 0)
     counts[i] = begun
@@ -95,12 +119,12 @@ for i, wanted in ipairs(asked) do
         standing[#standing + 1] = {{i, outcome, certain}}
     else
         local surely = not doubtful and begun == certain_if_begun
-        redis.call('HSET', row, 'outcome', ARGV[3 + i], 'certain', surely and 1 or 0)
+        redis.call('HSET', row, 'outcome', ARGV[4 + i], 'certain', surely and 1 or 0)
         redis.call('HDEL', row, 'token', 'until')
-        if begun == 0 or run == '' then belongs(name, run) end
+        if begun == 0 or run == '' then belongs(entry, run) end
     end
 end
-return {{doubtful and 1 or 0, cmsgpack.pack(counts), standing}}
+return {{doubtful and 1 or 0, cmsgpack.pack(counts), standing, name}}
 """
 
 RENEW = f"""{_HEAD}{_HOLDS}
@@ -112,11 +136,16 @@ end
 
 MARK = f"""{_HEAD}
 for _, mark in ipairs(asked) do
-    local run, turned, ended, paused, pause_n = unpack(mark)
+    local run, turned, ended, paused, pause_n, stopped_at = unpack(mark)
     local of_run = root .. ':run:' .. run
-    local known_n, known_end = unpack(redis.call('HMGET', of_run, 'pause_n', 'ended_ms'))
+    local known_n, known_end, known_turn, known_at = unpack(
+        redis.call('HMGET', of_run, 'pause_n', 'ended_ms', 'turned', 'stopped_at'))
     local said = {{}}
     if turned then said = {{'turned', 1}} end
+    local unknown = not (known_turn or known_end)
+    if (turned or ended) and (unknown or stopped_at < tonumber(known_at or -1)) then
+        said[#said + 1], said[#said + 2] = 'stopped_at', stopped_at
+    end
     if pause_n >= tonumber(known_n or -1) then
         for _, part in ipairs({{'paused', paused and 1 or 0, 'pause_n', pause_n}}) do said[#said + 1] = part end
     end
@@ -134,12 +163,9 @@ end
 redis.call('ZREMRANGEBYSCORE', root .. ':ended', '-inf', '(' .. (now - linger))
 """
 
-MARKS = """
-local marks = {}
-for i, run in ipairs(cmsgpack.unpack(ARGV[1])) do
-    local known = redis.call('HMGET', KEYS[1] .. ':run:' .. run, 'turned', 'ended_ms', 'paused', 'pause_n')
-    marks[i] = known[4] and {known[1] or '', known[2] or '', known[3], known[4]}
-end
+MARKS = f"""{_MARK_OF}
+local marks = {{}}
+for i, run in ipairs(cmsgpack.unpack(ARGV[1])) do marks[i] = mark_of(run) end
 return marks
 """
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,6 +33,10 @@ _log = logging.getLogger(__name__)
 TIMEOUT_S = 2.0
 """A full batch takes Redis some 10 ms: 200 times that is no load any more, it is an absence."""
 
+SWEPT_AT_ONCE = 1_000
+"""Keys looked at by a call: about a millisecond of the server's."""
+
+_GLOB = re.compile(r"([*?\[\]\\])")
 _REMEDIES: Sequence[tuple[type[Exception], str]] = (
     (exceptions.AuthenticationError, "Correct the user and password in CHOREO_REDIS."),
     (exceptions.NoPermissionError, "Let the user read and write keys and run scripts."),
@@ -52,11 +57,12 @@ class RedisServer:
         """`timeout_s` bounds every call, connecting included. Raises SettingsError on what is no such URL."""
         try:
             # One try more, at once: after a restart of the server a pooled connection is found dead when it is used.
+            # The bound is `_reached`'s: the client's own would start a task for every send, and that one eats the
+            # cancellation that comes in the turn in which it ends (cpython issue 86296).
             self._client = Redis.from_url(
                 url,
                 protocol=2,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
+                socket_timeout=None,
                 retry=Retry(NoBackoff(), 1, (exceptions.ConnectionError,)),
                 client_name="choreo",
             )
@@ -92,6 +98,18 @@ class RedisServer:
             if known is None:
                 known = self._scripts[script] = client.register_script(script)
             return await known(keys=list(keys), args=list(arguments))
+
+    async def sweep(self, begin: str, is_old: Callable[[bytes], bool]) -> None:
+        """Remove the keys that begin so and are old, a piece at a time. Raises StorageError."""
+        pattern = _GLOB.sub(r"\\\1", begin) + "*"
+        cursor: bytes | int = 0
+        while True:
+            cursor, keys = await self.ask("SCAN", cursor, "MATCH", pattern, "COUNT", SWEPT_AT_ONCE)
+            old = [key for key in keys if is_old(key)]
+            if old:
+                await self.ask("UNLINK", *old)
+            if not int(cursor):
+                return
 
     async def close(self) -> None:
         """Close the connections."""

@@ -168,6 +168,31 @@ class InboxSuite:
         await inbox.mark({"r-2": RunMark(paused=False, pause_n=3)})
         assert (await inbox.marks(["r-2"]))["r-2"] == RunMark(pause_n=3)
 
+    async def test_the_lowest_place_of_a_stop_is_kept(self, home: Home) -> None:
+        """Whichever was read first; an end stands after its turn. Of a stop without a place none is learnt later."""
+        inbox = home.inbox("payment")
+        for run, *places in [("r-1", 7, 9), ("r-2", 9, 7), ("r-3", -1, 9)]:
+            for place in places:
+                await inbox.mark({run: RunMark(turned=True, stopped_at=place)})
+        await inbox.mark({"r-1": RunMark(ended=True, stopped_at=12)})
+        await inbox.mark({"r-4": RunMark(paused=True, pause_n=1)})
+        await inbox.mark({"r-4": RunMark(turned=True, paused=True, pause_n=1, stopped_at=0)})
+        assert await inbox.marks(["r-1", "r-2", "r-3", "r-4"]) == {
+            "r-1": RunMark(turned=True, ended=True, stopped_at=7),
+            "r-2": RunMark(turned=True, stopped_at=7),
+            "r-3": RunMark(turned=True),
+            "r-4": RunMark(turned=True, paused=True, pause_n=1, stopped_at=0),
+        }
+
+    async def test_what_was_read_of_a_run_is_told_before_anything_begins(self, home: Home) -> None:
+        """To who asks for it: then neither the attempt is counted nor the slot taken."""
+        inbox = home.inbox("payment")
+        await inbox.mark({"r-1": RunMark(turned=True), "r-2": RunMark(paused=False, pause_n=2)})
+        careful = [Begin(f"t-{run}", "charge", run, run, unmarked=True) for run in ("r-1", "r-2", "r-3")]
+        told = [Begun(0, mark=RunMark(turned=True)), Begun(0, mark=RunMark(pause_n=2)), Begun(1)]
+        assert await inbox.begin(careful) == told
+        assert await inbox.begin([Begin("u-1", "charge", "r-1", "r-1")]) == [Begun(1)]
+
     async def test_ended_runs_are_forgotten_in_time(self, home: Home, clock: VirtualClock) -> None:
         """With their entries and slots; open runs never."""
         inbox = home.inbox("payment")

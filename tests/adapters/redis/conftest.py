@@ -7,7 +7,7 @@ import pytest
 from choreo.adapters.memory import MemoryHome
 from choreo.adapters.redis import RedisStores
 from choreo.testing.clock import VirtualClock
-from choreo.testing.conformance import LEASE_S, TOPIC
+from choreo.testing.conformance import LEASE_S
 from tests.support.redis_server import OwnRedis
 
 LINGER_MS = 7 * 24 * 3_600_000
@@ -46,7 +46,7 @@ def beside(clock: VirtualClock) -> MemoryHome:
 @pytest.fixture
 async def stores(shared_redis: OwnRedis, beside: MemoryHome, clock: VirtualClock) -> AsyncIterator[RedisStores]:
     """Stores on an empty server."""
-    opened = RedisStores(shared_redis.url, beside.log, clock, topics=[TOPIC], linger_ms=LINGER_MS)
+    opened = RedisStores(shared_redis.url, beside.log, clock, linger_ms=LINGER_MS)
     await opened.server.ask("FLUSHALL")
     yield opened
     await opened.close()

@@ -1,5 +1,6 @@
 """What the inbox does on Redis beyond the suite: lost memory, lost answers, absence, and keys that go by themselves."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -9,9 +10,8 @@ from choreo.adapters.redis import RedisStores
 from choreo.core.errors import SettingsError, StorageError
 from choreo.core.events import Envelope
 from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
-from choreo.ports.log import Work
 from choreo.testing.clock import VirtualClock
-from choreo.testing.conformance import TOPIC, event
+from choreo.testing.conformance import TOPIC
 from choreo.testing.conformance.inbox import outcome
 from tests.adapters.redis.conftest import LINGER_MS
 from tests.support.redis_server import OwnRedis
@@ -26,22 +26,13 @@ async def opened(own_redis: OwnRedis, beside: MemoryHome, clock: VirtualClock) -
     several: list[RedisStores] = []
 
     def open_stores(timeout_s: float = 2.0) -> RedisStores:
-        stores = RedisStores(own_redis.url, beside.log, clock, topics=[TOPIC], linger_ms=LINGER_MS, timeout_s=timeout_s)
+        stores = RedisStores(own_redis.url, beside.log, clock, linger_ms=LINGER_MS, timeout_s=timeout_s)
         several.append(stores)
         return stores
 
     yield open_stores
     for stores in several:
         await stores.close()
-
-
-async def worked(home: MemoryHome, service: str) -> None:
-    """Let the service have committed something."""
-    await home.log.create(TOPIC, 1)
-    await home.log.append(TOPIC, [event("e-1")])
-    member = await home.log.member(TOPIC, service, "a")
-    await member.poll(1, 0)
-    await member.commit(Work(done={0: 1}))
 
 
 async def certain(stores: RedisStores, trigger: str, certain_if: int) -> bool:
@@ -62,6 +53,16 @@ async def test_after_the_memory_is_lost_nothing_is_certain(stores: RedisStores) 
     assert not (await inbox.recorded([("t-3", "charge")]))["t-3", "charge"][0].certain
 
 
+async def test_a_mark_of_old_without_a_place_can_be_read(stores: RedisStores) -> None:
+    """It stays without: what is read later may be a twin of the turn."""
+    inbox = stores.inbox("payment")
+    await inbox.mark({"r-1": RunMark(turned=True, stopped_at=7)})
+    (name,) = await stores.server.ask("KEYS", "*run:r-1")
+    await stores.server.ask("HDEL", name, "stopped_at")
+    await inbox.mark({"r-1": RunMark(turned=True, stopped_at=9)})
+    assert await inbox.marks(["r-1"]) == {"r-1": RunMark(turned=True)}
+
+
 async def test_another_process_learns_that_memory_was_lost(opened: Opener) -> None:
     """From what the first to notice has written."""
     first, second = opened(), opened()
@@ -71,15 +72,76 @@ async def test_another_process_learns_that_memory_was_lost(opened: Opener) -> No
     assert not await certain(second, "t-1", 1)
 
 
-async def test_a_service_that_has_worked_and_finds_no_memory_has_lost_it(opened: Opener, beside: MemoryHome) -> None:
-    """Its log knows that it had one; a service that never worked begins with an empty memory that is whole."""
-    await worked(beside, "payment")
-    stores = opened()
-    await stores.inbox("payment").begin([CHARGE])
+async def test_a_memory_of_which_nothing_was_said_is_new(stores: RedisStores) -> None:
+    """A log on which nobody has ever said a name: what is counted first is the first."""
+    inbox = stores.inbox("payment")
+    assert inbox.name == ""
+    await inbox.meet([])
+    await inbox.begin([CHARGE])
+    assert inbox.name.startswith("inbox-")
+    assert await certain(stores, "t-1", 1)
+
+
+async def test_a_memory_that_is_known_by_its_name_is_whole(opened: Opener) -> None:
+    """For whoever comes later, too."""
+    first, second = opened(), opened()
+    await first.inbox("payment").meet([])
+    await second.inbox("payment").meet([first.inbox("payment").name])
+    await second.inbox("payment").begin([CHARGE])
+    assert await certain(second, "t-1", 1)
+
+
+@pytest.mark.parametrize("said", ["its name", ""])
+async def test_a_memory_that_the_log_knows_by_another_name_is_lost(opened: Opener, said: str) -> None:
+    """What stands in its place has another name; a position without a name is of somebody who knew none."""
+    first, second = opened(), opened()
+    await first.inbox("payment").meet([])
+    lost = first.inbox("payment").name
+    await first.server.ask("FLUSHALL")
+    await second.inbox("payment").meet([said and lost])
+    await second.inbox("payment").begin([CHARGE])
+    assert second.inbox("payment").name not in {"", lost}
+    assert not await certain(second, "t-1", 1)
+    await second.inbox("shipping").meet([])
+    await second.inbox("shipping").begin([CHARGE])
+    (published,) = await second.inbox("shipping").record([outcome(certain_if=1)])
+    assert published.certain, "another service's memory is another's"
+
+
+async def test_who_is_told_of_no_name_knows_what_it_knew(stores: RedisStores) -> None:
+    """A process that has met the memory and is given a partition that is new to everybody."""
+    inbox = stores.inbox("payment")
+    await inbox.meet([])
+    await stores.server.ask("FLUSHALL")
+    await inbox.meet([])
+    await inbox.begin([CHARGE])
     assert not await certain(stores, "t-1", 1)
-    await stores.inbox("shipping").begin([CHARGE])
-    (published,) = await stores.inbox("shipping").record([outcome(certain_if=1)])
+
+
+async def test_those_that_meet_a_new_memory_together_know_it_by_one_name(opened: Opener) -> None:
+    """Whoever was first; and it is whole."""
+    several = [opened().inbox("payment") for _ in range(5)]
+    await asyncio.gather(*(inbox.meet([]) for inbox in several))
+    assert len({inbox.name for inbox in several}) == 1
+    await several[0].begin([CHARGE])
+    (published,) = await several[1].record([outcome(certain_if=1)])
     assert published.certain
+
+
+@pytest.mark.parametrize("call", ["begin", "record"])
+async def test_who_knew_the_lost_memory_tells_those_who_found_a_new_one(opened: Opener, call: str) -> None:
+    """One process ran on, one started into the new memory: both know it by one name, and as not the first."""
+    old, new = opened(), opened()
+    await old.inbox("payment").begin([CHARGE])
+    await old.server.ask("FLUSHALL")
+    await new.inbox("payment").meet([])
+    if call == "begin":
+        await old.inbox("payment").begin([CHARGE])
+    else:
+        assert not await certain(old, "t-1", 1)
+    assert old.inbox("payment").name == new.inbox("payment").name
+    await new.inbox("payment").begin([Begin("t-2", "charge", "r-2")])
+    assert not await certain(new, "t-2", 1)
 
 
 async def test_doubt_ends_when_all_that_was_under_way_is_over(stores: RedisStores, clock: VirtualClock) -> None:
@@ -121,7 +183,7 @@ async def test_many_ended_runs_are_forgotten_in_pieces(stores: RedisStores, cloc
     await inbox.mark({f"r-{n}": RunMark(ended=True) for n in range(1_200)})
     await clock.advance(1)
     assert await inbox.forget(clock.now_ms()) == 1_200
-    assert await stores.server.ask("KEYS", "choreo:inbox:*") == [b"choreo:inbox:payment:lost"]
+    assert await stores.server.ask("KEYS", "choreo:inbox:*") == [b"choreo:inbox:payment:memory"]
 
 
 async def test_a_batch_is_one_round_trip(stores: RedisStores) -> None:
@@ -226,7 +288,7 @@ async def test_a_server_that_may_drop_keys_is_not_used(own_redis: OwnRedis, open
 async def test_an_error_names_the_server_without_its_password(own_redis: OwnRedis, beside: MemoryHome) -> None:
     """Logs are read by many."""
     url = own_redis.url.replace("redis://", "redis://teller:s3cret@")
-    stores = RedisStores(url, beside.log, VirtualClock(), topics=[TOPIC], linger_ms=LINGER_MS)
+    stores = RedisStores(url, beside.log, VirtualClock(), linger_ms=LINGER_MS)
     with pytest.raises(StorageError, match="Correct the user and password") as caught:
         await stores.inbox("payment").begin([CHARGE])
     assert "s3cret" not in str(caught.value)
@@ -236,4 +298,4 @@ async def test_an_error_names_the_server_without_its_password(own_redis: OwnRedi
 def test_what_is_no_address_is_refused(beside: MemoryHome) -> None:
     """With what one looks like."""
     with pytest.raises(SettingsError, match="redis://host:6379/0"):
-        RedisStores("localhost:6379", beside.log, VirtualClock(), topics=[], linger_ms=LINGER_MS)
+        RedisStores("localhost:6379", beside.log, VirtualClock(), linger_ms=LINGER_MS)

@@ -23,7 +23,7 @@ async def shop() -> Shop:
 @pytest.fixture
 async def store(own_redis: OwnRedis, shop: Shop) -> AsyncIterator[RedisStores]:
     """Stores beside the shop's log, with little patience."""
-    opened = RedisStores(own_redis.url, shop.home.log, shop.clock, topics=["order"], linger_ms=LINGER_MS, timeout_s=0.3)
+    opened = RedisStores(own_redis.url, shop.home.log, shop.clock, linger_ms=LINGER_MS, timeout_s=0.3)
     yield opened
     await opened.close()
 

@@ -88,7 +88,7 @@ class Scene:
     def __init__(self, url: str) -> None:
         self.payment, self.codec, clock = Payment(), AvroCodec(), SystemClock()
         self.home = MemoryHome(clock, lease_s=60)
-        self.stores = RedisStores(url, self.home.log, clock, topics=["order"], linger_ms=LINGER_MS, timeout_s=0.3)
+        self.stores = RedisStores(url, self.home.log, clock, linger_ms=LINGER_MS, timeout_s=0.3)
         inbox = self.stores.inbox("payment")
         self.host = StepHost(
             self.payment.service,
