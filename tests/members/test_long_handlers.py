@@ -74,7 +74,7 @@ class Member:
     def __init__(self, group: Group, name: str) -> None:
         self.log = KafkaLog(group.options, inbox=lambda _: self.stores.inbox("payment"))
         self.stores = RedisStores(
-            group.servers.redis, self.log, SystemClock(), topics=["order"], linger_ms=86_400_000, prefix=group.prefix
+            group.servers.redis, self.log, SystemClock(), linger_ms=86_400_000, prefix=group.prefix
         )
         self.host = StepHost(
             group.service,

@@ -116,6 +116,14 @@ class Broker:
         """End it at once, as a crash does."""
         self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Let it hang: it takes connections and requests, and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, with all that was sent meanwhile."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:

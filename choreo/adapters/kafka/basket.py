@@ -12,6 +12,7 @@ import msgspec
 from confluent_kafka import Message
 
 from choreo.adapters.kafka.records import record_of, type_of
+from choreo.adapters.kafka.trouble import PARTITION_END
 from choreo.core.events import Record
 
 
@@ -57,6 +58,13 @@ class Basket:
         if lane is not None:
             lane.waiting.append(message)
 
+    def is_awaited(self, message: Message) -> bool:
+        """Whether it is worth waking for: a record of interest, or trouble. Asked in any thread."""
+        trouble = message.error()
+        if trouble is not None:
+            return trouble.code() != PARTITION_END
+        return self._types is None or type_of(message.headers() or ()) in self._types
+
     def size(self, partitions: Iterable[int]) -> int:
         """How many messages of these wait."""
         return sum(len(self._lanes[partition].waiting) for partition in partitions if partition in self._lanes)
@@ -64,6 +72,12 @@ class Basket:
     def partitions(self) -> Collection[int]:
         """Those this member has."""
         return self._lanes.keys()
+
+    def places(self, paused: Collection[int]) -> tuple[dict[int, int], set[int]]:
+        """The next offset of each partition; and those of them that wait for more to be brought."""
+        begun = {number: lane for number, lane in self._lanes.items() if lane.next >= 0}
+        empty = {number for number, lane in begun.items() if not lane.waiting and number not in paused}
+        return {number: lane.next for number, lane in begun.items()}, empty
 
     def take(self, limit: int, paused: Collection[int]) -> list[Record]:
         """At most `limit` records: an equal share of each partition, then what is left; another one first each time."""

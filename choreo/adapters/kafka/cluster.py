@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -22,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
+from choreo.adapters.kafka import onlooker
 from choreo.adapters.kafka.admin import Admin
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.trouble import OUTDATED, PASSING, cause_of, complaint, missing
@@ -110,13 +110,11 @@ class Cluster:
         """The group's committed offset by partition, absent where it has none."""
         name = self._options.name(topic)
         wanted = [TopicPartition(name, number) for number in range(await self.partitions(topic))]
-        group_id = self._options.name(group)
-        request = [ConsumerGroupTopicPartitions(group_id, wanted)]
-        found = await self._ask(topic, lambda admin, s: admin.list_consumer_group_offsets(request, request_timeout=s))
-        places = found[group_id].topic_partitions
-        for place in places:
-            if place.error is not None:
-                raise complaint(place.error, self._options, f"group {group!r} on topic {topic!r}")
+        try:
+            places = await onlooker.committed(self._options, group, wanted)
+        except KafkaException as error:
+            where = f"group {group!r} on topic {topic!r}"
+            raise complaint(self._admin.denied or error, self._options, where) from error
         return {place.partition: place.offset for place in places if place.offset >= 0}
 
     async def _offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:

@@ -32,5 +32,6 @@ class Crowd:
         if not self._is_one:
             return False
         with suppress(TimeoutError):
-            await asyncio.wait_for(news.wait(), max(0.0, self._polled_s + GATHER_S - time.monotonic()))
+            async with asyncio.timeout(max(0.0, self._polled_s + GATHER_S - time.monotonic())):
+                await news.wait()
         return True

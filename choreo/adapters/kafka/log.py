@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from confluent_kafka import KafkaException
 
@@ -19,7 +20,7 @@ from choreo.adapters.kafka.writing import Save, Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit, no_partition
 from choreo.core.events import Envelope, Position, Record
-from choreo.ports.inbox import Inbox
+from choreo.ports.inbox import Inbox, Memory
 from choreo.ports.log import TRACKER_GROUP
 
 
@@ -30,15 +31,23 @@ class KafkaLog:
     """
 
     def __init__(
-        self, options: KafkaOptions, *, inbox: Callable[[str], Inbox] | None = None, save: Save | None = None
+        self,
+        options: KafkaOptions,
+        *,
+        inbox: Callable[[str], Inbox] | None = None,
+        memory: Callable[[str], Memory | None] | None = None,
+        save: Save | None = None,
     ) -> None:
-        """`inbox(group)` records the outcomes of a commit; `save` writes its states and views, if any are to come."""
+        """`inbox(group)` records the outcomes of a commit; `save` writes its states and views, if any are to come.
+
+        `memory(group)` is what the inbox is kept in, where that may be lost while the log stays.
+        """
         self._options = options
         self._cluster = Cluster(options)
         self._sender = Sender(options)
         self._readers = Readers(options)
         self.dead_letters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
-        self._writing = Writing(self._sender, self.dead_letters.add, inbox, save)
+        self._writing = Writing(self._sender, self.dead_letters.add, inbox, save, memory)
 
     async def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists and is fit for a log; waits for a cluster that is not there yet.
@@ -89,7 +98,8 @@ class KafkaLog:
         """Join the group; with an instance in the options, an older member of that instance is out at once."""
         await self._cluster.partitions(topic)
         self._sender.connect()  # members work, and work is published
-        return KafkaMember(self._options, self._writing, Ticket(topic, _called(group, topic), name, 0), types)
+        ticket = Ticket(topic, _called(group, topic), name, 0)
+        return KafkaMember(self._options, self._writing, ticket, types, partial(self._cluster.ends, topic))
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """The group's committed offset by partition; 0 where it has none. Raises NotFoundError."""

@@ -1,7 +1,8 @@
 """A member of a consumer group: polls that never wait for the broker's threads, and the commit in its order.
 
 One fetch is always under way, so that the group hears of this member while its host works. Where a partition that was
-given begins and ends is asked of the cluster before anything of it is brought.
+given begins and ends is asked of the cluster before anything of it is brought; and what the group's last commit said of
+its memory is compared with it, so that one which has forgotten is not taken for new.
 """
 
 from __future__ import annotations
@@ -9,26 +10,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from choreo.adapters.kafka.basket import Basket
 from choreo.adapters.kafka.crowd import Crowd
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.positions import Positions
+from choreo.adapters.kafka.standstill import Ends, Standstill
 from choreo.adapters.kafka.subscription import Job, Subscription
 from choreo.adapters.kafka.trouble import (
     MEMBERSHIP_GONE,
     PARTITION_END,
     REFUSED,
-    cause_of,
     complaint,
     for_good,
 )
+from choreo.adapters.kafka.witness import Witness
 from choreo.adapters.kafka.writing import Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import lease_lost
-from choreo.core.errors import LeaseLostError
+from choreo.core.errors import LeaseLostError, StorageError
 from choreo.ports.log import Gained, Poll, Work
 
 FETCH_S = 0.2
@@ -52,11 +55,7 @@ class KafkaMember:
     """`choreo.ports.log.Member` on Kafka. Make it on the loop that polls it."""
 
     def __init__(
-        self,
-        options: KafkaOptions,
-        writing: Writing,
-        ticket: Ticket,
-        types: frozenset[str] | None,
+        self, options: KafkaOptions, writing: Writing, ticket: Ticket, types: frozenset[str] | None, ends: Ends
     ) -> None:
         self._options = options
         self._writing = writing
@@ -72,23 +71,27 @@ class KafkaMember:
         self._asked: list[Job] = []
         self._reported: list[Job] = []
         """Each is called when the host has settled its partitions: those asked for, and those the host was told of."""
-        self._owed: dict[int, int] = {}
-        """Positions of what was handed out and is not committed: a commit is to be expected."""
         self._crowd = Crowd()
         self._fenced: KafkaError | None = None
         self._closed = False
         self._fetching: asyncio.Future[list[Message]] | None = None
         self._looking: asyncio.Task[list[Gained]] | None = None
         self._news = asyncio.Event()
-        self._subscription = Subscription(options, ticket.topic, ticket.group, ticket.name, self)
+        self._subscription = Subscription(options, ticket, self, self._basket.is_awaited)
+        self._standstill = Standstill(ticket, ends, lambda: self._basket.places(self._paused), options.still_s)
+        self._witness = Witness(writing.memory_of(ticket), self._subscription)
+        self._positions = Positions(options, ticket, self._subscription, self._witness)
 
     async def poll(self, limit: int, timeout_s: float) -> Poll:
         """At most `limit` records; see the port. Who polls again has settled what it had of lost partitions.
 
-        Raises LeaseLostError once another process has joined under this member's instance, StorageError when the
-        broker refuses this member.
+        Raises LeaseLostError once another process has joined under this member's instance or nothing comes of what
+        stands in the log, StorageError when the broker refuses this member.
         """
-        self._let_go(self._reported)
+        if self._reported:
+            await self._positions.tell_now()
+            self._let_go(self._reported)
+        self._standstill.check()
         until = time.monotonic() + timeout_s
         if timeout_s > 0 and await self._crowd.gather(self._news):
             await self._freshen()
@@ -102,24 +105,33 @@ class KafkaMember:
             caught_up, patience_s = self._basket.caught_up(), until - time.monotonic()
             if records or gained or lost or caught_up or (waited and patience_s <= 0):
                 self._reported, self._asked = self._asked, []
-                self._owed.update((record.partition, record.offset + 1) for record in records)
+                if not (records or gained or lost):
+                    self._positions.tell_beside(idle=True)
                 self._crowd.saw(len(records), limit)
                 return Poll(records, gained, lost, self._basket.moved(), full=len(records) >= limit)
             if self._fenced is not None:
-                raise self._out()
+                raise _out(self._ticket)
             await self._wait(max(GRAIN_S, patience_s))
             waited = True
 
     async def commit(self, work: Work) -> None:
         """Outcomes, letters, outputs, states and views, positions, in this order: each when the one before is safe.
 
-        Raises LeaseLostError: before anything is written if this member knows that a partition is not its own; after
-        it if the group says so, and then only the positions are not moved. Raises StorageError, ConflictError.
+        Positions beside other work are told in the background. Raises LeaseLostError: before anything is written if
+        this member knows that a partition is not its own; after it if the group says so of positions alone, which are
+        not moved then. Raises StorageError, ConflictError.
         """
         self._require({*work.done, *(row.partition for row in work.states), *(view.partition for view in work.views)})
         await self._writing.write(self._ticket, self._options.name(self._ticket.topic), work)
-        if work.done:
-            await self._commit_positions(work)
+        if not work.done:
+            return
+        self._require(work.done)  # lost while it was written: the group would take a position from anybody in it
+        self._positions.reached(work.done)
+        alone = not (work.outcomes or work.outputs or work.letters or work.states or work.views)
+        if alone or self._leaving:
+            await self._positions.tell()
+        else:
+            self._positions.tell_beside()
 
     def pause(self, partitions: Sequence[int]) -> None:
         """Bring nothing of these until `resume`."""
@@ -134,6 +146,8 @@ class KafkaMember:
     async def close(self) -> None:
         """Leave the group at once; a static member keeps its seat for the session, to come back to."""
         self._closed = True
+        self._standstill.close()
+        self._positions.send()  # leaving is when the client sends what it has
         self._let_go(self._reported)
         self._let_go(self._asked)
         if self._looking is not None:
@@ -162,13 +176,17 @@ class KafkaMember:
     def gone(self, partitions: Sequence[int]) -> None:
         """From the subscription: these are another member's, or will be."""
         self._leaving.difference_update(partitions)
+        self._positions.forget(partitions)
         self._lose(partitions)
+
+    def told(self, offsets: Mapping[int, int], trouble: str) -> None:
+        """From the subscription: the group's answer to what was told beside the work."""
+        self._positions.told(offsets, trouble)
 
     def _lose(self, partitions: Iterable[int]) -> None:
         mine = [partition for partition in partitions if partition in self._basket.partitions()]
         for partition in mine:
             self._basket.drop(partition)
-            self._owed.pop(partition, None)
             if partition not in self._arriving:  # else its host never knew
                 self._lost.append(partition)
         if self._looking is not None and self._arriving.intersection(mine):
@@ -193,7 +211,7 @@ class KafkaMember:
             self._held.update(full)
             self._subscription.hold(full)
         room = AHEAD - self._basket.size(set(self._basket.partitions()) - self._paused)
-        busy = bool(self._owed) or self._basket.size(self._basket.partitions()) > 0
+        busy = self._basket.size(self._basket.partitions()) > 0
         self._fetching = self._subscription.fetch(max(1, room), FETCH_S, busy=busy)
 
     def _release(self, partitions: Collection[int]) -> None:
@@ -245,10 +263,10 @@ class KafkaMember:
         return gained
 
     async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
-        """Where these begin and end; nothing, after a pause, while the cluster does not say."""
+        """Where these begin and end; nothing, after a pause, while the cluster or the memory does not say."""
         try:
-            return await self._subscription.look_up(partitions)
-        except KafkaException as error:
+            return await self._witness.hear(await self._subscription.look_up(partitions))
+        except (KafkaException, StorageError) as error:
             _log.warning("%s: cannot begin yet: %s", self._ticket.place, self._options.masked(str(error)))
             await asyncio.sleep(LOOK_AGAIN_S)
             return []
@@ -275,26 +293,10 @@ class KafkaMember:
         if strange:
             raise lease_lost(self._ticket, strange)
 
-    async def _commit_positions(self, work: Work) -> None:
-        self._require(work.done)
-        try:
-            await self._subscription.commit(work.done)
-        except KafkaException as error:
-            inner = cause_of(error)
-            if inner is not None and inner.code() in MEMBERSHIP_GONE:
-                raise LeaseLostError(
-                    f"the group has given partitions {sorted(work.done)} to others: their positions were not moved",
-                    where=self._ticket.place,
-                    remedy="Drop the work: what was published of it stands, and whoever says it again says the same.",
-                ) from error
-            raise complaint(error, self._options, self._ticket.place) from error
-        for partition, offset in work.done.items():
-            if self._owed.get(partition, offset + 1) <= offset:
-                del self._owed[partition]
 
-    def _out(self) -> LeaseLostError:
-        return LeaseLostError(
-            "another process has joined under this name and owns its partitions now",
-            where=self._ticket.place,
-            remedy="Stop this process, or give each process an instance of its own.",
-        )
+def _out(ticket: Ticket) -> LeaseLostError:
+    return LeaseLostError(
+        "another process has joined under this name and owns its partitions now",
+        where=ticket.place,
+        remedy="Stop this process, or give each process an instance of its own.",
+    )

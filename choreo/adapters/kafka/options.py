@@ -102,6 +102,8 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     """How long giving up partitions waits for work that is finished to be written."""
     rejoin_s: float = 60.0
     """How long a member that fell out of its group finds its way back by itself, before it is made anew."""
+    still_s: float = 30.0
+    """How long records may stand in the log while a member gets nothing, before it is made anew."""
     request_s: float = 10.0
     """How long the cluster may take for one answer."""
     start_s: float = 60.0
@@ -147,6 +149,11 @@ class KafkaOptions(msgspec.Struct, frozen=True):
         rules = {**_SILENT, **_READER_RULES, "max.partition.fetch.bytes": fetch_bytes}
         return self._client(_READER, rules, _PRODUCERS_ONLY)
 
+    def onlooker(self, group: str) -> dict[str, Any]:
+        """The configuration of a consumer that asks about `group` and never joins it."""
+        rules = {**_SILENT, "group.id": self.name(group), "enable.auto.commit": False}
+        return self._client({}, rules, _PRODUCERS_ONLY)
+
     def admin(self) -> dict[str, Any]:
         """The configuration of an admin client."""
         return self._client({}, _SILENT, re.compile(f"{_CONSUMERS_ONLY.pattern}|{_PRODUCERS_ONLY.pattern}"))
@@ -160,8 +167,13 @@ class KafkaOptions(msgspec.Struct, frozen=True):
 
     @property
     def session_s(self) -> float:
-        """How long a member that is not heard of keeps its partitions."""
-        return float(self.settings.get("session.timeout.ms", _CONSUMER["session.timeout.ms"])) / 1_000
+        """How long a member that is not heard of keeps its partitions; raises SettingsError."""
+        return seconds_in(self.settings, "session.timeout.ms", _CONSUMER["session.timeout.ms"])
+
+    @property
+    def poll_s(self) -> float:
+        """How long a member may go without a poll, and a rebalance at the most; raises SettingsError."""
+        return seconds_in(self.settings, "max.poll.interval.ms", _CONSUMER["max.poll.interval.ms"])
 
     def __repr__(self) -> str:
         shown = {name: MASK if _SECRET.search(name) else value for name, value in self.settings.items()}
@@ -181,6 +193,18 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if name.startswith(ENVIRONMENT)
     }
+
+
+def seconds_in(settings: Mapping[str, str], name: str, otherwise_ms: int) -> float:
+    """A setting in milliseconds, as seconds; raises SettingsError on what is no number above 0."""
+    value = str(settings.get(name, otherwise_ms))
+    if not value.isdecimal() or not int(value):
+        raise SettingsError(
+            f"{value!r} is no number of milliseconds",
+            where=ENVIRONMENT + name.upper().replace(".", "_"),
+            remedy=f"Write it in digits, such as {otherwise_ms}.",
+        )
+    return int(value) / 1_000
 
 
 def _refuse(name: str, value: str) -> None:

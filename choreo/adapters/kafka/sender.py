@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -69,7 +70,11 @@ class Sender:
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
         self._producer: Producer | None = None
+        self._patience_s = 0.0
+        """How long a message may wait for room in the producer's queue: as long as for its acknowledgement."""
         self._acks: threading.Thread | None = None
+        self._senders: Counter[Producer] = Counter()
+        """Calls that use each producer: one that was given up reports until none does."""
         self._closed = threading.Event()
 
     async def send(self, topic: str, messages: Sequence[Outgoing]) -> list[tuple[int, int]]:
@@ -82,20 +87,12 @@ class Sender:
             return []
         producer = self._started()
         batch = _Batch(len(messages))
-        until = time.monotonic() + self._patience_s
-        for index, message in enumerate(messages):
-            report = partial(batch.landed, index)
-            try:
-                # The client has no event for having room again.
-                while not _taken(producer, topic, message, report, patient=time.monotonic() < until):  # noqa: ASYNC110
-                    await asyncio.sleep(FULL_PAUSE_S)
-            except KafkaException as error:
-                batch.failed = cause_of(error)
-                batch.settle(len(messages) - index)
-                break
-            if index % AT_ONCE == AT_ONCE - 1:
-                await asyncio.sleep(0)
-        await batch.wait()
+        self._senders[producer] += 1
+        try:
+            await self._hand_over(producer, topic, messages, batch)
+            await batch.wait()
+        finally:
+            self._senders[producer] -= 1
         if batch.failed is not None:
             self._give_up_on(producer, batch.failed)
             raise complaint(batch.failed, self._options, f"topic {topic!r}")
@@ -113,16 +110,29 @@ class Sender:
         if self._acks is not None:
             await asyncio.to_thread(self._acks.join, CLOSE_S)
 
-    @property
-    def _patience_s(self) -> float:
-        return float(self._options.producer()["delivery.timeout.ms"]) / 1_000
+    async def _hand_over(self, producer: Producer, topic: str, messages: Sequence[Outgoing], batch: _Batch) -> None:
+        until = time.monotonic() + self._patience_s
+        for index, message in enumerate(messages):
+            report = partial(batch.landed, index)
+            try:
+                # The client has no event for having room again.
+                while not _taken(producer, topic, message, report, patient=time.monotonic() < until):  # noqa: ASYNC110
+                    await asyncio.sleep(FULL_PAUSE_S)
+            except KafkaException as error:
+                batch.failed = cause_of(error)
+                batch.settle(len(messages) - index)
+                return
+            if index % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
 
     def _started(self) -> Producer:
         if self._producer is None:
+            config = self._options.producer()
             try:
-                self._producer = Producer(self._options.producer())
+                self._producer = Producer(config)
             except KafkaException as error:
                 raise complaint(error, self._options, "the producer") from error
+            self._patience_s = float(config["delivery.timeout.ms"]) / 1_000
             self._acks = threading.Thread(
                 target=self._serve, args=(self._producer,), name="choreo-kafka-acks", daemon=True
             )
@@ -130,9 +140,10 @@ class Sender:
         return self._producer
 
     def _serve(self, producer: Producer) -> None:
-        """Let the client report; ends with the sender, or when its producer is given up and has nothing left."""
-        while not self._closed.is_set() and (producer is self._producer or len(producer)):
+        """Let the client report; ends with the sender, or when its producer is given up and nobody uses it any more."""
+        while not self._closed.is_set() and (producer is self._producer or self._senders[producer] or len(producer)):
             producer.poll(0.1)
+        del self._senders[producer]
 
     def _give_up_on(self, producer: Producer, error: KafkaError) -> None:
         """A producer that lost count of its numbers, or got nothing through in time, is replaced by the next call."""

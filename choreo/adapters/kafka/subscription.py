@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.reader import gathered
-from choreo.adapters.kafka.trouble import TIMED_OUT, cause_of, complaint
+from choreo.adapters.kafka.trouble import TIMED_OUT, cause_of, complaint, sound
+from choreo.adapters.membership import Ticket
 from choreo.core.errors import LeaseLostError
 from choreo.ports.log import Gained
 
@@ -40,6 +41,14 @@ T = TypeVar("T")
 Job = Callable[[], None]
 
 
+class Found(NamedTuple):
+    """Where a partition begins and ends."""
+
+    gained: Gained
+    said: str | None
+    """What the group's last commit said beside its position; None: there was no commit."""
+
+
 class Listener(Protocol):
     """Who is told of partitions. Called on the loop."""
 
@@ -55,40 +64,55 @@ class Listener(Protocol):
         """These are no longer this member's."""
         ...
 
+    def told(self, offsets: Mapping[int, int], trouble: str) -> None:
+        """The answer to a `commit_beside`; "" where the group has taken them."""
+        ...
+
 
 class Subscription:
     """A `Consumer` subscribed to one topic."""
 
-    def __init__(self, options: KafkaOptions, topic: str, group: str, member: str, listener: Listener) -> None:
-        """Join; raises SettingsError on settings that the client does not know."""
+    def __init__(
+        self, options: KafkaOptions, ticket: Ticket, listener: Listener, is_awaited: Callable[[Message], bool]
+    ) -> None:
+        """Join; raises SettingsError on settings that the client does not know.
+
+        `is_awaited`: whether a fetch ends with this message; called in the consumer's thread.
+        """
         self._options = options
-        self._name = options.name(topic)
-        self._where = f"group {group!r} on topic {topic!r}, member {member!r}"
+        self._name = options.name(ticket.topic)
+        self._where = ticket.place
         self._listener = listener
+        self._is_awaited = is_awaited
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._leaving = self._left = False
         self._out_since_s = time.monotonic()
-        """Since when this is no member, as far as it was told; 0: it is one."""
+        """Since when this is no member that was told its share; 0: it is one."""
         try:
-            self._consumer = Consumer(options.consumer(group, member, topic))
+            settings = options.consumer(ticket.group, ticket.name, ticket.topic)
+            self._consumer = Consumer({**settings, "on_commit": self._on_commit})
             self._consumer.subscribe(
                 [self._name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
         except KafkaException as error:
             raise complaint(error, options, self._where) from error
-        threading.Thread(target=self._work, name=f"choreo-kafka-{group}", daemon=True).start()
+        threading.Thread(target=self._work, name=f"choreo-kafka-{ticket.group}", daemon=True).start()
 
     def fetch(self, limit: int, wait_s: float, *, busy: bool) -> asyncio.Future[list[Message]]:
-        """What there is, waiting for the first; shorter if there is something else to do, at once if `busy`."""
+        """What there is, waiting for the first that is awaited.
+
+        Shorter if there is something else to do, at once if `busy`.
+        """
         return self._submit(partial(self._fetch, limit, wait_s, BUSY_SLICE_S if busy else IDLE_SLICE_S))
 
-    async def commit(self, offsets: Mapping[int, int]) -> None:
-        """Move the group's positions; waits for a rebalance that is about to end.
+    async def commit(self, offsets: Mapping[int, int], saying: str = "") -> None:
+        """Move the group's positions, with this beside them; waits for a rebalance that is about to end.
 
-        Raises KafkaException with a code of `MEMBERSHIP_GONE` when this is no member any more.
+        Raises KafkaException with a code of `MEMBERSHIP_GONE` when this is no member any more. The client sets no bound
+        for it where the broker dies meanwhile, and nothing else is done with it until then.
         """
-        places = [TopicPartition(self._name, partition, offset) for partition, offset in offsets.items()]
+        places = self._places(offsets, saying)
         until = time.monotonic() + REBALANCE_S
         while True:
             try:
@@ -102,7 +126,12 @@ class Subscription:
             else:
                 return
 
-    async def look_up(self, partitions: Iterable[int]) -> list[Gained]:
+    def commit_beside(self, offsets: Mapping[int, int], saying: str = "") -> None:
+        """Begin to move the group's positions, one such move at a time; `Listener.told` hears the answer."""
+        beginning = self._submit(partial(self._consumer.commit, offsets=self._places(offsets, saying)))
+        beginning.add_done_callback(partial(self._begun, offsets))
+
+    async def look_up(self, partitions: Iterable[int]) -> list[Found]:
         """Where to begin in these, and where they end just now; raises KafkaException."""
         return await self._submit(partial(self._look_up, sorted(partitions)))
 
@@ -125,6 +154,14 @@ class Subscription:
             _log.warning("%s: leaving takes longer than %g s, and goes on in the background", self._where, CLOSE_S)
         elif error := closing.exception():
             _log.warning("%s: leaving failed: %s", self._where, self._options.masked(str(error)))
+
+    def _places(self, offsets: Mapping[int, int], saying: str) -> list[TopicPartition]:
+        return [TopicPartition(self._name, number, offset, metadata=saying) for number, offset in offsets.items()]
+
+    def _begun(self, offsets: Mapping[int, int], beginning: asyncio.Future[Any]) -> None:
+        error = beginning.exception()
+        if error is not None:
+            self._listener.told(offsets, str(error))
 
     def _submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
         answer: asyncio.Future[T] = self._loop.create_future()
@@ -151,36 +188,43 @@ class Subscription:
     def _fetch(self, limit: int, wait_s: float, slice_s: float) -> list[Message]:
         until = time.monotonic() + wait_s
         self._see_to_membership()
+        messages: list[Message] = []
         while True:
-            messages = gathered(self._consumer, limit, slice_s)
-            if messages or not self._jobs.empty() or time.monotonic() >= until:
+            fresh = gathered(self._consumer, limit - len(messages), slice_s)
+            messages += fresh
+            # A record of another service's types wakes nobody: of an order's events six in seven are.
+            awaited = len(messages) >= limit or any(map(self._is_awaited, fresh))
+            if awaited or not self._jobs.empty() or time.monotonic() >= until:
                 return messages
 
     def _see_to_membership(self) -> None:
-        """Raises LeaseLostError where the client has found no way back: seen once, after its broker's name was gone."""
-        if not self._out_since_s or time.monotonic() - self._out_since_s < self._options.rejoin_s:
+        """Raises LeaseLostError where the client has found no way back: seen once, after its broker's name was gone.
+
+        Who has an id has reached its group, and is told its share when all members have answered: one poll's time.
+        """
+        is_known, now_s = bool(self._consumer.memberid()), time.monotonic()
+        if not self._out_since_s:
+            self._out_since_s = 0.0 if is_known else now_s  # who had no partitions is not told of losing them
             return
-        self._out_since_s = time.monotonic()
-        if not self._consumer.memberid():
-            _log.warning("%s: not in its group for %g s, joins it anew", self._where, self._options.rejoin_s)
+        patience_s = self._options.rejoin_s + (self._options.poll_s if is_known else 0.0)
+        if now_s - self._out_since_s >= patience_s:
+            self._out_since_s = now_s
+            _log.warning("%s: not in its group for %g s, joins it anew", self._where, patience_s)
             raise LeaseLostError("this member has found no way back into its group", where=self._where)
 
     def _commit(self, places: list[TopicPartition]) -> None:
-        for place in self._consumer.commit(offsets=places, asynchronous=False) or ():
-            if place.error is not None:
-                raise KafkaException(place.error)
+        sound(self._consumer.commit(offsets=places, asynchronous=False) or [])
 
-    def _look_up(self, partitions: Sequence[int]) -> list[Gained]:
+    def _look_up(self, partitions: Sequence[int]) -> list[Found]:
         places = [TopicPartition(self._name, partition) for partition in partitions]
-        gained = []
-        for place in self._consumer.committed(places, timeout=LOOK_UP_S):
-            if place.error is not None:
-                raise KafkaException(place.error)
+        found = []
+        for place in sound(self._consumer.committed(places, timeout=LOOK_UP_S)):
             ends: tuple[int, int] | None = self._consumer.get_watermark_offsets(place, timeout=LOOK_UP_S)
             if ends is None:
                 raise KafkaException(KafkaError(TIMED_OUT))
-            gained.append(Gained(place.partition, max(place.offset, ends[0]), ends[1]))
-        return gained
+            gained = Gained(place.partition, max(place.offset, ends[0]), ends[1])
+            found.append(Found(gained, (place.metadata or "") if place.offset >= 0 else None))
+        return found
 
     def _call(self, method: Any, partitions: Sequence[int]) -> None:
         try:
@@ -212,6 +256,11 @@ class Subscription:
         self._out_since_s = time.monotonic()
         _log.info("%s: lost partitions %s", self._where, _numbers(partitions))
         self._tell(self._listener.gone, _numbers(partitions))
+
+    def _on_commit(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        trouble = error or next((place.error for place in places if place.error is not None), None)
+        offsets = {place.partition: place.offset for place in places}
+        self._tell(self._listener.told, offsets, trouble.str() if trouble else "")
 
     def _work_until(self, settled: threading.Event) -> bool:
         """Do what is asked for, commits above all, until it is settled; False if that takes too long."""

@@ -6,7 +6,7 @@ A broker that is away is a StorageError: hosts wait and try again, doors say so.
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.core.errors import ChoreoError, ConflictError, NotFoundError, SettingsError, StorageError
@@ -40,6 +40,14 @@ OUTDATED = frozenset(
     }
 )
 """The client goes by what it knew of the cluster before a change of leaders."""
+COORDINATOR_MOVES = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    }
+)
+"""Passes by itself, and nobody is told when."""
 REFUSED = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -76,6 +84,14 @@ def cause_of(error: BaseException | None) -> KafkaError | None:
     """The client's error inside an exception."""
     inner = error.args[0] if isinstance(error, KafkaException) and error.args else None
     return inner if isinstance(inner, KafkaError) else None
+
+
+def sound(places: list[TopicPartition]) -> list[TopicPartition]:
+    """These, of an answer; raises KafkaException with the trouble of the first that has one."""
+    for place in places:
+        if place.error is not None:
+            raise KafkaException(place.error)
+    return places
 
 
 def missing(where: str) -> NotFoundError:

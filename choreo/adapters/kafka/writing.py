@@ -5,8 +5,9 @@ Knows what it writes through; whether the member may, and the positions, are the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from choreo.adapters.kafka.records import message_of
 from choreo.adapters.kafka.sender import Sender
@@ -15,7 +16,7 @@ from choreo.adapters.refusals import admit
 from choreo.core.errors import ConflictError
 from choreo.core.events import Envelope
 from choreo.ports.dead_letters import DeadLetter
-from choreo.ports.inbox import Inbox
+from choreo.ports.inbox import Inbox, Memory
 from choreo.ports.log import Work
 
 Save = Callable[[Work], Awaitable[None]]
@@ -29,6 +30,11 @@ class Writing(NamedTuple):
     add_letters: Callable[[Sequence[DeadLetter]], Awaitable[None]]
     inbox: Callable[[str], Inbox] | None
     save: Save | None
+    memory: Callable[[str], Memory | None] | None
+
+    def memory_of(self, ticket: Ticket) -> Memory | None:
+        """What the group's inbox is kept in, where that may be lost while the log stays."""
+        return self.memory(ticket.group) if self.memory else None
 
     async def write(self, ticket: Ticket, topic: str, work: Work) -> None:
         """All of it but the positions, to the topic of this name in the cluster.
@@ -43,16 +49,26 @@ class Writing(NamedTuple):
         if (work.states or work.views) and self.save is None:
             raise _missing(ticket, "states and views", "save")
         events: list[Envelope] = []
-        if work.marks and self.inbox is not None:
-            await self.inbox(ticket.group).mark(work.marks)
         if work.outcomes and self.inbox is not None:
             events += await self.inbox(ticket.group).record(work.outcomes)
         if work.letters:
             await self.add_letters(work.letters)
         events += work.outputs
-        await self.sender.send(topic, [message_of(event) for event in events])
+        sending = self.sender.send(topic, [message_of(event) for event in events])
+        if work.marks and self.inbox is not None:
+            # Needed before the positions, not before the outputs: whoever waits for these does not wait for both.
+            await _both(sending, self.inbox(ticket.group).mark(work.marks))
+        else:
+            await sending
         if (work.states or work.views) and self.save is not None:
             await self.save(work)
+
+
+async def _both(*works: Awaitable[Any]) -> None:
+    """Raises what the first to fail raised, when all are over."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _missing(ticket: Ticket, what: str, where: str) -> ConflictError:

@@ -52,10 +52,10 @@ async def open_log(kafka: str, memory: MemoryHome) -> AsyncIterator[OpenLog]:
 
     async with AsyncExitStack() as stack:
 
-        def opened(instance: str = "", **settings: str) -> KafkaLog:
+        def opened(instance: str = "", still_s: float = 30.0, **settings: str) -> KafkaLog:
             given = {**QUICK, **{name.replace("_", "."): value for name, value in settings.items()}}
             log = KafkaLog(
-                KafkaOptions(kafka, given, prefix=prefix, instance=instance),
+                KafkaOptions(kafka, given, prefix=prefix, instance=instance, still_s=still_s),
                 inbox=memory.inbox,
                 save=save,
             )

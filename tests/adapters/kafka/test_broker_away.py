@@ -31,13 +31,19 @@ async def read_until(member: Member, id_: str) -> None:
         seen += [record.event.id for record in (await member.poll(10, 0.2)).records]
 
 
-async def test_a_broker_that_comes_back_finds_everybody_waiting(broker: Broker) -> None:
-    """Whoever asks meanwhile is told so; the same log and the same member go on afterwards."""
-    log = KafkaLog(KafkaOptions(broker.bootstrap, IMPATIENT))
+async def at_work(log: KafkaLog) -> Member:
+    """A member of the payment group on a new topic, which has read the event `before`."""
     await log.create(TOPIC, 1)
     member = await log.member(TOPIC, "payment", "a")
     await log.append(TOPIC, [event("before")])
     await read_until(member, "before")
+    return member
+
+
+async def test_a_broker_that_comes_back_finds_everybody_waiting(broker: Broker) -> None:
+    """Whoever asks meanwhile is told so; the same log and the same member go on afterwards."""
+    log = KafkaLog(KafkaOptions(broker.bootstrap, IMPATIENT))
+    member = await at_work(log)
     await asyncio.to_thread(broker.kill)
     with pytest.raises(StorageError, match=f"see that a broker answers at {broker.bootstrap}"):
         await log.append(TOPIC, [event("lost?")])
@@ -55,13 +61,48 @@ async def test_a_broker_that_comes_back_finds_everybody_waiting(broker: Broker) 
     await log.close()
 
 
+async def test_a_producer_that_is_given_up_still_answers_who_is_handing_over(broker: Broker) -> None:
+    """One call fails while a longer one waits for room in the same client: that one is told too, and nobody hangs."""
+    log = KafkaLog(KafkaOptions(broker.bootstrap, {**IMPATIENT, "queue.buffering.max.messages": "1000"}))
+    await log.create(TOPIC, 1)
+    await log.append(TOPIC, [event("before")])
+    broker.freeze()
+    long = asyncio.ensure_future(log.append(TOPIC, [event(f"long-{number}") for number in range(3_000)]))
+    async with asyncio.timeout(60):
+        with pytest.raises(StorageError):
+            await log.append(TOPIC, [event("short")])
+        assert not long.done(), "it was still handing over"
+        with pytest.raises(StorageError):
+            await long
+        broker.thaw()
+        await log.append(TOPIC, [event("after")])
+    await log.close()
+
+
+async def test_a_member_goes_on_while_nobody_answers_to_its_position(broker: Broker) -> None:
+    """The client's own waiting commit has no bound then: it would poll no more. The group is told when it answers."""
+    log = KafkaLog(KafkaOptions(broker.bootstrap, {}))
+    member = await at_work(log)
+    await member.commit(Work([event("said")], {0: 1}))
+    broker.freeze()
+    for _ in range(3):
+        await member.poll(10, 0.2)
+    waiting = asyncio.ensure_future(read_until(member, "after"))
+    broker.thaw()
+    async with asyncio.timeout(60):
+        await log.append(TOPIC, [event("after")])
+        await waiting
+        await member.commit(Work([event("said too")], {0: 3}))
+        while await log.committed(TOPIC, "payment") != {0: 3}:
+            await member.poll(10, 0.2)
+    await member.close()
+    await log.close()
+
+
 async def test_a_member_that_finds_no_way_back_is_made_anew(broker: Broker) -> None:
     """Its client may hang for all we know: the host is told, and joins with another one."""
     log = KafkaLog(KafkaOptions(broker.bootstrap, {**IMPATIENT, **QUICK}, rejoin_s=8.0))
-    await log.create(TOPIC, 1)
-    member = await log.member(TOPIC, "payment", "a")
-    await log.append(TOPIC, [event("before")])
-    await read_until(member, "before")
+    member = await at_work(log)
     await asyncio.to_thread(broker.stop)
     async with asyncio.timeout(60):
         with pytest.raises(LeaseLostError, match="no way back"):
@@ -71,6 +112,21 @@ async def test_a_member_that_finds_no_way_back_is_made_anew(broker: Broker) -> N
         member = await log.member(TOPIC, "payment", "b")
         await log.append(TOPIC, [event("after")])
         await read_until(member, "after")
+    await member.close()
+    await log.close()
+
+
+async def test_a_group_can_be_asked_about_while_its_coordinator_loads(broker: Broker) -> None:
+    """As after every start of a broker; the client's own way of asking ends the process then."""
+    log = KafkaLog(KafkaOptions(broker.bootstrap, IMPATIENT))
+    member = await at_work(log)
+    await member.commit(Work(done={0: 1}))
+    for _ in range(2):
+        await asyncio.to_thread(broker.kill)
+        await asyncio.to_thread(broker.start)
+        groups = ["payment", *(f"nobody-{number}" for number in range(5))]
+        found = await asyncio.gather(*(log.committed(TOPIC, group) for group in groups))
+        assert found == [{0: 1}, *({0: 0} for _ in groups[1:])]
     await member.close()
     await log.close()
 

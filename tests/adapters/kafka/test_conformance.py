@@ -135,6 +135,8 @@ class TestCommit(CommitSuite):
         )
         written = [r.event.id for p in range(PARTITIONS) for r in await home.log.read(TOPIC, p, 0, 10)]
         assert sorted(written) == ["e-1", "e-2", "e-3"]
+        for member in (payment, shipping):
+            await member.poll(10, 0)
         assert (await home.log.committed(TOPIC, "payment"))[0] == 1
         assert (await home.log.committed(TOPIC, "shipping"))[0] == 2
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,25 @@ async def test_giving_up_waits_until_what_is_finished_is_written(open_log: OpenL
     await leave(first, second)
 
 
+async def test_positions_beside_work_are_told_before_partitions_move(open_log: OpenLog) -> None:
+    """Who takes over reads nothing again, nor who comes after a member that left."""
+    log = open_log()
+    await log.create(TOPIC, PARTITIONS)
+    first = await seated(log, "a")
+    await until(lambda: len(first.owned) == PARTITIONS, first)
+    for offset in (1, 2):
+        for partition in range(PARTITIONS):
+            key = keys_of_partition(partition, PARTITIONS, 1)[0]
+            await first.member.commit(Work([event(f"e-{partition}-{offset}", key=key)], {partition: offset}))
+    second = await seated(log, "b")
+    await until(lambda: len(second.owned) == 2, first, second)
+    assert [gained.committed for gained in second.owned.values()] == [2, 2]
+    kept = next(iter(first.owned))
+    await first.member.commit(Work([event("last", key=keys_of_partition(kept, PARTITIONS, 1)[0])], {kept: 3}))
+    await leave(first, second)
+    assert (await log.committed(TOPIC, "payment"))[kept] == 3
+
+
 async def test_a_silent_member_is_replaced(open_log: OpenLog) -> None:
     """What it commits afterwards moves no position, and its next poll says what it has lost."""
     log = open_log()
@@ -171,3 +191,28 @@ async def test_how_far_the_tracker_is_stands_under_the_name_of_its_faust_applica
     await worker.member.commit(Work(done={0: 1}))
     assert await log.committed(TOPIC, TRACKER_GROUP) == await log.committed(TOPIC, tracker_app(TOPIC)) == {0: 1}
     await leave(worker)
+
+
+async def test_a_member_to_which_nothing_comes_is_told_so(open_log: OpenLog) -> None:
+    """Its client thinks that all is well, and records stand in the log. Who holds them back itself is left alone."""
+    log = open_log(still_s=0.5)
+    await log.create(TOPIC, 1)
+    hung = await seated(log, "a")
+    await until(lambda: bool(hung.owned), hung)
+    # As if it never asked for anything any more: its heartbeats go on.
+    member: Any = hung.member
+    member._subscription.hold([0])
+    member.pause([0])
+    await log.append(TOPIC, [event("e-1")])
+    for _ in range(10):
+        await hung.look()
+    member._paused = frozenset()  # what `resume` does, but for the client
+    with pytest.raises(LeaseLostError, match="records stand at offset 0 of partition 0, and none has come"):
+        await until(lambda: bool(hung.records), hung)
+    await leave(hung)
+    heir = await seated(log, "b")
+    await until(lambda: bool(heir.records), heir)
+    assert [record.event.id for record in heir.records] == ["e-1"]
+    for _ in range(10):
+        await heir.look()
+    await leave(heir)
