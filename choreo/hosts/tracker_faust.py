@@ -14,15 +14,17 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from choreo.core.errors import MissingExtraError
+from choreo.core.errors import MissingExtraError, StorageError
 from choreo.hosts.tracker_faust_desk import ChangelogError
 from choreo.hosts.tracker_faust_options import TABLE, FaustOptions
 from choreo.hosts.tracker_faust_partition import position_of
 
 try:
     import faust
+    from aiokafka.errors import IllegalStateError, KafkaError
     from faust.transport.drivers import aiokafka as driver
     from faust.types import TP
+    from mode.threads import WorkerThread
     from rocksdict import WriteBatch
 except ImportError as error:
     raise MissingExtraError(
@@ -35,6 +37,10 @@ _ROCKSDB: Mapping[str, int] = {
     "write_buffer_size": 8 << 20,
     "max_write_buffer_number": 2,
 }
+
+
+_REQUEST_S = 90.0
+"""How long a broker may take for an answer, Faust's own; it refuses a session that is longer."""
 
 
 class Owner(Protocol):
@@ -136,8 +142,21 @@ class StateTable(faust.Table[bytes, bytes]):
         gc.collect()
 
 
+class _Worker(WorkerThread):
+    """The thread in which Faust fetches. It must not outlive the process: leaving a frozen cluster takes it 90 s."""
+
+    def __init__(self, service: Any, **options: Any) -> None:
+        super().__init__(service, **options)
+        self.daemon = True
+
+
 class _Consumer(driver.Consumer):
     """Faust's consumer, with a short way for what was fetched."""
+
+    def _new_consumer_thread(self) -> Any:
+        thread: Any = super()._new_consumer_thread()
+        thread.Worker = _Worker
+        return thread
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:  # noqa: ASYNC109 - Faust's own
         """Fetch: the flow's records for the owner, the changelog's for the local copy, the last of each for Faust."""
@@ -188,15 +207,23 @@ class TrackerApp(faust.App):
             self.states.restore(messages)
             self.tables.recovery.active_offsets[changelog] = messages[-1].offset  # type: ignore[attr-defined]
 
-    async def assigned(self) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
-        """Of each partition that is ours: the committed offset; and the next offset with the end of the log."""
+    async def assigned(self) -> tuple[dict[int, int], dict[int, tuple[int, int]]] | None:
+        """Of each partition that is ours: the committed offset; and the next offset with the end of the log.
+
+        None if the group shares them anew meanwhile: Faust then restores once more. Raises StorageError.
+        """
         consumer: Any = self.consumer
         ours = [tp for tp in consumer.assignment() if tp.topic == self.flow_topic]
         if not ours:
             return {}, {}
-        ends = await consumer.highwaters(*ours)
-        starts = await consumer.earliest_offsets(*ours)
-        found = await consumer.seek_to_committed()
+        try:
+            ends = await consumer.highwaters(*ours)
+            starts = await consumer.earliest_offsets(*ours)
+            found = await consumer.seek_to_committed()
+        except IllegalStateError:
+            return None
+        except KafkaError as error:
+            raise StorageError(f"the cluster does not say how far it is: {error!r}", where=self.flow_topic) from error
         committed = {tp: found.get(tp) or 0 for tp in ours}
         spans = {tp.partition: (max(offset, starts[tp]), ends[tp]) for tp, offset in committed.items()}
         return {tp.partition: offset for tp, offset in committed.items()}, spans
@@ -223,7 +250,8 @@ def _settings(options: FaustOptions, folder: Path, partitions: int) -> dict[str,
         "store": "rocksdb://",
         "processing_guarantee": "at_least_once",
         "broker_session_timeout": options.session_timeout_s,
-        "broker_heartbeat_interval": options.session_timeout_s / 10,  # a rebalance is heard of within a second
+        "broker_heartbeat_interval": options.heartbeat_s,
+        "broker_request_timeout": max(_REQUEST_S, options.session_timeout_s),
         "broker_rebalance_timeout": 20,
         # A rebalance waits for nothing: what was under way is read again.
         "stream_wait_empty": False,

@@ -17,7 +17,7 @@ from choreo.core.definition import FlowTable
 from choreo.core.errors import StorageError, UnavailableError
 from choreo.core.events import Envelope, Record
 from choreo.hosts.tracker_faust_index import KeyIndex
-from choreo.hosts.tracker_faust_partition import Folded, OwnedPartition, index_state, position_of, state_of
+from choreo.hosts.tracker_faust_partition import Folded, OwnedPartition, index_stored, position_of
 from choreo.ports.clock import Clock
 from choreo.ports.dead_letters import DeadLetter, DeadLetters
 from choreo.ports.log import Log
@@ -105,7 +105,7 @@ class TrackerDesk:
         index = self._indexes.get(partition)
         if index is not None:
             for key, stored in rows.items():
-                index_state(index, key.decode(), state_of(stored))
+                index_stored(index, key.decode(), stored)
 
     async def work(self, batches: Mapping[int, Sequence[Record]]) -> None:
         """Fold each owned partition's records; returns when all that follows from them is acknowledged.
@@ -190,7 +190,7 @@ class TrackerDesk:
                     where=f"topic {self._topic}, partition {partition}",
                     remedy="Remove the tracker's folder and its changelog topic: states are rebuilt from the log.",
                 )
-            index_state(index, key.decode(), state_of(stored))
+            index_stored(index, key.decode(), stored)
             if number % _ROWS_AT_ONCE == _ROWS_AT_ONCE - 1:
                 await asyncio.sleep(0)
         return index

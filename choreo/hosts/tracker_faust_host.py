@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +38,9 @@ COMMIT_S = 1.0
 """How much is read again after a crash."""
 CHECK_S = 10.0
 """How often it is asked whether anything moves; what stands still from one time to the next is made anew."""
+GIVEN_S = 60.0
+"""How long partitions may be neither given nor restored while the cluster answers: a rebalance takes 20 s at the most,
+and a restore gives a sign with every fetch."""
 IDLE_S = 0.25
 STOP_S = 20.0
 _PAUSE_S, _PAUSE_MAX_S = 0.5, 5.0
@@ -62,7 +66,7 @@ class FaustTracker:
         self.options = options
         self.counters = counters or Counters()
         self._table = FlowTable(flow)
-        self._log = log
+        self.log = log
         self._letters = letters
         self._clock = clock
         self._read = read
@@ -109,7 +113,7 @@ class FaustTracker:
 
     def desk(self, states: States) -> TrackerDesk:
         """A desk for a new session."""
-        return TrackerDesk(self._table, self._log, self._letters, states, self._clock, self.counters)
+        return TrackerDesk(self._table, self.log, self._letters, states, self._clock, self.counters)
 
     def record(self, message: Any) -> Record:
         """The record in a Kafka message; raises SettingsError where its stamp is not the log's own."""
@@ -127,8 +131,8 @@ class FaustTracker:
         """The partition count of topic and changelog; raises SettingsError where they differ or one is missing."""
         changelog = self.options.changelog(self.flow.name).removeprefix(self.options.prefix)
         try:
-            partitions = await self._log.partitions(self.flow.name)
-            behind = await self._log.partitions(changelog)
+            partitions = await self.log.partitions(self.flow.name)
+            behind = await self.log.partitions(changelog)
         except (StorageError, UnavailableError):
             raise
         except ChoreoError as error:
@@ -159,6 +163,9 @@ class _Session:
         self._is_away = False
         """Whether the cluster did not answer when it was asked last."""
         self._committed: dict[int, int] = {}
+        self._sign_ms = host.now_ms()
+        """The last sign that partitions are on their way, while they are not this worker's."""
+        self._is_taking = False
 
     async def live(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set. Raises what ended it: a StorageError where a new session may do better."""
@@ -221,18 +228,31 @@ class _Session:
         while True:
             await asyncio.sleep(CHECK_S)
             try:
+                await self._check_given()
                 positions = await self._desk.check_progress(positions)
                 self._is_away = False
             except SkippedError:
                 raise
             except (StorageError, UnavailableError) as error:
                 self._is_away = True
+                self._sign_ms = self._host.now_ms()
                 _log.info("tracker of %s: the cluster does not say how long the log is: %s", self._topic, error)
+
+    async def _check_given(self) -> None:
+        """Raises SkippedError where Faust has lost its way: in its group, maybe, and with nothing to work."""
+        if self.is_recovered or self._is_taking or self._host.now_ms() - self._sign_ms < GIVEN_S * 1_000:
+            return
+        await self._host.log.end(self._host.flow.name, 0)
+        raise SkippedError(
+            f"no partition was given or restored for {GIVEN_S:g} s, and the cluster answers",
+            where=f"tracker of {self._topic}",
+            remedy="The consumer is made anew.",
+        )
 
     async def _close(self, *tasks: asyncio.Future[None]) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.wait(tasks, timeout=STOP_S)
         try:
             async with asyncio.timeout(STOP_S):
                 await self._commit()
@@ -251,29 +271,36 @@ class _Session:
 
     def restored(self, partition: int, rows: Mapping[bytes, bytes]) -> None:
         """States were restored into the local copy."""
+        self._sign_ms = self._host.now_ms()
         self._desk.restored(partition, rows)
 
     async def recovered(self) -> None:
         """The partitions are this worker's."""
+        self._is_taking = True
         try:
-            self._committed, spans = await self._app.assigned()
+            assigned = await self._app.assigned()
+            if assigned is None:
+                return
+            self._committed, spans = assigned
             await self._desk.give(spans)
         except Exception as error:  # noqa: BLE001 - Faust would swallow it; the session ends with it
             self._failed = error
         else:
             self.is_recovered = True
             _log.info("tracker of %s owns partitions %s", self._topic, sorted(spans))
+        finally:
+            self._is_taking = False
 
     async def revoked(self) -> None:
         """Say how far this worker came, and let its partitions go."""
         self.is_recovered = False
+        self._sign_ms = self._host.now_ms()
         await self._commit()
         self._desk.take_back()
 
 
 async def _until(stopping: asyncio.Event, timeout_s: float) -> None:
     """Wait, but not past the stop."""
-    try:
-        await asyncio.wait_for(stopping.wait(), timeout_s)
-    except TimeoutError:
-        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await stopping.wait()

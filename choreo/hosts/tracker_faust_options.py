@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from choreo.adapters.kafka.options import seconds_in
 from choreo.adapters.kafka.topics import changelog_of, tracker_app
 from choreo.core.errors import SettingsError
 
@@ -30,9 +31,7 @@ class FaustOptions(msgspec.Struct, frozen=True):
     prefix: str = ""
     """Put before the name of each topic and group: several installations can share a cluster."""
     settings: Mapping[str, str] = {}
-    """librdkafka's settings of security, by their own names; others are of no concern here."""
-    session_timeout_s: float = 8
-    """How long a dead member blocks its partitions; the rebalance and the restore after it may take as long again."""
+    """librdkafka's settings of security and of the session, by their own names; others are of no concern here."""
 
     def topic(self, flow: str) -> str:
         """The flow's topic in the cluster."""
@@ -45,6 +44,19 @@ class FaustOptions(msgspec.Struct, frozen=True):
     def changelog(self, flow: str) -> str:
         """The topic behind the table, as Faust names it."""
         return self.prefix + changelog_of(flow)
+
+    @property
+    def session_timeout_s(self) -> float:
+        """How long a dead member blocks its partitions: `session.timeout.ms`, else 8 s; raises SettingsError.
+
+        2 s less than a service's, for the rebalance and the restore after it may take as long again.
+        """
+        return seconds_in(self.settings, "session.timeout.ms", 8_000)
+
+    @property
+    def heartbeat_s(self) -> float:
+        """How often it is heard of, and hears of a rebalance: `heartbeat.interval.ms`, else a tenth of the session."""
+        return seconds_in(self.settings, "heartbeat.interval.ms", round(self.session_timeout_s * 100))
 
     @property
     def protocol(self) -> str:

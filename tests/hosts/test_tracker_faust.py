@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -18,6 +19,8 @@ from choreo.core import facts
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import SettingsError
 from choreo.core.partition import partition_of
+from choreo.hosts import tracker_faust_host
+from choreo.hosts.tracker_faust import StateTable, TrackerApp
 from choreo.hosts.tracker_faust_desk import ChangelogError
 from choreo.hosts.tracker_faust_host import FaustTracker
 from tests.support import required
@@ -192,6 +195,32 @@ async def test_two_workers_share_the_partitions_and_one_takes_over_from_the_othe
     await scene.check()
 
 
+async def test_a_worker_whose_partitions_never_come_is_made_anew(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust lost its way in a rebalance: it is in its group, the cluster answers, and nothing is worked."""
+    monkeypatch.setattr(tracker_faust_host, "CHECK_S", 0.5)
+    given_s, made, recovered = tracker_faust_host.GIVEN_S, TrackerApp.of, StateTable.on_recovery_completed
+    times = itertools.count(1)
+
+    async def lost_the_first_time(table: StateTable, *partitions: Any) -> None:
+        if next(times) == 1:
+            monkeypatch.setattr(tracker_faust_host, "GIVEN_S", 0.5)
+            await asyncio.Event().wait()
+        await recovered(table, *partitions)
+
+    def patient_again(*given: Any) -> TrackerApp:
+        monkeypatch.setattr(tracker_faust_host, "GIVEN_S", given_s)
+        return made(*given)
+
+    monkeypatch.setattr(StateTable, "on_recovery_completed", lost_the_first_time)
+    monkeypatch.setattr(TrackerApp, "of", patient_again)
+    await scene.append(orders(0, ORDERS_AT_ONCE))
+    async with tracking(scene) as host:
+        await until(scene.settled, "everything is read and said")
+        assert next(times) > 2
+        assert host.counters.read()["tracker_restarts"]
+    await scene.check()
+
+
 async def test_a_state_that_cannot_be_written_ends_the_process_before_its_offset_is_committed(scene: Scene) -> None:
     """The changelog takes no record: what would have been committed is worked again by the next process."""
     entry = ConfigEntry("max.message.bytes", "1", incremental_operation=AlterConfigOpType.SET)
@@ -214,6 +243,20 @@ async def test_a_broker_that_goes_away_is_waited_for(scene: Scene, broker: Broke
         await scene.append(orders(ORDERS, 10))
         await until(scene.settled, "everything is read and said")
     await scene.check()
+
+
+async def test_a_worker_that_is_told_to_stop_ends_although_the_cluster_hangs(
+    scene: Scene, broker: Broker, tmp_path: Path, workers: list[Worker]
+) -> None:
+    """Faust's own thread goes on asking to leave the group for longer; the process does not wait for it."""
+    workers += [Worker(scene, tmp_path / "first")]
+    await until(workers[0].owns_all, "it owns everything")
+    broker.freeze()
+    try:
+        assert workers[0].stop() == 0, workers[0].output
+    finally:
+        broker.thaw()
+    assert "Traceback" not in workers[0].output
 
 
 async def test_a_broker_that_is_not_there_yet_is_waited_for(broker: Broker, scene: Scene) -> None:

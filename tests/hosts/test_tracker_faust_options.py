@@ -35,3 +35,12 @@ def test_what_it_does_not_know_is_refused(name: str, value: str) -> None:
     """With what it knows."""
     with pytest.raises(SettingsError, match=f"'{value}' is not supported.*Use "):
         _ = options(**{name: value}).protocol, options(**{name: value}).mechanism
+
+
+def test_its_session_is_the_one_that_services_are_told_of() -> None:
+    """In librdkafka's words; where nothing is said, shorter than theirs, for a restore comes on top."""
+    assert (options().session_timeout_s, options().heartbeat_s) == (8.0, 0.8)
+    told = options(session_timeout_ms="45000", heartbeat_interval_ms="3000")
+    assert (told.session_timeout_s, told.heartbeat_s) == (45.0, 3.0)
+    with pytest.raises(SettingsError, match="CHOREO_KAFKA_SESSION_TIMEOUT_MS: 'soon' is no number"):
+        _ = options(session_timeout_ms="soon").session_timeout_s

@@ -26,10 +26,11 @@ from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.core.errors import NotFoundError, StorageError
 from choreo.core.events import Envelope, Record
 from choreo.core.react import react
-from choreo.core.state import KeyState, encode
+from choreo.core.state import KeyState
 from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.ports.log import TRACKER_GROUP
+from tests.support.stored import stored
 
 FLOW = "order"
 PARTITIONS = 4
@@ -139,9 +140,7 @@ class Scene:
 
     async def check(self) -> None:
         """Every state in the changelog is the fold of the log."""
-        expected = {
-            key: state.position.to_bytes(8, "big") + encode(state) for key, state in (await self.folded()).items()
-        }
+        expected = {key: stored(state) for key, state in (await self.folded()).items()}
         kept = self.kept()
         wrong = [key for key in expected.keys() | kept.keys() if expected.get(key) != kept.get(key)]
         assert not wrong, f"{len(wrong)} of {len(expected)} states are not the fold of the log, such as {wrong[0]}"
