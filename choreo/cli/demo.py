@@ -24,6 +24,8 @@ def demo(
     orders: Annotated[int, typer.Option(help="How many orders to place.", min=1, max=100_000)] = 500,
     kafka: Annotated[str, typer.Option(metavar="HOST:PORT", help="Run it on this Kafka, in topics of its own.")] = "",
     redis: Annotated[str, typer.Option(metavar="URL", help="The Redis that goes with it.")] = "",
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave its topics and keys there, to look closer.")] = False,
     output: Annotated[Literal["table", "json"], typer.Option("-o", "--output", help="table or json")] = "table",
 ) -> None:
     """Place orders of every kind, let some fail, watch each failed one be undone, and audit money and stock.
@@ -41,7 +43,7 @@ def demo(
     if kafka:
         # A cluster may hold an order topic already, with orders of the same names.
         prefix = os.environ["CHOREO_KAFKA_TOPIC_PREFIX"] = f"demo-{uuid.uuid4().hex[:8]}."
-        look = f"CHOREO_KAFKA={kafka} CHOREO_REDIS={redis} CHOREO_KAFKA_TOPIC_PREFIX={prefix}"
+        look = f"CHOREO_KAFKA={kafka} CHOREO_REDIS={redis} CHOREO_KAFKA_TOPIC_PREFIX={prefix}" if keep else ""
     settings = settings_module.load(
         database=DEMO_FOLDER / "choreo.db",
         data=DEMO_FOLDER / "tracker",
@@ -50,7 +52,7 @@ def demo(
         time_scale=what.time_scale,
     )
     with _Progress(orders, quiet=output == "json") as progress:
-        played = asyncio.run(demo_play.play(settings, what, DEMO_FOLDER, orders, progress.show))
+        played = asyncio.run(demo_play.play(settings, what, DEMO_FOLDER, orders, progress.show, keep=keep))
     if output == "json":
         import msgspec  # noqa: PLC0415
 
@@ -113,4 +115,7 @@ def _print(played: Played, look: str) -> None:
         console.print(f"[red]does not add up:[/red] {violation}")
     if result.audit_ok:
         console.print("[green]Money and stock add up.[/green]")
-    console.print(f"Look closer: {look} choreo show {played.shown or 'o-0000'}", soft_wrap=True)
+    if look:
+        console.print(f"Look closer: {look} choreo show {played.shown or 'o-0000'}", soft_wrap=True)
+    else:
+        console.print("Its topics and keys are gone; --keep leaves them, to look closer.")

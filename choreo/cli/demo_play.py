@@ -122,24 +122,47 @@ def load_demo(settings: Settings) -> Demo:
 
 
 async def play(
-    settings: Settings, demo: Demo, folder: Path, count: int, progress: Callable[[Mapping[str, int], int], None]
+    settings: Settings,
+    demo: Demo,
+    folder: Path,
+    count: int,
+    progress: Callable[[Mapping[str, int], int], None],
+    *,
+    keep: bool = True,
 ) -> Played:
-    """Place `count` orders and wait until all have ended; `progress` gets the runs by status and the number placed."""
+    """Place `count` orders and wait until all have ended; `progress` gets the runs by status and the number placed.
+
+    Without `keep` nothing of it is left on Kafka and in Redis, whatever ends it.
+    """
     demo.prepare(folder / "books")
-    placed = demo.orders(count)
     async with open_app(settings) as app:
-        if app.kafka is not None:
-            await app.kafka.make_topics()
-        stop = asyncio.Event()
-        parts = asyncio.create_task(run(app, everything(app, rest=False), stop))
-        outside = asyncio.create_task(_outside(app, demo, stop))
         try:
-            runs = await _place(app, demo, placed, progress)
-            await _ended(app, demo, runs, progress, parts)
-            return await _judge(app, demo, folder, placed)
+            return await _played(app, demo, folder, demo.orders(count), progress)
         finally:
-            stop.set()
-            await asyncio.gather(outside, parts)
+            if app.kafka is not None and not keep:
+                await app.kafka.take_away()
+
+
+async def _played(
+    app: App,
+    demo: Demo,
+    folder: Path,
+    placed: Sequence[Placed],
+    progress: Callable[[Mapping[str, int], int], None],
+) -> Played:
+    """What came of these; when it returns, nothing runs any more."""
+    if app.kafka is not None:
+        await app.kafka.make_topics()
+    stop = asyncio.Event()
+    parts = asyncio.create_task(run(app, everything(app, rest=False), stop))
+    outside = asyncio.create_task(_outside(app, demo, stop))
+    try:
+        runs = await _place(app, demo, placed, progress)
+        await _ended(app, demo, runs, progress, parts)
+        return await _judge(app, demo, folder, placed)
+    finally:
+        stop.set()
+        await asyncio.gather(outside, parts)
 
 
 async def _asked(app: App, call: Callable[[], Awaitable[T]]) -> T:

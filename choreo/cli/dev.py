@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from choreo.cli.examples import publish_call
+from choreo.cli.log import Level, log_to_stderr
 from choreo.cli.output import Format, Output, document, flush, plain, write
-from choreo.cli.running import Level, log_to_stderr, place_of_log, run_until_stopped
+from choreo.cli.running import place_of_log, run_until_stopped
 from choreo.wiring import REST, App, everything
 
 

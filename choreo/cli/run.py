@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from choreo.cli.log import Level, log_to_stderr
 from choreo.cli.output import Format, Output, document, flush, remark
 from choreo.cli.project import roles
-from choreo.cli.running import Level, log_to_stderr, place_of_log, run_until_stopped
+from choreo.cli.running import place_of_log, run_until_stopped
 from choreo.wiring import PROJECTOR, REST, TRACKER, App
 
 

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
-
-import typer
 
 from choreo.cli.output import remark
 from choreo.cli.project import in_app
 from choreo.wiring import REST, App, run
-
-Level = Annotated[
-    Literal["debug", "info", "warning", "error"], typer.Option("--log-level", help="What is logged on stderr.")
-]
 
 
 def run_until_stopped(roles: Callable[[App], Sequence[str]], begin: Callable[[App, Sequence[str]], None]) -> None:
@@ -25,8 +16,7 @@ def run_until_stopped(roles: Callable[[App], Sequence[str]], begin: Callable[[Ap
 
     async def work(app: App) -> None:
         chosen = roles(app)
-        if REST in chosen:
-            _try_address(app.settings.host, app.settings.port)
+        _try_doors(app, rest=REST in chosen)
         stop = asyncio.Event()
         _listen(stop)
         begin(app, chosen)
@@ -40,18 +30,13 @@ def place_of_log(app: App) -> str:
     return app.settings.kafka or str(app.settings.database)
 
 
-def log_to_stderr(level: str) -> None:
-    """One line a message, with the time."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-
-
-def _try_address(host: str, port: int) -> None:
+def _try_doors(app: App, *, rest: bool) -> None:
     """Refuse an address that cannot be taken before anything runs; raises SettingsError, MissingExtraError."""
-    from choreo.surfaces.rest.server import listen  # noqa: PLC0415 - an optional extra
+    if not (rest or app.settings.health_port):
+        return
+    from choreo.surfaces.rest.server import try_doors  # noqa: PLC0415 - an optional extra
 
-    listen(host, port).close()
+    try_doors(app.settings, rest=rest)
 
 
 def _listen(stop: asyncio.Event) -> None:

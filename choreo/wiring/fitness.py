@@ -26,7 +26,8 @@ async def fit(log: KafkaLog, flows: Iterable[FlowDefinition], stop: asyncio.Even
     for flow in flows:
         while not await _seen(log, flow):
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), AGAIN_S)
+                async with asyncio.timeout(AGAIN_S):
+                    await stop.wait()
             if stop.is_set():
                 return False
     return True

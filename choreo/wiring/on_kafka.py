@@ -35,13 +35,13 @@ class KafkaHome:
         self._flows = flows
         self._clock = clock
         self._options = KafkaOptions.of(settings.kafka, settings_of(os.environ))
-        self.log = KafkaLog(self._options, inbox=self.inbox)
+        self._services = {step.service for flow in flows.values() for step in flow.steps}
+        self.log = KafkaLog(self._options, inbox=self.inbox, memory=self._memory)
         linger_ms = max(flow.linger_ms for flow in flows.values())
         self._stores = RedisStores(
             settings.redis,
             self.log,
             clock,
-            topics=list(flows),
             linger_ms=linger_ms,
             prefix=f"choreo:{self._options.prefix}".removesuffix(":"),
         )
@@ -61,6 +61,10 @@ class KafkaHome:
     def inbox(self, service: str) -> RedisInbox:
         """The service's inbox."""
         return self._stores.inbox(service)
+
+    def _memory(self, group: str) -> RedisInbox | None:
+        """What this group keeps that may be lost while the log stays: the projector's views are folded from the log."""
+        return self.inbox(group) if group in self._services else None
 
     def tracker(self, flow: FlowDefinition, counters: Counters) -> FaustTracker:
         """One worker of the flow's tracker."""
@@ -95,6 +99,22 @@ class KafkaHome:
             change for change in changes(wanted, await admin.find(wanted, ()), ()) if change.action is Action.CREATE
         ]
         await admin.apply(wanted, missing, ())
+
+    async def take_away(self) -> None:
+        """Delete every flow's topics, and all keys in Redis. For good, so only where a prefix says which are its own.
+
+        Raises SettingsError without a prefix, StorageError where a server does not answer.
+        """
+        if not self._options.prefix:
+            raise SettingsError(
+                "topics without a prefix may be anybody's",
+                where="CHOREO_KAFKA_TOPIC_PREFIX",
+                remedy="Set it; or remove a flow's topics with `choreo topics apply --remove FLOW --allow-destroy`.",
+            )
+        admin, flows = TopicAdmin(self._options), list(self._flows)
+        found = changes((), await admin.find((), flows), flows)
+        await admin.apply((), [change for change in found if change.action is Action.REMOVE], flows)
+        await self._stores.clear()
 
     async def close(self) -> None:
         """Close the connections."""

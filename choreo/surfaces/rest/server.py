@@ -8,7 +8,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import uvicorn
 from fastapi import FastAPI
@@ -49,6 +49,11 @@ class Address(Protocol):
         """0 takes any that is free."""
         ...
 
+    @property
+    def health_port(self) -> int:
+        """0: there is none."""
+        ...
+
 
 class Opened(Protocol):
     """The opened parts of a process, as wiring has them."""
@@ -70,6 +75,22 @@ class Opened(Protocol):
         ...
 
 
+class Door(NamedTuple):
+    """What is opened, and by which settings, for who must choose others."""
+
+    name: str
+    port_setting: str
+    zero: str
+    """What port 0 means."""
+    host_setting: str = ""
+    """None where it listens on every address."""
+
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - a probe asks from outside
+REST_VIEW = Door("REST view", "CHOREO_PORT", "takes any that is free", "CHOREO_HOST")
+HEALTH = Door("health and metrics", "CHOREO_HEALTH_PORT", "opens none")
+
+
 class _Server(uvicorn.Server):
     """The loop is not ours alone: whoever owns it owns the signals."""
 
@@ -87,7 +108,8 @@ async def serve_app(opened: Opened, stop: asyncio.Event, ready: Callable[[str], 
 
 async def serve_health(opened: Opened, port: int, stop: asyncio.Event) -> None:
     """Serve health and metrics on every address until `stop` is set; raises SettingsError where it cannot listen."""
-    await serve(create_health_app(doors_of(opened)), "0.0.0.0", port, stop=stop)  # noqa: S104 - a probe asks from outside
+    app = create_health_app(doors_of(opened))
+    await serve(app, EVERYWHERE, port, stop=stop, door=HEALTH)
 
 
 def doors_of(opened: Opened) -> Doors:
@@ -112,13 +134,19 @@ def doors_of(opened: Opened) -> Doors:
 
 
 async def serve(
-    app: FastAPI, host: str, port: int, *, stop: asyncio.Event, ready: Callable[[str], None] | None = None
+    app: FastAPI,
+    host: str,
+    port: int,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[str], None] | None = None,
+    door: Door = REST_VIEW,
 ) -> None:
     """Serve until `stop` is set, then let requests under way end; `ready` gets the address once it answers.
 
     Raises SettingsError where the address cannot be taken.
     """
-    listener = listen(host, port)
+    listener = listen(host, port, door)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=DRAIN_S, server_header=False
     )
@@ -142,16 +170,25 @@ async def _stop_it(server: uvicorn.Server, app: FastAPI, stop: asyncio.Event) ->
     server.should_exit = True
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, door: Door = REST_VIEW) -> socket.socket:
     """A socket that listens there; raises SettingsError with the remedy."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        raise SettingsError(_why(error), where=f"REST view, {_shown(host)}:{port}", remedy=_remedy(error)) from error
+        where = f"{door.name}, {_shown(host)}:{port}"
+        raise SettingsError(_why(error), where=where, remedy=_remedy(error, door, port)) from error
     # Connections inherit it; asyncio sets it on its own sockets only. Without it an answer waits 40 ms for an ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def try_doors(settings: Address, *, rest: bool) -> None:
+    """See that a process may open its doors, before anything runs; raises SettingsError."""
+    if rest:
+        listen(settings.host, settings.port).close()
+    if settings.health_port:
+        listen(EVERYWHERE, settings.health_port, HEALTH).close()
 
 
 def _why(error: Exception) -> str:
@@ -160,13 +197,15 @@ def _why(error: Exception) -> str:
     return f"cannot listen there: {getattr(error, 'strerror', None) or error}"
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: Exception, door: Door, port: int) -> str:
+    other = f"{door.port_setting}={port % 65_535 + 1} (0 {door.zero})"
     causes: dict[Any, str] = {
-        errno.EADDRINUSE: "Stop what listens there, or choose another: CHOREO_PORT=8081 (0 takes any that is free).",
-        errno.EACCES: "Choose a port above 1023: CHOREO_PORT=8080.",
+        errno.EADDRINUSE: f"Stop what listens there, or choose another: {other}.",
+        errno.EACCES: f"Choose a port above 1023: {door.port_setting}=8080.",
     }
     remedy = causes.get(getattr(error, "errno", None))
-    return remedy or "Choose an address of this machine: CHOREO_HOST=127.0.0.1, CHOREO_PORT=8080."
+    here = f"{door.host_setting}=127.0.0.1, " if door.host_setting else ""
+    return remedy or f"Choose an address of this machine: {here}{door.port_setting}=8080."
 
 
 def _shown(host: str) -> str:

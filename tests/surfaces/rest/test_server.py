@@ -10,8 +10,9 @@ import pytest
 
 from choreo.adapters.clock import SystemClock
 from choreo.core.errors import SettingsError
+from choreo.settings import Settings
 from choreo.surfaces.rest import Doors, create_app
-from choreo.surfaces.rest.server import listen, serve
+from choreo.surfaces.rest.server import listen, serve, try_doors
 from tests.app.doors import Shop
 
 
@@ -55,10 +56,16 @@ def test_an_answer_does_not_wait_to_be_joined_by_more() -> None:
 
 def test_a_port_in_use_is_told_with_the_remedy() -> None:
     """The message names the place and another port."""
-    with listen("127.0.0.1", 0) as taken, pytest.raises(SettingsError) as refused:
-        listen("127.0.0.1", taken.getsockname()[1])
-    assert "the port is in use" in refused.value.sentence
-    assert "CHOREO_PORT=8081" in refused.value.sentence
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError) as refused:
+            listen("127.0.0.1", port)
+        assert "the port is in use" in refused.value.sentence
+        assert f"CHOREO_PORT={port + 1}" in refused.value.sentence
+        with pytest.raises(SettingsError) as refused:
+            try_doors(Settings(health_port=port), rest=False)
+    assert f"health and metrics, 0.0.0.0:{port}" in refused.value.sentence
+    assert f"another: CHOREO_HEALTH_PORT={port + 1} (0 opens none)" in refused.value.sentence
 
 
 @pytest.mark.parametrize(("host", "port"), [("256.0.0.1", 80), ("203.0.113.1", 8080), ("127.0.0.1", 70_000)])
