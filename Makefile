@@ -51,9 +51,8 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/redis chaos cli/test_demo_on_kafka.py containers \
 	docs/test_kafka_page.py hosts/test_tracker_faust.py members)
 
-# The chaos test stands apart (make chaos) until it has proven itself over many plans.
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so
-	@$(BIN)/python -m pytest --ignore=tests/chaos
+	@$(BIN)/python -m pytest
 
 quick: check ## every check, and the tests that need no server
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ON_SERVERS))

@@ -6,6 +6,7 @@ Shares no code with choreo: headers are decoded here, by the words of CloudEvent
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -116,21 +117,34 @@ class Inboxes:
 
 def messages(bootstrap: str, topic: str) -> Iterator[Message]:
     """Every message of the topic, partition by partition."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "auditor", "enable.auto.commit": False})
+    settings = {"bootstrap.servers": bootstrap, "group.id": "auditor", "enable.auto.commit": False}
+    # Never elsewhere than where it was told to read: by default the client would wait at the end for what is new.
+    consumer = Consumer({**settings, "auto.offset.reset": "error"})
     try:
         partitions = consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions
         for partition in sorted(partitions):
             _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=PATIENCE_S)
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            offset = 0
-            while offset < end:
-                message = consumer.poll(PATIENCE_S)
-                if message is None or message.error() is not None:
-                    raise AssertionError(f"{topic}/{partition} ends at {end} and cannot be read beyond {offset}")
-                offset = (message.offset() or 0) + 1
-                yield message
+            yield from _from_start_to(end, TopicPartition(topic, partition, 0), consumer)
     finally:
         consumer.close()
+
+
+def _from_start_to(end: int, place: TopicPartition, consumer: Consumer) -> Iterator[Message]:
+    consumer.assign([place])
+    until, why = time.monotonic() + PATIENCE_S, f"nothing came for {PATIENCE_S:g} s"
+    while place.offset < end:
+        message = consumer.poll(max(0.0, until - time.monotonic()))
+        trouble = message.error() if message is not None else None
+        if message is not None and trouble is None:
+            place.offset = (message.offset() or 0) + 1
+            yield message
+            until = time.monotonic() + PATIENCE_S
+            continue
+        why = str(trouble) if trouble else why
+        if time.monotonic() >= until:
+            where = f"{place.topic}/{place.partition} ends at {end}"
+            raise AssertionError(f"{where}, cannot be read beyond {place.offset}: {why}")
+        consumer.assign([place])  # an error of the client is no answer yet
 
 
 def headers_of(message: Message) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Promise 4: what a run left in the world, and whether it was undone as promised: all of it, once, newest first.
 
-A reading of the log of its own: an entry is (step, trigger), whether its effect is certain or in doubt. A request is
-judged at the position of the event it was decided on, which stands in its causation.
+A reading of the log of its own: every step of the flow has one effect a run, for it runs under one key, and so one
+entry, certain or in doubt. A request is judged at the position of the event it was decided on, its causation.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _REQUEST = "choreo.CompensationRequested"
 _BROKEN_UNDOS = ("choreo.UndoFailed", "choreo.UndoDeadlinePassed")
 _RETRY = "choreo.UndoRetryRequested"
 
-Place = tuple[str, str]
-"""A step and the id of its trigger."""
+Attempted = tuple[str, str]
+"""A step and the id of a trigger of it."""
 
 
 @dataclass
@@ -29,9 +29,16 @@ class Entry:
 
     opened: int
     certain: bool
+    trigger: str
+    """Of the outcome, or the doubt, that opened it."""
     state: str = OPEN
     round: int = 0
     undo_id: str = ""
+
+    @property
+    def is_open_doubt(self) -> bool:
+        """Whether nobody knows of an effect, and nobody asks."""
+        return not self.certain and self.state == OPEN
 
 
 class Ledger:
@@ -39,7 +46,8 @@ class Ledger:
 
     def __init__(self, facts: Sequence[Fact]) -> None:
         """`facts` are those of the run, without twins."""
-        self.entries: dict[Place, Entry] = {}
+        self.entries: dict[str, Entry] = {}
+        """By their steps."""
         self.settled_at = -1
         """Offset at which the last entry was closed."""
         self._facts = facts
@@ -47,8 +55,12 @@ class Ledger:
         for fact in facts:
             if fact.type == _REQUEST:
                 self._decided.setdefault(fact.causation, []).append(fact)
-        self._places = {fact.entry: (fact.step, fact.trigger) for fact in facts if fact.type == _REQUEST}
-        self._answered: set[Place] = set()
+        self._steps = {fact.entry: fact.step for fact in facts if fact.type == _REQUEST}
+        self._answered: set[Attempted] = set()
+        self._firsts: dict[str, str] = {}
+        """By its step the trigger whose turn it is; a second one is a stranger's."""
+        for fact in reversed(facts):
+            self._firsts |= {name: fact.id for name, step in STEPS.items() if step.on == fact.type}
 
     def violations(self) -> Iterator[str]:
         """Read all facts; every breach as a sentence."""
@@ -66,20 +78,19 @@ class Ledger:
                 yield f"{request.where} was decided on {request.causation}, which is no event of the run"
 
     def _breach(self, request: Fact) -> str:
-        place = (request.step, request.trigger)
-        pending = [step for (step, _), entry in self.entries.items() if entry.state == REQUESTED]
-        opened = [(entry.opened, place) for place, entry in self.entries.items() if entry.state == OPEN]
+        pending = [step for step, entry in self.entries.items() if entry.state == REQUESTED]
+        opened = [(entry.opened, step) for step, entry in self.entries.items() if entry.state == OPEN]
         if pending:
             return f"while the undo of {', '.join(pending)} was not answered"
-        if place not in self.entries or self.entries[place].state != OPEN:
+        if request.step not in self.entries or self.entries[request.step].state != OPEN:
             return f"though {request.step} had nothing open"
         newest = max(opened)[1]
-        return f"though {newest[0]} was the newest open" if newest != place else ""
+        return f"though {newest} was the newest open" if newest != request.step else ""
 
     def _request(self, request: Fact, breach: str) -> Iterator[str]:
         if breach:
             yield f"{request.where} asks to undo {request.step} {breach}"
-        entry = self.entries.get((request.step, request.trigger))
+        entry = self.entries.get(request.step)
         if entry is not None and entry.state == OPEN:
             entry.state, entry.round = REQUESTED, request.round
 
@@ -96,44 +107,48 @@ class Ledger:
         elif fact.type in UNDOS or fact.type == "choreo.NothingToUndo" or fact.type in _BROKEN_UNDOS:
             yield from self._answer(fact)
 
-    def _succeeded(self, place: Place, fact: Fact) -> None:
-        self._answered.add(place)
-        entry = self.entries.setdefault(place, Entry(fact.offset, certain=True))
+    def _succeeded(self, attempted: Attempted, fact: Fact) -> None:
+        self._answered.add(attempted)
+        entry = self.entries.setdefault(attempted[0], Entry(fact.offset, certain=True, trigger=attempted[1]))
         if not entry.certain:
             entry.certain = True
             if entry.state == NOTHING:
                 entry.state = OPEN
 
-    def _failed(self, place: Place, fact: Fact) -> None:
-        first = place not in self._answered
-        self._answered.add(place)
-        entry = self.entries.get(place)
+    def _failed(self, attempted: Attempted, fact: Fact) -> None:
+        step, trigger = attempted
+        its_turn = (step, self._firsts.get(step, trigger))
+        if attempted != its_turn and its_turn not in self._answered:
+            return  # a stranger's trigger, given up: that says nothing of the one that is under way
+        first = attempted not in self._answered
+        self._answered.add(attempted)
+        entry = self.entries.get(step)
         if not fact.certain and first:
-            self._doubt(place, fact)
-        elif fact.certain and entry is not None and not entry.certain and entry.state == OPEN:
+            self._doubt(attempted, fact)
+        elif fact.certain and entry is not None and entry.trigger == trigger and entry.is_open_doubt:
             entry.state = NOTHING
             self.settled_at = fact.offset
 
-    def _doubt(self, place: Place, fact: Fact) -> None:
-        self._answered.add(place)
-        step = STEPS.get(place[0])
+    def _doubt(self, attempted: Attempted, fact: Fact) -> None:
+        self._answered.add(attempted)
+        step = STEPS.get(attempted[0])
         if step is not None and step.undo:
-            self.entries.setdefault(place, Entry(fact.offset, certain=False))
+            self.entries.setdefault(attempted[0], Entry(fact.offset, certain=False, trigger=attempted[1]))
 
     def _retried(self, fact: Fact) -> None:
         """An operator asks for it once more: it is to be undone like any other."""
-        entry = self.entries.get(self._places.get(fact.entry, ("", "")))
+        entry = self.entries.get(self._steps.get(fact.entry, ""))
         if entry is not None and entry.state == FAILED:
             entry.state = OPEN
 
     def _answer(self, fact: Fact) -> Iterator[str]:
-        place = self._places.get(fact.entry)
-        entry = self.entries.get(place) if place else None
+        step = self._steps.get(fact.entry, "")
+        entry = self.entries.get(step)
         if entry is None:
             yield f"{fact.where} undoes what nobody asked to undo"
         elif fact.type in UNDOS:
             if entry.undo_id not in ("", fact.id):
-                yield f"{fact.where}: {place[0] if place else ''} was undone before, under another id"
+                yield f"{fact.where}: {step} was undone before, under another id"
             entry.state, entry.undo_id, self.settled_at = UNDONE, fact.id, fact.offset
         elif fact.type in _BROKEN_UNDOS:
             if entry.state == REQUESTED and entry.round == fact.round:

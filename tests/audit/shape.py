@@ -69,3 +69,5 @@ class Told:
     """Keys of orders whose gateways never fail: nothing but a crash makes their handlers run again."""
     interrupted: AbstractSet[tuple[str, str]] = frozenset()
     """(trigger, step) of attempts that had begun and had no outcome when their process was killed."""
+    uncounted: int = 0
+    """Calls of an order's operation that nobody may have counted: a power cut takes the last count back."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import struct
-
 from confluent_kafka import Message
 
 from choreo.adapters.kafka.records import record_of
 from choreo.app.track import PartitionTracker
 from choreo.core.definition import FlowTable
-from choreo.core.state import encode
+from choreo.core.partition import partition_of
 from services.order_flow import order
 from tests.audit.from_kafka import messages
 from tests.chaos.world import PARTITIONS, PREFIX, TIME_SCALE, TOPIC
+from tests.support.stored import stored
 
 CHANGELOG = f"{PREFIX}choreo-order-tracker-states-changelog"
-_POSITION = struct.Struct(">Q")
 
 
 def folded(bootstrap: str) -> dict[str, bytes]:
@@ -27,12 +25,12 @@ def folded(bootstrap: str) -> dict[str, bytes]:
         tracker = trackers[records[0].partition]
         tracker.put({}, tracker.missing(records))
         tracker.fold(records, 0)
-    # A record astray makes its key known to a partition that never folds it.
+    # A record astray makes its key known to a partition that never folds it. A run that has lingered may be forgotten.
     return {
-        key: _POSITION.pack(tracked.state.position) + encode(tracked.state)
-        for tracker in trackers
+        key: stored(tracked.state)
+        for number, tracker in enumerate(trackers)
         for key, tracked in tracker.cache.items()
-        if tracked.state.runs
+        if partition_of(key, PARTITIONS) == number
     }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.chaos.world import SLOTS
+from tests.chaos.world import REST, SLOTS, role_of
 from tests.support.fleet import SERVICES
 
 JOIN, LEAVE, BROKER, REDIS, KILL, WIPE, FORGET = "join", "leave", "broker", "redis", "kill", "wipe", "forget"
@@ -33,25 +34,39 @@ class Plan:
 
 def drawn(seed: int) -> Plan:
     """The plan of this seed; CHOREO_CHAOS_ORDERS, _KILLS and _AWAY_S make it larger: `make chaos` does."""
-    orders = int(os.environ.get("CHOREO_CHAOS_ORDERS", "300"))
-    kills = int(os.environ.get("CHOREO_CHAOS_KILLS", "6"))
+    orders, kills = _size()
     away_s = float(os.environ.get("CHOREO_CHAOS_AWAY_S", "6"))
     return Plan(seed, orders, kills, away_s, tuple(_faults(random.Random(seed), kills)))
 
 
 def forgetful(seed: int) -> Plan:
-    """A small plan in which Redis loses all it knew while work is in flight; before and after, processes are killed."""
-    victims = random.Random(seed).sample([slot for slot in SLOTS if not slot.startswith("rest")], 4)
-    kills = [Fault(KILL, slot) for slot in victims]
-    return Plan(seed, 300, len(kills), 0, (*kills[:2], Fault(FORGET), *kills[2:]))
+    """A plan in which Redis loses all it knew while work is in flight; before and after, processes are killed.
+
+    A quarter as large as the other one: only one fault is new in it.
+    """
+    orders, kills = (max(least, size // 4) for least, size in zip((300, 4), _size(), strict=True))
+    chance = random.Random(seed)
+    faults = [Fault(KILL, slot) for slot in _victims(chance, kills, [slot for slot in SLOTS if role_of(slot) != REST])]
+    faults.insert(kills // 2, Fault(FORGET))
+    return Plan(seed, orders, kills, 0, tuple(faults))
+
+
+def _size() -> tuple[int, int]:
+    """Orders and kills."""
+    return int(os.environ.get("CHOREO_CHAOS_ORDERS", "300")), int(os.environ.get("CHOREO_CHAOS_KILLS", "6"))
+
+
+def _victims(chance: random.Random, kills: int, slots: Sequence[str]) -> list[str]:
+    """Everybody about equally often."""
+    victims: list[str] = []
+    while len(victims) < kills:
+        victims += chance.sample(slots, len(slots))
+    return victims[:kills]
 
 
 def _faults(chance: random.Random, kills: int) -> list[Fault]:
-    """Everybody is killed about equally often; between the kills, members join and leave and servers go away."""
-    victims: list[str] = []
-    while len(victims) < kills:
-        victims += chance.sample(SLOTS, len(SLOTS))
-    faults = [Fault(KILL, slot) for slot in victims[:kills]]
+    """Between the kills, members join and leave and servers go away."""
+    faults = [Fault(KILL, slot) for slot in _victims(chance, kills, SLOTS)]
     third = f"{chance.choice(SERVICES)}-3"
     others = [Fault(JOIN, third), Fault(BROKER), Fault(WIPE, "tracker-1"), Fault(LEAVE, third), Fault(REDIS)]
     for number, fault in enumerate(others, 1):

@@ -20,8 +20,8 @@ from tests.chaos.witness import PROJECTOR, Witness
 from tests.chaos.world import REST, SLOTS, World, role_of
 from tests.support.fleet import SERVICES, TRACKER, Worker
 
-PATIENCE_S = 180.0
-"""The longest wait for anything that takes part: many times what it takes."""
+PATIENCE_S = 300.0
+"""The longest wait for anything that takes part: many times what it takes, also where others want the processors."""
 LOOK_S = 0.05
 AT_REST = 40
 """About as many runs of each lot only wait for a pick that never comes."""

@@ -10,9 +10,11 @@ import ast
 import asyncio
 import os
 import random
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -38,10 +40,18 @@ from tests.support.fleet import ROOT
 LAG_BOUND_S = 60.0
 """Promise 9: within that of the last fault all that stood in the log is worked. A dead member's partitions are
 another's after 10 s of silence and 5 s of sharing anew; a server's return takes as long; the rest is the backlog."""
+LINGER_MS = order.definition.scaled(TIME_SCALE).linger_ms
+"""For so long after a loss an inbox knows that there may be more than it remembers."""
 REBALANCES_MIN = 3
+KILLS_MANY = 20
+"""About a third of the kills interrupts an attempt: of so many that none does has a chance of one in 3,000."""
+ORDERS_TOLD = 3
+"""Of how many orders a failure tells all that was said."""
+IGNORED = "choreo.TriggerIgnored"
+"""What a service says of a trigger that comes again under another id."""
 
 
-@pytest.mark.timeout(1_200)  # 4 to 5 minutes on a quiet machine of two cores
+@pytest.mark.timeout(2_400)  # 5 minutes on two cores; 13 where ten others want them too
 async def test_no_fault_breaks_a_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promises 1 to 9 hold on Kafka although everybody and everything goes away while orders run."""
     with _scene(tmp_path, monkeypatch, drawn(_seed())) as run:
@@ -51,15 +61,18 @@ async def test_no_fault_breaks_a_promise(tmp_path: Path, monkeypatch: pytest.Mon
         run.write_page(report)
 
 
-@pytest.mark.timeout(900)  # 90 s on a quiet machine of two cores
+@pytest.mark.timeout(1_200)  # 90 s on a quiet machine of two cores
 async def test_a_redis_that_forgot_all_doubles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gateways know the keys that are used again; and where memory was lost nothing is called certain any more."""
     with _scene(tmp_path, monkeypatch, forgetful(_seed())) as run:
         await run.play()
         assert run.conductor.hits["losses of all that Redis knew"] == 1
         assert run.conductor.hits["kills that hit work in flight"] >= run.plan.kills
-        later = [fact for fact in run.log if fact.stamp_ms > run.conductor.forgot_ms]
+        forgot_ms = run.conductor.forgot_ms
+        later = [fact for fact in run.log if forgot_ms < fact.stamp_ms < forgot_ms + LINGER_MS]
+        known = {(fact.id, fact.type) for fact in run.log if fact.stamp_ms <= forgot_ms}
         failures = [fact for fact in later if fact.type in (*FAILURES, *GENERAL_FAILURES)]
+        failures = [fact for fact in failures if (fact.id, fact.type) not in known]  # a twin says what was certain then
         assert failures, "nothing failed after the loss: that proves nothing"
         assert not [fact.where for fact in failures if fact.certain]
         run.check_folds()
@@ -111,11 +124,20 @@ class _Run:
             self.rested_s = await conductor.finish(LAG_BOUND_S)
             report = await asyncio.to_thread(self._audit)
             self.diary.note(f"the auditor found {len(report.violations)} broken promises in {report.counts}")
-            assert not report.violations, "\n".join(report.violations[:50])
+            assert not report.violations, "\n".join([*report.violations[:50], *self._said_of(report.violations)])
             return report
         finally:
             await conductor.end()
             await self.outside.close()
+
+    def _said_of(self, violations: Sequence[str]) -> Iterator[str]:
+        """What the log says of the first orders concerned: a plan can be played again, but not the hour."""
+        keys = [found[1] for sentence in violations if (found := re.search(r"order (o-\d+)", sentence))]
+        for key in list(dict.fromkeys(keys))[:ORDERS_TOLD]:
+            for fact in self.log:
+                if fact.key == key:
+                    told = asdict(replace(fact, data=b""))
+                    yield f"{fact.where}: " + ", ".join(f"{name}={value}" for name, value in told.items() if value)
 
     def check_folds(self) -> None:
         """Promise 6: read model and states are what a fold of the log comes to."""
@@ -133,19 +155,22 @@ class _Run:
         hits, foreign = self.conductor.hits, self.foreign.done
         self.rebalances = self.world.groups.generations()
         assert hits["kills that hit work in flight"] >= self.plan.kills
-        assert hits["attempts interrupted"] > 0
+        # A few kills may all find records that wait, and nobody at work on one.
+        assert hits["attempts interrupted"] > 0 or self.plan.kills < KILLS_MANY
         assert hits["stops of the broker"] == hits["stops of Redis"] == 1
         assert hits["members joined"] == hits["members left in order"] == hits["trackers that lost their folder"] == 1
         assert all(number >= REBALANCES_MIN for number in self.rebalances.values()), self.rebalances
         for what in (
             "said again, byte for byte",
-            "said again as key, type and JSON",
+            "outcomes said again as key, type and JSON",
+            "picks said again as key, type and JSON",
             "picked by key, type and JSON",
             "picked in a wrong partition",
             "garbage",
             "picks that cannot be read",
         ):
             assert foreign[what] > 0, what
+        assert any(fact.type == IGNORED for fact in self.log), "no bare twin of an outcome met a run that goes on"
 
     def write_page(self, report: Report) -> None:
         """The log of the run, where it is wanted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ RECENT = 2_000
 _TRIGGERS = {step.on: name for name, step in STEPS.items()} | {CANCELLED: "notification.tell_customer"}
 _OUTCOMES = {**SUCCESSES, **FAILURES, TOLD: "notification.tell_customer"}
 _REQUEST = "choreo.CompensationRequested"
+_IGNORED = "choreo.TriggerIgnored"
 _OWNS = re.compile(r"owns partitions \[([^\]]*)\]")
 
 Attempt = tuple[str, str]
@@ -55,6 +56,8 @@ class Witness:
         """How far each partition was read, as the next offset."""
         self.recent: deque[tuple[Message, Fact]] = deque(maxlen=RECENT)
         self.open_runs: set[str] = set()
+        self.starts: Counter[str] = Counter()
+        """How many runs each key has had."""
         self.runs: dict[str, str] = {}
         """The run of every event, by its id."""
         self.triggers: set[Attempt] = set()
@@ -160,6 +163,7 @@ class Witness:
     def _note_run(self, fact: Fact) -> None:
         if fact.type == START:
             self.open_runs.add(fact.id)
+            self.starts[fact.key] += 1
         if fact.type in ENDS:
             self.open_runs.discard(fact.run)
         if fact.type == _REQUEST:
@@ -174,5 +178,5 @@ class Witness:
             self._waiting[fact.id, step] = fact
             self.triggers.add((fact.id, step))
         done = _OUTCOMES.get(fact.type) or fact.step
-        if fact.type in _OUTCOMES or fact.type in GENERAL_FAILURES or fact.entry:
+        if fact.type in _OUTCOMES or fact.type in (*GENERAL_FAILURES, _IGNORED) or fact.entry:
             self._waiting.pop((fact.causation, done), None)

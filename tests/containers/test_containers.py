@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,8 @@ ROLES = ("inventory", "payment", "shipping", "notification", "tracker", "project
 PROJECT = f"choreo-test-{os.getpid()}"
 SLOW = "visa+slow:4"
 """A card whose charges take four seconds each: long enough to be caught at it."""
+OUTAGE_S = 80.0
+"""A client is told after 10 s that it is out, where it is told at all, and made anew after 60 more."""
 PAGES = (ROOT / "README.md").read_text() + (ROOT / "docs" / "containers.md").read_text()
 COMMANDS = dict(re.findall(r"<!-- commands: (containers|servers) -->\n```sh\n(.*?)```", PAGES, re.DOTALL))
 
@@ -197,6 +200,20 @@ def test_workers_that_are_told_to_stop_drain_and_end_well(stack: Stack) -> None:
 def _answers(stack: Stack) -> bool:
     """Whether the REST view is there again."""
     return stack.well(stack.the("rest"))
+
+
+def test_services_find_back_after_an_outage_in_which_the_brokers_name_is_gone(stack: Stack) -> None:
+    """Longer than a client that fell out of its group is waited for: orders complete as before."""
+    stack.place("o-6")
+    stack.compose("stop kafka")
+    over_s = time.monotonic() + OUTAGE_S
+    stack.until(lambda: time.monotonic() > over_s)
+    stack.compose("start kafka")
+    stack.until(lambda: stack.takes("OrderPlaced", **stack.order("o-7")))
+    for key in ("o-6", "o-7"):
+        stack.until(lambda key=key: stack.instance(key).get("waits"))
+        stack.pick(key)
+        stack.becomes(key, "completed")
 
 
 def test_a_port_that_somebody_has_is_named_before_anything_is_built(stack: Stack) -> None:

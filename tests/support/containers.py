@@ -119,14 +119,25 @@ class Stack:
 
     def post(self, type_: str, **fields: Any) -> None:
         """Publish an event through the view."""
-        with self.rest() as rest:
-            answer = rest.post("/flows/order/events", json={"type": type_, "fields": fields})
+        answer = self._post(type_, fields)
         assert answer.status_code == httpx.codes.CREATED, f"{type_} {fields}: {answer.text}"
 
-    def place(self, key: str, card: str = "visa") -> None:
-        """Post an order; the card says what the pretended bank does with it."""
+    def takes(self, type_: str, **fields: Any) -> bool:
+        """Whether the view publishes an event; it says 503 where the log is away."""
+        return self._post(type_, fields).status_code == httpx.codes.CREATED
+
+    def _post(self, type_: str, fields: Mapping[str, Any]) -> httpx.Response:
+        with self.rest() as rest:
+            return rest.post("/flows/order/events", json={"type": type_, "fields": fields}, timeout=30)
+
+    def order(self, key: str, card: str = "visa") -> dict[str, Any]:
+        """An order; the card says what the pretended bank does with it."""
         items = [{"sku": "tea", "quantity": 2}]
-        self.post("OrderPlaced", order_id=key, customer_id="ada", amount="12.50", items=items, card=card)
+        return {"order_id": key, "customer_id": "ada", "amount": "12.50", "items": items, "card": card}
+
+    def place(self, key: str, card: str = "visa") -> None:
+        """Post an order."""
+        self.post("OrderPlaced", **self.order(key, card))
 
     def pick(self, key: str) -> None:
         """What the warehouse says of a shipment, in its own time."""
