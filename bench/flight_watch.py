@@ -1,8 +1,9 @@
 """The client of a round: `python -m bench.flight_watch FOLDER SYNCHRONOUS ORDERS` sees when orders can be read.
 
-A process of its own with a connection of its own, so that looking costs what is measured nothing. Says "ready", then in
-one line for each order the moments (monotonic clock, seconds) at which its confirmation stood in the log, 0 if it has
-none, and at which the read model showed it ended.
+A process of its own with connections of its own, so that looking costs what is measured nothing: it looks for what is
+committed, whether flushed or not, and reads an order's end once more as a client would be shown it. Says "ready", then
+in one line for each order the moments (monotonic clock, seconds) at which its confirmation stood in the log, 0 if it
+has none, and at which the read model showed it ended.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class _Order:
         self.confirmed_s = 0.0
         self.ended_s = 0.0
 
-    async def look(self, app: App) -> bool:
+    async def look(self, app: App, client: App) -> bool:
         """Whether it stands in the read model at all."""
         view = await app.home.read_model.instance(FLOW, self.key)
         if view is None:
@@ -42,7 +43,8 @@ class _Order:
                 if record.event.type == OrderConfirmed.event_type:
                     self.confirmed_s = now_s
         if view.status in ENDED:
-            self.ended_s = now_s
+            await client.home.read_model.instance(FLOW, self.key)
+            self.ended_s = time.monotonic()
         return True
 
 
@@ -50,15 +52,18 @@ async def watch(folder: Path, synchronous: str, orders: int) -> list[tuple[float
     """The moments of each order, in their order; they are placed one after the other."""
     coming = [_Order(number) for number in range(orders)]
     seen: list[_Order] = []
-    async with open_app(settings_of(folder, synchronous)) as app:
+    async with (
+        open_app(settings_of(folder, "NORMAL")) as app,
+        open_app(settings_of(folder, synchronous)) as client,
+    ):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while coming or any(not order.ended_s for order in seen):
-            if coming and await coming[0].look(app):
+            if coming and await coming[0].look(app, client):
                 seen.append(coming.pop(0))
             for order in seen:
                 if not order.ended_s:
-                    await order.look(app)
+                    await order.look(app, client)
             await asyncio.sleep(LOOK_S)
     return [(order.confirmed_s, order.ended_s) for order in seen]
 
