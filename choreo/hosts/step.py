@@ -1,7 +1,8 @@
 """The step host: one service in one flow, one member of its consumer group.
 
-Each turn of its loop: take what a poll brought, hear what handlers answered, commit both in one piece, start what is
-ready. Everything moves in batches; nothing is awaited per event. The decisions stand in `choreo.app`.
+Each turn of its loop: take what a poll brought, hear what handlers answered, have both committed in one piece, start
+what is ready while that is under way. Everything moves in batches; nothing is awaited per event. The decisions stand in
+`choreo.app`.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class StepHost:
         self._follower = Follower(parts, self._waits)
         self._launcher = Launcher(parts, self._runners, self._follower)
         self._intake = Intake(parts, self._follower)
-        self._committer = Committer(parts)
+        self._committer = Committer(parts, self._ring)
         self._holds = Holds(parts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._member: Member | None = None
@@ -141,6 +142,8 @@ class StepHost:
     async def _turn(self, member: Member) -> None:
         poll = await self._news(member)
         if poll is not None:
+            if poll.lost:
+                await self._committer.wait()
             self.polled_ms = self._parts.clock.now_ms()
             self._intake.take(poll, member)
         if self._stopping:
@@ -165,7 +168,7 @@ class StepHost:
             await asyncio.sleep(0)
         else:
             self._bell = asyncio.get_running_loop().create_future()
-            if not (self._polling.done() or self._runners.has_results):
+            if not (self._polling.done() or self._runners.has_results or self._committer.has_news):
                 await self._bell
             self._bell = None
         if not self._polling.done():
@@ -176,7 +179,7 @@ class StepHost:
     @property
     def _busy(self) -> bool:
         """Whether the next turn has something to do in any case."""
-        if self._desk.concluded or self._desk.late:
+        if (self._desk.concluded or self._desk.late) and not self._committer.busy:
             return True
         if self._stopping and self._draining is None:
             return True  # it was told to stop while it did something else
@@ -208,7 +211,8 @@ class StepHost:
     def _over(self) -> bool:
         if self._draining is None:
             return self._stopping and self._member is None  # storage is away: nothing is in hand
-        return self._given_up or not (self._desk.running.total() or self._desk.concluded or self._desk.late)
+        in_hand = self._desk.running.total() or self._desk.concluded or self._desk.late or self._committer.busy
+        return self._given_up or not in_hand
 
     def _again(self, job: Job) -> None:
         """A job's wait is over."""
@@ -226,6 +230,7 @@ class StepHost:
 
     async def _withdraw(self) -> None:
         """Drop everything; the next turn begins as a new member."""
+        await self._committer.give_up()
         self._intake.lose_all()
         await self._close_member()
 
@@ -236,6 +241,7 @@ class StepHost:
             self._draining.cancel()
         self.counters.add("in_flight", -self._desk.running.total())
         try:
+            await self._committer.give_up()
             await self._close_member()
         finally:
             self._ended.set()

@@ -1,8 +1,14 @@
-"""How a step host makes its conclusions true: one commit a turn for all of them, with what was read about runs."""
+"""How a step host makes its conclusions true: all of them in one commit, with what was read about runs.
+
+One commit at a time, in a task of its own: the host reads, begins and calls handlers meanwhile, so that what waits for
+inbox and log costs no work. What is concluded in that time goes into the next commit, with the positions of then.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -25,17 +31,37 @@ FORGET_MS = 60_000
 class Committer:
     """Commits for one host."""
 
-    def __init__(self, parts: Parts) -> None:
-        """The desk of `parts` holds what is concluded."""
+    def __init__(self, parts: Parts, ring: Callable[[object], None]) -> None:
+        """The desk of `parts` holds what is concluded; `ring` is called when a commit is over."""
         self._parts = parts
         self._desk = parts.desk
+        self._ring = ring
         self._committed_ms = 0
         self._forget_ms = 0
+        self._under_way: asyncio.Task[None] | None = None
         self.refused = 0
         """Commits refused in a row: the next poll says which partitions are lost."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a commit is under way, or over and not heard of."""
+        return self._under_way is not None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a commit is over that `settle` has not heard of."""
+        return self._under_way is not None and self._under_way.done()
+
     async def settle(self, member: Member, *, idle: bool) -> None:
-        """Commit what is concluded; positions alone only when `idle` or overdue. After StorageError all is kept."""
+        """Commit what is concluded, once the commit before is over; positions alone only when `idle` or overdue.
+
+        Raises what became of the commit before: after StorageError all of it is still concluded.
+        """
+        if self._under_way is not None:
+            if not self._under_way.done():
+                return
+            under_way, self._under_way = self._under_way, None
+            under_way.result()
         if self._desk.late:
             await self._record_late()
         if idle:
@@ -43,33 +69,57 @@ class Committer:
         work = self._desk.work()
         now_ms = self._parts.clock.now_ms()
         overdue = now_ms >= self._committed_ms + POSITIONS_MS
+        self._desk.committing, self._desk.concluded = self._desk.concluded, []
         if not (work.outcomes or work.outputs or work.letters or (work.done and (idle or overdue))):
             self._over(Work())
             return
         work = replace(work, marks=self._parts.runs.unsaved())
+        self._under_way = asyncio.create_task(self._commit(member, work, now_ms))
+        self._under_way.add_done_callback(self._ring)
+
+    async def wait(self) -> None:
+        """Until no commit is under way; what became of it is heard of in `settle`."""
+        if self._under_way is not None:
+            await asyncio.wait((self._under_way,))
+
+    async def give_up(self) -> None:
+        """Until no commit is under way; what became of it is of no interest to a member that leaves."""
+        await self.wait()
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None and (error := under_way.exception()) is not None:
+            _log.info("the last commit: %s", error)
+
+    async def _commit(self, member: Member, work: Work, now_ms: int) -> None:
+        """Raises LeaseLostError after several refusals, StorageError; what is not committed is concluded again."""
         try:
-            await member.commit(work)
+            await self._made_true(member, work)
         except LeaseLostError as error:
             self.refused += 1
             if self.refused >= REFUSALS_MAX:
                 self.refused = 0
                 raise
             _log.info("commit refused: %s", error)
-            return
-        except StorageError:
-            raise  # the loop waits and comes back; everything is kept
+        else:
+            self.refused = 0
+            self._committed_ms = now_ms
+        finally:
+            self._desk.take_back()
+
+    async def _made_true(self, member: Member, work: Work) -> None:
+        try:
+            await member.commit(work)
+        except (LeaseLostError, StorageError):
+            raise
         # One conclusion that cannot be written must not hold up the others.
         except Exception:  # noqa: BLE001
-            _log.exception("a commit of %d conclusions failed", len(self._desk.concluded))
-            await self._commit_singly(member)
-            return
-        self.refused = 0
-        self._committed_ms = now_ms
-        self._over(work)
+            _log.exception("a commit of %d conclusions failed", len(self._desk.committing))
+            await self._commit_singly(member, work)
+        else:
+            self._over(work)
 
-    async def _commit_singly(self, member: Member) -> None:
+    async def _commit_singly(self, member: Member, whole: Work) -> None:
         """Each conclusion alone, positions last; one that cannot be written becomes its job's dead letter."""
-        for index, (job, conclusion) in enumerate(self._desk.concluded):
+        for index, (job, conclusion) in enumerate(self._desk.committing):
             work = Work(
                 outcomes=[conclusion.outcome] if conclusion.outcome else [],
                 outputs=conclusion.facts,
@@ -82,8 +132,8 @@ class Committer:
             except Exception as error:  # noqa: BLE001 - logged with the batch it was in
                 cause = f"what came of it cannot be written: {error}"
                 await self._parts.dead_letters.add([self._parts.voice.letter(job, cause, self._parts.clock.now_ms())])
-                self._desk.concluded[index] = (job, Conclusion(failed=True))
-        work = Work(done=self._desk.work().done, marks=self._parts.runs.unsaved())
+                self._desk.committing[index] = (job, Conclusion(failed=True))
+        work = Work(done=whole.done, marks=whole.marks)
         await member.commit(work)
         self._over(work)
 

@@ -35,6 +35,8 @@ class Desk:
         self.lanes = Lanes()
         self.progress: dict[int, Progress] = {}
         self.concluded: list[tuple[Job, Conclusion]] = []
+        self.committing: list[tuple[Job, Conclusion]] = []
+        """What was concluded and is being committed. No partition is lost meanwhile: that waits for it."""
         self.late: list[tuple[Job, Conclusion]] = []
         """What came of jobs whose partition was lost meanwhile."""
         self.free: list[tuple[str, str]] = []
@@ -129,10 +131,14 @@ class Desk:
         for partition, offset in work.done.items():
             if partition in self.progress:
                 self.progress[partition].committed = offset
-        concluded, self.concluded = self.concluded, []
-        for job, _ in concluded:
+        committed, self.committing = self.committing, []
+        for job, _ in committed:
             self.leave(job)
-        return concluded
+        return committed
+
+    def take_back(self) -> None:
+        """What is still being committed is only concluded again."""
+        self.concluded, self.committing = self.committing + self.concluded, []
 
     def let_go(self, job: Job) -> None:
         """An attempt of the job is over, and nothing was recorded of it."""
@@ -142,7 +148,7 @@ class Desk:
     def in_hands(self) -> list[Job]:
         """Jobs at work, and those of which the outcome is not committed yet."""
         at_work = [job for job in self.lanes.heads() if job.in_hands is not None]
-        return at_work + [job for job, _ in (*self.concluded, *self.late) if job.attempt]
+        return at_work + [job for job, _ in (*self.committing, *self.concluded, *self.late) if job.attempt]
 
     def leave(self, job: Job) -> None:
         """The job is off the desk; the next of its lane is ready."""
