@@ -16,7 +16,7 @@ from typing import Any
 from bench import restate
 from bench.figures import medians, rounded, say
 from bench.kafka_alone import steps_beside
-from bench.kafka_raw import chain_orders_s
+from bench.kafka_raw import chain_figures
 from bench.kafka_stage import Stage, stage
 
 
@@ -25,7 +25,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     peers = restate.folder_of(chosen.peers)
     with stage(chosen.bootstrap) as servers:
         # First, for it also warms the broker: what the JVM compiles meanwhile would be counted as its cost.
-        bare = chain_orders_s(servers, chosen.raw_orders)
+        bare = chain_figures(servers, chosen.raw_orders, chosen.slow_orders)
         steps = steps_beside(servers, chosen.step_events)
         chain, peer_rounds = [], []
         for number in range(chosen.rounds):
@@ -40,7 +40,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "rounds": chosen.rounds,
         "cpus": os.cpu_count() or 0,
         "chain": _shown(figures, bare, peer),
-        "raw_orders_s": rounded(bare),
+        "raw": {name: rounded(value) for name, value in bare.items()},
         "step": {
             **{name: {what: rounded(value) for what, value in one.items()} for name, one in steps.items()},
             "over_bare": rounded(steps["choreo"]["events_s"] / steps["bare"]["events_s"]),
@@ -59,10 +59,10 @@ def _chain(servers: Stage, prefix: str, chosen: argparse.Namespace) -> dict[str,
     return servers.figures(prefix, "bench.kafka_chain", *sizes, *warm)
 
 
-def _shown(figures: dict[str, float], bare: float, peer: dict[str, float] | None) -> dict[str, Any]:
+def _shown(figures: dict[str, float], bare: dict[str, float], peer: dict[str, float] | None) -> dict[str, Any]:
     """The chain's figures: CPU time an order by process apart, and what they are of the others'."""
     named = {name: value for name, value in figures.items() if not name.startswith("cpu_ms.")}
-    shown: dict[str, Any] = {**named, "over_raw": rounded(figures["orders_s"] / bare)}
+    shown: dict[str, Any] = {**named, "over_raw": rounded(figures["orders_s"] / bare["orders_s"])}
     if peer:
         shown["orders_s_over_restate"] = rounded(figures["orders_s"] / peer["orders_s"])
         ours_us = (figures["cpu_ms"] - figures["cpu_ms.client"]) * 1_000

@@ -19,6 +19,7 @@ from typing import Any
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench.figures import percentile
 from bench.kafka_stage import PARTITIONS, Stage
 from bench.raw import STEPS
 from bench.saga import OrderPlaced, StockReserved, declined
@@ -39,6 +40,8 @@ SERVICES = {
 STEP_IN, STEP_OUT = "step-in", "step-out"
 READY = "ready"
 """What a role alone says when it has handled something."""
+PATIENCE_S = 60.0
+ORDERS_A_SECOND = 10
 WARM_UP = 2_000
 """Events of a role alone before the measured ones: twice so many."""
 
@@ -138,13 +141,18 @@ class Sink:
         places = [TopicPartition(topic, partition, 0) for topic in topics for partition in range(PARTITIONS)]
         self._consumer.assign(places)
 
-    def await_(self, number: int, patience_s: float = 60) -> None:
+    def await_(self, number: int) -> None:
         """Until so many messages have come."""
-        until, seen = time.monotonic() + patience_s, 0
+        until, seen = time.monotonic() + PATIENCE_S, 0
         while seen < number:
             seen += sum(message.error() is None for message in self._consumer.consume(BATCH, WAIT_S))
             if time.monotonic() > until:
-                sys.exit(f"the bare loop brought {seen} of {number} messages within {patience_s:g} s")
+                sys.exit(f"the bare loop brought {seen} of {number} messages within {PATIENCE_S:g} s")
+
+    def keys(self, wait_s: float) -> list[str]:
+        """Of what has come, waiting for the first."""
+        messages = self._consumer.consume(1, wait_s)
+        return [(message.key() or b"").decode() for message in messages if message.error() is None]
 
     def close(self) -> None:
         """Let go."""
@@ -171,8 +179,8 @@ def pour(stage: Stage, topic: str, messages: Iterator[tuple[bytes, bytes, Any]])
     producer.flush()
 
 
-def chain_orders_s(stage: Stage, orders: int, warm_up: int = 100) -> float:
-    """Orders a second from the first one placed until the last one's end is read."""
+def chain_figures(stage: Stage, orders: int, slow_orders: int, warm_up: int = 100) -> dict[str, float]:
+    """Orders a second from the first one placed until the last one's end is read; then milliseconds of one at 10/s."""
     prefix = stage.own("raw")
     make_topics(stage, [prefix + type_ for type_ in {*TYPES, *ENDS}])
     commands = {name: ("-m", "bench.kafka_raw", "chain", name) for name in SERVICES}
@@ -184,8 +192,29 @@ def chain_orders_s(stage: Stage, orders: int, warm_up: int = 100) -> float:
         pour(stage, f"{prefix}OrderPlaced", _orders(orders, "o"))
         sink.await_(orders)
         took_s = time.perf_counter() - begun
+        taken = _slowly(stage, f"{prefix}OrderPlaced", sink, slow_orders)
         sink.close()
-    return orders / took_s
+    return {"orders_s": orders / took_s, **{f"p{p}_ms": percentile(taken, p) for p in (50, 99)}}
+
+
+def _slowly(stage: Stage, topic: str, sink: Sink, orders: int) -> list[float]:
+    """Milliseconds of each order from handing it to the client until its end is read."""
+    # As the door of choreo does: nobody is waited for, so nothing lingers for company.
+    producer = Producer({"bootstrap.servers": stage.bootstrap, "linger.ms": 0, "partitioner": "murmur2_random"})
+    coming, placed, taken = list(_orders(orders, "slow")), dict[str, float](), list[float]()
+    begun = time.perf_counter()
+    until = begun + orders / ORDERS_A_SECOND + PATIENCE_S
+    while len(taken) < orders:
+        now = time.perf_counter()
+        if coming and now >= begun + len(placed) / ORDERS_A_SECOND:
+            key, value, headers = coming.pop(0)
+            placed[key.decode()] = now
+            producer.produce(topic, value, key, headers=headers)
+            producer.poll(0)
+        taken += [(time.perf_counter() - placed[key]) * 1_000 for key in sink.keys(0.001)]
+        if now > until:
+            sys.exit(f"the bare loop brought {len(taken)} of {orders} orders to their end within {until - begun:g} s")
+    return taken
 
 
 def _orders(number: int, prefix: str) -> Iterator[tuple[bytes, bytes, Any]]:

@@ -71,7 +71,7 @@ class StepHost:
         self.service, self.flow, self.name = service, flow, name
         self.counters = counters or Counters()
         self.polled_ms = 0
-        """When it last polled: a sign of life for health checks."""
+        """When it last polled, or began the commit that is under way: a sign of progress for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
         ports = Ports(log, inbox, dead_letters, codec, clock)
         hold = Hold(name, round(hold_s * 1_000))
@@ -144,7 +144,7 @@ class StepHost:
         if poll is not None:
             if poll.lost:
                 await self._committer.wait()
-            self.polled_ms = self._parts.clock.now_ms()
+            self.polled_ms = self._committer.since_ms
             self._intake.take(poll, member)
         if self._stopping:
             self._drain(member)

@@ -23,6 +23,8 @@ REFUSALS_MAX = 3
 """Commits refused in a row, with a poll in between, before this member takes itself for a stranger."""
 POSITIONS_MS = 1_000
 """How long positions alone wait in a stream of records that make no jobs: one write a second instead of one a poll."""
+PATIENCE_S = 30.0
+"""How long who leaves, or must give partitions up, waits for a commit: twice what a log may take to say no."""
 
 FORGET_MS = 60_000
 """How often the inbox is tidied: a minute more of memory is nothing against a linger of days."""
@@ -39,6 +41,7 @@ class Committer:
         self._committed_ms = 0
         self._forget_ms = 0
         self._under_way: asyncio.Task[None] | None = None
+        self._began_ms = 0
         self.refused = 0
         """Commits refused in a row: the next poll says which partitions are lost."""
 
@@ -46,6 +49,11 @@ class Committer:
     def busy(self) -> bool:
         """Whether a commit is under way, or over and not heard of."""
         return self._under_way is not None
+
+    @property
+    def since_ms(self) -> int:
+        """When the commit that is under way began; the present moment if none is."""
+        return self._began_ms if self.busy else self._parts.clock.now_ms()
 
     @property
     def has_news(self) -> bool:
@@ -61,7 +69,8 @@ class Committer:
             if not self._under_way.done():
                 return
             under_way, self._under_way = self._under_way, None
-            under_way.result()
+            if not under_way.cancelled():
+                under_way.result()
         if self._desk.late:
             await self._record_late()
         if idle:
@@ -74,22 +83,33 @@ class Committer:
             self._over(Work())
             return
         work = replace(work, marks=self._parts.runs.unsaved())
-        self._under_way = asyncio.create_task(self._commit(member, work, now_ms))
+        self._began_ms = now_ms
+        self._under_way = asyncio.create_task(self._commit(member, work))
         self._under_way.add_done_callback(self._ring)
 
     async def wait(self) -> None:
-        """Until no commit is under way; what became of it is heard of in `settle`."""
-        if self._under_way is not None:
-            await asyncio.wait((self._under_way,))
+        """Until no commit is under way; what became of it is heard of in `settle`. One that hangs is called off."""
+        under_way = self._under_way
+        if under_way is None:
+            return
+        patience = asyncio.ensure_future(self._parts.clock.sleep(PATIENCE_S))
+        try:
+            await asyncio.wait((under_way, patience), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            patience.cancel()
+        if not under_way.done():
+            _log.warning("a commit that takes longer than %g s is called off", PATIENCE_S)
+            under_way.cancel()
+            await asyncio.wait((under_way,))
 
     async def give_up(self) -> None:
-        """Until no commit is under way; what became of it is of no interest to a member that leaves."""
+        """As `wait`; what became of it is of no interest to a member that leaves: it is found in inbox and log."""
         await self.wait()
         under_way, self._under_way = self._under_way, None
-        if under_way is not None and (error := under_way.exception()) is not None:
+        if under_way is not None and not under_way.cancelled() and (error := under_way.exception()) is not None:
             _log.info("the last commit: %s", error)
 
-    async def _commit(self, member: Member, work: Work, now_ms: int) -> None:
+    async def _commit(self, member: Member, work: Work) -> None:
         """Raises LeaseLostError after several refusals, StorageError; what is not committed is concluded again."""
         try:
             await self._made_true(member, work)
@@ -101,7 +121,7 @@ class Committer:
             _log.info("commit refused: %s", error)
         else:
             self.refused = 0
-            self._committed_ms = now_ms
+            self._committed_ms = self._began_ms
         finally:
             self._desk.take_back()
 

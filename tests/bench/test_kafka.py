@@ -44,6 +44,7 @@ def test_every_part_gives_its_figures(bootstrap: str) -> None:
     services = {"inventory", "payment", "shipping", "notification", "tracker", "projector"}
     assert services | {"redis", "client"} == chain["cpu_ms_an_order_by_process"].keys()
     assert {"choreo", "bare", "over_bare", "cpu_over_bare"} == figures["step"].keys()
+    assert {"orders_s", "p50_ms", "p99_ms"} == figures["raw"].keys()
     # 123 orders of at least six records each.
     assert figures["tracker"]["events"] >= 123 * 6
     assert figures["restate"] == "skipped"

@@ -7,7 +7,7 @@ from typing import Any
 
 from choreo import StepContext
 from choreo.core import facts
-from choreo.core.errors import StorageError
+from choreo.core.errors import LeaseLostError, StorageError
 from tests.hosts.stage import Placed, Stage, both_homes, charged, payment, staged
 
 
@@ -150,3 +150,26 @@ async def test_a_turn_that_is_read_while_a_commit_is_under_way_is_remembered_by_
         await stage.one("Charged")
         await stage.caught_up()
         assert (await stage.home.inbox("payment").marks([placed.run]))[placed.run].turned
+
+
+async def test_a_commit_that_hangs_is_called_off_by_who_leaves() -> None:
+    """A member that is made anew does not wait for ever; what is said again has its id, no handler is called again."""
+    calls = _Calls()
+    async with staged(payment(calls), started=False) as stage:
+        sluice = _Sluice(stage)
+        host = stage.host()
+        await stage.publish(Placed(order_id="o-1"))
+        await stage.until(lambda: bool(sluice.batches))
+        assert host._member is not None
+        host._member.poll = _standing_still  # type: ignore[method-assign]
+        began_ms = host.polled_ms
+        while len(await stage.log()) < 2:
+            await stage.clock.advance(1)
+        assert stage.clock.now_ms() >= began_ms + 30_000
+        await stage.caught_up()
+        assert len({event.id for event in await stage.said("Charged")}) == 1
+    assert calls.keys == ["o-1"]
+
+
+async def _standing_still(limit: int, timeout_s: float) -> Any:
+    raise LeaseLostError("records stand in the log, and none has come", where="order")

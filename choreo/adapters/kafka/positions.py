@@ -6,6 +6,7 @@ worked finds its outcome and says the same: a second of them after a crash is a 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -59,8 +60,17 @@ class Positions:
         places = self._untold()
         if not places:
             return
+        bound_s = self._options.request_s
         try:
-            await self._subscription.commit(places, self._witness.saying)
+            # The client sets none: where the broker dies in this moment its call returns when one is back.
+            async with asyncio.timeout(bound_s):
+                await self._subscription.commit(places, self._witness.saying)
+        except TimeoutError as error:
+            raise StorageError(
+                f"the group has not taken the positions of partitions {sorted(places)} within {bound_s:g} s",
+                where=self._ticket.place,
+                remedy=f"See that a broker answers at {self._options.bootstrap}; they are told again.",
+            ) from error
         except KafkaException as error:
             inner = cause_of(error)
             if inner is None or inner.code() not in MEMBERSHIP_GONE:

@@ -99,6 +99,22 @@ async def test_a_member_goes_on_while_nobody_answers_to_its_position(broker: Bro
     await log.close()
 
 
+async def test_positions_alone_are_waited_for_within_a_bound(broker: Broker) -> None:
+    """The host is told, goes on polling, and tells them again when the broker is back."""
+    log = KafkaLog(KafkaOptions(broker.bootstrap, {}, request_s=1.0))
+    member = await at_work(log)
+    broker.freeze()
+    async with asyncio.timeout(60):
+        with pytest.raises(StorageError, match=r"positions of partitions \[0\] within 1 s"):
+            await member.commit(Work(done={0: 1}))
+        assert (await member.poll(10, 0.1)).records == []
+        broker.thaw()
+        await member.commit(Work(done={0: 1}))
+    assert await log.committed(TOPIC, "payment") == {0: 1}
+    await member.close()
+    await log.close()
+
+
 async def test_a_member_that_finds_no_way_back_is_made_anew(broker: Broker) -> None:
     """Its client may hang for all we know: the host is told, and joins with another one."""
     log = KafkaLog(KafkaOptions(broker.bootstrap, {**IMPATIENT, **QUICK}, rejoin_s=8.0))
