@@ -1,7 +1,8 @@
 """Reading at given places, outside of any group: consumers kept ready, each put where it is needed.
 
 A reader that ended in the middle of a partition goes on from there when the next piece is asked for: reading a
-partition in pieces costs one fetch a megabyte, not one a piece.
+partition in pieces costs one fetch a megabyte, not one a piece. It fetches ahead until then, and at the end of the
+partition asks the broker a hundred times a second for more: so one that nobody asks for the next piece is put to rest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -26,6 +27,8 @@ FETCH_PIECE, FETCH_POINT = 1 << 20, 1 << 16
 READ_S = 10.0
 """How long a read may go without an answer from the broker."""
 WAIT_S = 0.1
+REST_S = 1.0
+"""After so long nobody reads on: who reads in pieces asks for the next within milliseconds."""
 
 
 class Place(NamedTuple):
@@ -56,6 +59,8 @@ class _Reader:
         self.ahead = ahead
         self.at: Place | None = None
         """Where it would go on."""
+        self.idle_since_s = 0.0
+        """On the loop's clock."""
 
     def read(self, place: Place, limit: int) -> list[Message]:
         """At most `limit` messages from the place on, fewer only at the end."""
@@ -68,6 +73,11 @@ class _Reader:
         else:
             self._consumer.unassign()
         return found
+
+    def rest(self) -> None:
+        """Fetch no more."""
+        self.at = None
+        self._consumer.unassign()
 
     def close(self) -> None:
         self._consumer.close()
@@ -98,9 +108,10 @@ class Readers:
     def __init__(self, options: KafkaOptions) -> None:
         self._options = options
         self._idle: list[_Reader] = []
-        self._busy: set[asyncio.Future[list[Message]]] = set()
+        self._busy: set[asyncio.Future[Any]] = set()
         self._threads = ThreadPoolExecutor(READERS, "choreo-kafka-reader")
         self._turns = asyncio.Semaphore(READERS)
+        self._tidying: asyncio.TimerHandle | None = None
 
     async def read(self, place: Place, limit: int) -> list[Message]:
         """At most `limit` messages from the place on, in order; fewer only at the end.
@@ -117,20 +128,38 @@ class Readers:
 
     async def close(self) -> None:
         """Let all go."""
-        if self._busy:
+        while self._busy:
             await asyncio.wait(self._busy)
+        if self._tidying is not None:
+            self._tidying.cancel()
         for reader in self._idle:
             await asyncio.get_running_loop().run_in_executor(self._threads, reader.close)
         self._idle.clear()
         await asyncio.to_thread(self._threads.shutdown)
 
-    def _freed(self, reader: _Reader, reading: asyncio.Future[list[Message]]) -> None:
+    def _freed(self, reader: _Reader, reading: asyncio.Future[Any]) -> None:
         self._busy.discard(reading)
         error = reading.exception()
         if error is not None and not isinstance(error, OutOfRangeError):
             self._threads.submit(reader.close)
         else:
             self._idle.append(reader)
+            reader.idle_since_s = asyncio.get_running_loop().time()
+            self._tidy_later()
+
+    def _tidy_later(self) -> None:
+        if self._tidying is None and any(reader.at for reader in self._idle):
+            self._tidying = asyncio.get_running_loop().call_later(REST_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Put to rest who stands somewhere and was not asked to go on."""
+        loop, self._tidying = asyncio.get_running_loop(), None
+        for reader in [reader for reader in self._idle if reader.at and loop.time() >= reader.idle_since_s + REST_S]:
+            self._idle.remove(reader)
+            resting = loop.run_in_executor(self._threads, reader.rest)
+            self._busy.add(resting)
+            resting.add_done_callback(partial(self._freed, reader))
+        self._tidy_later()
 
     def _take(self, place: Place, *, ahead: bool) -> _Reader:
         """The one that stands there already, else the one of its kind that was used longest ago, else a new one."""

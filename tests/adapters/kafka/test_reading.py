@@ -37,6 +37,27 @@ async def test_a_reader_whose_asker_went_away_is_used_again(open_log: OpenLog) -
     assert len(await log.read(TOPIC, 0, 0, RECORDS)) == RECORDS
 
 
+async def test_who_is_not_asked_for_the_next_piece_fetches_no_more(open_log: OpenLog) -> None:
+    """A piece that ends where the partition does tells nobody so: its reader would ask the broker for more for ever."""
+    log = open_log()
+    await log.create(TOPIC, 1)
+    await log.append(TOPIC, [event(f"e-{number}") for number in range(PIECE)])
+    assert len(await log.read(TOPIC, 0, 0, PIECE)) == PIECE
+    (reader,) = log._readers._idle
+    assert len(reader._consumer.assignment()) == 1
+    rested, rest = asyncio.Event(), reader.rest
+    loop = asyncio.get_running_loop()
+
+    def resting() -> None:
+        rest()
+        loop.call_soon_threadsafe(rested.set)
+
+    reader.rest = resting  # type: ignore[method-assign]
+    await rested.wait()
+    assert reader._consumer.assignment() == []
+    assert await log.read(TOPIC, 0, PIECE, PIECE) == []
+
+
 async def test_a_large_append_keeps_its_order(open_log: OpenLog) -> None:
     """Positions come back in the order given, also where other tasks append meanwhile."""
     log = open_log()
