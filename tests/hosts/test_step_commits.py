@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from choreo import StepContext
 from choreo.core import facts
 from choreo.core.errors import LeaseLostError, StorageError
+from choreo.hosts.step import StepHost
 from tests.hosts.stage import Placed, Stage, both_homes, charged, payment, staged
 
 
@@ -33,6 +36,17 @@ class _Sluice:
         return await self._commit(ticket, epochs, work)
 
 
+@asynccontextmanager
+async def _committing(calls: _Calls, home: str = "memory") -> AsyncIterator[tuple[Stage, _Sluice, StepHost]]:
+    """A host whose first commit, that of o-1, waits at the sluice."""
+    async with staged(payment(calls), started=False, home=home) as stage:
+        sluice = _Sluice(stage)
+        host = stage.host()
+        await stage.publish(Placed(order_id="o-1"))
+        await stage.until(lambda: sluice.batches == [["o-1"]])
+        yield stage, sluice, host
+
+
 class _Calls:
     """A handler that says which keys it was called for."""
 
@@ -49,11 +63,7 @@ class _Calls:
 async def test_other_keys_are_handled_while_a_commit_is_under_way(home: str) -> None:
     """Their outcomes go together with the next one; never are two commits under way."""
     calls = _Calls()
-    async with staged(payment(calls), started=False, home=home) as stage:
-        sluice = _Sluice(stage)
-        stage.host()
-        await stage.publish(Placed(order_id="o-1"))
-        await stage.until(lambda: sluice.batches == [["o-1"]])
+    async with _committing(calls, home) as (stage, sluice, _):
         await stage.publish(Placed(order_id="o-2"))
         await stage.publish(Placed(order_id="o-3"))
         await stage.until(lambda: len(calls.keys) == 3)
@@ -85,12 +95,8 @@ async def test_the_next_event_of_a_key_waits_until_the_outcome_before_it_is_comm
 async def test_what_could_not_be_committed_goes_with_what_was_concluded_meanwhile(home: str) -> None:
     """In its order, and no handler is called a second time."""
     calls = _Calls()
-    async with staged(payment(calls), started=False, home=home) as stage:
-        sluice = _Sluice(stage)
+    async with _committing(calls, home) as (stage, sluice, _):
         sluice.broken = 1
-        stage.host()
-        await stage.publish(Placed(order_id="o-1"))
-        await stage.until(lambda: sluice.batches == [["o-1"]])
         await stage.publish(Placed(order_id="o-2"))
         await stage.until(lambda: len(calls.keys) == 2)
         sluice.open.set()
@@ -124,11 +130,7 @@ async def test_what_is_being_committed_when_its_partition_goes_is_found_by_the_n
 async def test_a_stop_waits_for_the_commit_that_is_under_way() -> None:
     """Nothing that was concluded is left to be found by others."""
     calls = _Calls()
-    async with staged(payment(calls), started=False) as stage:
-        sluice = _Sluice(stage)
-        host = stage.host()
-        await stage.publish(Placed(order_id="o-1"))
-        await stage.until(lambda: bool(sluice.batches))
+    async with _committing(calls) as (stage, sluice, host):
         stopping = asyncio.create_task(host.stop())
         await stage.publish(Placed(order_id="o-2"))
         sluice.open.set()
@@ -139,12 +141,8 @@ async def test_a_stop_waits_for_the_commit_that_is_under_way() -> None:
 
 async def test_a_turn_that_is_read_while_a_commit_is_under_way_is_remembered_by_the_next() -> None:
     """The mark of a run is written before the position behind it, by whichever commit takes that position."""
-    async with staged(payment(), started=False) as stage:
-        sluice = _Sluice(stage)
-        stage.host()
-        placed = stage.event(Placed(order_id="o-1"))
-        await stage.publish(placed)
-        await stage.until(lambda: bool(sluice.batches))
+    async with _committing(_Calls()) as (stage, sluice, _):
+        placed = (await stage.log())[0].event
         await stage.publish(stage.fact(placed, facts.FLOW_TURNED))
         sluice.open.set()
         await stage.one("Charged")
@@ -152,14 +150,23 @@ async def test_a_turn_that_is_read_while_a_commit_is_under_way_is_remembered_by_
         assert (await stage.home.inbox("payment").marks([placed.run]))[placed.run].turned
 
 
+async def test_a_host_whose_commit_hangs_shows_no_sign_of_progress() -> None:
+    """It polls and works on, but nothing of it becomes true: whoever watches it shall know."""
+    async with _committing(_Calls()) as (stage, sluice, host):
+        began_ms = stage.clock.now_ms()
+        for _ in range(20):
+            await stage.clock.advance(1)
+        assert host.polled_ms == began_ms
+        sluice.open.set()
+        await stage.caught_up()
+        while host.polled_ms == began_ms:
+            await stage.clock.advance(0.25)
+
+
 async def test_a_commit_that_hangs_is_called_off_by_who_leaves() -> None:
     """A member that is made anew does not wait for ever; what is said again has its id, no handler is called again."""
     calls = _Calls()
-    async with staged(payment(calls), started=False) as stage:
-        sluice = _Sluice(stage)
-        host = stage.host()
-        await stage.publish(Placed(order_id="o-1"))
-        await stage.until(lambda: bool(sluice.batches))
+    async with _committing(calls) as (stage, _, host):
         assert host._member is not None
         host._member.poll = _standing_still  # type: ignore[method-assign]
         began_ms = host.polled_ms
