@@ -85,13 +85,15 @@ class KafkaMember:
     async def poll(self, limit: int, timeout_s: float) -> Poll:
         """At most `limit` records; see the port. Who polls again has settled what it had of lost partitions.
 
-        Raises LeaseLostError once another process has joined under this member's instance or nothing comes of what
-        stands in the log, StorageError when the broker refuses this member.
+        Raises LeaseLostError once another process has joined under this member's instance, nothing comes of what
+        stands in the log or its client answers no more, StorageError when the broker refuses this member.
         """
         if self._reported:
             await self._positions.tell_now()
             self._let_go(self._reported)
         self._standstill.check()
+        if self._positions.unanswered:
+            raise LeaseLostError("its client answers no more: another one is made", where=self._ticket.place)
         until = time.monotonic() + timeout_s
         if timeout_s > 0 and await self._crowd.gather(self._news):
             await self._freshen()

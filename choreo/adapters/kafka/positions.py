@@ -40,6 +40,8 @@ class Positions:
         self._reached: dict[int, int] = {}
         self._told: dict[int, int] = {}
         """What the group has taken, in the order of its answers: after one that came late the newer is told again."""
+        self.unanswered = False
+        """Whether a call was waited for in vain: the client's may never return, and does nothing else until it does."""
         self._quiet_until_s = 0.0
         """While some are on their way, which might come to the group after later ones; a little, after a refusal."""
         self._next_s = time.monotonic() + TELL_S
@@ -62,14 +64,15 @@ class Positions:
             return
         bound_s = self._options.request_s
         try:
-            # The client sets none: where the broker dies in this moment its call returns when one is back.
+            # The client sets none: where the broker dies in this moment its call may return when one is back, or never.
             async with asyncio.timeout(bound_s):
                 await self._subscription.commit(places, self._witness.saying)
         except TimeoutError as error:
+            self.unanswered = True
             raise StorageError(
                 f"the group has not taken the positions of partitions {sorted(places)} within {bound_s:g} s",
                 where=self._ticket.place,
-                remedy=f"See that a broker answers at {self._options.bootstrap}; they are told again.",
+                remedy=f"See that a broker answers at {self._options.bootstrap}; they are told by a client made anew.",
             ) from error
         except KafkaException as error:
             inner = cause_of(error)
