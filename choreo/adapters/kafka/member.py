@@ -36,6 +36,8 @@ from choreo.ports.log import Gained, Poll, Work
 
 FETCH_S = 0.2
 """The longest a fetch waits, and leaving the group for it."""
+LEAVE_S = 2.0
+"""How long leaving waits for it on a machine that is busy: ten times as long."""
 GRAIN_S = 0.002
 """The least a poll waits for a fetch under way: who polls without patience must not spin."""
 AHEAD = 2_000
@@ -155,7 +157,8 @@ class KafkaMember:
         if self._looking is not None:
             self._looking.cancel()
         if self._fetching is not None:
-            await asyncio.wait((self._fetching,))
+            # Not for ever: it stands behind a call of the client that may never return.
+            await asyncio.wait((self._fetching,), timeout=LEAVE_S)
         await self._subscription.close()
         self.gone(list(self._basket.partitions()))
 

@@ -100,7 +100,7 @@ async def test_a_member_goes_on_while_nobody_answers_to_its_position(broker: Bro
 
 
 async def test_positions_alone_are_waited_for_within_a_bound(broker: Broker) -> None:
-    """The client's call may never return: the host is told, and tells them through another client."""
+    """The client's call may never return: the host is told, leaves it there, and tells them through another client."""
     log = KafkaLog(KafkaOptions(broker.bootstrap, {}, request_s=1.0))
     member = await at_work(log)
     broker.freeze()
@@ -109,8 +109,8 @@ async def test_positions_alone_are_waited_for_within_a_bound(broker: Broker) -> 
             await member.commit(Work(done={0: 1}))
         with pytest.raises(LeaseLostError, match="answers no more"):
             await member.poll(10, 0.1)
-        broker.thaw()
         await member.close()
+        broker.thaw()
         other = await log.member(TOPIC, "payment", "b")
         await log.append(TOPIC, [event("after")])
         await read_until(other, "after")
