@@ -270,8 +270,12 @@ class KafkaMember:
     async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
         """Where these begin and end; nothing, after a pause, while the cluster or the memory does not say."""
         try:
-            return await self._witness.hear(await self._subscription.look_up(partitions))
-        except (KafkaException, StorageError) as error:
+            found = await self._subscription.look_up(partitions)
+            async with asyncio.timeout(self._options.request_s):
+                return await self._witness.hear(found)
+        except (KafkaException, StorageError, TimeoutError) as error:
+            # The memory has a bound of its own: it is the group that does not answer.
+            self._positions.unanswered |= isinstance(error, TimeoutError)
             _log.warning("%s: cannot begin yet: %s", self._ticket.place, self._options.masked(str(error)))
             await asyncio.sleep(LOOK_AGAIN_S)
             return []
