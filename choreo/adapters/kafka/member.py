@@ -94,7 +94,7 @@ class KafkaMember:
             await self._positions.tell_now()
             self._let_go(self._reported)
         self._standstill.check()
-        if self._positions.unanswered:
+        if self._subscription.unanswered:
             raise LeaseLostError("its client answers no more: another one is made", where=self._ticket.place)
         until = time.monotonic() + timeout_s
         if timeout_s > 0 and await self._crowd.gather(self._news):
@@ -270,12 +270,8 @@ class KafkaMember:
     async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
         """Where these begin and end; nothing, after a pause, while the cluster or the memory does not say."""
         try:
-            found = await self._subscription.look_up(partitions)
-            async with asyncio.timeout(self._options.request_s):
-                return await self._witness.hear(found)
+            return await self._witness.hear(await self._subscription.look_up(partitions))
         except (KafkaException, StorageError, TimeoutError) as error:
-            # The memory has a bound of its own: it is the group that does not answer.
-            self._positions.unanswered |= isinstance(error, TimeoutError)
             _log.warning("%s: cannot begin yet: %s", self._ticket.place, self._options.masked(str(error)))
             await asyncio.sleep(LOOK_AGAIN_S)
             return []

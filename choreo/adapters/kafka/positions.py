@@ -6,7 +6,6 @@ worked finds its outcome and says the same: a second of them after a crash is a 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -40,8 +39,6 @@ class Positions:
         self._reached: dict[int, int] = {}
         self._told: dict[int, int] = {}
         """What the group has taken, in the order of its answers: after one that came late the newer is told again."""
-        self.unanswered = False
-        """Whether a call was waited for in vain: the client's may never return, and does nothing else until it does."""
         self._quiet_until_s = 0.0
         """While some are on their way, which might come to the group after later ones; a little, after a refusal."""
         self._next_s = time.monotonic() + TELL_S
@@ -62,13 +59,10 @@ class Positions:
         places = self._untold()
         if not places:
             return
-        bound_s = self._options.request_s
         try:
-            # The client sets none: where the broker dies in this moment its call may return when one is back, or never.
-            async with asyncio.timeout(bound_s):
-                await self._subscription.commit(places, self._witness.saying)
+            await self._subscription.commit(places, self._witness.saying)
         except TimeoutError as error:
-            self.unanswered = True
+            bound_s = self._options.request_s
             raise StorageError(
                 f"the group has not taken the positions of partitions {sorted(places)} within {bound_s:g} s",
                 where=self._ticket.place,

@@ -89,6 +89,8 @@ class Subscription:
         self._leaving = self._left = False
         self._out_since_s = time.monotonic()
         """Since when this is no member that was told its share; 0: it is one."""
+        self.unanswered = False
+        """Whether a commit was waited for in vain: its call may never return, and bars all others until it does."""
         try:
             settings = options.consumer(ticket.group, ticket.name, ticket.topic)
             self._consumer = Consumer({**settings, "on_commit": self._on_commit})
@@ -109,10 +111,17 @@ class Subscription:
     async def commit(self, offsets: Mapping[int, int], saying: str = "") -> None:
         """Move the group's positions, with this beside them; waits for a rebalance that is about to end.
 
-        Raises KafkaException with a code of `MEMBERSHIP_GONE` when this is no member any more. The client sets no bound
-        for it where the broker dies meanwhile, and nothing else is done with it until then.
+        Raises KafkaException with a code of `MEMBERSHIP_GONE` when this is no member any more, TimeoutError after
+        `request_s`: the client sets no bound for it where the broker dies meanwhile.
         """
-        places = self._places(offsets, saying)
+        try:
+            async with asyncio.timeout(self._options.request_s):
+                await self._commit_through_rebalance(self._places(offsets, saying))
+        except TimeoutError:
+            self.unanswered = True
+            raise
+
+    async def _commit_through_rebalance(self, places: list[TopicPartition]) -> None:
         until = time.monotonic() + REBALANCE_S
         while True:
             try:
