@@ -77,38 +77,48 @@ class Conductor(Stage):
             while time.monotonic() < give_up_s:
                 if self._idle():
                     self._place(MORE)
-                if (await asyncio.to_thread(self._in_flight, slot)).in_flight:
-                    caught = await self._kill_now(slot)
+                if (await asyncio.to_thread(self._in_flight, slot)).in_flight and await self._kill_at_work(slot):
                     self._world.start(slot)
-                    if caught.in_flight:
-                        return
+                    return
                 await asyncio.sleep(0)
             slot = self._chance.choice(SLOTS)
         pytest.fail(f"{fault.slot} was to be killed at work, and nobody had any")
 
-    async def _kill_now(self, slot: str) -> Caught:
-        worker = self._world.workers.pop(slot)
-        role = role_of(slot)
-        owned = await asyncio.to_thread(self._owned, worker)
-        pending = self._outside.waiting
-        self._world.fleet.kill(worker)
-        await self._catch_up()
-        caught = Caught(unread=pending) if role == REST else await asyncio.to_thread(self._witness.caught, role, owned)
-        await asyncio.to_thread(self._witness.killed, caught)
-        self.hits[f"killed {role}"] += 1
-        self.hits["kills that hit work in flight"] += caught.in_flight
-        self.hits["attempts interrupted"] += len(caught.attempts)
-        what = f"{len(caught.attempts)} attempts under way, {caught.unread} {'requests' if role == REST else 'records'}"
-        self._diary.note(f"kill -9 {slot}: {what}{'' if caught.in_flight else ' (no hit)'}")
-        return caught
+    async def _kill_at_work(self, slot: str) -> bool:
+        """Hold it still and look what it is at: work takes milliseconds, and looking as many."""
+        worker = self._world.workers[slot]
+        self._world.fleet.freeze(worker)
+        caught = await self._caught(slot)
+        if caught.in_flight:
+            await self._gone(slot, caught)
+        else:
+            self._world.fleet.thaw(worker)
+        return caught.in_flight
 
-    async def _catch_up(self) -> None:
-        """Let the witness know all that the dead could know; while the broker is away there is nothing more to know."""
+    async def _kill_now(self, slot: str) -> None:
+        """Whatever it is at."""
+        self._world.fleet.freeze(self._world.workers[slot])
+        await self._gone(slot, await self._caught(slot))
+
+    async def _caught(self, slot: str) -> Caught:
+        """What one that is held still was at, once the witness knows all that it could know."""
         try:
             ends = await asyncio.to_thread(self._world.groups.ends)
         except (KafkaException, TimeoutError):
-            return
-        await self.until(lambda: self._witness.has_read(ends), "the witness has read the log")
+            pass  # while the broker is away there is nothing more to know
+        else:
+            await self.until(lambda: self._witness.has_read(ends), "the witness has read the log")
+        return await asyncio.to_thread(self._in_flight, slot)
+
+    async def _gone(self, slot: str, caught: Caught) -> None:
+        self._world.fleet.kill(self._world.workers.pop(slot))
+        await asyncio.to_thread(self._witness.killed, caught)
+        self.hits[f"killed {role_of(slot)}"] += 1
+        self.hits["kills that hit work in flight"] += caught.in_flight
+        self.hits["attempts interrupted"] += len(caught.attempts)
+        what = "requests" if role_of(slot) == REST else "records"
+        said = f"{len(caught.attempts)} attempts under way, {caught.unread} {what}"
+        self._diary.note(f"kill -9 {slot}: {said}{'' if caught.in_flight else ' (no hit)'}")
 
     def _in_flight(self, slot: str) -> Caught:
         worker = self._world.workers[slot]

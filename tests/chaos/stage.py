@@ -23,6 +23,8 @@ from tests.support.fleet import SERVICES, TRACKER, Worker
 PATIENCE_S = 300.0
 """The longest wait for anything that takes part: many times what it takes, also where others want the processors."""
 LOOK_S = 0.05
+SPARE = 10
+"""So many times the plan's orders can be placed, where a victim has nothing to do for long."""
 AT_REST = 40
 """About as many runs of each lot only wait for a pick that never comes."""
 _UNWRITTEN = "states were not written"
@@ -40,7 +42,9 @@ class Stage:
         self._witness = witness
         self._outside = outside
         self._diary = diary
-        self._orders = iter(Demo().orders(plan.orders))
+        self.placed = 0
+        """How many orders customers have posted, or are about to."""
+        self._orders = iter(Demo().orders(SPARE * plan.orders))
         self._lasting: list[asyncio.Task[None]] = []
         self._placing: list[asyncio.Task[None]] = []
 
@@ -82,7 +86,7 @@ class Stage:
 
         Returns how many seconds after the last end the lag was gone.
         """
-        self._place(self._plan.orders)
+        self._place(max(0, self._plan.orders - self.placed))
         await self.until(lambda: all(task.done() for task in self._placing), "every order is acknowledged")
         await self.until(lambda: not self._witness.open_runs, "every run has ended")
         began_s = time.monotonic()
@@ -117,6 +121,7 @@ class Stage:
     def _place(self, number: int) -> None:
         """Let customers post so many more orders meanwhile."""
         lot = list(islice(self._orders, number))
+        self.placed += len(lot)
         if lot:
             self._placing.append(asyncio.create_task(self._outside.place(lot)))
 

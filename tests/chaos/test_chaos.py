@@ -145,7 +145,7 @@ class _Run:
         self.diary.note("promise 6: the read model rebuilt from the log has the same bytes")
         bootstrap = self.world.broker.bootstrap
         states, kept = fold.folded(bootstrap), fold.kept(bootstrap)
-        assert len(states) == self.plan.orders
+        assert len(states) == self.conductor.placed
         wrong = [key for key in states if states[key] != kept.get(key)]
         assert not wrong, f"promise 6: {len(wrong)} states are not the fold of the log, such as that of {wrong[0]}"
         self.diary.note(f"promise 6: the {len(states)} states of the tracker are the fold of the log, byte for byte")
@@ -186,9 +186,8 @@ class _Run:
             from_kafka.shown(self.world.door),
             self.inboxes.attempts(self.witness.runs),
         )
-        plain = {
-            placed.event.order_id for placed in self.demo.orders(self.plan.orders) if placed.kind.name == "all well"
-        }
+        everybody = self.demo.orders(self.conductor.placed)
+        plain = {placed.event.order_id for placed in everybody if placed.kind.name == "all well"}
         # What Redis has forgotten nobody can count.
         plain = set() if self.conductor.forgot_ms else plain
         told = Told(
@@ -218,10 +217,10 @@ class _Run:
 
     def _introduction(self) -> str:
         return (
-            f"Seed {self.plan.seed}: {self.plan.orders} orders, two processes of each service, two of the tracker, a "
-            f"projector and a REST view, on a real broker and a real Redis. Took {self.diary.seconds:.0f} s. The lag "
-            f"that stood after the last fault was gone in {self.settled_s:.1f} s (bound {LAG_BOUND_S:.0f}). Written by "
-            "`make chaos`; how it works stands in tests/chaos."
+            f"Seed {self.plan.seed}: {self.conductor.placed} orders, two processes of each service, two of the "
+            f"tracker, a projector and a REST view, on a real broker and a real Redis. Took {self.diary.seconds:.0f} "
+            f"s. The lag that stood after the last fault was gone in {self.settled_s:.1f} s (bound {LAG_BOUND_S:.0f}). "
+            "Written by `make chaos`; how it works stands in tests/chaos."
         )
 
     def _endings(self, report: Report) -> list[tuple[str, int, int]]:

@@ -12,6 +12,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,9 @@ from tests.crash.outside import Outside
 _CP = shutil.which("cp") or "cp"
 WAL_HEADER, WAL_FRAME = 32, 24 + 4_096
 COMMITS_BETWEEN_CUTS = 12
-FLUSH_LASTS = 2
-"""Commits for which a flush lasts: a slow disk, beside which the program goes on."""
-FLUSH_MOST_S = 0.02
+FLUSH_LASTS = 6
+"""Commits for which a flush lasts: a slow disk, beside which the program goes several steps on."""
+FLUSH_MOST_S = 0.06
 """Then it ends although nothing is committed, for everybody may be waiting for it."""
 
 
@@ -66,28 +67,41 @@ class Power:
         self._flushed = WAL_HEADER
         self._commits = 0
         self._next = 0
-        self._shown = 0
+        self._shown = self._worked = 0
+        self._first = sqlite3.connect(books / "warehouse.sqlite", check_same_thread=False)
         self._committed = Event()
 
     def watch(self, home: SqliteHome, outside: Outside, most: int) -> None:
-        """From now on: so many cuts at random, and as many more at moments of more interest."""
+        """From now on: so many cuts at random, and as many at each kind of moment in which the world learns."""
         self._flushed = self._size()  # all that stands there before the first promise
         told = home.disk.committed
+        taken: Counter[str] = Counter()
 
         def committed() -> None:
             told()
             self._commits += 1
             self._committed.set()
             self.news.set()
-            if self._commits >= self._next and len(self.cuts) < most:
-                self._next = self._commits + self._chance.randint(1, COMMITS_BETWEEN_CUTS)
+            why = self._interest()
+            if why and taken[why] < most:
+                taken[why] += 1
                 self._cut(dict(outside.acknowledged))
-            elif len(self.shown) > self._shown and len(self.cuts) < 2 * most:
-                # Just as often right after somebody has seen a run end, which is when it would be taken back.
-                self._cut(dict(outside.acknowledged))
-            self._shown = len(self.shown)
 
         home.disk.committed = committed  # type: ignore[method-assign]
+
+    def _interest(self) -> str:
+        """Why there might be a cut right now: what was learned last is taken back most easily."""
+        shown, effects = len(self.shown), self._effects()
+        ended, worked = shown > self._shown, effects != self._worked
+        self._shown, self._worked = shown, effects
+        if self._commits >= self._next:
+            self._next = self._commits + self._chance.randint(1, COMMITS_BETWEEN_CUTS)
+            return "at random"
+        return "somebody has seen a run end" if ended else "a first step has left its effect" if worked else ""
+
+    def _effects(self) -> int:
+        """Changes whenever the outside system of an order's first step has written something down."""
+        return int(self._first.execute("PRAGMA data_version").fetchone()[0])
 
     def flush(self, file: int) -> None:
         """As a disk that takes its time: safe is what stood there when it began, and only when it ends."""

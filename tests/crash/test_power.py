@@ -35,7 +35,7 @@ from tests.support.fleet import ROOT, SERVICES, TRACKER
 
 ORDERS = 40
 CUTS = 8
-"""At random, and up to as many more."""
+"""At random, and as many after each kind of news."""
 LOSSES_MIN = CUTS // 2
 """Cuts that took something; with fewer the run proved little."""
 SLOW = ("payment succeeds late", "never picked", "poisoned event")

@@ -67,6 +67,14 @@ class Fleet:
         self.workers.append(worker)
         return worker
 
+    def freeze(self, worker: Worker) -> None:
+        """Let it do nothing until `thaw` or `kill`."""
+        worker.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self, worker: Worker) -> None:
+        """Let it go on as if nothing had been."""
+        worker.process.send_signal(signal.SIGCONT)
+
     def kill(self, worker: Worker) -> None:
         """End it as a power cut would; when this returns, it is gone."""
         worker.process.kill()
