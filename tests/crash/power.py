@@ -67,8 +67,8 @@ class Power:
         self._flushed = WAL_HEADER
         self._commits = 0
         self._next = 0
-        self._shown = self._worked = 0
-        self._first = sqlite3.connect(books / "warehouse.sqlite", check_same_thread=False)
+        self._shown, self._worked = 0, (0, 0)
+        self._first = books / "warehouse.sqlite-wal"
         self._committed = Event()
 
     def watch(self, home: SqliteHome, outside: Outside, most: int) -> None:
@@ -99,9 +99,10 @@ class Power:
             return "at random"
         return "somebody has seen a run end" if ended else "a first step has left its effect" if worked else ""
 
-    def _effects(self) -> int:
+    def _effects(self) -> tuple[int, int]:
         """Changes whenever the outside system of an order's first step has written something down."""
-        return int(self._first.execute("PRAGMA data_version").fetchone()[0])
+        file = self._first.stat()
+        return file.st_size, file.st_mtime_ns
 
     def flush(self, file: int) -> None:
         """As a disk that takes its time: safe is what stood there when it began, and only when it ends."""
