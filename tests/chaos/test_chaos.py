@@ -43,8 +43,8 @@ another's after 10 s of silence and 5 s of sharing anew; a server's return takes
 LINGER_MS = order.definition.scaled(TIME_SCALE).linger_ms
 """For so long after a loss an inbox knows that there may be more than it remembers."""
 REBALANCES_MIN = 3
-KILLS_MANY = 20
-"""About a third of the kills interrupts an attempt: of so many that none does has a chance of one in 3,000."""
+KILLS_MANY = 32
+"""About a fifth of the kills interrupts an attempt: of so many that none does has a chance of one in a thousand."""
 ORDERS_TOLD = 3
 """Of how many orders a failure tells all that was said."""
 IGNORED = "choreo.TriggerIgnored"
