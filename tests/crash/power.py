@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class Power:
         self._flushed = WAL_HEADER
         self._commits = 0
         self._next = 0
-        self._shown, self._worked = 0, (0, 0)
+        self._learned = (0, (0, 0))
         self._first = books / "warehouse.sqlite-wal"
         self._committed = Event()
 
@@ -82,22 +83,23 @@ class Power:
             self._commits += 1
             self._committed.set()
             self.news.set()
-            why = self._interest()
-            if why and taken[why] < most:
+            why = next((reason for reason in self._reasons() if taken[reason] < most), "")
+            if why:
                 taken[why] += 1
                 self._cut(dict(outside.acknowledged))
 
         home.disk.committed = committed  # type: ignore[method-assign]
 
-    def _interest(self) -> str:
+    def _reasons(self) -> Iterator[str]:
         """Why there might be a cut right now: what was learned last is taken back most easily."""
-        shown, effects = len(self.shown), self._effects()
-        ended, worked = shown > self._shown, effects != self._worked
-        self._shown, self._worked = shown, effects
+        before, self._learned = self._learned, (len(self.shown), self._effects())
         if self._commits >= self._next:
             self._next = self._commits + self._chance.randint(1, COMMITS_BETWEEN_CUTS)
-            return "at random"
-        return "somebody has seen a run end" if ended else "a first step has left its effect" if worked else ""
+            yield "at random"
+        if self._learned[0] > before[0]:
+            yield "somebody has seen a run end"
+        if self._learned[1] != before[1]:
+            yield "a first step has left its effect"
 
     def _effects(self) -> tuple[int, int]:
         """Changes whenever the outside system of an order's first step has written something down."""

@@ -17,6 +17,8 @@ from choreo.adapters.sqlite.schema import SCRIPT, UPGRADES, VERSION
 from choreo.core.errors import StorageError
 
 _OPEN_TIMEOUT_S = 10.0
+_OPEN_AGAIN_S = 0.005
+"""SQLite tells nobody when the lock on a new file is free; another process has it for about a millisecond."""
 
 _OLDEST_SQLITE = (3, 37)
 """The first with STRICT tables, which refuse values of the wrong kind whoever writes them."""
@@ -187,7 +189,7 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError as error:
             if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
-            time.sleep(0.005)
+            time.sleep(_OPEN_AGAIN_S)
         else:
             return
 
