@@ -9,35 +9,27 @@ acknowledgements are awaited; nothing is decoded. Records go past its streams, a
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from choreo.core.errors import MissingExtraError, StorageError
 from choreo.hosts.tracker_faust_desk import ChangelogError
+from choreo.hosts.tracker_faust_local import LocalCopy
 from choreo.hosts.tracker_faust_options import TABLE, FaustOptions
 from choreo.hosts.tracker_faust_partition import position_of
 
 try:
     import faust
     from aiokafka.errors import IllegalStateError, KafkaError
+    from faust.stores.base import Store
     from faust.transport.drivers import aiokafka as driver
     from faust.types import TP
     from mode.threads import WorkerThread
-    from rocksdict import WriteBatch
 except ImportError as error:
     raise MissingExtraError(
-        "Faust or RocksDB is not installed", where="choreo.hosts.tracker_faust", remedy="pip install 'choreo[faust]'"
+        "Faust is not installed", where="choreo.hosts.tracker_faust", remedy="pip install 'choreo[faust]'"
     ) from error
-
-_ROCKSDB: Mapping[str, int] = {
-    # Per partition; Faust's defaults would take 2 GiB of cache and 192 MiB of buffers for each.
-    "block_cache_size": 8 << 20,
-    "write_buffer_size": 8 << 20,
-    "max_write_buffer_number": 2,
-}
-
 
 _REQUEST_S = 90.0
 """How long a broker may take for an answer, Faust's own; it refuses a session that is longer."""
@@ -63,27 +55,45 @@ class Owner(Protocol):
         ...
 
 
+class _Store(Store[bytes, bytes]):
+    """The local copy as Faust sees it: it asks how far each partition of the changelog was restored, and no more."""
+
+    local: LocalCopy
+
+    def persisted_offset(self, tp: Any) -> int | None:
+        """Return the last offset of the changelog that the copy holds."""
+        return self.local.reached(tp.partition)
+
+    def apply_changelog_batch(self, *_: Any) -> None:
+        """Do nothing: `StateTable` restores."""
+
+    def reset_state(self) -> None:
+        """Do nothing: a copy is dropped where it is opened."""
+
+    async def backup_partition(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the changelog is the backup."""
+
+    def restore_backup(self, *_: Any, **__: Any) -> None:
+        """Do nothing: the changelog is the backup."""
+
+
 class StateTable(faust.Table[bytes, bytes]):
-    """The states: a RocksDB of each partition, and the changelog topic behind them (`tracker_faust_desk.States`)."""
+    """The states: the local copy, and the changelog topic behind it (`tracker_faust_desk.States`)."""
 
     owner: Owner
-    data: Any
+    local: LocalCopy
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """The stored state."""
-        stored: bytes | None = self.data._db_for_partition(partition).get(key)  # noqa: SLF001
-        return stored
+        return self.local.read(partition, key)
 
     def scan(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Every key and stored state of the partition."""
-        yield from self.data._visible_items(self.data._db_for_partition(partition))  # noqa: SLF001
+        return self.local.scan(partition)
 
     def put(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Write the local copy at once."""
-        batch = WriteBatch(raw_mode=True)
-        for key, stored in rows:
-            batch.put(key, stored)
-        self.data._db_for_partition(partition).write(batch)  # noqa: SLF001
+        self.local.put(partition, rows)
 
     async def publish(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Write the changelog; returns when all of it is acknowledged. Raises ChangelogError."""
@@ -101,16 +111,15 @@ class StateTable(faust.Table[bytes, bytes]):
 
     def _restore_from(self, partition: int, offsets: Iterable[int]) -> None:
         """Move where the next restore starts: only over records of our own, a former owner's may stand between."""
-        if partition not in self.data._dbs:  # noqa: SLF001 - closed meanwhile; opening it would take its lock
+        if self.local.is_closed:
             return
-        changelog = TP(self.changelog_topic_name, partition)
-        before = self.data.persisted_offset(changelog)
+        before = self.local.reached(partition)
         reached = -1 if before is None else before
         for offset in offsets:
             if offset == reached + 1:
                 reached = offset
         if reached >= 0 and reached != before:
-            self.data.set_persisted_offset(changelog, reached)
+            self.local.put(partition, (), reached)
 
     def restore(self, messages: Iterable[Any]) -> None:
         """Take of each key the state with the highest position, whatever order they were written in."""
@@ -123,8 +132,7 @@ class StateTable(faust.Table[bytes, bytes]):
             if message.value and (known is None or position_of(message.value) >= position_of(known)):
                 rows[message.key] = message.value
         for partition, rows in newest.items():
-            self.put(partition, list(rows.items()))
-            self.data.set_persisted_offset(TP(self.changelog_topic_name, partition), offsets[partition])
+            self.local.put(partition, list(rows.items()), offsets[partition])
             self.owner.restored(partition, rows)
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
@@ -136,10 +144,10 @@ class StateTable(faust.Table[bytes, bytes]):
         await super().on_recovery_completed(active_tps, standby_tps)
         await self.owner.recovered()
 
-    def close(self) -> None:
-        """Let go of the local files, also where Faust could not stop in order."""
-        self.data._dbs.clear()  # noqa: SLF001
-        gc.collect()
+    def _new_store(self) -> Any:
+        store = _Store("copy://", self.app, self, table_name=self.name)
+        store.local = self.local
+        return store
 
 
 class _Worker(WorkerThread):
@@ -189,15 +197,17 @@ class TrackerApp(faust.App):
     crash_reason: BaseException | None
 
     @classmethod
-    def of(cls, flow: str, options: FaustOptions, folder: Path, partitions: int, owner: Owner) -> TrackerApp:
-        """An application that is not started; its local copies lie in `folder`."""
+    def of(
+        cls, flow: str, options: FaustOptions, folder: Path, partitions: int, owner: Owner, local: LocalCopy
+    ) -> TrackerApp:
+        """An application that is not started; Faust's own files lie in `folder`."""
         app = cls(options.application(flow), **_settings(options, folder, partitions))
         app.owner = owner
         app.flow_topic = options.topic(flow)
         app.topics.add(app.topic(app.flow_topic))
         app.on_partitions_revoked.connect(app._on_revoked)
-        app.states = StateTable(app, name=TABLE, key_type=bytes, value_type=bytes, options=dict(_ROCKSDB))
-        app.states.owner = owner
+        app.states = StateTable(app, name=TABLE, key_type=bytes, value_type=bytes)
+        app.states.owner, app.states.local = owner, local
         app.tables.add(app.states)
         return app
 
@@ -247,7 +257,8 @@ def _settings(options: FaustOptions, folder: Path, partitions: int) -> dict[str,
         "broker": [f"kafka://{address.strip()}" for address in options.bootstrap.split(",")],
         "broker_credentials": _credentials(options),
         "datadir": folder,
-        "store": "rocksdb://",
+        # Never used: the table makes its own.
+        "store": "memory://",
         "processing_guarantee": "at_least_once",
         "broker_session_timeout": options.session_timeout_s,
         "broker_heartbeat_interval": options.heartbeat_s,

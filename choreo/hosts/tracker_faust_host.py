@@ -19,6 +19,7 @@ from choreo.core.events import Envelope, Record
 from choreo.hosts.tracker_faust import TrackerApp
 from choreo.hosts.tracker_faust_desk import ChangelogError, SkippedError, States, TrackerDesk
 from choreo.hosts.tracker_faust_folder import claimed
+from choreo.hosts.tracker_faust_local import LocalCopy
 from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.ports.clock import Clock
 from choreo.ports.dead_letters import DeadLetters
@@ -154,7 +155,8 @@ class _Session:
         self.is_recovered = False
         self._host = host
         self._topic = host.options.topic(host.flow.name)
-        self._app = TrackerApp.of(host.flow.name, host.options, folder, partitions, self)
+        self._local = LocalCopy(folder)
+        self._app = TrackerApp.of(host.flow.name, host.options, folder, partitions, self, self._local)
         self._desk = host.desk(self._app.states)
         self._fetched: asyncio.Queue[Sequence[Any]] = asyncio.Queue(1)
         self._failed: Exception | None = None
@@ -259,7 +261,7 @@ class _Session:
                 await self._app.stop()
         except Exception as error:  # noqa: BLE001 - it is of no use any more; what it held is released below
             _log.warning("tracker of %s: Faust did not stop in order: %r", self._topic, error)
-        self._app.states.close()
+        self._local.close()
 
     # What the application calls.
 
