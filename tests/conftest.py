@@ -1,8 +1,12 @@
 """What every test shares: the profile of the property tests, and a Ctrl-C that counts."""
 
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.installed import Environment, build_wheel
 
 # derandomize: a failure seen once is seen again by everybody. No deadline: the machine's load is not the code's fault.
 settings.register_profile(
@@ -13,3 +17,16 @@ settings.load_profile("choreo")
 # Who runs the tests in the background of a shell has them ignore Ctrl-C, and with them every process they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built once."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with the wheel, its `web` extra, pytest and the scaffold's build backend; nothing else."""
+    folder = tmp_path_factory.mktemp("installed") / "env"
+    return Environment(folder, wheel, extras=("web",), tools=("pytest", "hatchling", "editables"))

@@ -15,6 +15,7 @@ from typer.main import get_command
 from choreo.cli.deferred import Deferred, Sections
 from choreo.cli.failures import EXIT_CODES, INTERRUPTED, exit_code_of, tell
 from choreo.cli.output import ClosedPipeError, flush, let_go
+from choreo.core.errors import DISTRIBUTION
 
 # Section → command → (where it stands, what it does). The order is that of `choreo --help`.
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -97,7 +98,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
         from importlib import metadata  # noqa: PLC0415 - 20 ms that only --version needs
 
         try:
-            known = metadata.version("choreo")
+            known = metadata.version(DISTRIBUTION)
         except metadata.PackageNotFoundError:
             known = "from a source tree that is not installed"
         typer.echo(f"choreo {known}")

@@ -5,6 +5,9 @@ An expected outcome of a business step is an event, never one of these.
 
 from __future__ import annotations
 
+DISTRIBUTION = "choreo-kafka"
+"""The name of choreo on the package index, where `choreo` is another project."""
+
 
 class ChoreoError(Exception):
     """Root of everything choreo raises; `what` happened, `where`, and the `remedy` in one sentence each."""
@@ -61,7 +64,12 @@ class UnavailableError(ChoreoError):
 
 
 class MissingExtraError(ChoreoError):
-    """An optional part of choreo is not installed; the remedy names the extra."""
+    """An optional part of choreo is not installed; the remedy is the command that installs its extra."""
+
+    @classmethod
+    def of(cls, what: str, *, where: str, extra: str) -> MissingExtraError:
+        """Return the error for an extra of the distribution."""
+        return cls(what, where=where, remedy=f"Install the extra: pip install '{DISTRIBUTION}[{extra}]'.")
 
 
 class NonRetryableError(Exception):

@@ -27,9 +27,7 @@ try:
     from faust.types import TP
     from mode.threads import WorkerThread
 except ImportError as error:
-    raise MissingExtraError(
-        "Faust is not installed", where="choreo.hosts.tracker_faust", remedy="pip install 'choreo[faust]'"
-    ) from error
+    raise MissingExtraError.of("Faust is not installed", where="choreo.hosts.tracker_faust", extra="faust") from error
 
 _REQUEST_S = 90.0
 """How long a broker may take for an answer, Faust's own; it refuses a session that is longer."""

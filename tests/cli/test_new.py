@@ -1,41 +1,41 @@
-"""`choreo new`: what it makes is checked, tested and run, as its user would."""
+"""`choreo new`: its projects are installed, checked, tested and run, in an environment with only the wheel."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.installed import Environment
+
 PLACED = ("publish", "order", "OrderPlaced", "--field", "article=lamp", "--field", "quantity=1")
 
 
 class Shop:
     """A new project, and programs called in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, installed: Environment) -> None:
         self.folder = folder
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        self._environment |= {"CHOREO_PORT": str(_free_port())}
+        self.installed = installed
+        self._python = str(installed.python)
+        self._environment = {**installed.variables(folder), "CHOREO_PORT": str(_free_port())}
 
     def __call__(self, *arguments: str, module: str = "choreo") -> subprocess.CompletedProcess[str]:
         """Call the program and answer what it said."""
-        called = [sys.executable, "-m", module, *arguments]
+        called = [self._python, "-m", module, *arguments]
         return subprocess.run(
             called, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `choreo` and let it run."""
-        called = [sys.executable, "-m", "choreo", *arguments]
+        called = [self._python, "-m", "choreo", *arguments]
         return subprocess.Popen(
             called, cwd=self.folder, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -54,12 +54,14 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A project as `choreo new shop` makes it."""
+def shop(tmp_path_factory: pytest.TempPathFactory, installed: Environment) -> Shop:
+    """A project as `choreo new shop` makes it, installed as its README says; the wheel stands for the package index."""
     parent = tmp_path_factory.mktemp("projects")
-    made = Shop(parent)("new", "shop")
+    made = Shop(parent, installed)("new", "shop")
     assert made.returncode == 0, made.stderr
-    return Shop(parent / "shop")
+    links = ("--find-links", str(installed.wheel.parent))
+    installed.install("--no-build-isolation", *links, "--editable", f"{parent / 'shop'}[dev]")
+    return Shop(parent / "shop", installed)
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_its_readme_commands_are_the_ones_there_are(shop: Shop) -> None:
 
 def test_the_folder_may_be_there_if_it_is_empty(shop: Shop) -> None:
     """As after `mkdir` and `git init` elsewhere; the files are listed for programs."""
-    parent = Shop(shop.folder.parent)
+    parent = Shop(shop.folder.parent, shop.installed)
     (shop.folder.parent / "empty").mkdir()
     made = json.loads(parent("new", "empty", "-o", "json").stdout)
     assert "empty/services/order_flow.py" in made["files"]

@@ -27,7 +27,7 @@ def needed(module: str, extras: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        absent(f"{module} is not installed ({error}): pip install 'choreo[{extras}]'", whole_module=True)
+        absent(f"{module} is not installed ({error}): pip install 'choreo-kafka[{extras}]'", whole_module=True)
 
 
 @contextmanager

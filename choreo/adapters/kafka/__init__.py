@@ -9,10 +9,10 @@ try:
     from choreo.adapters.kafka.log import KafkaLog
     from choreo.adapters.kafka.options import KafkaOptions
 except ImportError as error:
-    raise MissingExtraError(
+    raise MissingExtraError.of(
         f"the log on Kafka needs {error.name}, which is not installed",
         where="choreo.adapters.kafka",
-        remedy="Install the extra: pip install 'choreo[kafka]'.",
+        extra="kafka",
     ) from error
 
 __all__ = ["KafkaDeadLetters", "KafkaLog", "KafkaOptions"]

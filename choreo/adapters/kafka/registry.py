@@ -27,10 +27,10 @@ try:
     from confluent_kafka.schema_registry import SchemaRegistryClient
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 except ImportError as error:
-    raise MissingExtraError(
+    raise MissingExtraError.of(
         "the client of the schema registry is not installed",
         where="setting CHOREO_SCHEMA_REGISTRY_URL",
-        remedy="pip install 'choreo[registry]'",
+        extra="registry",
     ) from error
 
 E = TypeVar("E")

@@ -22,10 +22,10 @@ try:
     from redis.backoff import NoBackoff
     from redis.commands.core import AsyncScript
 except ImportError as missing:
-    raise MissingExtraError(
+    raise MissingExtraError.of(
         f"Redis as a store needs {missing.name}, which is not installed",
         where="choreo.adapters.redis",
-        remedy="Install the extra: pip install 'choreo[redis]'.",
+        extra="redis",
     ) from missing
 
 _log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from choreo.core.errors import MissingExtraError
 
 for _name in ("fastapi", "prometheus_client", "uvicorn"):
     if find_spec(_name) is None:
-        raise MissingExtraError(
+        raise MissingExtraError.of(
             f"the REST view needs {_name}, which is not installed",
             where="choreo.surfaces.rest",
-            remedy="Install the extra: pip install 'choreo[web]'.",
+            extra="web",
         )
 
 from choreo.surfaces.rest.app import create_app  # noqa: E402 - only after what it needs was looked for

@@ -15,7 +15,7 @@ def test_without_the_extra_its_name_is_said() -> None:
     program = "import sys; sys.modules['confluent_kafka'] = None; import choreo; import choreo.adapters.kafka"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "MissingExtraError" in done.stderr
-    assert "pip install 'choreo[kafka]'" in done.stderr
+    assert "pip install 'choreo-kafka[kafka]'" in done.stderr
 
 
 def test_a_client_repeats_itself_only_now_and_then(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,7 @@ def test_without_the_extra_its_name_is_said() -> None:
     program = "import sys; sys.modules['redis'] = None; import choreo.adapters.redis"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "MissingExtraError" in done.stderr
-    assert "pip install 'choreo[redis]'" in done.stderr
+    assert "pip install 'choreo-kafka[redis]'" in done.stderr
 
 
 @pytest.mark.parametrize(("required", "ends"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])

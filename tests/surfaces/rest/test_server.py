@@ -81,4 +81,4 @@ def test_without_the_web_extra_the_message_names_it(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; import choreo.surfaces.rest"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingExtraError" in run.stderr
-    assert "pip install 'choreo[web]'" in run.stderr
+    assert "pip install 'choreo-kafka[web]'" in run.stderr
