@@ -20,7 +20,9 @@ from choreo.core.errors import MissingExtraError, StorageError
 try:
     from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 except ImportError as error:
-    raise MissingExtraError.of("RocksDB is not installed", where="choreo.hosts.tracker_faust_local", extra="faust") from error
+    raise MissingExtraError.of(
+        "RocksDB is not installed", where="choreo.hosts.tracker_faust_local", extra="faust"
+    ) from error
 
 _log = logging.getLogger(__name__)
 
