@@ -74,9 +74,17 @@ def test_a_wrong_file_is_refused_with_its_remedy(mistake: str, tmp_path: Path) -
     _refused(tmp_path, {}, said)
 
 
-def _refused(folder: Path, environment: dict[str, str], said: list[str]) -> None:
+def test_the_rest_view_is_not_opened_to_other_machines_by_accident(tmp_path: Path) -> None:
+    """It asks nobody who they are: an address that others reach is refused unless a setting says that it is meant."""
+    (tmp_path / "pyproject.toml").write_text('[tool.choreo]\nflows = ["services.order_flow:order"]\n')
+    open_to_all = {"CHOREO_HOST": "0.0.0.0", "CHOREO_PORT": "0"}  # noqa: S104 - is refused
+    said = ["REST view, setting host", "CHOREO_HOST=127.0.0.1", "CHOREO_ALLOW_REMOTE=true", "CHOREO_ALLOWED_HOSTS"]
+    _refused(tmp_path, open_to_all, said, "run", "rest")
+
+
+def _refused(folder: Path, environment: dict[str, str], said: list[str], *command: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "choreo", "publish", "order", "OrderPlaced", "--json", "{}"],
+        [sys.executable, "-m", "choreo", *(command or ("publish", "order", "OrderPlaced", "--json", "{}"))],
         cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(folder)} | environment,
         capture_output=True,

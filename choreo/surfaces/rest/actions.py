@@ -14,7 +14,7 @@ from choreo.surfaces.rest.doors import Given
 from choreo.surfaces.rest.flows import WRITTEN, location_of, receipt_of
 from choreo.surfaces.rest.models import ReceiptAnswer
 from choreo.surfaces.rest.parameters import FlowName, Key, Run, Segment
-from choreo.surfaces.rest.refusals import refused
+from choreo.surfaces.rest.refusals import refused_write
 
 router = APIRouter(prefix="/flows/{flow}/instances/{key}", tags=["operate"])
 
@@ -46,7 +46,7 @@ _ROUTE: dict[str, Any] = {
     "response_model": ReceiptAnswer,
     "responses": {
         202: {"description": "Said in the log; the tracker decides.", **WRITTEN},
-        **refused(400, 404, 409, 413),
+        **refused_write(400, 404, 409, 413),
     },
 }
 

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from choreo.surfaces.rest import actions, dead_letters, flows, health, instances, openapi, problems, strict
 from choreo.surfaces.rest.doors import Doors
+from choreo.surfaces.rest.guard import Guard
 from choreo.surfaces.rest.transport import BoundedBody, EncodedPath
 
 
@@ -25,7 +26,7 @@ def create_app(doors: Doors) -> FastAPI:
         version="1",
         summary="Event-sourced choreography: flows, their instances, and what operators do to them.",
         redirect_slashes=False,
-        dependencies=[strict.OnlyKnownQueries],
+        dependencies=[strict.OnlyWhatIsRead],
     )
     app.state.doors = doors
     for module in (flows, instances, actions, dead_letters, health):
@@ -34,5 +35,6 @@ def create_app(doors: Doors) -> FastAPI:
     openapi.install(app, doors.flows)
     # The last one added sees the request first: the path must be right before a body is refused in its name.
     app.add_middleware(BoundedBody)
+    app.add_middleware(Guard, allowed_hosts=doors.allowed_hosts)
     app.add_middleware(EncodedPath)
     return app

@@ -7,6 +7,7 @@ from base64 import b64encode
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict
 
 from choreo.app.query_positions import token_of
 from choreo.core.events import to_headers
@@ -16,7 +17,14 @@ from choreo.surfaces.rest.flows import WRITTEN, receipt_of
 from choreo.surfaces.rest.models import DeadLetterAnswer, DeadLetterPage, DeadLetterSummary, ReceiptAnswer
 from choreo.surfaces.rest.parameters import PageLimit, Segment, cursor_like
 from choreo.surfaces.rest.problems import BadCursorError
-from choreo.surfaces.rest.refusals import refused
+from choreo.surfaces.rest.refusals import refused, refused_write
+
+
+class Nothing(BaseModel):
+    """An empty object, or no body at all: there is nothing to say."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
@@ -78,9 +86,9 @@ async def get_dead_letter(letter: Segment, doors: Given) -> DeadLetterAnswer:
     operation_id="redriveDeadLetter",
     summary="Give it back to the step that could not take it",
     status_code=202,
-    responses={202: {"description": "Given back.", **WRITTEN}, **refused(404, 409)},
+    responses={202: {"description": "Given back.", **WRITTEN}, **refused_write(400, 404, 409, 413)},
 )
-async def redrive(letter: Segment, response: Response, doors: Given) -> ReceiptAnswer:
+async def redrive(letter: Segment, response: Response, doors: Given, _body: Nothing | None = None) -> ReceiptAnswer:
     """To that step of that service only, under the old id; a record that was no step's goes to the log again."""
     receipt = await doors.operator.redrive(letter)
     response.headers["Choreo-Position"] = token_of(receipt.position)

@@ -43,11 +43,13 @@ class Doors:
     counters: Callable[[], Mapping[str, float]] = _no_counters
     poll_age_s_max: float = POLL_AGE_S_MAX
     read_model_lag_max: int = READ_MODEL_LAG_MAX
+    allowed_hosts: tuple[str, ...] = ()
+    """Names this process is called by, beside `localhost` and the addresses of the loopback."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server stops: streams end."""
 
 
-def _doors(request: Request) -> Doors:
+async def _doors(request: Request) -> Doors:
     doors: Doors = request.app.state.doors
     return doors
 

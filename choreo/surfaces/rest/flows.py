@@ -16,7 +16,7 @@ from choreo.core.diagram import mermaid
 from choreo.surfaces.rest.doors import Given
 from choreo.surfaces.rest.models import FlowList, FlowSummary, ReceiptAnswer
 from choreo.surfaces.rest.parameters import FlowName, IdempotencyKey, traceparent_of
-from choreo.surfaces.rest.refusals import refused
+from choreo.surfaces.rest.refusals import refused, refused_write
 
 router = APIRouter(tags=["flows"])
 
@@ -119,7 +119,7 @@ async def draw_flow(flow: FlowName, doors: Given) -> str:
             "description": "The same start was published before; nothing new was.",
             **WRITTEN,
         },
-        **refused(400, 404, 409, 413),
+        **refused_write(400, 404, 409, 413),
     },
 )
 async def publish_event(

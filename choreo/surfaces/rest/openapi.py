@@ -39,6 +39,8 @@ def _described(app: FastAPI, flows: Flows) -> dict[str, Any]:
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 _without_empty_default(parameter["schema"])
+            if "requestBody" in operation:
+                operation["requestBody"]["required"] = True  # none is taken as empty, but its type must be said
             for status, response in operation["responses"].items():
                 if status >= "400":
                     response.update(_PROBLEM)

@@ -52,6 +52,7 @@ _REMEDIES = {
     404: "See /openapi.json for the paths there are; encode a key's special characters (a slash is %2F).",
     405: "Use a method that the Allow header names.",
     413: "Send less: a body is at most 1 MiB.",
+    415: "Send JSON in UTF-8 with `Content-Type: application/json`, also where there is no body.",
 }
 
 

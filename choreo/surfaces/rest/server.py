@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any, NamedTuple, Protocol
 
 import uvicorn
@@ -52,6 +53,16 @@ class Address(Protocol):
     @property
     def health_port(self) -> int:
         """0: there is none."""
+        ...
+
+    @property
+    def allow_remote(self) -> bool:
+        """Whether other machines may reach the REST view."""
+        ...
+
+    @property
+    def allowed_hosts(self) -> tuple[str, ...]:
+        """The names it is called by, beside the loopback's."""
         ...
 
 
@@ -102,8 +113,9 @@ class _Server(uvicorn.Server):
 
 async def serve_app(opened: Opened, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
     """Serve the parts of an opened process until `stop` is set; raises SettingsError where it cannot listen."""
-    app = create_app(doors_of(opened))
-    await serve(app, opened.settings.host, opened.settings.port, stop=stop, ready=ready)
+    settings = opened.settings
+    _refuse_remote(settings)
+    await serve(create_app(doors_of(opened)), settings.host, settings.port, stop=stop, ready=ready)
 
 
 async def serve_health(opened: Opened, port: int, stop: asyncio.Event) -> None:
@@ -130,6 +142,7 @@ def doors_of(opened: Opened) -> Doors:
         clock=opened.clock,
         heartbeats=heartbeats,
         counters=opened.counters.read,
+        allowed_hosts=(*opened.settings.allowed_hosts, opened.settings.host),
     )
 
 
@@ -186,9 +199,25 @@ def listen(host: str, port: int, door: Door = REST_VIEW) -> socket.socket:
 def try_doors(settings: Address, *, rest: bool) -> None:
     """See that a process may open its doors, before anything runs; raises SettingsError."""
     if rest:
+        _refuse_remote(settings)
         listen(settings.host, settings.port).close()
     if settings.health_port:
         listen(EVERYWHERE, settings.health_port, HEALTH).close()
+
+
+def _refuse_remote(settings: Address) -> None:
+    """Raise SettingsError where other machines could reach the REST view and nobody has said that they may."""
+    if settings.allow_remote:
+        return
+    with listen(settings.host, 0) as bound:
+        address = bound.getsockname()[0]
+    if not ip_address(address).is_loopback:
+        raise SettingsError(
+            f"whoever reaches {address} could act through it, for it asks nobody who they are",
+            where=f"{REST_VIEW.name}, setting host",
+            remedy="Set CHOREO_HOST=127.0.0.1; or, where only those can reach it who may, CHOREO_ALLOW_REMOTE=true "
+            "and, in CHOREO_ALLOWED_HOSTS, the names it is called by.",
+        )
 
 
 def _why(error: Exception) -> str:

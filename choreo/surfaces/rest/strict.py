@@ -1,4 +1,8 @@
-"""A query parameter that no one reads is a slip of the pen, and would answer another question: it is refused."""
+"""Refuse a request of which something would not be read: a query parameter nobody knows, a body that is not JSON.
+
+A misspelt parameter would answer another question. A body of another type is what a page of another origin can send
+without asking first (Fetch, "CORS-safelisted request-header"), so a route that writes takes JSON alone, also empty.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,37 @@ from functools import cache
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
+from starlette.exceptions import HTTPException
 
 from choreo.core.errors import DecodeError
+from choreo.surfaces.rest.guard import SAFE_METHODS
+
+JSON = "application/json"
 
 _FREE = "attr."
 """Attributes are named by the flow's own start event, so a list takes any."""
 
 
-def _only_known(request: Request) -> None:
-    if not request.query_params:
-        return
+async def _only_what_is_read(request: Request) -> None:
+    if request.method not in SAFE_METHODS:
+        _json_only(request.headers.get("content-type", ""))
+    if request.query_params:
+        _known_only(request)
+
+
+def _json_only(content_type: str) -> None:
+    """Raise 415 for what is not said to be JSON in UTF-8."""
+    type_, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    charsets = [part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")]
+    if type_ != JSON or any(charset not in ("utf-8", "utf8") for charset in charsets):
+        raise HTTPException(
+            415,
+            f"the body is said to be {content_type[:100]!r}" if content_type else "the request has no Content-Type",
+            headers={"Accept": JSON},
+        )
+
+
+def _known_only(request: Request) -> None:
     route = request.scope.get("route")
     path = getattr(route, "path_format", "")
     known = _queries(request.app).get((path, request.method.lower()), frozenset())
@@ -40,4 +65,4 @@ def _queries(app: FastAPI) -> dict[tuple[str, str], frozenset[str]]:
     }
 
 
-OnlyKnownQueries = Depends(_only_known)
+OnlyWhatIsRead = Depends(_only_what_is_read)

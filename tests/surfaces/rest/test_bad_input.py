@@ -11,6 +11,7 @@ import pytest
 from choreo.surfaces.rest import Doors, create_app
 from tests.app.doors import PARTITIONS, Shop
 
+JSON = {"Content-Type": "application/json"}
 PLACED = {"type": "OrderPlaced", "fields": {"order_id": "o-9"}}
 EVENTS = "/flows/order/events"
 LIST = "/flows/order/instances"
@@ -30,7 +31,9 @@ async def shop() -> Shop:
 async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the shop's door."""
     app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://localhost", headers=JSON
+    ) as client:
         yield client
 
 
@@ -58,7 +61,21 @@ def typed(type_: Any) -> dict[str, Any]:
 CASES = [
     Bad("no JSON", "POST", EVENTS, 400, "JSON decode error", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
     Bad("no body", "POST", EVENTS, 422, "Field required"),
-    Bad("not said to be JSON", "POST", EVENTS, 422, "valid dictionary", {"content": b"{}"}),
+    Bad("said to be text", "POST", EVENTS, 415, "with `Content-Type: application/json`", {"content": b"{}", "headers": {"Content-Type": "text/plain"}}),
+    Bad("a form without fields", "POST", LIST + "/busy/cancel", 415, "x-www-form-urlencoded", {"headers": {"Content-Type": "application/x-www-form-urlencoded"}}),
+    Bad("JSON in another encoding", "POST", EVENTS, 415, "JSON in UTF-8", {"json": PLACED, "headers": {"Content-Type": "application/json; charset=utf-16"}}),
+    Bad("an empty Content-Type", "POST", "/dead-letters/x/redrive", 415, "has no Content-Type", {"headers": {"Content-Type": ""}}),
+    Bad("a host that is not ours", "GET", "/flows", 421, "'evil.example' is no name of this process", {"headers": {"Host": "evil.example"}}),
+    Bad("a host that begins as ours", "GET", "/flows", 421, "CHOREO_ALLOWED_HOSTS", {"headers": {"Host": "localhost.evil.example"}}),
+    Bad("a host of odd characters", "GET", "/flows", 421, "no name of this process", {"headers": {"Host": "localhost@evil.example"}}),
+    Bad("an empty host", "GET", "/flows", 421, "names no Host", {"headers": {"Host": ""}}),
+    Bad("another origin", "POST", EVENTS, 403, "origin: http://evil.example", {"json": PLACED, "headers": {"Origin": "http://evil.example"}}),
+    Bad("another port of this machine", "POST", EVENTS, 403, "another origin", {"json": PLACED, "headers": {"Origin": "http://localhost:3000"}}),
+    Bad("an origin that hides", "POST", EVENTS, 403, "origin: null", {"json": PLACED, "headers": {"Origin": "null"}}),
+    Bad("an origin of no scheme", "POST", EVENTS, 403, "another origin", {"json": PLACED, "headers": {"Origin": "//localhost"}}),
+    Bad("an origin of a broken port", "POST", EVENTS, 403, "another origin", {"json": PLACED, "headers": {"Origin": "http://localhost:x"}}),
+    Bad("sent from another site", "POST", EVENTS, 403, "sec-fetch-site: cross-site", {"json": PLACED, "headers": {"Sec-Fetch-Site": "cross-site"}}),
+    Bad("sent from a neighbour", "POST", EVENTS, 403, "same-site", {"json": PLACED, "headers": {"Sec-Fetch-Site": "same-site"}}),
     Bad("a list", "POST", EVENTS, 422, "valid dictionary", {"json": [1]}),
     Bad("no fields", "POST", EVENTS, 422, "body.fields", {"json": {"type": "OrderPlaced"}}),
     Bad("an unknown part", "POST", EVENTS, 422, "body.key", {"json": {**PLACED, "key": "o-9"}}),
@@ -162,7 +179,7 @@ async def test_a_fault_of_ours_is_a_problem_without_its_inside(shop: Shop) -> No
     """An unexpected error answers 500 and tells nothing of the code."""
     app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: 1 / 0))  # type: ignore[arg-type,return-value]
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.get("/metrics")
     assert response.status_code == 500
     assert response.headers["Content-Type"] == "application/problem+json"

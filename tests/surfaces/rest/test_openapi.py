@@ -20,7 +20,9 @@ async def populated() -> Shop:
 
 
 shop = asyncio.run(populated())
-app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+app = create_app(
+    Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, allowed_hosts=("testserver",))
+)
 
 
 async def tracked(scope: Scope, receive: Receive, send: Send) -> None:

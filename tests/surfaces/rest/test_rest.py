@@ -33,10 +33,16 @@ def doors(shop: Shop) -> Doors:
     return Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock)
 
 
+def asking(doors: Doors) -> httpx.AsyncClient:
+    """A client of the REST view over these doors, which says that it sends JSON."""
+    transport, json_only = httpx.ASGITransport(create_app(doors)), {"Content-Type": "application/json"}
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=json_only)
+
+
 @pytest.fixture
 async def client(doors: Doors) -> AsyncIterator[httpx.AsyncClient]:
     """A client of its REST view."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
+    async with asking(doors) as client:
         yield client
 
 
@@ -166,7 +172,7 @@ async def test_a_stream_tells_what_was_and_what_comes_and_ends_with_the_run(
 async def test_a_silent_stream_shows_that_it_lives_and_leaves_when_the_server_stops(shop: Shop, doors: Doors) -> None:
     """A comment every 15 seconds; the end when the doors close."""
     await shop.charged("o-1")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
+    async with asking(doors) as client:
         following = asyncio.create_task(client.get(f"{LIST}/o-1/events"))
         assert await meanwhile(shop, following, done=False) is None
         doors.closing.set()
@@ -253,7 +259,7 @@ async def test_health_tells_a_host_that_hangs_and_a_read_model_that_lags(shop: S
         lambda: {"payment": polled_ms},
         read_model_lag_max=2,
     )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
+    async with asking(doors) as client:
         await shop.clock.advance(29)
         assert (await client.get("/livez")).json() == {"status": "ok", "hosts": {"payment": 29.0}}
         await shop.clock.advance(2)
@@ -272,7 +278,7 @@ async def test_metrics_count_runs_letters_lag_and_what_hosts_do(shop: Shop) -> N
     doors = Doors(
         shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: {"steps_handled": 7.0}
     )
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(doors)), base_url="http://door") as client:
+    async with asking(doors) as client:
         text = (await client.get("/metrics")).text
     assert 'choreo_instances{flow="order",status="completed"} 1.0' in text
     assert 'choreo_instances{flow="order",status="stuck"} 0.0' in text

@@ -43,7 +43,7 @@ async def test_a_chunked_body_is_bounded_while_it_comes() -> None:
         while True:
             yield b"x" * 65_536
 
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         response = await client.post("/flows/order/events", content=endless())
     assert response.status_code == 413
 
@@ -73,6 +73,23 @@ def test_an_address_that_is_not_of_this_machine_is_refused(host: str, port: int)
     """Whatever the system says is told together with a setting to change."""
     with pytest.raises(SettingsError, match="CHOREO_HOST"):
         listen(host, port)
+
+
+OPEN = "0.0.0.0"  # noqa: S104 - what is asked about
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
+def test_an_address_of_the_loopback_needs_no_permission(host: str) -> None:
+    """Only this machine reaches it."""
+    try_doors(Settings(host=host, port=0), rest=True)
+
+
+@pytest.mark.parametrize("host", [OPEN, "::"])
+def test_an_address_that_others_reach_needs_a_permission(host: str) -> None:
+    """The REST view asks nobody who they are."""
+    with pytest.raises(SettingsError, match="CHOREO_ALLOW_REMOTE=true"):
+        try_doors(Settings(host=host, port=0), rest=True)
+    try_doors(Settings(host=host, port=0, allow_remote=True), rest=True)
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client"])
