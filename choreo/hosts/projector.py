@@ -10,11 +10,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from choreo.app.counters import Counters
+from choreo.app.dependencies import DependencyReports
 from choreo.app.project import PartitionProjector
 from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.core.errors import LeaseLostError, StorageError, UnavailableError
 from choreo.core.events import Envelope, Record
 from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies, report_error
 from choreo.ports.log import Gained, Log, Member, Poll, Work
 from choreo.ports.projections import PROJECTOR_GROUP, Projected, Projections
 
@@ -74,12 +76,15 @@ class ProjectorHost:
         name: str,
         attributes_of: Callable[[Envelope], Mapping[str, str]],
         counters: Counters | None = None,
+        dependencies: Dependencies | None = None,
         poll_size: int = POLL_SIZE,
     ) -> None:
         """`name` is unique among the projectors; `attributes_of` reads the filterable fields of a start event."""
         self.flow = flow
         self.name = name
         self.counters = counters or Counters()
+        self.dependencies = dependencies or DependencyReports(clock)
+        self._role = f"projector of {flow.name}"
         self.polled_ms = 0
         """When it last polled: a sign of life for health checks."""
         self._table = FlowTable(flow)
@@ -102,6 +107,7 @@ class ProjectorHost:
                     member = member or await self._join()
                     await self._turn(member)
                     pause_s = PAUSE_FIRST_S
+                    self.dependencies.clear(self._role)
                 except LeaseLostError as error:
                     _log.info("projector %s: %s", self.name, error)
                     self._owned.clear()
@@ -109,7 +115,7 @@ class ProjectorHost:
                     if lost is not None:
                         await lost.close()
                 except (StorageError, UnavailableError) as error:
-                    _log.warning("projector %s waits %.2f s: %s", self.name, pause_s, error)
+                    report_error(self.dependencies, self._role, error)
                     self.counters.add("projector_storage_errors", 1)
                     await self._clock.sleep(pause_s)
                     pause_s = min(pause_s * 2, PAUSE_MOST_S)

@@ -12,6 +12,7 @@ import logging
 from contextlib import suppress
 
 from choreo.app.counters import Counters
+from choreo.app.dependencies import DependencyReports
 from choreo.app.jobs import Job
 from choreo.core.declare import Service
 from choreo.core.definition import FlowDefinition
@@ -27,6 +28,7 @@ from choreo.hosts.step_waits import Waits
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetters
+from choreo.ports.dependencies import Dependencies, report_error
 from choreo.ports.inbox import Hold, Inbox
 from choreo.ports.log import Log, Member, Poll
 
@@ -62,6 +64,7 @@ class StepHost:
         stop_s: float = 10.0,
         hold_s: float = 3.0,
         counters: Counters | None = None,
+        dependencies: Dependencies | None = None,
     ) -> None:
         """`name` is unique among the members. `flow` may be scaled. `inbox` is the service's.
 
@@ -70,6 +73,7 @@ class StepHost:
         """
         self.service, self.flow, self.name = service, flow, name
         self.counters = counters or Counters()
+        self.dependencies = dependencies or DependencyReports(clock)
         self.polled_ms = 0
         """When it last polled, or began the commit that is under way: a sign of progress for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
@@ -90,10 +94,13 @@ class StepHost:
         self._member: Member | None = None
         self._polling: asyncio.Task[Poll] | None = None
         self._bell: asyncio.Future[None] | None = None
-        self._reading_paused = False
-        self._stopping = self._given_up = False
+        self._reading_paused = self._stopping = self._given_up = False
         self._draining: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
+
+    @property
+    def _reported_as(self) -> str:
+        return f"service {self.service.name} in {self.flow.name}"
 
     async def run(self) -> None:
         """Work until `stop`; storage that fails is waited for, work that lost its lease is dropped.
@@ -110,17 +117,19 @@ class StepHost:
                 try:
                     await self._turn(await self._join())
                     pause_s = PAUSE_FIRST_S
+                    self.dependencies.clear(self._reported_as)
                 except LeaseLostError as error:
                     _log.info("service %s: %s", self.name, error)
                     await self._withdraw()
                 except StorageError as error:
-                    _log.warning("service %s waits %.2f s: %s", self.name, pause_s, error)
+                    report_error(self.dependencies, self._reported_as, error)
                     self.counters.add("storage_errors", 1)
                     await self._parts.clock.sleep(pause_s)
                     pause_s = min(pause_s * 2, PAUSE_MOST_S)
                 # Nothing that goes wrong here may end the host: it is said, and tried again.
-                except Exception:  # noqa: BLE001
+                except Exception as error:  # noqa: BLE001
                     _log.exception("service %s", self.name)
+                    self.dependencies.report(self._reported_as, f"{type(error).__name__}: {error}", "See the log.")
                     await self._parts.clock.sleep(PAUSE_MOST_S)
         finally:
             keeping.cancel()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec.structs import replace
 
 from choreo.app.counters import Counters
+from choreo.app.dependencies import DependencyReports
 from choreo.app.track import Batch, Followed, PartitionTracker, unacknowledged
 from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.core.due import due
@@ -19,6 +20,7 @@ from choreo.core.errors import LeaseLostError, StorageError
 from choreo.core.events import Envelope, Record
 from choreo.core.state import decode
 from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies, report_error
 from choreo.ports.log import TRACKER_GROUP, Gained, Log, Member, Poll, Work
 from choreo.ports.state import StateStore
 
@@ -95,10 +97,13 @@ class TrackerHost:
         name: str,
         attributes_of: Callable[[Envelope], Mapping[str, str]],
         counters: Counters | None = None,
+        dependencies: Dependencies | None = None,
     ) -> None:
         """`name` is unique among the workers; `attributes_of` reads the filterable fields of a start event."""
         self.flow = flow
         self.counters = counters or Counters()
+        self.dependencies = dependencies or DependencyReports(clock)
+        self._role = f"tracker of {flow.name}"
         self._table = FlowTable(flow)
         self._log = log
         self._states = states
@@ -112,32 +117,41 @@ class TrackerHost:
 
     async def run(self) -> None:
         """Work until `stop`; storage that fails is waited for, work that lost its lease is dropped."""
-        member = await self._log.member(self.flow.name, TRACKER_GROUP, self._name)
+        member: Member | None = None
         pause_s = 0.05
         try:
             while not self._stopping:
                 try:
+                    member = member or await self._log.member(self.flow.name, TRACKER_GROUP, self._name)
                     await self._turn(member)
                     pause_s = 0.05
+                    self.dependencies.clear(self._role)
                 except LeaseLostError as error:
                     _log.info("tracker %s: %s", self._name, error)
-                    self._forget(list(self._owned))
-                    await member.close()
-                    member = await self._log.member(self.flow.name, TRACKER_GROUP, self._name)
+                    await self._leave(member)
+                    member = None
                 except StorageError as error:
-                    _log.warning("tracker %s waits %.1f s: %s", self._name, pause_s, error)
+                    report_error(self.dependencies, self._role, error)
                     self.counters.add("tracker_storage_errors", 1)
-                    self._forget(list(self._owned))
+                    await self._leave(member)
+                    member = None
                     await self._clock.sleep(pause_s)
                     pause_s = min(pause_s * 2, 5)
-                    await member.close()
-                    member = await self._log.member(self.flow.name, TRACKER_GROUP, self._name)
         finally:
-            await member.close()
+            await self._leave(member)
 
     async def stop(self) -> None:
         """Let `run` end after the present batch."""
         self._stopping = True
+
+    async def _leave(self, member: Member | None) -> None:
+        """Give up the partitions; where storage does not let this member leave, its lease runs out."""
+        self._forget(list(self._owned))
+        if member is not None:
+            try:
+                await member.close()
+            except StorageError as error:
+                _log.info("tracker %s leaves without saying so: %s", self._name, error)
 
     async def _turn(self, member: Member) -> None:
         poll = await member.poll(POLL_SIZE, self._patience_s())

@@ -7,7 +7,6 @@ neither Faust nor Kafka: the local copy and its changelog come as `States`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -20,9 +19,8 @@ from choreo.hosts.tracker_faust_index import KeyIndex
 from choreo.hosts.tracker_faust_partition import Folded, OwnedPartition, index_stored, position_of
 from choreo.ports.clock import Clock
 from choreo.ports.dead_letters import DeadLetter, DeadLetters
+from choreo.ports.dependencies import Dependencies, report_error
 from choreo.ports.log import Log
-
-_log = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 500
 """Stored states looked at before others get their turn: some 5 ms."""
@@ -62,7 +60,14 @@ class TrackerDesk:
     """The owned partitions of one worker and everything that is done with them."""
 
     def __init__(
-        self, table: FlowTable, log: Log, letters: DeadLetters, states: States, clock: Clock, counters: Counters
+        self,
+        table: FlowTable,
+        log: Log,
+        letters: DeadLetters,
+        states: States,
+        clock: Clock,
+        counters: Counters,
+        dependencies: Dependencies,
     ) -> None:
         """Reads the topic named like the flow; facts go to it through `log`."""
         self.owned: dict[int, OwnedPartition] = {}
@@ -73,6 +78,7 @@ class TrackerDesk:
         self._states = states
         self._clock = clock
         self._counters = counters
+        self._dependencies = dependencies
         self._indexes: dict[int, KeyIndex] = {}
         self._saying = asyncio.Lock()
 
@@ -215,23 +221,24 @@ class TrackerDesk:
         if not facts:
             return
         async with self._saying:
-            await self._insist(lambda: self._log.append(self._topic, facts))
+            await self._insist(f"log of {self._topic}", lambda: self._log.append(self._topic, facts))
 
     async def _set_aside(self, letters: Sequence[DeadLetter]) -> None:
         if letters:
-            await self._insist(lambda: self._letters.add(letters))
+            await self._insist(f"dead letters of {self._topic}", lambda: self._letters.add(letters))
 
-    async def _insist(self, write: Callable[[], Awaitable[Any]]) -> None:
+    async def _insist(self, target: str, write: Callable[[], Awaitable[Any]]) -> None:
         pause_s = 0.05
         while True:
             try:
                 await write()
             except (StorageError, UnavailableError) as error:
-                _log.warning("tracker of %s waits %.1f s: %s", self._topic, pause_s, error)
+                report_error(self._dependencies, target, error)
                 self._counters.add("tracker_storage_errors", 1)
                 await self._clock.sleep(pause_s)
                 pause_s = min(pause_s * 2, _PAUSE_MAX_S)
             else:
+                self._dependencies.clear(target)
                 return
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from choreo.app.counters import Counters
+from choreo.app.dependencies import DependencyReports
 from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.core.errors import ChoreoError, SettingsError, StorageError, UnavailableError
 from choreo.core.events import Envelope, Record
@@ -23,6 +24,7 @@ from choreo.hosts.tracker_faust_local import LocalCopy
 from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.ports.clock import Clock
 from choreo.ports.dead_letters import DeadLetters
+from choreo.ports.dependencies import Dependencies, report_error
 from choreo.ports.log import Log
 
 _log = logging.getLogger(__name__)
@@ -61,11 +63,14 @@ class FaustTracker:
         options: FaustOptions,
         read: ReadEvent,
         counters: Counters | None = None,
+        dependencies: Dependencies | None = None,
     ) -> None:
         """`log` publishes the facts; `read` takes a record's event out of its headers, key and value."""
         self.flow = flow
         self.options = options
         self.counters = counters or Counters()
+        self.dependencies = dependencies or DependencyReports(clock)
+        self.role = f"tracker of {flow.name}"
         self._table = FlowTable(flow)
         self.log = log
         self._letters = letters
@@ -97,7 +102,7 @@ class FaustTracker:
                     raise
                 except (StorageError, UnavailableError) as error:
                     pause_s = _PAUSE_S if self.now_ms() - began_ms > 60_000 else min(pause_s * 2, _PAUSE_MAX_S)
-                    _log.warning("tracker of %s begins again in %.1f s: %s", self.flow.name, pause_s, error)
+                    report_error(self.dependencies, self.role, error)
                     self.counters.add("tracker_restarts", 1)
                     self.polled_ms = self.now_ms()
                     await _until(self._stopping, pause_s)
@@ -114,7 +119,7 @@ class FaustTracker:
 
     def desk(self, states: States) -> TrackerDesk:
         """A desk for a new session."""
-        return TrackerDesk(self._table, self.log, self._letters, states, self._clock, self.counters)
+        return TrackerDesk(self._table, self.log, self._letters, states, self._clock, self.counters, self.dependencies)
 
     def record(self, message: Any) -> Record:
         """The record in a Kafka message; raises SettingsError where its stamp is not the log's own."""
@@ -233,12 +238,14 @@ class _Session:
                 await self._check_given()
                 positions = await self._desk.check_progress(positions)
                 self._is_away = False
+                if self.is_recovered:
+                    self._host.dependencies.clear(self._host.role)
             except SkippedError:
                 raise
             except (StorageError, UnavailableError) as error:
                 self._is_away = True
                 self._sign_ms = self._host.now_ms()
-                _log.info("tracker of %s: the cluster does not say how long the log is: %s", self._topic, error)
+                report_error(self._host.dependencies, self._host.role, error)
 
     async def _check_given(self) -> None:
         """Raises SkippedError where Faust has lost its way: in its group, maybe, and with nothing to work."""
@@ -289,6 +296,7 @@ class _Session:
             self._failed = error
         else:
             self.is_recovered = True
+            self._host.dependencies.clear(self._host.role)
             _log.info("tracker of %s owns partitions %s", self._topic, sorted(spans))
         finally:
             self._is_taking = False

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.clock import SystemClock
 from choreo.app.counters import Counters
+from choreo.app.dependencies import DependencyReports
 from choreo.app.operate import Operator
 from choreo.app.publish import Publisher
 from choreo.app.query import Queries
@@ -31,6 +32,7 @@ from choreo.hosts.step import StepHost
 from choreo.hosts.tracker import TrackerHost
 from choreo.ports.clock import Clock
 from choreo.settings import Settings
+from choreo.wiring.dependencies import watch
 from choreo.wiring.flows import load_flows
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class App:
     queries: Queries
     operator: Operator
     counters: Counters = field(default_factory=Counters)
+    dependencies: DependencyReports = field(kw_only=True)
+    """What this process cannot use now; adapters and hosts report to it, `/readyz` shows it."""
     hosts: list[Host] = field(default_factory=list)
     """What runs in this process, for its health."""
     kafka: KafkaHome | None = None
@@ -110,13 +114,15 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
     flows = load_flows(settings.flows)
     definitions = {name: flow.definition.scaled(settings.time_scale) for name, flow in flows.items()}
     clock = clock or SystemClock()
+    dependencies = DependencyReports(clock)
     if settings.kafka and not memory:
         from choreo.wiring.on_kafka import open_kafka  # noqa: PLC0415 - optional extras
 
-        kafka = open_kafka(settings, definitions, clock)
+        kafka = open_kafka(settings, definitions, clock, dependencies)
         try:
             classes = [cls for flow in flows.values() for cls in flow.event_classes.values()]
-            app = _assemble(settings, flows, definitions, kafka, await kafka.codec(classes), clock)
+            codec = await kafka.codec(classes)
+            app = _assemble(settings, flows, definitions, kafka, codec, clock, dependencies)
             app.kafka = kafka
             yield app
         finally:
@@ -124,10 +130,10 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
         return
     from choreo.wiring.embedded import open_embedded  # noqa: PLC0415 - a process on Kafka needs none of it
 
-    home = await open_embedded(settings, definitions, clock, memory=memory)
+    home = await open_embedded(settings, definitions, clock, dependencies, memory=memory)
     try:
         codec = AvroCodec(settings.schemas if settings.schemas.is_dir() else None)
-        yield _assemble(settings, flows, definitions, home, codec, clock)
+        yield _assemble(settings, flows, definitions, home, codec, clock, dependencies)
     finally:
         await home.close()
 
@@ -139,12 +145,24 @@ def _assemble(
     home: SqliteHome | MemoryHome | KafkaHome,
     codec: AvroCodec,
     clock: Clock,
+    dependencies: DependencyReports,
 ) -> App:
     known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
     publisher = Publisher(known, home.log, home.read_model, codec, clock, new_id=lambda: str(uuid.uuid4()))
     queries = Queries(known, home.log, home.read_model, home.dead_letters, codec, clock)
     operator = Operator(known, home.log, home.read_model, home.dead_letters, clock)
-    return App(settings, flows, definitions, home, codec, clock, publisher, queries, operator)
+    return App(
+        settings,
+        flows,
+        definitions,
+        home,
+        codec,
+        clock,
+        publisher,
+        queries,
+        operator,
+        dependencies=dependencies,
+    )
 
 
 def step_hosts(app: App, service: str) -> list[StepHost]:
@@ -164,6 +182,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             stop_s=app.settings.stop_s,
             hold_s=app.kafka.session_s if app.kafka else app.settings.lease_s,
             counters=app.counters,
+            dependencies=app.dependencies,
         )
         for flow in app.flows.values()
         if declared in flow.services
@@ -184,6 +203,7 @@ def tracker_hosts(app: App) -> list[Host]:
             name=worker_name(TRACKER),
             attributes_of=_attributes_reader(app, flow),
             counters=app.counters,
+            dependencies=app.dependencies,
         )
         for flow in app.flows.values()
     ]
@@ -204,6 +224,7 @@ def projector_hosts(app: App) -> list[Host]:
             name=worker_name(PROJECTOR),
             attributes_of=_attributes_reader(app, flow),
             counters=app.counters,
+            dependencies=app.dependencies,
         )
         for flow in app.flows.values()
     ]
@@ -258,6 +279,7 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
         from choreo.surfaces.rest.server import serve_health  # noqa: PLC0415 - an optional extra
 
         tasks.append(asyncio.create_task(serve_health(app, app.settings.health_port, stop)))
+    tasks.append(asyncio.create_task(watch(app.home, stop)))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)

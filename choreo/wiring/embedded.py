@@ -8,11 +8,12 @@ from choreo.adapters.memory.home import MemoryHome
 from choreo.adapters.sqlite.home import SqliteHome
 from choreo.adapters.topics_yaml import load_topics
 from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies
 from choreo.settings import Settings
 
 
 async def open_embedded(
-    settings: Settings, flows: Iterable[str], clock: Clock, *, memory: bool
+    settings: Settings, flows: Iterable[str], clock: Clock, dependencies: Dependencies, *, memory: bool
 ) -> SqliteHome | MemoryHome:
     """The home with a topic for each flow; raises SettingsError, StorageError."""
     home: SqliteHome | MemoryHome
@@ -20,7 +21,11 @@ async def open_embedded(
         home = MemoryHome(clock, lease_s=settings.lease_s)
     else:
         home = await SqliteHome.open(
-            settings.database, synchronous=settings.synchronous, clock=clock, lease_s=settings.lease_s
+            settings.database,
+            synchronous=settings.synchronous,
+            clock=clock,
+            lease_s=settings.lease_s,
+            dependencies=dependencies,
         )
     try:
         topics = load_topics(settings.topics) if settings.topics.is_dir() else {}

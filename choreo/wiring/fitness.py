@@ -42,7 +42,7 @@ async def _seen(log: KafkaLog, flow: FlowDefinition) -> bool:
     except StorageError as error:
         cause = cause_of(error.__cause__)
         if cause is None or cause.code() not in UNAUTHORIZED:
-            _log.warning("waiting for Kafka: %s", error)
+            _log.debug("waiting for Kafka: %s", error)  # reported by the log
             return False
         _log.warning(
             "unknown whether topic %r is fit for a log, for its settings may not be read: %s", flow.name, error

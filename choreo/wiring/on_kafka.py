@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.avro.event import Event
@@ -17,11 +19,13 @@ from choreo.adapters.redis import RedisStores
 from choreo.adapters.redis.inbox import RedisInbox
 from choreo.adapters.topics_yaml import load_topics
 from choreo.app.counters import Counters
+from choreo.app.dependencies import DependencyReports
 from choreo.core.definition import FlowDefinition
-from choreo.core.errors import SettingsError
+from choreo.core.errors import ChoreoError, NotFoundError, SettingsError
 from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies
 from choreo.settings import Settings
 from choreo.wiring.fitness import fit
 
@@ -29,14 +33,22 @@ from choreo.wiring.fitness import fit
 class KafkaHome:
     """`.log`, `.read_model`, `.dead_letters`, `.inbox(service)` and, for the projector, `.projections`."""
 
-    def __init__(self, settings: Settings, flows: Mapping[str, FlowDefinition], clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        flows: Mapping[str, FlowDefinition],
+        clock: Clock,
+        dependencies: Dependencies | None = None,
+    ) -> None:
         """Nothing connects before it is used."""
         self._settings = settings
         self._flows = flows
         self._clock = clock
+        self.dependencies = dependencies or DependencyReports(clock)
+        self._check_registry: Callable[[], None] = _nothing
         self._options = KafkaOptions.of(settings.kafka, settings_of(os.environ))
         self._services = {step.service for flow in flows.values() for step in flow.steps}
-        self.log = KafkaLog(self._options, inbox=self.inbox, memory=self._memory)
+        self.log = KafkaLog(self._options, inbox=self.inbox, memory=self._memory, dependencies=self.dependencies)
         linger_ms = max(flow.linger_ms for flow in flows.values())
         self._stores = RedisStores(
             settings.redis,
@@ -44,6 +56,7 @@ class KafkaHome:
             clock,
             linger_ms=linger_ms,
             prefix=f"choreo:{self._options.prefix}".removesuffix(":"),
+            dependencies=self.dependencies,
         )
         self.read_model = self._stores.read_model
         self.projections = self._stores.projections
@@ -75,7 +88,14 @@ class KafkaHome:
             settings=dict(self._options.settings),
         )
         return FaustTracker(
-            flow, self.log, self.dead_letters, self._clock, options=options, read=event_of, counters=counters
+            flow,
+            self.log,
+            self.dead_letters,
+            self._clock,
+            options=options,
+            read=event_of,
+            counters=counters,
+            dependencies=self.dependencies,
         )
 
     async def codec(self, classes: Iterable[type[Event]]) -> AvroCodec:
@@ -85,11 +105,27 @@ class KafkaHome:
             return AvroCodec(folder)
         from choreo.adapters.kafka import registry  # noqa: PLC0415 - an extra of its own
 
-        return await registry.prepared(registry.registry_codec(registry.settings_of(os.environ), folder), classes)
+        settings = registry.settings_of(os.environ)
+        codec = registry.registry_codec(settings, folder, self.dependencies)
+        self._check_registry = codec.check
+        return await registry.prepared(codec, classes)
 
     async def fit(self, stop: asyncio.Event) -> bool:
         """Whether to start; see `fitness.fit`."""
         return await fit(self.log, self._flows.values(), stop)
+
+    async def check(self) -> None:
+        """Ask Redis, registry and cluster something small: each reports whether it can be used."""
+        for check in (self._stores.check, partial(asyncio.to_thread, self._check_registry)):
+            with suppress(ChoreoError):  # reported where it was met
+                await check()
+        for flow in self._flows:
+            try:
+                await self.log.end(flow, 0)
+            except NotFoundError as error:
+                self.dependencies.report(f"topic of {flow}", error.what, error.remedy)
+            else:
+                self.dependencies.clear(f"topic of {flow}")
 
     async def make_topics(self) -> None:
         """Create what topics/ declares and the cluster lacks; what is there stays as it is."""
@@ -122,7 +158,16 @@ class KafkaHome:
         await self._stores.close()
 
 
-def open_kafka(settings: Settings, flows: Mapping[str, FlowDefinition], clock: Clock) -> KafkaHome:
+def _nothing() -> None:
+    """Check no registry: there is none."""
+
+
+def open_kafka(
+    settings: Settings,
+    flows: Mapping[str, FlowDefinition],
+    clock: Clock,
+    dependencies: Dependencies | None = None,
+) -> KafkaHome:
     """The home; raises SettingsError when Kafka is named and Redis is not."""
     if not settings.redis:
         raise SettingsError(
@@ -130,4 +175,4 @@ def open_kafka(settings: Settings, flows: Mapping[str, FlowDefinition], clock: C
             where="setting redis",
             remedy="Set CHOREO_REDIS=redis://HOST:6379/0.",
         )
-    return KafkaHome(settings, flows, clock)
+    return KafkaHome(settings, flows, clock, dependencies)

@@ -10,6 +10,7 @@ import pytest
 
 from choreo.adapters.sqlite import SqliteHome
 from choreo.adapters.sqlite.schema import VERSION
+from choreo.app.dependencies import DependencyReports
 from choreo.core import facts
 from choreo.core.errors import LeaseLostError, SettingsError, StorageError
 from choreo.core.events import Envelope
@@ -107,6 +108,31 @@ async def test_a_file_that_cannot_be_written_is_said(home: SqliteHome) -> None:
     home.writer._database.connection.execute("PRAGMA query_only = 1")
     with pytest.raises(StorageError, match=r"choreo.db: the file cannot be written"):
         await home.log.append("order", [event("e-1")])
+
+
+async def test_a_file_that_cannot_be_used_is_reported_until_it_can(path: Path, clock: VirtualClock) -> None:
+    """Full or locked by another program; a process that only reads learns by a check that it is free again."""
+    reports = DependencyReports(clock)
+    home = await SqliteHome.open(path, clock=clock, dependencies=reports, lock_timeout_s=0.05)
+    await home.log.create("order", 1)
+    connection = home.writer._database.connection
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageError):
+        await home.log.append("order", [event(f"big-{n}", run="x" * 4_000) for n in range(100)])
+    assert [(one.name, one.remedy.split(":")[0]) for one in reports.all()] == [("database", "Free some space")]
+    connection.execute("PRAGMA max_page_count = 1000000")
+    await home.check()
+    assert reports.all() == []
+    with sqlite3.connect(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError):
+            await home.log.append("order", [event("e-1")])
+        assert [one.cause.rpartition(": ")[2] for one in reports.all()] != []
+    other.close()
+    await home.check()
+    assert reports.all() == []
+    await home.close()
 
 
 async def test_what_is_open_is_there_after_a_restart(path: Path, home: SqliteHome, clock: VirtualClock) -> None:

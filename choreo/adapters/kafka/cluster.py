@@ -24,9 +24,10 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from choreo.adapters.kafka import onlooker
 from choreo.adapters.kafka.admin import Admin
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.trouble import OUTDATED, PASSING, cause_of, complaint, missing
+from choreo.adapters.kafka.trouble import OUTDATED, PASSING, UNAUTHORIZED, cause_of, complaint, missing
 from choreo.adapters.refusals import bad_count, wrong_count
 from choreo.core.errors import NotFoundError, SettingsError, StorageError
+from choreo.ports.dependencies import Dependencies, report_error
 
 START_PAUSE_S = 0.5
 HEARSAY_S = 0.02
@@ -41,6 +42,10 @@ LOG_CONFIG = {
     "retention.bytes": "-1",
 }
 
+KAFKA = "kafka"
+_ABOUT_TOPICS = {KafkaError.TOPIC_ALREADY_EXISTS} | UNAUTHORIZED
+"""Answers of a cluster that is there."""
+
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -48,8 +53,9 @@ T = TypeVar("T")
 class Cluster:
     """An admin client, and what never changes about topics kept."""
 
-    def __init__(self, options: KafkaOptions) -> None:
+    def __init__(self, options: KafkaOptions, dependencies: Dependencies) -> None:
         self._options = options
+        self._dependencies = dependencies
         self._admin = Admin(options)
         self._partitions: dict[str, int] = {}
 
@@ -179,7 +185,7 @@ class Cluster:
             client = self._admin.client  # kept until it has answered, also where another call replaces it
             try:
                 futures = question(client, self._options.request_s)
-                return {part: await asyncio.wrap_future(future) for part, future in futures.items()}
+                answers = {part: await asyncio.wrap_future(future) for part, future in futures.items()}
             except KafkaException as error:
                 inner = cause_of(error)
                 if inner is not None and inner.code() in OUTDATED | PASSING:
@@ -190,7 +196,12 @@ class Cluster:
                 if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     self._partitions.pop(topic, None)
                     raise missing(f"topic {topic!r}") from error
-                raise self._admin.complaint(client, error, f"topic {topic!r}") from error
+                refused = self._admin.complaint(client, error, f"topic {topic!r}")
+                if isinstance(refused, StorageError) and (inner is None or inner.code() not in _ABOUT_TOPICS):
+                    report_error(self._dependencies, KAFKA, refused)
+                raise refused from error
+            self._dependencies.clear(KAFKA)
+            return answers
         raise AssertionError  # the second time returns or raises
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:

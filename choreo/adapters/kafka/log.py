@@ -20,6 +20,7 @@ from choreo.adapters.kafka.writing import Save, Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit, no_partition
 from choreo.core.events import Envelope, Position, Record
+from choreo.ports.dependencies import Dependencies, NoReports
 from choreo.ports.inbox import Inbox, Memory
 from choreo.ports.log import TRACKER_GROUP
 
@@ -37,13 +38,14 @@ class KafkaLog:
         inbox: Callable[[str], Inbox] | None = None,
         memory: Callable[[str], Memory | None] | None = None,
         save: Save | None = None,
+        dependencies: Dependencies | None = None,
     ) -> None:
         """`inbox(group)` records the outcomes of a commit; `save` writes its states and views, if any are to come.
 
         `memory(group)` is what the inbox is kept in, where that may be lost while the log stays.
         """
         self._options = options
-        self._cluster = Cluster(options)
+        self._cluster = Cluster(options, dependencies or NoReports())
         self._sender = Sender(options)
         self._readers = Readers(options)
         self.dead_letters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)

@@ -21,6 +21,7 @@ from choreo.adapters.avro.event import Event
 from choreo.adapters.avro.plain import Plain
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
 from choreo.core.errors import ChoreoError, DecodeError, MissingExtraError, SchemaError, SettingsError, StorageError
+from choreo.ports.dependencies import Dependencies, NoReports, report_error
 
 try:
     from confluent_kafka.schema_registry import Schema as RegistrySchema
@@ -36,6 +37,7 @@ except ImportError as error:
 E = TypeVar("E")
 T = TypeVar("T")
 
+REGISTRY = "schema registry"
 ENVIRONMENT = "CHOREO_SCHEMA_REGISTRY_"
 MAGIC = b"\x00"
 ID_BYTES = 4
@@ -60,10 +62,19 @@ _log = logging.getLogger(__name__)
 class RegistryCodec(AvroCodec):
     """The Codec of choreo with schemas named by a registry's ids. Each id is asked for once a process."""
 
-    def __init__(self, client: SchemaRegistryClient, folder: Path | None = None, *, subject_prefix: str = "") -> None:
+    def __init__(
+        self,
+        client: SchemaRegistryClient,
+        folder: Path | None = None,
+        *,
+        subject_prefix: str = "",
+        dependencies: Dependencies | None = None,
+    ) -> None:
         """Nothing is asked of the registry yet; raises SchemaError on a damaged file in the folder."""
         super().__init__(folder)
         self._client = client
+        self._dependencies = dependencies or NoReports()
+        self._is_away = False
         self._subject_prefix = subject_prefix
         self._marks: dict[tuple[type[Event] | None, bytes], bytes] = {}
 
@@ -79,6 +90,11 @@ class RegistryCodec(AvroCodec):
             for number in self._ask(subject, self._client.get_versions, subject):
                 known = self._ask(subject, self._client.get_version, subject, number)
                 self._learn(event_class, _bytes_of(known.schema_id), known.schema)
+
+    def check(self) -> None:
+        """Ask again a registry that did not answer the last time. Blocks; raises what `prepare` raises."""
+        if self._is_away:
+            self._ask("its subjects", self._client.get_subjects)
 
     def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
         """The event in a value of either format; raises DecodeError, and StorageError where the registry is away."""
@@ -138,16 +154,30 @@ class RegistryCodec(AvroCodec):
     def _ask(self, about: str, question: Callable[..., T], *arguments: Any) -> T:
         """One answer of the registry; raises DecodeError, SchemaError and StorageError."""
         try:
-            return question(*arguments)
+            answer = question(*arguments)
         except SchemaRegistryError as error:
-            raise _refusal(error, about) from error
+            refusal = _refusal(error, about)
+            self._note(refusal if isinstance(refusal, StorageError) else None)
+            raise refusal from error
         # Whatever its HTTP library raises means one thing: there was no answer.
         except Exception as error:
-            raise StorageError(
+            away = StorageError(
                 f"the schema registry does not answer: {type(error).__name__}: {error}",
                 where=about,
                 remedy=f"It is tried again; see that it runs where {ENVIRONMENT}URL says.",
-            ) from error
+            )
+            self._note(away)
+            raise away from error
+        self._note(None)
+        return answer
+
+    def _note(self, away: StorageError | None) -> None:
+        """Report whether the registry can be used."""
+        self._is_away = away is not None
+        if away is None:
+            self._dependencies.clear(REGISTRY)
+        else:
+            report_error(self._dependencies, REGISTRY, away)
 
 
 def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
@@ -159,7 +189,9 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def registry_codec(settings: Mapping[str, str], folder: Path | None = None) -> RegistryCodec:
+def registry_codec(
+    settings: Mapping[str, str], folder: Path | None = None, dependencies: Dependencies | None = None
+) -> RegistryCodec:
     """A codec over the registry at `url`; `subject.prefix` is put before each subject. Raises SettingsError."""
     rest: dict[str, Any] = {**_CLIENT, **settings}
     prefix = rest.pop(_SUBJECT_PREFIX, "")
@@ -174,7 +206,7 @@ def registry_codec(settings: Mapping[str, str], folder: Path | None = None) -> R
             where=f"{ENVIRONMENT}*",
             remedy=f"Set {ENVIRONMENT}URL to http://host:8081, and what else the client knows by its own names.",
         ) from error
-    return RegistryCodec(client, folder, subject_prefix=prefix)
+    return RegistryCodec(client, folder, subject_prefix=prefix, dependencies=dependencies)
 
 
 async def prepared(

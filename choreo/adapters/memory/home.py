@@ -40,6 +40,9 @@ class MemoryHome:
         """The service's inbox; the outcomes of a commit are recorded in the inbox named as the member's group."""
         return self._inboxes.setdefault(service, MemoryInbox(self._clock))
 
+    async def check(self) -> None:
+        """Report nothing: memory is always there."""
+
     async def close(self) -> None:
         """Release everything held, which is nothing."""
         await self.log.close()

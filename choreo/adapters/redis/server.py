@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from choreo.core.errors import MissingExtraError, SettingsError, StorageError
+from choreo.ports.dependencies import Dependencies, NoReports, report_error
 
 try:
     from redis import exceptions
@@ -36,6 +37,10 @@ TIMEOUT_S = 2.0
 SWEPT_AT_ONCE = 1_000
 """Keys looked at by a call: about a millisecond of the server's."""
 
+REDIS = "redis"
+_REFUSED_WRITES = (exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.NoPermissionError)
+"""Answers of a server that reads: only a write that succeeds takes them back."""
+
 _GLOB = re.compile(r"([*?\[\]\\])")
 _REMEDIES: Sequence[tuple[type[Exception], str]] = (
     (exceptions.AuthenticationError, "Correct the user and password in CHOREO_REDIS."),
@@ -53,7 +58,7 @@ _REMEDIES: Sequence[tuple[type[Exception], str]] = (
 class RedisServer:
     """A server at `redis://`, `rediss://` (TLS) or `unix://`. Connects when first used; belongs to one event loop."""
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, dependencies: Dependencies | None = None) -> None:
         """`timeout_s` bounds every call, connecting included. Raises SettingsError on what is no such URL."""
         try:
             # One try more, at once: after a restart of the server a pooled connection is found dead when it is used.
@@ -75,6 +80,8 @@ class RedisServer:
         place = self._client.connection_pool.connection_kwargs
         self.where = f"Redis at {place.get('path') or '{host}:{port}'.format_map({'host': '', 'port': 6379, **place})}"
         self._timeout_s = timeout_s
+        self._dependencies = dependencies or NoReports()
+        self._refuses_writes = False
         self._scripts: dict[str, AsyncScript] = {}
         self._examined = False
 
@@ -93,7 +100,7 @@ class RedisServer:
 
     async def run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
         """What a Lua script returns: nothing else happens in the server meanwhile. Raises StorageError."""
-        async with self._reached() as client:
+        async with self._reached(writes=True) as client:
             known = self._scripts.get(script)
             if known is None:
                 known = self._scripts[script] = client.register_script(script)
@@ -116,14 +123,20 @@ class RedisServer:
         await self._client.aclose()
 
     @asynccontextmanager
-    async def _reached(self) -> AsyncIterator[Any]:
+    async def _reached(self, *, writes: bool = False) -> AsyncIterator[Any]:
         try:
             async with asyncio.timeout(self._timeout_s):
                 if not self._examined:
                     await self._examine(self._client)
                 yield self._client
         except (exceptions.RedisError, OSError, TimeoutError) as error:
-            raise self._failure(error) from error
+            failure = self._failure(error)
+            self._refuses_writes = isinstance(error, _REFUSED_WRITES)
+            report_error(self._dependencies, REDIS, failure)
+            raise failure from error
+        if writes or not self._refuses_writes:
+            self._refuses_writes = False
+            self._dependencies.clear(REDIS)
 
     async def _examine(self, client: Any) -> None:
         """A server that drops keys of its own accord would forget outcomes: work is held until it is set right."""

@@ -13,6 +13,7 @@ from choreo.adapters.redis.projections import RedisProjections
 from choreo.adapters.redis.read_model import RedisReadModel
 from choreo.adapters.redis.server import TIMEOUT_S, RedisServer
 from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies
 from choreo.ports.log import Log
 
 
@@ -28,12 +29,13 @@ class RedisStores:
         linger_ms: int,
         prefix: str = "choreo",
         timeout_s: float = TIMEOUT_S,
+        dependencies: Dependencies | None = None,
     ) -> None:
         """`linger_ms`: the longest that a flow lets an ended run linger.
 
         Raises SettingsError on what is no Redis URL.
         """
-        self.server = RedisServer(url, timeout_s=timeout_s)
+        self.server = RedisServer(url, timeout_s=timeout_s, dependencies=dependencies)
         self._clock = clock
         self._linger_ms = linger_ms
         self._prefix = prefix
@@ -55,6 +57,10 @@ class RedisStores:
                 linger_ms=self._linger_ms,
             )
         return inbox
+
+    async def check(self) -> None:
+        """Ask the server something small; it reports whether it can be used. Raises StorageError."""
+        await self.server.ask("PING")
 
     async def clear(self) -> None:
         """Remove every key below the prefix."""

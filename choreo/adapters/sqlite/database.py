@@ -61,6 +61,10 @@ _REMEDIES: Final = {
 }
 
 
+CONDITIONS = frozenset(_REMEDIES)
+"""Result codes of a file that cannot be used at all, whatever is asked of it."""
+
+
 class NotTextError(StorageError):
     """A text that another program wrote cannot be read as text; Python's own refusal, not SQLite's."""
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from choreo.adapters.sqlite.database import Database
 from choreo.core.errors import StorageError
+from choreo.ports.dependencies import Dependencies, report_error
 
 # What nobody waits for is flushed this much later, with whatever has come meanwhile: ten flushes a second beside the
 # five of an order that is under way.
@@ -23,6 +24,9 @@ _LATEST_S: Final = 0.1
 
 # Linux' fdatasync leaves out the time of the last change, which nobody reads: half the writing.
 _flush: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+
+DISK = "disk of the database"
 
 
 class NotFlushedError(StorageError):
@@ -35,9 +39,10 @@ class Disk:
     `needed`: False where nobody has asked for more than kill -9 (synchronous=NORMAL); nothing waits then.
     """
 
-    def __init__(self, database: Database, *, needed: bool) -> None:
+    def __init__(self, database: Database, *, needed: bool, dependencies: Dependencies) -> None:
         self._database = database
         self._needed = needed
+        self._dependencies = dependencies
         self.newest = 1
         """The last moment: a commit of this process, or a look that saw one of another's. The first is the opening."""
         self.ground = 1
@@ -127,6 +132,7 @@ class Disk:
         elif isinstance(error, OSError):
             # Never again: the system may take for written what it could not write, and let the next flush succeed.
             self._refused, moment = error, self.newest
+            report_error(self._dependencies, DISK, self._explained(error))
         else:
             raise error
         waiting, self._waiting = self._waiting, []

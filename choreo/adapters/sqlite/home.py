@@ -22,6 +22,7 @@ from choreo.adapters.sqlite.watch import Watch
 from choreo.adapters.sqlite.writer import Writer
 from choreo.core.errors import SettingsError
 from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies, NoReports
 from choreo.ports.log import TRACKER_GROUP
 
 Synchronous = Literal["FULL", "NORMAL"]
@@ -33,13 +34,22 @@ class SqliteHome:
     Used from one thread, on one event loop. Make it with `open`.
     """
 
-    def __init__(self, database: Database, disk: Disk, clock: Clock, *, lease_s: float, lock_timeout_s: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        disk: Disk,
+        clock: Clock,
+        *,
+        lease_s: float,
+        lock_timeout_s: float,
+        dependencies: Dependencies,
+    ) -> None:
         self._database = database
         self.disk = disk
         self._clock = clock
         bell = Bell()
         self._watch = watch = Watch(database, bell)
-        self.writer = Writer(database, disk, lock_timeout_s)
+        self.writer = Writer(database, disk, lock_timeout_s, dependencies)
         self._inboxes: dict[str, SqliteInbox] = {}
         self._records = records = Records(database, disk, self.writer, watch, bell, clock)
         self.dead_letters = SqliteDeadLetters(database, self.writer)
@@ -61,6 +71,7 @@ class SqliteHome:
         synchronous: Synchronous = "FULL",
         lease_s: float = 3.0,
         lock_timeout_s: float = 30.0,
+        dependencies: Dependencies | None = None,
     ) -> SqliteHome:
         """Open the file, making it and its folder if need be.
 
@@ -74,8 +85,9 @@ class SqliteHome:
                 f"{synchronous!r} is no way to synchronise", where=str(path), remedy="Choose FULL or NORMAL."
             )
         database = Database(Path(path))
-        disk = Disk(database, needed=synchronous == "FULL")
-        return cls(database, disk, clock, lease_s=lease_s, lock_timeout_s=lock_timeout_s)
+        dependencies = dependencies or NoReports()
+        disk = Disk(database, needed=synchronous == "FULL", dependencies=dependencies)
+        return cls(database, disk, clock, lease_s=lease_s, lock_timeout_s=lock_timeout_s, dependencies=dependencies)
 
     def inbox(self, service: str) -> SqliteInbox:
         """The service's inbox; the outcomes of a commit are recorded in the inbox named as the member's group."""
@@ -85,6 +97,10 @@ class SqliteHome:
             self._inboxes[service] = inbox
             self._watch.forget.append(inbox.forget_known)
         return inbox
+
+    async def check(self) -> None:
+        """Write again where the last write failed: a process that only reads learns so that the file is usable."""
+        await self.writer.check()
 
     async def close(self) -> None:
         """Write what is still waiting, flush it, and close the file."""

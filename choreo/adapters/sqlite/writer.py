@@ -17,10 +17,18 @@ from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 
-from choreo.adapters.sqlite.database import Database, code_of
+from choreo.adapters.sqlite.database import CONDITIONS, Database, code_of
 from choreo.adapters.sqlite.disk import Disk
+from choreo.core.errors import StorageError
+from choreo.ports.dependencies import Dependencies, NoReports, report_error
 
 T = TypeVar("T")
+
+
+DATABASE = "database"
+LOCK_REPORT_S = 2.0
+"""A transaction of ours takes some 10 ms: a lock held for 2 s is another program's."""
+_REWRITE = "UPDATE meta SET value = value WHERE name = 'epoch'"
 
 
 class Until(Enum):
@@ -59,10 +67,14 @@ class Writer:
     process may hold the write lock before StorageError.
     """
 
-    def __init__(self, database: Database, disk: Disk, lock_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, database: Database, disk: Disk, lock_timeout_s: float = 30.0, dependencies: Dependencies | None = None
+    ) -> None:
         self._database = database
         self._disk = disk
         self._lock_timeout_s = lock_timeout_s
+        self._dependencies = dependencies or NoReports()
+        self._is_reported = False
         self._queue: list[_Waiting] = []
         self._scheduled = False
         self._retry_s = _RETRY_FIRST_S
@@ -88,6 +100,11 @@ class Writer:
             self._scheduled = True
             loop.call_soon(self._flush_soon, loop, _TURNS)
         return done
+
+    async def check(self) -> None:
+        """Write something where the last write could not be made; raises StorageError."""
+        if self._is_reported:
+            await self.write(partial(self._database.connection.execute, _REWRITE), Until.COMMITTED)
 
     @property
     def busy(self) -> bool:
@@ -136,6 +153,9 @@ class Writer:
                 self._fail(waiting, error)
             return [waiting for waiting in batch if waiting not in blamed]
         self.transactions += 1
+        if self._is_reported:
+            self._is_reported = False
+            self._dependencies.clear(DATABASE)
         self._disk.committed()
         for change in self._after:
             change()
@@ -160,16 +180,25 @@ class Writer:
         if isinstance(error, sqlite3.Error | OverflowError | UnicodeEncodeError):
             explained = self._database.explained(error)
             explained.__cause__ = error
+            if code_of(error) in CONDITIONS:
+                self._report(explained)
             error = explained
         if not waiting.done.done():
             waiting.done.set_exception(error)
+
+    def _report(self, error: StorageError) -> None:
+        self._is_reported = True
+        report_error(self._dependencies, DATABASE, error)
 
     def _wait_for_lock(self, batch: list[_Waiting], error: sqlite3.Error, loop: asyncio.AbstractEventLoop) -> None:
         """Try again soon, with whoever has come meanwhile; give up for those who have waited too long."""
         busy = code_of(error) == sqlite3.SQLITE_BUSY
         for waiting in batch:
-            if busy and loop.time() < waiting.until_s:
+            left_s = waiting.until_s - loop.time()
+            if busy and left_s > 0:
                 self._queue.append(waiting)
+                if self._lock_timeout_s - left_s > LOCK_REPORT_S and not self._is_reported:
+                    self._report(self._database.explained(error))
             else:
                 self._fail(waiting, error)
         if self._queue:

@@ -14,6 +14,7 @@ from choreo.app.publish import Publisher
 from choreo.app.query import Queries
 from choreo.app.query_flows import Flows
 from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies, NoReports
 
 POLL_AGE_S_MAX = 30.0
 """A host polls every 0.25 s and a batch takes well below a second: 30 s without a poll is a host that hangs."""
@@ -41,6 +42,7 @@ class Doors:
     clock: Clock
     heartbeats: Callable[[], Mapping[str, int]] = _no_heartbeats
     counters: Callable[[], Mapping[str, float]] = _no_counters
+    dependencies: Dependencies = field(default_factory=NoReports)
     poll_age_s_max: float = POLL_AGE_S_MAX
     read_model_lag_max: int = READ_MODEL_LAG_MAX
     allowed_hosts: tuple[str, ...] = ()

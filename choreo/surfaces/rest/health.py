@@ -14,6 +14,7 @@ from choreo.core.errors import UnavailableError
 from choreo.core.state import STATUSES
 from choreo.surfaces.rest.doors import Doors, Given
 from choreo.surfaces.rest.models import LivenessAnswer, ReadinessAnswer
+from choreo.surfaces.rest.problems import NotReadyError
 from choreo.surfaces.rest.refusals import refused
 
 router = APIRouter(tags=["health"])
@@ -34,9 +35,12 @@ async def livez(doors: Given) -> LivenessAnswer:
     return LivenessAnswer(status="ok", hosts=ages)
 
 
-@router.get("/readyz", operation_id="isReady", summary="Whether reads answer what is true", responses=refused())
+@router.get("/readyz", operation_id="isReady", summary="Whether this process can do its work", responses=refused())
 async def readyz(doors: Given) -> ReadinessAnswer:
-    """200 while storage answers and the read model is not far behind; else ask another process, or later."""
+    """200 while every dependency can be used and the read model is not far behind; else 503 with each cause."""
+    unavailable = doors.dependencies.all()
+    if unavailable:
+        raise NotReadyError(unavailable)
     lags = {flow: _read_model_lag(await doors.queries.lags(flow)) for flow in doors.flows.names}
     behind = {flow: lag for flow, lag in lags.items() if lag > doors.read_model_lag_max}
     if behind:
@@ -84,6 +88,7 @@ async def _families(doors: Doors) -> list[GaugeMetricFamily]:
         "choreo_lag_records", "Records not yet finished by a group.", labels=("flow", "group", "partition")
     )
     hosts = GaugeMetricFamily("choreo_host", "What the hosts of this process count.", labels=("counter",))
+    gone, age = _unavailable(doors)
     for flow in doors.flows.names:
         counts = await doors.queries.counts(flow)
         for status in STATUSES:
@@ -93,4 +98,18 @@ async def _families(doors: Doors) -> list[GaugeMetricFamily]:
             lag.add_metric((flow, item.group, str(item.partition)), item.behind)
     for name, value in doors.counters().items():
         hosts.add_metric((name,), value)
-    return [runs, letters, lag, hosts]
+    return [runs, letters, lag, hosts, gone, age]
+
+
+def _unavailable(doors: Doors) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
+    gone = GaugeMetricFamily(
+        "choreo_dependency_unavailable", "1 while this process cannot use it.", labels=("dependency",)
+    )
+    age = GaugeMetricFamily(
+        "choreo_dependency_unavailable_seconds", "How long it cannot be used.", labels=("dependency",)
+    )
+    now_ms = doors.clock.now_ms()
+    for one in doors.dependencies.all():
+        gone.add_metric((one.name,), 1)
+        age.add_metric((one.name,), max(0, now_ms - one.since_ms) / 1_000)
+    return gone, age

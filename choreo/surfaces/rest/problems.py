@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from choreo.app.query_words import moment
 from choreo.core.errors import (
     ChoreoError,
     ConflictError,
@@ -24,6 +25,7 @@ from choreo.core.errors import (
     StorageError,
     UnavailableError,
 )
+from choreo.ports.dependencies import Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -32,6 +34,16 @@ RETRY_AFTER_S = 1
 
 class BadCursorError(DecodeError):
     """A cursor that is not one of ours: the request is malformed, for a client only ever passes back what it got."""
+
+
+class NotReadyError(UnavailableError):
+    """This process cannot use some of what it rests on."""
+
+    def __init__(self, unavailable: Sequence[Unavailable]) -> None:
+        """Name all; the remedy is that of the one that is away longest."""
+        self.unavailable = unavailable
+        names = ", ".join(one.name for one in unavailable)
+        super().__init__(f"cannot be used: {names}", where="this process", remedy=unavailable[0].remedy)
 
 
 _log = logging.getLogger(__name__)
@@ -63,6 +75,15 @@ class Fault(BaseModel):
     what: str = Field(examples=["Input should be less than or equal to 500"])
 
 
+class UnavailableDependency(BaseModel):
+    """One dependency that cannot be used."""
+
+    name: str = Field(examples=["redis"])
+    since: str = Field(examples=["2026-01-01T00:00:00.000Z"], description="When it was first reported.")
+    cause: str = Field(examples=["Redis at db:6379: Connection refused"])
+    remedy: str = Field(examples=["Start it, or correct CHOREO_REDIS; work is held until it answers."])
+
+
 class Problem(BaseModel):
     """An error: what is wrong, where, and the remedy (RFC 9457)."""
 
@@ -74,6 +95,9 @@ class Problem(BaseModel):
     where: str = Field(default="", examples=["flow order"], description="What the detail is about.")
     remedy: str = Field(default="", description="What to do about it.")
     errors: list[Fault] = Field(default=[], description="Each fault, where a request has several.")
+    dependencies: list[UnavailableDependency] = Field(
+        default=[], description="On /readyz: each dependency that this process cannot use, the longest first."
+    )
 
 
 def problem(
@@ -85,6 +109,7 @@ def problem(
     where: str = "",
     remedy: str = "",
     errors: Sequence[Fault] = (),
+    unavailable: Sequence[Unavailable] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The response that says it; `path` is the request's."""
@@ -98,6 +123,10 @@ def problem(
         where=where,
         remedy=remedy,
         errors=list(errors),
+        dependencies=[
+            UnavailableDependency(name=one.name, since=moment(one.since_ms), cause=one.cause, remedy=one.remedy)
+            for one in unavailable
+        ],
     )
     headers = dict(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -117,7 +146,15 @@ def install(app: FastAPI) -> None:
 async def _of_choreo(request: Request, error: Any) -> Response:
     for class_, status, kind in _STATUSES:
         if isinstance(error, class_):
-            return problem(request.scope["path"], status, error.what, kind=kind, where=error.where, remedy=error.remedy)
+            return problem(
+                request.scope["path"],
+                status,
+                error.what,
+                kind=kind,
+                where=error.where,
+                remedy=error.remedy,
+                unavailable=error.unavailable if isinstance(error, NotReadyError) else (),
+            )
     return await _unexpected(request, error)
 
 

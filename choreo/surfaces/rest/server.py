@@ -20,6 +20,7 @@ from choreo.app.publish import Publisher
 from choreo.app.query import Queries
 from choreo.core.errors import SettingsError
 from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies
 from choreo.surfaces.rest.app import create_app, create_health_app
 from choreo.surfaces.rest.doors import Doors
 
@@ -74,6 +75,11 @@ class Opened(Protocol):
     operator: Operator
     clock: Clock
     counters: Counters
+
+    @property
+    def dependencies(self) -> Dependencies:
+        """Says what this process cannot use now."""
+        ...
 
     @property
     def settings(self) -> Address:
@@ -143,6 +149,7 @@ def doors_of(opened: Opened) -> Doors:
         heartbeats=heartbeats,
         counters=opened.counters.read,
         allowed_hosts=(*opened.settings.allowed_hosts, opened.settings.host),
+        dependencies=opened.dependencies,
     )
 
 

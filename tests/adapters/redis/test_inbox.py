@@ -7,6 +7,7 @@ import pytest
 
 from choreo.adapters.memory import MemoryHome
 from choreo.adapters.redis import RedisStores
+from choreo.app.dependencies import DependencyReports
 from choreo.core.errors import SettingsError, StorageError
 from choreo.core.events import Envelope
 from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
@@ -237,6 +238,25 @@ async def test_a_server_that_is_away_is_said_and_found_again(own_redis: OwnRedis
     assert await inbox.marks(["r-1"]) == {"r-1": RunMark(turned=True)}
     assert await inbox.begin([CHARGE]) == [Begun(2)]
     assert await inbox.record([outcome()])
+
+
+async def test_a_server_that_is_away_is_reported_until_it_answers(
+    own_redis: OwnRedis, beside: MemoryHome, clock: VirtualClock
+) -> None:
+    """Also where nobody but the check asks for it."""
+    reports = DependencyReports(clock)
+    stores = RedisStores(own_redis.url, beside.log, clock, linger_ms=LINGER_MS, dependencies=reports)
+    await stores.check()
+    assert reports.all() == []
+    own_redis.stop()
+    with pytest.raises(StorageError):
+        await stores.check()
+    (away,) = reports.all()
+    assert (away.name, away.remedy) == ("redis", "Start it, or correct CHOREO_REDIS; work is held until it answers.")
+    own_redis.start()
+    await stores.check()
+    assert reports.all() == []
+    await stores.close()
 
 
 async def test_a_call_whose_answer_was_lost_counts_once(own_redis: OwnRedis, opened: Opener) -> None:
