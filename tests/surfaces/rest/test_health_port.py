@@ -31,7 +31,7 @@ async def test_a_process_is_not_ready_while_it_cannot_use_something(make: Callab
     doors = Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, dependencies=reports)
     reports.report("redis", "READONLY", "Point CHOREO_REDIS to the primary.")
     reports.report("tracker of order", "the disk is full", "Free some space.")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(make(doors)), base_url="http://health") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(make(doors)), base_url="http://localhost") as client:
         refused = await client.get("/readyz")
         assert (refused.status_code, refused.headers["Content-Type"]) == (503, "application/problem+json")
         assert refused.json()["detail"] == "cannot be used: redis, tracker of order"
