@@ -65,10 +65,9 @@ class Voice:
             id_ = ids.outcome(job.event.id, job.duty.step)
         return self._fact(job, type_, id_, reason, now_ms, causation=job.event.id)
 
-    def ignored(self, job: Job, holder: str, now_ms: int) -> Envelope:
-        """`TriggerIgnored`: another trigger has this run's one turn of the step."""
+    def ignored(self, job: Job, reason: str, now_ms: int) -> Envelope:
+        """`TriggerIgnored`: the event does not start the step, now or later."""
         id_ = ids.answer("ignored", job.event.id, job.duty.step)
-        reason = f"the step runs once a run, and did so for event {holder}"
         return self._fact(job, facts.TRIGGER_IGNORED, id_, reason, now_ms, causation=job.event.id)
 
     def held(self, job: Job, now_ms: int) -> Envelope:

@@ -5,13 +5,14 @@ Facts about runs are read on the way. Only what is called for again, or comes fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
 from choreo.app.duties import RUN_FACTS, Duties, Duty
 from choreo.app.fetch import records_at
+from choreo.app.gates import Answer, GateBook
 from choreo.app.jobs import Job
 from choreo.app.run_finder import RunFinder
 from choreo.app.runs import Runs
@@ -22,6 +23,8 @@ from choreo.core.events import Envelope, Position, Record
 from choreo.core.fold import identified
 from choreo.core.partition import partition_of
 from choreo.ports.log import Log
+
+_Gated: TypeAlias = tuple[Answer, Record | None]
 
 _CALLS = frozenset({facts.STEP_RETRY_DUE, facts.REDRIVEN})
 
@@ -34,14 +37,17 @@ class Plan(NamedTuple):
     """Jobs that cannot be done, because what they need is not there."""
     stopped: list[tuple[str, str]]
     """(key, run) of which a fact was read that stops or holds it."""
+    ignored: list[tuple[Job, str]]
+    """Jobs that will never start, because their event comes when no wait will take it; and why."""
 
 
 class Planner:
     """Reads records for one service in one flow."""
 
-    def __init__(self, duties: Duties, table: FlowTable, runs: Runs, log: Log) -> None:
-        """`runs` learns from the facts that are read."""
+    def __init__(self, duties: Duties, table: FlowTable, runs: Runs, gates: GateBook, log: Log) -> None:
+        """`runs` and `gates` learn from the facts that are read."""
         self._duties = duties
+        self._gates = gates
         self._starts = table.flow.starts
         self._runs = runs
         self._log = log
@@ -49,16 +55,18 @@ class Planner:
 
     async def plan(self, records: list[Record], partitions: int) -> Plan:
         """The jobs of these records in their order."""
-        plan = Plan([], [], [])
+        plan = Plan([], [], [], [])
+        records = [record for record in records if in_place(record, partitions)]
+        gated = await self._gated(records) if self._gates.types else {}
         triggers = await self._called_for(records)
         by_trigger = self._duties.by_trigger
         for record in records:
             event = record.event
-            if not event.key or partition_of(event.key, partitions) != record.partition:
-                continue  # the tracker sets it aside or says it again where it belongs
-            if event.due_ms and record.stamp_ms < event.due_ms:
-                continue  # a timer fact that came too early
+            if gated:
+                self._let_through(record, gated.get(record.position, ()), plan)
             if event.type in by_trigger:
+                if event.type in self._gates.gated:
+                    continue  # only its gate makes it a trigger
                 if event.run or event.type == self._starts:
                     self._triggered(identified(record), record, by_trigger[event.type], plan)
                 else:
@@ -73,6 +81,34 @@ class Planner:
             elif event.type == facts.REDRIVEN:
                 await self._redriven(record, triggers, plan)
         return plan
+
+    async def _gated(self, records: Sequence[Record]) -> dict[Position, list[_Gated]]:
+        """What these records make of events from outside, with the records of those: they may stand far before."""
+        answers = await self._gates.read(records)
+        places = {_place(source, answer) for source, answer in answers if answer.event.offset != source.offset}
+        earlier = await records_at(self._log, places) if places else {}
+        gated: dict[Position, list[_Gated]] = {}
+        for source, answer in answers:
+            record = source if answer.event.offset == source.offset else earlier.get(_place(source, answer))
+            gated.setdefault(source.position, []).append((answer, record))
+        return gated
+
+    def _let_through(self, source: Record, gated: Iterable[_Gated], plan: Plan) -> None:
+        """Jobs of events from outside that are triggers now, or never will be."""
+        for answer, record in gated:
+            about = answer.event
+            for duty in self._duties.by_trigger.get(about.type, ()):
+                stand_in = replace(source.event, id=about.id, type=about.type, run=answer.run)
+                event = replace(identified(record), run=answer.run) if record else stand_in
+                event = replace(event, hops=about.hops)
+                deadline_ms = source.stamp_ms + duty.deadline_ms
+                job = Job(duty, record or source, event, source, about.id, about.id, deadline_ms)
+                if record is None:
+                    plan.failed.append((job, _not_there(about.id, job)))
+                elif answer.ignored:
+                    plan.ignored.append((job, answer.ignored))
+                else:
+                    plan.jobs.append(job)
 
     def _triggered(self, event: Envelope, record: Record, duties: Sequence[Duty], plan: Plan) -> None:
         if event.type == self._starts and event.run != event.id:
@@ -110,6 +146,7 @@ class Planner:
                 self._gone(call, duty, plan, event.trigger)
                 return
             origin = self._with_run(record, event.run)
+            origin = replace(origin, hops=max(origin.hops, event.hops))
             plan.jobs.append(
                 Job(duty, record, origin, call, event.id, event.trigger, event.deadline_ms, failed=event.attempt)
             )
@@ -143,18 +180,33 @@ class Planner:
         stand_in = replace(event, id=event.trigger)
         deadline_ms = call.stamp_ms + duty.deadline_ms
         job = Job(duty, call, stand_in, call, event.id, remembered, deadline_ms, redriven=redriven)
-        error = NotFoundError(
-            f"event {event.trigger}, which the step is to be run for, does not stand in the log",
-            where=job.place,
-            remedy="It may have been retained away; undo or repeat the step by hand.",
-        )
-        plan.failed.append((job, error))
+        plan.failed.append((job, _not_there(event.trigger, job)))
 
     def _with_run(self, record: Record, run: str) -> Envelope:
         event = identified(record)
         if event.type == self._starts:
             run = event.id
         return event if event.run or not run else replace(event, run=run)
+
+
+def in_place(record: Record, partitions: int) -> bool:
+    """Whether the record is to be read: the tracker sets aside what is astray, and says an early timer again."""
+    event = record.event
+    if not event.key or partition_of(event.key, partitions) != record.partition:
+        return False
+    return not event.due_ms or record.stamp_ms >= event.due_ms
+
+
+def _place(source: Record, answer: Answer) -> Position:
+    return Position(source.topic, source.partition, answer.event.offset)
+
+
+def _not_there(event_id: str, job: Job) -> NotFoundError:
+    return NotFoundError(
+        f"event {event_id}, which the step is to be run for, does not stand in the log",
+        where=job.place,
+        remedy="It may have been retained away; undo or repeat the step by hand.",
+    )
 
 
 def _called(call: Record) -> Position:

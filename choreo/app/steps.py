@@ -113,8 +113,12 @@ class Steps:
             # Most handlers end in a moment, and a long one costs one look a second.
             return Conclusion(retry_ms=min(begun.held_ms, LOOK_FIRST_MS << job.looks, LOOK_MOST_MS), held=True)
         if begun.slot_holder:
-            return Conclusion(facts=(self._voice.ignored(job, begun.slot_holder, now_ms),))
+            return self.ignored(job, f"the step runs once a run, and did so for event {begun.slot_holder}", now_ms)
         return Conclusion(facts=tuple(begun.recorded))
+
+    def ignored(self, job: Job, reason: str, now_ms: int) -> Conclusion:
+        """Its event will never start it."""
+        return Conclusion(facts=(self._voice.ignored(job, reason, now_ms),))
 
     def set_aside(self, job: Job, error: BaseException, now_ms: int) -> Conclusion:
         """Its record cannot be read or handled: a dead letter, and a failure if somebody expects the step."""

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from choreo.core import facts, ids
 from choreo.core.durations import human
 from choreo.core.fold import Fold, domain_payload
+from choreo.core.gates import Gates
 from choreo.core.state import (
     COMPENSATED,
     COMPENSATING,
@@ -41,7 +42,6 @@ def turn(fold: Fold, run: Run, cause: str) -> None:
     run.status = COMPENSATING
     run.cause = cause
     run.waits = []
-    run.early = []
     # A retry that is due next week would hold the end of the run that long; woken now, its host skips it.
     now_ms = fold.clock_ms(run)
     run.expected = [replace(e, retry_ms=min(e.retry_ms, now_ms)) if e.retry_ms else e for e in run.expected]
@@ -234,7 +234,8 @@ def _end(fold: Fold, run: Run, status: str) -> None:
     run.ended_ms = fold.now_ms
     run.paused_ms = 0
     run.due_ms = 0
-    run.expected, run.waits, run.early, run.once, run.seen = [], [], [], [], {}
+    run.expected, run.waits, run.once, run.seen = [], [], [], {}
+    run.gates = Gates(closed="its run has ended")
 
 
 FACTS = {

@@ -195,9 +195,18 @@ class FlowTable:
         )
         self.cyclic: frozenset[str] = _cyclic(flow)
         """Steps on a cycle: they may run more than once a run."""
-        repeated = {type_ for name in self.cyclic for type_ in self.steps[name].emits}
+        repeated = _repeated(flow, self.cyclic)
         self.waits_once: frozenset[str] = frozenset(wait.name for wait in flow.waits if wait.on not in repeated)
         """Waits on no cycle: they open once a run."""
+
+    def gate_waits(self, triggers: Iterable[str]) -> tuple[WaitDefinition, ...]:
+        """Return the waits that decide when events of these types trigger a step, and those that open these waits."""
+        front, found = set(triggers), set[str]()
+        while front:
+            more = {wait.name: wait for type_ in front for wait in self.satisfies.get(type_, ())}
+            front = {wait.on for name, wait in more.items() if name not in found}
+            found |= more.keys()
+        return tuple(wait for wait in self.flow.waits if wait.name in found)
 
 
 def _grouped(steps: Iterable[StepDefinition]) -> dict[str, tuple[StepDefinition, ...]]:
@@ -224,6 +233,15 @@ def _backward(flow: FlowDefinition) -> frozenset[str]:
         if not more:
             return frozenset(found)
         found |= more
+
+
+def _repeated(flow: FlowDefinition, cyclic: Iterable[str]) -> set[str]:
+    """Types that a cycle may bring about again and again, directly or through waits."""
+    steps = {step.name: step for step in flow.steps}
+    repeated = {type_ for name in cyclic for type_ in (steps[name].on, *steps[name].emits)} - {flow.starts}
+    while more := {wait.until for wait in flow.waits if wait.on in repeated} - repeated:
+        repeated |= more
+    return repeated
 
 
 def _cyclic(flow: FlowDefinition) -> frozenset[str]:

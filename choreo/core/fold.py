@@ -134,7 +134,7 @@ def wake(item: Expected | Entry) -> dict[str, Any]:
     }
     if isinstance(item, Entry):
         return fields | {"entry": item.id, "round": item.round, "n": item.nothings, "outcome": item.given}
-    return fields | {"outcome": item.offset}
+    return fields | {"outcome": item.offset, "hops": item.hops}
 
 
 def domain_payload(table: FlowTable, type_: str, key: str, reason: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from choreo.core import facts, ids
+from choreo.core import facts, gates, ids
 from choreo.core.backward import IN_DOUBT, reopen, settle_doubt, turn
 from choreo.core.definition import StepDefinition
 from choreo.core.durations import human
@@ -42,13 +42,11 @@ def domain(fold: Fold, run: Run) -> None:
         succeeded(fold, run, step)
     elif step is not None and type_ in step.fails:
         failed(fold, run, name, f"{name} failed: {type_}")
-    elif type_ in table.satisfies:
-        _from_outside(fold, run)
-    elif type_ != table.flow.fails:
+    elif type_ not in table.satisfies and type_ != table.flow.fails:
         fold.orphan()
         return
     if not run.ended:
-        if type_ == table.flow.completes:
+        if type_ == table.flow.completes and type_ not in table.satisfies:
             run.completes_seen = True
         trigger(fold, run)
 
@@ -64,33 +62,54 @@ def _attributed(fold: Fold) -> str:
 
 def trigger(fold: Fold, run: Run) -> None:
     """Make the event's steps expected and open its waits, unless its run was announced to be turned before it."""
+    table, event = fold.table, fold.event
     if run.announced:
         return
-    event, table = fold.event, fold.table
+    about = gates.Outside(event.type, event.id, fold.offset, event.hops)
+    if event.type not in table.satisfies:
+        _expect(fold, run, about)
+    if event.type in table.satisfies or event.type in table.opens:
+        _gate(fold, run, about)
+
+
+def _expect(fold: Fold, run: Run, event: gates.Outside) -> None:
+    """Make the steps expected that this event triggers."""
+    table = fold.table
     steps = table.triggers.get(event.type, ())
     if steps and table.flow.hops_max and event.hops >= table.flow.hops_max:
         turn(fold, run, f"more than {table.flow.hops_max} hops: {event.type} came round too often")
         return
     from_ms = fold.clock_ms(run)
+    hops = event.hops if event.type in table.satisfies else 0
     for step in steps:
         if step.name not in table.cyclic and not _its_turn(run, step.name):
             continue
-        expected = Expected(step.name, event.id, fold.now_ms, from_ms + step.deadline_ms, fold.offset)
+        due_ms = from_ms + step.deadline_ms
+        expected = Expected(step.name, event.id, fold.now_ms, due_ms, event.offset, hops=hops)
         run.expected = [*run.expected, expected]
-    if run.turned:
-        return
-    for wait in table.opens.get(event.type, ()):
-        if wait.name in table.waits_once and not _its_turn(run, wait.name):
-            continue
-        if wait.until in run.early:
-            run.early = [type_ for type_ in run.early if type_ != wait.until]
-        else:
-            opened = OpenWait(wait.name, wait.until, event.id, fold.now_ms, from_ms + wait.timeout_ms)
-            run.waits = [*run.waits, opened]
+
+
+def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
+    """Fold the event into the run's gates: waits are opened and satisfied, and what is ready triggers its steps."""
+    run.gates, moves = gates.came(fold.table, run.gates, event, fold.clock_ms(run))
+    for move in moves:
+        match move:
+            case gates.Opened(wait, opening) if not run.turned:
+                opened = OpenWait(wait.name, wait.until, opening.trigger, fold.now_ms, opening.due_ms)
+                run.waits = [*run.waits, opened]
+            case gates.Taken(opening):
+                about = (opening.wait, opening.trigger)
+                run.waits = [wait for wait in run.waits if (wait.name, wait.trigger) != about]
+            case gates.Ready(ready):
+                if ready.type == fold.table.flow.completes:
+                    run.completes_seen = True
+                _expect(fold, run, ready)
+            case gates.Ignored(flood=True):
+                fold.orphan()
 
 
 def _its_turn(run: Run, name: str) -> bool:
-    """Whether this is the first event for a step or a wait on no cycle: another, of another id, is a stranger's twin.
+    """Whether this is the first event for a step on no cycle: another, of another id, is a stranger's twin.
 
     The slot in the hosts' inbox lets no second trigger start either.
     """
@@ -176,16 +195,6 @@ def _trigger_of(fold: Fold, run: Run, name: str) -> str:
     return next(expected, "") or next(doubted, "")
 
 
-def _from_outside(fold: Fold, run: Run) -> None:
-    """An event from outside satisfies its open wait; one that comes too early is kept for it."""
-    type_ = fold.event.type
-    wait = next((wait for wait in run.waits if wait.until == type_), None)
-    if wait is not None:
-        run.close(wait)
-    elif not run.turned and not run.ended and type_ not in run.early:
-        run.early = [*run.early, type_]
-
-
 def wait_failed(fold: Fold, run: Run) -> None:
     """A wait's timeout, said by the tracker as the wait's `fails` event."""
     _wait_over(fold, run, f": {fold.event.type}")
@@ -193,6 +202,8 @@ def wait_failed(fold: Fold, run: Run) -> None:
 
 def _wait_over(fold: Fold, run: Run, because: str) -> None:
     event = fold.event
+    if not run.paused_ms:
+        run.gates = gates.timed_out(run.gates, event.step, event.trigger, event.due_ms)
     for open_wait in run.waits:
         if (open_wait.name, open_wait.trigger, open_wait.due_ms) == (event.step, event.trigger, event.due_ms):
             wait = next((wait for wait in fold.table.flow.waits if wait.name == open_wait.name), None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from choreo.core import facts, ids
+from choreo.core import facts, gates, ids
 from choreo.core.backward import COMPLETING, closed, refuse, turn
 from choreo.core.fold import Fold, wake
 from choreo.core.state import FAILED, OPEN, REQUESTED, RESOLVED, UNSETTLED, Entry, Expected, Run
@@ -43,6 +43,7 @@ def resumed(fold: Fold, run: Run) -> None:
     run.due_ms = _moved(run.due_ms, by_ms)
     run.expected = [replace(e, due_ms=e.due_ms + by_ms, retry_ms=_moved(e.retry_ms, by_ms)) for e in run.expected]
     run.waits = [replace(w, due_ms=w.due_ms + by_ms) for w in run.waits]
+    run.gates = gates.moved(run.gates, by_ms)
     run.ledger = [replace(e, due_ms=_moved(e.due_ms, by_ms), retry_ms=_moved(e.retry_ms, by_ms)) for e in run.ledger]
     items: list[Expected | Entry] = [*run.expected, *run.ledger]
     for item in items:

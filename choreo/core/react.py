@@ -5,7 +5,7 @@ Every state is `react` over the log from offset 0; the tracker, the projector an
 
 from __future__ import annotations
 
-from choreo.core import backward, facts, forward, operator
+from choreo.core import backward, facts, forward, gates, operator
 from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope, Record
 from choreo.core.fold import Fold
@@ -65,6 +65,8 @@ def _apply(fold: Fold, run: Run) -> None:
     meaning = FACTS.get(event.type)
     if event.type in facts.ENDS:
         run.closed = True
+    if event.type in gates.CLOSES:
+        run.gates = gates.closed(run.gates, event.type)
     if meaning is not None:
         meaning(fold, run)
     elif event.type in fold.table.wait_failures:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from choreo.core.events import Envelope
+from choreo.core.gates import Gates
 
 RUNNING: Final = "running"
 PAUSED: Final = "paused"
@@ -52,6 +53,8 @@ class Expected(msgspec.Struct, frozen=True, array_like=True, gc=False):
     answers: str = ""
     """Id of the record that StepRetryDue will answer."""
     held: bool = False
+    hops: int = 0
+    """Of a trigger from outside: those of what opened its wait, and one more."""
 
 
 class OpenWait(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -109,8 +112,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     """The flow's deadline; 0: none."""
     expected: list[Expected] = []
     waits: list[OpenWait] = []
-    early: list[str] = []
-    """Types from outside that came before their wait."""
+    gates: Gates = Gates()
+    """Which events from outside are triggers; hosts fold the same."""
     ledger: list[Entry] = []
     outbox: list[Envelope] = []
     """Decisions not yet read back from the log."""

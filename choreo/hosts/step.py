@@ -144,7 +144,7 @@ class StepHost:
 
     async def _join(self) -> Member:
         if self._member is None:
-            types = self._parts.duties.types
+            types = self._parts.duties.types | self._parts.gates.types
             self._member = await self._parts.log.member(self.flow.name, self.service.name, self.name, types)
         return self._member
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from choreo.app.gates import Saving
 from choreo.app.steps import Conclusion
 from choreo.core.errors import LeaseLostError, StorageError
 from choreo.hosts.step_parts import Parts
@@ -42,6 +43,7 @@ class Committer:
         self._forget_ms = 0
         self._under_way: asyncio.Task[None] | None = None
         self._began_ms = 0
+        self._saving: Saving | None = None
         self.refused = 0
         """Commits refused in a row: the next poll says which partitions are lost."""
 
@@ -83,6 +85,10 @@ class Committer:
             self._over(Work())
             return
         work = replace(work, marks=self._parts.runs.unsaved())
+        if self._parts.gates.types:
+            committed = {partition: progress.committed for partition, progress in self._desk.progress.items()}
+            self._saving = self._parts.gates.unsaved(committed)
+            work = replace(work, gates=self._saving.save)
         self._began_ms = now_ms
         self._under_way = asyncio.create_task(self._commit(member, work))
         self._under_way.add_done_callback(self._ring)
@@ -153,7 +159,7 @@ class Committer:
                 cause = f"what came of it cannot be written: {error}"
                 await self._parts.dead_letters.add([self._parts.voice.letter(job, cause, self._parts.clock.now_ms())])
                 self._desk.committing[index] = (job, Conclusion(failed=True))
-        work = Work(done=whole.done, marks=whole.marks)
+        work = Work(done=whole.done, marks=whole.marks, gates=whole.gates)
         await member.commit(work)
         self._over(work)
 
@@ -180,6 +186,8 @@ class Committer:
     def _over(self, work: Work) -> None:
         """The work is true: what was concluded by it is off the desk."""
         self._parts.runs.saved(work.marks)
+        if work.gates is not None and self._saving is not None:
+            self._parts.gates.saved(self._saving)
         concluded = self._desk.committed(work)
         failed = 0
         for job, conclusion in concluded:

@@ -24,7 +24,7 @@ class Intake:
         """The desk of `parts` gets the jobs."""
         self._parts = parts
         self._desk = parts.desk
-        self._planner = Planner(parts.duties, parts.table, parts.runs, parts.log)
+        self._planner = Planner(parts.duties, parts.table, parts.runs, parts.gates, parts.log)
         self._follower = follower
         self._scans: dict[int, Scan] = {}
         self._seen: dict[int, tuple[int, Seen]] = {}
@@ -58,7 +58,7 @@ class Intake:
         if self._scans or self._records:
             self._partitions = self._partitions or await self._parts.log.partitions(self._parts.topic)
         for scan in list(self._scans.values()):
-            await scan.go_on(self._parts.log, self._parts.topic, self._partitions, self._parts.runs)
+            await scan.go_on(self._partitions)
             if scan.finished:
                 self._scanned(scan, member)
         if self._records:
@@ -68,6 +68,7 @@ class Intake:
             self._put_on_desk(plan, passed)
         for partition, offset in self._read.items():
             self._desk.progress[partition].read = offset
+            self._parts.gates.reached(partition, offset)
             if partition in self._seen and self._seen[partition][0] <= offset:
                 del self._seen[partition]
         self._read.clear()
@@ -86,14 +87,15 @@ class Intake:
         self._parts.runs.forget()
         self._parts.put_off.forget()
         self._desk.progress[gained.partition] = Progress(gained.committed)
-        if gained.committed < gained.end:
-            self._scans[gained.partition] = Scan(gained, self._parts.duties, self._parts.table)
+        if gained.committed < gained.end or self._parts.gates.types:
+            self._scans[gained.partition] = Scan(gained, self._parts)
             member.pause([gained.partition])
 
     def _lose(self, partition: int) -> None:
         self._scans.pop(partition, None)
         self._seen.pop(partition, None)
         self._read.pop(partition, None)
+        self._parts.gates.lose(partition)
         self._records = [record for record in self._records if record.partition != partition]
         self._follower.lost(partition)
 
@@ -131,6 +133,9 @@ class Intake:
                 self._desk.pass_by(job, conclusion)
             else:
                 self._desk.take(job)
+        now_ms = self._parts.clock.now_ms()
+        for job, reason in plan.ignored:
+            self._desk.pass_by(job, self._parts.steps.ignored(job, reason, now_ms))
         for job, error in plan.failed:
             self._follower.set_aside(job, error)
         if plan.stopped:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from choreo.app.counters import Counters
 from choreo.app.duties import Duties
+from choreo.app.gates import GateBook
 from choreo.app.outcomes import Voice
 from choreo.app.put_off import PutOff
 from choreo.app.runs import Runs
@@ -52,6 +53,7 @@ class Parts:
         self.table = FlowTable(flow)
         self.duties = Duties(service, self.table)
         self.runs = Runs()
+        self.gates = GateBook(self.table, self.duties.by_trigger, ports.inbox)
         self.put_off = PutOff()
         self.voice = Voice(flow.name, service.name, ports.codec)
         self.steps = Steps(self.voice)

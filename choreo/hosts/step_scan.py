@@ -1,17 +1,19 @@
 """What a host does with a partition it was just given: read it ahead to its end, a piece a turn, before working it.
 
+Where the service has gates, those of the partition are brought up to the committed position first: from where the inbox
+has them, or from the first record where it has none.
+
 Records that come meanwhile are kept back. In pieces, because a member that does not poll loses its partitions.
 """
 
 from __future__ import annotations
 
-from choreo.app.duties import RUN_FACTS, Duties
-from choreo.app.runs import Runs
+from choreo.app.duties import RUN_FACTS
+from choreo.app.plan import in_place
 from choreo.app.seen import Seen
-from choreo.core.definition import FlowTable
 from choreo.core.events import Record
-from choreo.core.partition import partition_of
-from choreo.ports.log import Gained, Log
+from choreo.hosts.step_parts import Parts
+from choreo.ports.log import Gained
 
 READ_AT_ONCE = 2_000
 """Headers a turn: some ten milliseconds, against a lease of seconds."""
@@ -20,28 +22,47 @@ READ_AT_ONCE = 2_000
 class Scan:
     """The reading ahead of one partition."""
 
-    def __init__(self, gained: Gained, duties: Duties, table: FlowTable) -> None:
+    def __init__(self, gained: Gained, parts: Parts) -> None:
         """From the committed position to the end that stood when the partition was taken."""
         self.partition = gained.partition
         self.end = gained.end
-        self.seen = Seen(duties, table)
+        self.seen = Seen(parts.duties, parts.table)
         self.kept_back: list[Record] = []
         self.read = gained.committed
         """How far the polls have read, records kept back included."""
-        self._next = gained.committed
+        self._parts = parts
+        self._committed = self._next = gained.committed
+        self._gates_at = -1 if parts.gates.types else gained.committed
+        """How far the gates are folded; -1: not known yet."""
 
     @property
     def finished(self) -> bool:
         """Whether the partition may be worked."""
-        return self._next >= self.end
+        return self._next >= self.end and self._gates_at >= self._committed
 
-    async def go_on(self, log: Log, topic: str, partitions: int, runs: Runs) -> None:
+    async def go_on(self, partitions: int) -> None:
         """Read one piece; what it says about runs counts from now on, unless it is astray in this partition."""
+        if self._gates_at < self._committed:
+            await self._fold(partitions)
+            return
         limit = min(READ_AT_ONCE, self.end - self._next)
-        records = await log.read(topic, self.partition, self._next, limit)
+        records = await self._parts.log.read(self._parts.topic, self.partition, self._next, limit) if limit > 0 else []
         for record in records:
-            event = record.event
-            if event.type in RUN_FACTS and event.key and partition_of(event.key, partitions) == self.partition:
-                runs.read(record)
+            if record.event.type in RUN_FACTS and in_place(record, partitions):
+                self._parts.runs.read(record)
         self.seen.read(records)
         self._next = records[-1].offset + 1 if records else self.end
+
+    async def _fold(self, partitions: int) -> None:
+        """Bring the gates on by one piece. All that it makes ready was answered before the position was committed."""
+        gates = self._parts.gates
+        if self._gates_at < 0:
+            self._gates_at = await gates.begin(self.partition)
+            return
+        limit = min(READ_AT_ONCE, self._committed - self._gates_at)
+        records = await self._parts.log.read(self._parts.topic, self.partition, self._gates_at, limit)
+        records = [record for record in records if record.offset < self._committed]
+        await gates.read([record for record in records if in_place(record, partitions)])
+        self._gates_at = records[-1].offset + 1 if records else self._committed
+        gates.reached(self.partition, self._gates_at)
+        await gates.save({self.partition: self._committed})

@@ -87,6 +87,28 @@ class Outcome(msgspec.Struct, frozen=True):
     """When the trigger came into the log, by the log's stamp."""
 
 
+class GateRow(msgspec.Struct, frozen=True):
+    """The gates of one key, up to and including the record at `position`."""
+
+    partition: int
+    position: int
+    ended_ms: int
+    """When its last run ended, in epoch milliseconds; 0 while one is open."""
+    state: bytes
+
+
+class GateSave(msgspec.Struct, frozen=True):
+    """Gates of a flow's keys as a service has folded them, and how far each partition is folded (next offset).
+
+    `shape` names the declaration that they are folded by: gates of another shape are not these.
+    """
+
+    flow: str
+    shape: str
+    positions: Mapping[int, int]
+    rows: Mapping[str, GateRow]
+
+
 class Memory(Protocol):
     """What an inbox is kept in, where that may be lost while the log stays: a store of its own.
 
@@ -135,6 +157,21 @@ class Inbox(Protocol):
 
     async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
         """What was read about these runs; a run never marked is absent."""
+        ...
+
+    async def gates(self, flow: str, shape: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the kept gates of these keys; a key without any is absent."""
+        ...
+
+    async def gates_position(self, flow: str, shape: str, partition: int) -> int:
+        """Return the offset up to which a partition's gates are kept; 0 where nothing is."""
+        ...
+
+    async def keep_gates(self, save: GateSave) -> None:
+        """Keep these gates; a row or position that is older than the one kept changes nothing.
+
+        Raises LeaseLostError where positions were kept before and are lost: then they must be folded again.
+        """
         ...
 
     async def forget(self, before_ms: int) -> int:

@@ -13,7 +13,7 @@ import msgspec
 
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.dead_letters import DeadLetter
-from choreo.ports.inbox import Outcome, RunMark
+from choreo.ports.inbox import GateSave, Outcome, RunMark
 from choreo.ports.read_model import InstanceView
 from choreo.ports.state import StateRow
 
@@ -46,8 +46,8 @@ class Poll(msgspec.Struct, frozen=True):
 class Work(msgspec.Struct, frozen=True):
     """What one commit makes true together, in this order where a transport cannot do it at once.
 
-    `marks` (by run) and `outcomes` are first written to the inbox, which settles `certain` and which outcome is
-    published; then `letters` and `outputs` are published; then `states` and `views` are written; then `done`
+    `marks` (by run), `gates` and `outcomes` are first written to the inbox, which settles `certain` and which outcome
+    is published; then `letters` and `outputs` are published; then `states` and `views` are written; then `done`
     (partition → next offset) is committed.
     """
 
@@ -58,6 +58,7 @@ class Work(msgspec.Struct, frozen=True):
     states: Sequence[StateRow] = ()
     views: Sequence[InstanceView] = ()
     marks: Mapping[str, RunMark] = {}
+    gates: GateSave | None = None
     follow: Callable[[Sequence[Record]], Work] | None = None
     """Asked by a transport that appends in the transaction of the commit: given the records just appended, the work
     whose `states`, `views` and `done` are written there instead. It may be asked again, where a transaction is run

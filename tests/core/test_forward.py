@@ -195,9 +195,27 @@ def test_an_event_from_outside_that_comes_before_its_wait_satisfies_it_when_it_o
 
 
 def test_events_from_outside_that_come_early_do_not_pile_up() -> None:
-    """A producer that says the same a thousand times leaves one word in the state."""
+    """At most 16 of a type are kept for the openings to come; one more is an orphan. An event twice is one event."""
+    story = given(PICKED, "OrderPlaced", *[event("Picked", id="same") for _ in range(3)])
+    assert [kept.id for kept in story.runs[0].gates.kept] == ["same"]
     story = given(PICKED, "OrderPlaced", *[foreign("Picked") for _ in range(20)])
-    assert story.runs[0].early == ["Picked"]
+    assert len(story.runs[0].gates.kept) == 16
+    assert story.state.orphans == [17, 18, 19, 20]
+
+
+def test_an_early_event_triggers_its_steps_when_the_wait_opens() -> None:
+    """Nothing is expected of it before; its trigger is the event from outside, with the hops of the opener and one."""
+    story = given(PICKED, "OrderPlaced", "Picked").then(expected=["stock.reserve"])
+    story.when("StockReserved").when(event("PaymentCharged", hops=2)).then(expected=["mail.confirm"], waits=[])
+    (expected,) = story.runs[0].expected
+    assert (expected.trigger, expected.offset, expected.hops) == (story.log[1].event.id, 1, 3)
+
+
+def test_a_wait_on_no_cycle_takes_one_event() -> None:
+    """Others that came before or come after trigger nothing."""
+    story = given(PICKED, "OrderPlaced", foreign("Picked"), foreign("Picked"), "StockReserved", "PaymentCharged")
+    story.when(foreign("Picked")).then(expected=["mail.confirm"], waits=[])
+    assert story.runs[0].gates.kept == ()
 
 
 def test_a_timeout_against_its_event_is_settled_by_the_order_of_the_log() -> None:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from choreo.core import facts, ids
 from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope, Record
+from choreo.core.gates import Gates
 from choreo.core.react import react
 from choreo.core.state import KeyState, encode
 from choreo.testing import Story, elapsed, event, foreign, given, twin, undo
@@ -201,7 +202,8 @@ def test_a_closed_run_keeps_its_status_and_ledger_only() -> None:
     """State is bounded by what is open, not by what has happened."""
     for tale in (COMPLETED, COMPENSATED, ("OrderPlaced", "StockReserved", event(facts.FLOW_TERMINATED, reason="x"))):
         run = given(ORDER, *tale).runs[0]
-        assert (run.expected, run.waits, run.early, run.outbox, run.seen) == ([], [], [], [], {})
+        assert (run.expected, run.waits, run.outbox, run.seen) == ([], [], [], {})
+        assert run.gates == Gates(closed="its run has ended")
         assert (run.due_ms, run.paused_ms) == (0, 0)
         assert run.ledger
 

@@ -6,7 +6,7 @@ The tracker's and the operators' facts are said by the tests themselves.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -252,6 +252,14 @@ class Stage:
                 return
             await self.clock.advance(0.25)
 
+    def lose_inbox(self) -> None:
+        """Forget all that services remember; in memory only."""
+        self.home._inboxes.clear()
+
+    def rewind(self) -> None:
+        """Have the service's group read its log again from the beginning; in memory only."""
+        self.home._groups.rewind(TOPIC, self.service.name)
+
     async def letters(self) -> list[DeadLetter]:
         """The dead letters."""
         return await self.home.dead_letters.list()
@@ -259,13 +267,22 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    service: Service, *others: Service, partitions: int = 1, started: bool = True, home: str = "memory", **options: Any
+    service: Service,
+    *others: Service,
+    partitions: int = 1,
+    started: bool = True,
+    home: str = "memory",
+    wait: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Stage]:
-    """A stage for this service; options are those of the flow."""
+    """A stage for this service; options are those of the flow, `wait` those of its wait for an event from outside."""
     clock = VirtualClock()
     async with _home(home, clock) as opened:
         await opened.log.create(TOPIC, partitions)
-        stage = Stage(service, flow(service, *others, **options).draft(), opened, clock)
+        order = flow(service, *others, **options)
+        if wait:
+            order.wait(**wait)
+        stage = Stage(service, order.draft(), opened, clock)
         if started:
             stage.host()
         try:

@@ -44,8 +44,8 @@ class Writing(NamedTuple):
         admit(ticket.topic, work.outputs)
         for outcome in work.outcomes:
             admit(ticket.topic, outcome.events)
-        if (work.marks or work.outcomes) and self.inbox is None:
-            raise _missing(ticket, "marks and outcomes", "inbox")
+        if (work.marks or work.outcomes or work.gates) and self.inbox is None:
+            raise _missing(ticket, "marks, gates and outcomes", "inbox")
         if (work.states or work.views) and self.save is None:
             raise _missing(ticket, "states and views", "save")
         events: list[Envelope] = []
@@ -55,13 +55,20 @@ class Writing(NamedTuple):
             await self.add_letters(work.letters)
         events += work.outputs
         sending = self.sender.send(topic, [message_of(event) for event in events])
-        if work.marks and self.inbox is not None:
+        if (work.marks or work.gates) and self.inbox is not None:
             # Needed before the positions, not before the outputs: whoever waits for these does not wait for both.
-            await _both(sending, self.inbox(ticket.group).mark(work.marks))
+            await _both(sending, _remember(self.inbox(ticket.group), work))
         else:
             await sending
         if (work.states or work.views) and self.save is not None:
             await self.save(work)
+
+
+async def _remember(inbox: Inbox, work: Work) -> None:
+    if work.marks:
+        await inbox.mark(work.marks)
+    if work.gates is not None:
+        await inbox.keep_gates(work.gates)
 
 
 async def _both(*works: Awaitable[Any]) -> None:

@@ -103,6 +103,8 @@ class MemoryGroups:
             raise lease_lost(ticket, lost)
         inbox = self._stores.inbox(ticket.group)
         inbox.mark_now(work.marks)
+        if work.gates is not None:
+            inbox.keep_gates_now(work.gates)
         published = inbox.record_now(work.outcomes)
         self._stores.letters.add_now(work.letters)
         self._topics.append(ticket.topic, [*published, *work.outputs])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from choreo.adapters import inbox_rules
 from choreo.core.events import Envelope
 from choreo.ports.clock import Clock
-from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, GateRow, GateSave, Hold, Outcome, RunMark
 
 
 class MemoryInbox:
@@ -19,6 +19,8 @@ class MemoryInbox:
         self._slots: dict[tuple[str, str], str] = {}
         self._marks: dict[str, RunMark] = {}
         self._ended_ms: dict[str, int] = {}
+        self._gates: dict[tuple[str, str, str], GateRow] = {}
+        self._gate_positions: dict[tuple[str, str, int], int] = {}
 
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
@@ -56,8 +58,32 @@ class MemoryInbox:
         """What was read about these runs."""
         return {run: self._marks[run] for run in runs if run in self._marks}
 
+    async def gates(self, flow: str, shape: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the kept gates of these keys."""
+        rows = {key: self._gates.get((flow, shape, key)) for key in keys}
+        return {key: row.state for key, row in rows.items() if row is not None}
+
+    async def gates_position(self, flow: str, shape: str, partition: int) -> int:
+        """Return the offset up to which a partition's gates are kept."""
+        return self._gate_positions.get((flow, shape, partition), 0)
+
+    async def keep_gates(self, save: GateSave) -> None:
+        """Keep these gates."""
+        self.keep_gates_now(save)
+
+    def keep_gates_now(self, save: GateSave) -> None:
+        """As `keep_gates`, inside a commit."""
+        for key, row in save.rows.items():
+            known = self._gates.get((save.flow, save.shape, key))
+            if known is None or row.position >= known.position:
+                self._gates[save.flow, save.shape, key] = row
+        for partition, position in save.positions.items():
+            place = (save.flow, save.shape, partition)
+            self._gate_positions[place] = max(position, self._gate_positions.get(place, 0))
+
     async def forget(self, before_ms: int) -> int:
         """Drop entries of runs marked ended before this moment; returns how many entries."""
+        self._gates = {at: row for at, row in self._gates.items() if not 0 < row.ended_ms < before_ms}
         gone = {run for run, ended_ms in self._ended_ms.items() if ended_ms < before_ms}
         keys = [key for key, row in self._rows.items() if row.run in gone]
         for key in keys:

@@ -17,10 +17,10 @@ from choreo.adapters import inbox_rules
 from choreo.adapters.redis import inbox_scripts as scripts
 from choreo.adapters.redis.envelopes import bytes_of, events_of
 from choreo.adapters.redis.server import RedisServer
-from choreo.core.errors import StorageError
+from choreo.core.errors import LeaseLostError, StorageError
 from choreo.core.events import Envelope
 from choreo.ports.clock import Clock
-from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, GateSave, Hold, Outcome, RunMark
 
 FORGOTTEN_AT_ONCE = 500
 """Runs a script forgets: some 5 ms in which the server does nothing else."""
@@ -59,6 +59,8 @@ class RedisInbox:
         self._memory = ""
         self._patient_until_ms = 0
         """Until then a lapsed hold is respected: whoever has it could not renew it while the server was away."""
+        self._gated: set[tuple[str, str, int]] = set()
+        """(flow, shape, partition) of which this process knows that a position is kept."""
         self._unsure: dict[_Key, str] = {}
         """Attempts of which it is unknown whether they were counted, with their tokens: the next call says the same."""
 
@@ -146,6 +148,36 @@ class RedisInbox:
         answers = await self._server.run(scripts.MARKS, [self._root], _encode(list(runs)))
         return {run: _mark(answer) for run, answer in zip(runs, answers, strict=True) if answer is not None}
 
+    async def gates(self, flow: str, shape: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the kept gates of these keys; raises LeaseLostError where all that was kept is lost."""
+        of_flow = f"{self._root}{_gates(flow, shape)}"
+        commands = [("HGET", f"{of_flow}:{key}", "state") for key in keys]
+        exists, *states = await self._server.ask_all([("EXISTS", of_flow), *commands])
+        if not exists and (lost := [p for f, s, p in self._gated if (f, s) == (flow, shape)]):
+            raise _gates_lost(flow, lost)
+        return {key: state for key, state in zip(keys, states, strict=True) if state is not None}
+
+    async def gates_position(self, flow: str, shape: str, partition: int) -> int:
+        """Return the offset up to which a partition's gates are kept."""
+        found = (await self._server.ask_all([("HGET", f"{self._root}{_gates(flow, shape)}", str(partition))]))[0]
+        if found is None:
+            self._gated.discard((flow, shape, partition))
+            return 0
+        self._gated.add((flow, shape, partition))
+        return int(found)
+
+    async def keep_gates(self, save: GateSave) -> None:
+        """Keep these gates."""
+        places = {partition: (save.flow, save.shape, partition) for partition in save.positions}
+        positions = [(p, position, places[p] in self._gated) for p, position in save.positions.items()]
+        rows = [(key, row.position, row.ended_ms > 0) for key, row in save.rows.items()]
+        asked, states = _encode([positions, rows]), [row.state for row in save.rows.values()]
+        name = _gates(save.flow, save.shape)
+        lost = await self._server.run(scripts.KEEP_GATES, [self._root], name, self._linger_ms, asked, *states)
+        if lost:
+            raise _gates_lost(save.flow, lost)
+        self._gated.update(places.values())
+
     async def forget(self, before_ms: int) -> int:
         """Drop entries of runs marked ended before this moment; returns how many entries."""
         forgotten: int = 0
@@ -177,6 +209,18 @@ def _begun(answer: int | list[bytes]) -> Begun:
     if len(answer) == _MARK_PARTS:
         return Begun(0, mark=_mark(answer))
     return Begun(0, recorded=events_of(answer[0], certain=answer[1] == b"1"))
+
+
+def _gates(flow: str, shape: str) -> str:
+    return f":gates:{flow}:{shape}"
+
+
+def _gates_lost(flow: str, partitions: Sequence[int]) -> LeaseLostError:
+    return LeaseLostError(
+        f"the inbox has lost the gates of partitions {', '.join(map(str, sorted(partitions)))}",
+        where=f"flow {flow}",
+        remedy="Nothing need be done: they are folded again from the log.",
+    )
 
 
 def _prefix(hold: Hold) -> str:

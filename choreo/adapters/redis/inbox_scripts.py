@@ -169,6 +169,30 @@ for i, run in ipairs(cmsgpack.unpack(ARGV[1])) do marks[i] = mark_of(run) end
 return marks
 """
 
+# Gates of a flow's keys: `gates:<flow>:<shape>` (partition → position), and beside it a hash a key (position, state).
+# Answers the partitions of which a position was kept before and is none: then all is lost, and nothing is written.
+KEEP_GATES = """
+local of_flow, linger = KEYS[1] .. ARGV[1], tonumber(ARGV[2])
+local positions, rows = unpack(cmsgpack.unpack(ARGV[3]))
+local known, lost = {}, {}
+for i, asked in ipairs(positions) do
+    known[i] = redis.call('HGET', of_flow, asked[1])
+    if asked[3] and not known[i] then lost[#lost + 1] = asked[1] end
+end
+if #lost > 0 then return lost end
+for i, asked in ipairs(positions) do
+    if not known[i] or tonumber(known[i]) < asked[2] then redis.call('HSET', of_flow, asked[1], asked[2]) end
+end
+for i, row in ipairs(rows) do
+    local of_key = of_flow .. ':' .. row[1]
+    if row[2] >= tonumber(redis.call('HGET', of_key, 'position') or -1) then
+        redis.call('HSET', of_key, 'position', row[2], 'state', ARGV[3 + i])
+        if row[3] then redis.call('PEXPIRE', of_key, linger) else redis.call('PERSIST', of_key) end
+    end
+end
+return lost
+"""
+
 # A piece at a time, so that nobody else waits long; answers how many runs and how many entries went.
 FORGET = """
 local entries = 0

@@ -166,7 +166,8 @@ class Database:
             row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
             version = row[0] if row else None
             while version in UPGRADES:
-                connection.execute(UPGRADES[version])
+                for statement in _statements(UPGRADES[version]):
+                    connection.execute(statement)
                 version += 1
                 connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (version,))
             if version != VERSION:

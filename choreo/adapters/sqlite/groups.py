@@ -150,6 +150,8 @@ class Groups:
             inbox = self._stores.inbox(ticket.group)
             if work.marks:
                 inbox.mark_now(work.marks)
+            if work.gates is not None:
+                inbox.keep_gates_now(work.gates)
             published, save = inbox.settle(work.outcomes)
             self._stores.letters.write(work.letters)
             records = self._records.append(ticket.topic, [*published, *work.outputs])

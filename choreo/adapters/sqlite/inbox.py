@@ -13,7 +13,7 @@ from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.core.events import Envelope, Record
 from choreo.ports.clock import Clock
-from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, GateSave, Hold, Outcome, RunMark
 
 _MARK_COLUMNS = "service, run, turned, ended_ms, paused, pause_n, stopped_at"
 _MARKS = Bulk(
@@ -30,6 +30,21 @@ _GONE = "IN (SELECT run FROM marks WHERE service = ?1 AND ended_ms < ?2)"
 _ENTRIES = f"FROM attempts WHERE service = ?1 AND (slot {_GONE} OR (slot <> run AND run {_GONE}))"
 _FORGET_OUTCOMES = f"DELETE FROM outcomes WHERE number IN (SELECT number {_ENTRIES})"  # noqa: S608 -- our own words
 _FORGET_ENTRIES = f"DELETE {_ENTRIES}"
+_GATES = Bulk(
+    "gates (service, flow, shape, key, position, ended_ms, state)",
+    """ON CONFLICT (key, flow, shape, service) DO UPDATE SET position = excluded.position,
+    ended_ms = excluded.ended_ms, state = excluded.state WHERE excluded.position >= position""",
+)
+_GATE_POSITIONS = Bulk(
+    "gate_positions (service, flow, shape, partition, position)",
+    """ON CONFLICT (service, flow, shape, partition) DO UPDATE SET position = excluded.position
+    WHERE excluded.position > position""",
+)
+_LOAD_GATES = """SELECT key, state FROM gates
+    WHERE service = ? AND flow = ? AND shape = ? AND key IN (SELECT value FROM json_each(?))"""
+_LOAD_GATE_POSITION = """SELECT position FROM gate_positions
+    WHERE service = ? AND flow = ? AND shape = ? AND partition = ?"""
+_FORGET_GATES = "DELETE FROM gates WHERE service = ?1 AND ended_ms < ?2"
 _FORGET_MARKS = "DELETE FROM marks WHERE service = ?1 AND ended_ms < ?2"
 
 # Attempts under way in this process: far more than a host runs at once.
@@ -106,6 +121,26 @@ class SqliteInbox:
         """What was read about these runs."""
         return self._load_marks(runs)
 
+    async def gates(self, flow: str, shape: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the kept gates of these keys."""
+        return dict(self._database.query(_LOAD_GATES, (self._service, flow, shape, listed(keys))))
+
+    async def gates_position(self, flow: str, shape: str, partition: int) -> int:
+        """Return the offset up to which a partition's gates are kept."""
+        found = self._database.query(_LOAD_GATE_POSITION, (self._service, flow, shape, partition))
+        return int(found[0][0]) if found else 0
+
+    async def keep_gates(self, save: GateSave) -> None:
+        """Keep these gates."""
+        await self._writer.write(lambda: self.keep_gates_now(save), Until.COMMITTED)
+
+    def keep_gates_now(self, save: GateSave) -> None:
+        """Inside a transaction: as `keep_gates`."""
+        connection, of = self._database.connection, (self._service, save.flow, save.shape)
+        rows = [(*of, key, row.position, row.ended_ms or None, row.state) for key, row in sorted(save.rows.items())]
+        _GATES.write(connection, rows)
+        _GATE_POSITIONS.write(connection, [(*of, *position) for position in sorted(save.positions.items())])
+
     async def forget(self, before_ms: int) -> int:
         """Drop entries of runs marked ended before this moment; returns how many entries."""
 
@@ -114,6 +149,7 @@ class SqliteInbox:
             run(_FORGET_OUTCOMES, gone)
             entries = run(_FORGET_ENTRIES, gone).rowcount
             run(_FORGET_MARKS, gone)
+            run(_FORGET_GATES, gone)
             self._known.clear()
             return entries
 

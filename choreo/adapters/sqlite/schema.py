@@ -7,12 +7,7 @@ foreign producers use the view `log`, which has the plain columns.
 
 from __future__ import annotations
 
-VERSION = 3
-
-UPGRADES = {
-    2: "ALTER TABLE marks ADD COLUMN stopped_at INTEGER NOT NULL DEFAULT -1",  # where a run was stopped is not known
-}
-"""Version → the statement that makes the next one of it."""
+VERSION = 4
 
 OFFSET_BITS = 40
 """10**12 offsets in a partition, 8 million partitions in a file."""
@@ -86,6 +81,18 @@ CREATE TABLE marks (
 CREATE INDEX marks_ended ON marks (service, ended_ms) WHERE ended_ms IS NOT NULL;
 """
 
+_GATES = """
+CREATE TABLE gates (
+    number INTEGER PRIMARY KEY, service TEXT NOT NULL, flow TEXT NOT NULL, shape TEXT NOT NULL, key TEXT NOT NULL,
+    position INTEGER NOT NULL, ended_ms INTEGER, state BLOB NOT NULL, UNIQUE (key, flow, shape, service)
+) STRICT;
+CREATE INDEX gates_ended ON gates (service, ended_ms) WHERE ended_ms IS NOT NULL;
+CREATE TABLE gate_positions (
+    service TEXT NOT NULL, flow TEXT NOT NULL, shape TEXT NOT NULL, partition INTEGER NOT NULL,
+    position INTEGER NOT NULL, PRIMARY KEY (service, flow, shape, partition)
+) STRICT, WITHOUT ROWID;
+"""
+
 _STORES = """
 CREATE TABLE letters (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -115,4 +122,10 @@ _FIRST_ROWS = f"""
 INSERT INTO meta VALUES ('schema_version', {VERSION}), ('epoch', 0);
 """  # noqa: S608 -- our own number
 
-SCRIPT = _META + _LOG + _GROUPS + _INBOX + _STORES + _FIRST_ROWS
+SCRIPT = _META + _LOG + _GROUPS + _INBOX + _GATES + _STORES + _FIRST_ROWS
+
+UPGRADES = {
+    2: "ALTER TABLE marks ADD COLUMN stopped_at INTEGER NOT NULL DEFAULT -1;",  # where a run was stopped is not known
+    3: _GATES,  # services fold them from the log
+}
+"""Version → the statements that make the next one of it."""
