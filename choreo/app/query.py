@@ -145,7 +145,8 @@ class Queries:
         """How far the tracker, each service of the flow and the read model are behind, by partition."""
         definition = self.flows.definition(flow)
         groups = [TRACKER_GROUP, *sorted({step.service for step in definition.steps})]
-        ends = [await self._log.end(flow, number) for number in range(await self._log.partitions(flow))]
+        # What stands behind an open transaction cannot be read by anybody: it is no lag.
+        ends = [await self._log.stable_end(flow, number) for number in range(await self._log.partitions(flow))]
         reached = {group: await self._log.committed(flow, group) for group in groups}
         reached[READ_MODEL] = await self._read_model.positions(flow)
         found = []

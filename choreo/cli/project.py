@@ -58,7 +58,7 @@ def chosen(flows: Mapping[str, T], name: str) -> str:
 async def caught_up(app: App, flow: str, key: str) -> None:
     """Wait a moment until the read model knows all that the log holds of this key; warn on stderr if it does not."""
     partition = partition_of(key, await app.home.log.partitions(flow))
-    end = await app.home.log.end(flow, partition)
+    end = await app.home.log.stable_end(flow, partition)
     try:
         if end:
             await app.queries.reached(Position(flow, partition, end - 1), CATCH_UP_S)

@@ -33,7 +33,7 @@ async def _rebuild(app: App, flow: str) -> tuple[str, dict[str, int]]:
     """Drop both, then let a tracker read to where the log ended at this moment."""
     name = chosen(app.flows, flow)
     log = app.home.log
-    ends = {number: await log.end(name, number) for number in range(await log.partitions(name))}
+    ends = {number: await log.stable_end(name, number) for number in range(await log.partitions(name))}
     await forget_views(app, name)
     stop = asyncio.Event()
     tracking = asyncio.create_task(run(app, app.beside[-1:], stop))

@@ -69,7 +69,7 @@ async def _records(app: App, flow: str, begin: Begin, *, follow: bool) -> AsyncI
         for number in partitions:
             page = await log.read(flow, number, offsets[number], PAGE)
             found += page
-            offsets[number] += len(page)
+            offsets[number] = page[-1].offset + 1 if page else offsets[number]
         for record in sorted(found, key=lambda each: (each.stamp_ms, each.partition, each.offset)):
             yield record
         if not found:

@@ -35,8 +35,8 @@ class Intake:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something to read ahead or to plan."""
-        return bool(self._scans or self._records or self._read)
+        """Whether there is something to read ahead or to plan now."""
+        return bool(self._records or self._read) or not all(scan.is_waiting for scan in self._scans.values())
 
     def take(self, poll: Poll, member: Member) -> None:
         """Take in what a poll brought."""
@@ -57,7 +57,7 @@ class Intake:
         """Read ahead where that is due, then make jobs of what has come."""
         if self._scans or self._records:
             self._partitions = self._partitions or await self._parts.log.partitions(self._parts.topic)
-        for scan in list(self._scans.values()):
+        for scan in [scan for scan in self._scans.values() if not scan.is_waiting]:
             await scan.go_on(self._partitions)
             if scan.finished:
                 self._scanned(scan, member)

@@ -17,6 +17,8 @@ from choreo.ports.log import Gained
 
 READ_AT_ONCE = 2_000
 """Headers a turn: some ten milliseconds, against a lease of seconds."""
+LOOK_AGAIN_MS = 250
+"""Between looks for the end of a transaction of another producer: as long as a poll waits."""
 
 
 class Scan:
@@ -34,6 +36,12 @@ class Scan:
         self._committed = self._next = gained.committed
         self._gates_at = -1 if parts.gates.types else gained.committed
         """How far the gates are folded; -1: not known yet."""
+        self._again_ms = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits, until its next look, for a transaction of another producer to end."""
+        return self._parts.clock.now_ms() < self._again_ms
 
     @property
     def finished(self) -> bool:
@@ -41,17 +49,33 @@ class Scan:
         return self._next >= self.end and self._gates_at >= self._committed
 
     async def go_on(self, partitions: int) -> None:
-        """Read one piece; what it says about runs counts from now on, unless it is astray in this partition."""
+        """Read one piece; what it says about runs counts from now on, unless it is astray in this partition.
+
+        Outcomes may stand behind a transaction that is open: it is waited for, or their steps would run again.
+        """
         if self._gates_at < self._committed:
             await self._fold(partitions)
             return
-        limit = min(READ_AT_ONCE, self.end - self._next)
-        records = await self._parts.log.read(self._parts.topic, self.partition, self._next, limit) if limit > 0 else []
+        stable = self._next
+        records = await self._read()
+        if not records and stable < self.end:
+            # Asked before another read: what that does not find before this offset is not there.
+            stable = await self._parts.log.stable_end(self._parts.topic, self.partition)
+            records = await self._read()
         for record in records:
             if record.event.type in RUN_FACTS and in_place(record, partitions):
                 self._parts.runs.read(record)
         self.seen.read(records)
-        self._next = records[-1].offset + 1 if records else self.end
+        if records:
+            self._next = records[-1].offset + 1
+        elif stable >= self.end:
+            self._next = self.end
+        else:
+            self._again_ms = self._parts.clock.now_ms() + LOOK_AGAIN_MS
+
+    async def _read(self) -> list[Record]:
+        limit = min(READ_AT_ONCE, self.end - self._next)
+        return await self._parts.log.read(self._parts.topic, self.partition, self._next, limit) if limit > 0 else []
 
     async def _fold(self, partitions: int) -> None:
         """Bring the gates on by one piece. All that it makes ready was answered before the position was committed."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from choreo.adapters.kafka.options import ISOLATION
 from choreo.core.errors import MissingExtraError, StorageError
 from choreo.hosts.tracker_faust_desk import ChangelogError
 from choreo.hosts.tracker_faust_local import LocalCopy
@@ -156,11 +157,20 @@ class _Worker(WorkerThread):
         self.daemon = True
 
 
+class _Thread(driver.AIOKafkaConsumerThread):
+    """Faust's client thread, whose consumer reads committed records only (Faust does so in its transactions alone)."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer: Any = super()._create_worker_consumer(transport)
+        consumer._isolation_level = ISOLATION  # noqa: SLF001 - read when it starts; Faust has no setting for it
+        return consumer
+
+
 class _Consumer(driver.Consumer):
     """Faust's consumer, with a short way for what was fetched."""
 
     def _new_consumer_thread(self) -> Any:
-        thread: Any = super()._new_consumer_thread()
+        thread: Any = _Thread(self, loop=self.loop, beacon=self.beacon)
         thread.Worker = _Worker
         return thread
 
@@ -216,7 +226,7 @@ class TrackerApp(faust.App):
             self.tables.recovery.active_offsets[changelog] = messages[-1].offset  # type: ignore[attr-defined]
 
     async def assigned(self) -> tuple[dict[int, int], dict[int, tuple[int, int]]] | None:
-        """Of each partition that is ours: the committed offset; and the next offset with the end of the log.
+        """Of each partition that is ours: the committed offset; and the next offset with the log's stable end.
 
         None if the group shares them anew meanwhile: Faust then restores once more. Raises StorageError.
         """

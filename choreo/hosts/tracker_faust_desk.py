@@ -7,7 +7,7 @@ neither Faust nor Kafka: the local copy and its changelog come as `States`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -158,14 +158,15 @@ class TrackerDesk:
     async def check_progress(self, before: Mapping[int, int]) -> dict[int, int]:
         """Positions now, to be given back the next time. Raises SkippedError if none moved and one is behind.
 
-        Also lets a partition speak whose last entries are no records, such as the marks of a foreign transaction.
+        Also passes over entries that are no records, such as the markers of a foreign transaction: they are no lag.
         """
         positions = {partition: owned.position for partition, owned in self.owned.items()}
         for partition, owned in list(self.owned.items()):
-            if before.get(partition) != owned.position or await self._end(partition) <= owned.position:
+            position = owned.position
+            if before.get(partition) != position or (stable := await self._stable_end(partition)) <= position:
                 continue
-            if not await self._log.read(self._topic, partition, owned.position, 1):
-                owned.silent_until = min(owned.silent_until, owned.position)
+            if not await self._log.read(self._topic, partition, position, 1):
+                owned.pass_over(position, stable)
             elif positions == before:
                 raise SkippedError(
                     f"nothing was delivered from offset {owned.position} on, where records stand",
@@ -181,8 +182,8 @@ class TrackerDesk:
             return at_most_s
         return max(_PATIENCE_MIN_S, min(at_most_s, (min(moments) - self._clock.now_ms()) / 1000))
 
-    async def _end(self, partition: int) -> int:
-        return await self._log.end(self._topic, partition)
+    async def _stable_end(self, partition: int) -> int:
+        return await self._log.stable_end(self._topic, partition)
 
     async def _index(self, partition: int, end: int) -> KeyIndex:
         known = self._indexes.get(partition)
@@ -202,19 +203,23 @@ class TrackerDesk:
         return index
 
     async def _check_complete(self, partition: int, records: Sequence[Record]) -> None:
-        """Every record between two offsets was delivered; a jump is checked against the log."""
+        """Every record up to the last was delivered. From the first jump on this is checked against the log.
+
+        In one read: a foreign producer's transactions of a single record leave a jump behind each.
+        """
         owned = self.owned.get(partition)
-        expected = owned.position if owned else records[0].offset
-        for record in records:
-            if record.offset > expected:
-                between = await self._log.read(self._topic, partition, expected, 1)
-                if between and between[0].offset < record.offset:
-                    raise SkippedError(
-                        f"offset {between[0].offset} was not delivered, {record.offset} was",
-                        where=f"topic {self._topic}, partition {partition}",
-                        remedy="The consumer is made anew.",
-                    )
-            expected = max(expected, record.offset + 1)
+        offsets = [record.offset for record in records]
+        expected = _first_jump(owned.position if owned else offsets[0], offsets)
+        if expected is None:
+            return
+        delivered = set(offsets)
+        for there in await self._log.read(self._topic, partition, expected, len(offsets)):
+            if there.offset < offsets[-1] and there.offset not in delivered:
+                raise SkippedError(
+                    f"offset {there.offset} was not delivered, {offsets[-1]} was",
+                    where=f"topic {self._topic}, partition {partition}",
+                    remedy="The consumer is made anew.",
+                )
 
     async def _say(self, facts: Sequence[Envelope]) -> None:
         """Publish facts in the order in which they were decided; a log that is away is waited for."""
@@ -240,6 +245,15 @@ class TrackerDesk:
             else:
                 self._dependencies.clear(target)
                 return
+
+
+def _first_jump(expected: int, offsets: Iterable[int]) -> int | None:
+    """Return the first offset from `expected` on that is left out; None if none is."""
+    for offset in offsets:
+        if offset > expected:
+            return expected
+        expected = max(expected, offset + 1)
+    return None
 
 
 async def _all(*parts: Awaitable[None]) -> None:

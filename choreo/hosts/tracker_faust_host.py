@@ -291,7 +291,10 @@ class _Session:
             if assigned is None:
                 return
             self._committed, spans = assigned
-            await self._desk.give(spans)
+            # Decisions may stand behind an open transaction: none is made before they are read.
+            flow, log = self._host.flow.name, self._host.log
+            whole = {number: (begin, max(end, await log.end(flow, number))) for number, (begin, end) in spans.items()}
+            await self._desk.give(whole)
         except Exception as error:  # noqa: BLE001 - Faust would swallow it; the session ends with it
             self._failed = error
         else:

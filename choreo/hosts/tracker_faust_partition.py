@@ -134,6 +134,11 @@ class OwnedPartition:
             len(batch.rerouted),
         )
 
+    def pass_over(self, position: int, to: int) -> None:
+        """No records stand from `position` to `to`: go on there, if nothing was folded meanwhile."""
+        if self.position == position == self.safe:
+            self.position = self.safe = to
+
     def speak(self) -> list[Envelope]:
         """From now on facts are said; these are said first: decisions that nobody has read."""
         self.live = True

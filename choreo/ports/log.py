@@ -122,6 +122,14 @@ class Log(Protocol):
         """The offset the next record will get."""
         ...
 
+    async def stable_end(self, topic: str, partition: int) -> int:
+        """Return the offset up to which records can be read now.
+
+        It is the end, or the first record of a transaction that another producer has not finished. A read that finds
+        nothing has come to this offset.
+        """
+        ...
+
     async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> Member:
         """Join a group. With `types`, records of other types are skipped before decoding (but move `read`)."""
         ...

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from confluent_kafka import (
+    IsolationLevel,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -105,8 +106,13 @@ class Cluster:
         return sorted(name.removeprefix(prefix) for name in names)
 
     async def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """The offset the next record of each will get."""
+        """Return the offset that the next record of each partition will get (the high watermark)."""
         return await self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the offset up to which each partition can be read: its end, or the first open transaction's start."""
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        return await self._offsets(topic, partitions, latest, IsolationLevel.READ_COMMITTED)
 
     async def begins(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The first offset that each still has."""
@@ -123,12 +129,20 @@ class Cluster:
             raise complaint(self._admin.denied or error, self._options, where) from error
         return {place.partition: place.offset for place in places if place.offset >= 0}
 
-    async def _offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
+    async def _offsets(
+        self,
+        topic: str,
+        partitions: Iterable[int],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[int, int]:
         name = self._options.name(topic)
         wanted = {TopicPartition(name, number): spec for number in partitions}
         if not wanted:
             return {}
-        found = await self._ask(topic, lambda admin, s: admin.list_offsets(wanted, request_timeout=s))
+        found = await self._ask(
+            topic, lambda admin, s: admin.list_offsets(wanted, request_timeout=s, isolation_level=isolation)
+        )
         return {place.partition: answer.offset for place, answer in found.items()}
 
     async def _made_sure(self, topic: str, partitions: int) -> int:

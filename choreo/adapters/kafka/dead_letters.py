@@ -123,7 +123,7 @@ class KafkaDeadLetters:
             names = await self._cluster.named(SUFFIX)
             for name in names if topic is None else {topic + SUFFIX}.intersection(names):
                 partitions = range(await self._cluster.partitions(name))
-                for partition, end in (await self._cluster.ends(name, partitions)).items():
+                for partition, end in (await self._cluster.stable_ends(name, partitions)).items():
                     await self._read_on(name, partition, end)
 
     async def _read_on(self, name: str, partition: int, end: int) -> None:

@@ -14,6 +14,7 @@ from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
 from choreo.adapters.kafka.records import message_of, record_of
 from choreo.adapters.kafka.sender import Sender
+from choreo.adapters.kafka.standstill import TopicEnds
 from choreo.adapters.kafka.topics import tracker_app
 from choreo.adapters.kafka.trouble import complaint
 from choreo.adapters.kafka.writing import Save, Writing
@@ -96,17 +97,27 @@ class KafkaLog:
         await self._known(topic, partition)
         return (await self._cluster.ends(topic, (partition,)))[partition]
 
+    async def stable_end(self, topic: str, partition: int) -> int:
+        """Return the offset up to which records can be read: the end, or the start of the first open transaction."""
+        await self._known(topic, partition)
+        return (await self._cluster.stable_ends(topic, (partition,)))[partition]
+
     async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> KafkaMember:
         """Join the group; with an instance in the options, an older member of that instance is out at once."""
         await self._cluster.partitions(topic)
         self._sender.connect()  # members work, and work is published
         ticket = Ticket(topic, _called(group, topic), name, 0)
-        return KafkaMember(self._options, self._writing, ticket, types, partial(self._cluster.ends, topic))
+        ends = TopicEnds(partial(self._cluster.ends, topic), partial(self._cluster.stable_ends, topic))
+        return KafkaMember(self._options, self._writing, ticket, types, ends)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
-        """The group's committed offset by partition; 0 where it has none. Raises NotFoundError."""
+        """Return the group's committed offset by partition; where it has none, the first offset that there is.
+
+        Raises NotFoundError.
+        """
         known = await self._cluster.committed(topic, _called(group, topic))
-        return {partition: known.get(partition, 0) for partition in range(await self._cluster.partitions(topic))}
+        begins = await self._cluster.begins(topic, range(await self._cluster.partitions(topic)))
+        return {partition: max(known.get(partition, 0), begin) for partition, begin in begins.items()}
 
     async def close(self) -> None:
         """Wait a moment for what is under way, then let all connections go. Members are closed by who made them."""

@@ -13,12 +13,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message
+from msgspec.structs import replace
 
 from choreo.adapters.kafka.basket import Basket
 from choreo.adapters.kafka.crowd import Crowd
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.positions import Positions
-from choreo.adapters.kafka.standstill import Ends, Standstill
+from choreo.adapters.kafka.standstill import Standstill, TopicEnds
 from choreo.adapters.kafka.subscription import Job, Subscription
 from choreo.adapters.kafka.trouble import (
     MEMBERSHIP_GONE,
@@ -31,7 +32,7 @@ from choreo.adapters.kafka.witness import Witness
 from choreo.adapters.kafka.writing import Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import lease_lost
-from choreo.core.errors import LeaseLostError, StorageError
+from choreo.core.errors import LeaseLostError, NotFoundError, StorageError
 from choreo.ports.log import Gained, Poll, Work
 
 FETCH_S = 0.2
@@ -57,7 +58,7 @@ class KafkaMember:
     """`choreo.ports.log.Member` on Kafka. Make it on the loop that polls it."""
 
     def __init__(
-        self, options: KafkaOptions, writing: Writing, ticket: Ticket, types: frozenset[str] | None, ends: Ends
+        self, options: KafkaOptions, writing: Writing, ticket: Ticket, types: frozenset[str] | None, ends: TopicEnds
     ) -> None:
         self._options = options
         self._writing = writing
@@ -80,7 +81,8 @@ class KafkaMember:
         self._looking: asyncio.Task[list[Gained]] | None = None
         self._news = asyncio.Event()
         self._subscription = Subscription(options, ticket, self, self._basket.is_awaited)
-        self._standstill = Standstill(ticket, ends, lambda: self._basket.places(self._paused), options.still_s)
+        self._ends = ends.whole
+        self._standstill = Standstill(ticket, ends.stable, lambda: self._basket.places(self._paused), options.still_s)
         self._witness = Witness(writing.memory_of(ticket), self._subscription)
         self._positions = Positions(options, ticket, self._subscription, self._witness)
 
@@ -270,8 +272,11 @@ class KafkaMember:
     async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
         """Where these begin and end; nothing, after a pause, while the cluster or the memory does not say."""
         try:
-            return await self._witness.hear(await self._subscription.look_up(partitions))
-        except (KafkaException, StorageError, TimeoutError) as error:
+            # The consumer knows of the stable end only: what stands behind an open transaction is to be read as well.
+            ends = await self._ends(partitions)
+            gained = await self._witness.hear(await self._subscription.look_up(partitions))
+            return [replace(one, end=max(one.end, ends[one.partition])) for one in gained]
+        except (KafkaException, StorageError, NotFoundError, TimeoutError) as error:
             _log.warning("%s: cannot begin yet: %s", self._ticket.place, self._options.masked(str(error)))
             await asyncio.sleep(LOOK_AGAIN_S)
             return []

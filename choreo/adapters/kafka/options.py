@@ -17,6 +17,9 @@ from choreo.core.errors import SettingsError
 
 ENVIRONMENT = "CHOREO_KAFKA_"
 MASK = "***"
+ISOLATION = "read_committed"
+"""Of every consumer, the tracker's too: a record of an aborted transaction never happened. A transaction that stays
+open holds back what stands behind it; this is measured and reported."""
 
 _SECRET = re.compile(r"password|secret|token|credential|jaas|oauthbearer\.config|\.pem$")
 
@@ -51,8 +54,7 @@ _CONSUMER_RULES: Mapping[str, Any] = {
     "auto.offset.reset": "earliest",
     # Says how far a partition was read where its last entries are no records (a foreign transaction's markers).
     "enable.partition.eof": True,
-    # One hanging transaction of a foreign producer would stop every reader of the other kind.
-    "isolation.level": "read_uncommitted",
+    "isolation.level": ISOLATION,
 }
 _CONSUMER: Mapping[str, Any] = {
     # A dead member is replaced in 10 s; a rebalance is heard of within one. A heartbeat costs some 50 µs.
@@ -72,7 +74,7 @@ _READER_RULES: Mapping[str, Any] = {
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
     "enable.partition.eof": True,
-    "isolation.level": "read_uncommitted",
+    "isolation.level": ISOLATION,
 }
 _READER: Mapping[str, Any] = {
     # How long the broker waits before it says that there is no more: the wait of a read at the end.

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import NamedTuple
 
 from choreo.adapters.membership import Ticket
 from choreo.core.errors import LeaseLostError, StorageError
 
 Ends = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
-"""Where these partitions end."""
+"""Returns where these partitions end."""
+
+
+class TopicEnds(NamedTuple):
+    """Where partitions of one topic end, and up to where they can be read: an open transaction lies between."""
+
+    whole: Ends
+    stable: Ends
+
+
 Places = Callable[[], tuple[Mapping[int, int], Collection[int]]]
 """Where a member is in each of its partitions, and in which of them it has nothing to take that was brought."""
 
@@ -21,7 +31,10 @@ class Standstill:
     """Of one member. Make it on the loop that polls the member."""
 
     def __init__(self, ticket: Ticket, ends: Ends, places: Places, look_s: float) -> None:
-        """`look_s`: how often it is looked, and how long records may stand there while nothing is brought at all."""
+        """`ends` are stable ends, for what stands behind an open transaction does not come.
+
+        `look_s`: how often it is looked, and how long records may stand there while nothing is brought at all.
+        """
         self._ticket = ticket
         self._ends = ends
         self._places = places

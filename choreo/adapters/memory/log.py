@@ -43,6 +43,10 @@ class MemoryLog:
         """The offset the next record will get; raises NotFoundError."""
         return len(self._topics.partition(topic, partition))
 
+    async def stable_end(self, topic: str, partition: int) -> int:
+        """Return the end: here nothing is written in transactions of others."""
+        return await self.end(topic, partition)
+
     async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> GroupMember:
         """Join; an older member of the same name is out at once."""
         ticket = self._groups.join(topic, group, name)

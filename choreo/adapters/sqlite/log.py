@@ -122,6 +122,10 @@ class SqliteLog:
         """The offset the next record will get; raises NotFoundError."""
         return self._records.end(topic, partition)
 
+    async def stable_end(self, topic: str, partition: int) -> int:
+        """Return the end: here nothing is written in transactions of others."""
+        return await self.end(topic, partition)
+
     async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> GroupMember:
         """Join; an older member of the same name, such as a killed process', is out at once."""
         self._records.lanes(topic)
