@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from choreo.app.views import view
 from choreo.core import facts, ids
@@ -103,7 +104,8 @@ class PartitionTracker:
                 batch.letters.append(self._letter(record, cause, now_ms))
                 continue
             if partition_of(event.key, self.partitions) != self.partition:
-                batch.rerouted.append(identified(record))
+                # Told apart by `moved`: one that was published again already was refused above.
+                batch.rerouted.append(replace(identified(record), moved=True))
                 continue
             tracked = self.cache[event.key]
             touched.setdefault(event.key, tracked.state.position)
@@ -198,6 +200,11 @@ class PartitionTracker:
             return "it has no key; publish it with the business key as the message key"
         if event.type not in self._known_types:
             return f"{event.type!r} is no event of flow {self.table.flow.name}; declare it, or publish it elsewhere"
+        if event.moved and partition_of(event.key, self.partitions) != self.partition:
+            return (
+                f"it was published again once, and partition {self.partition} is not its key's either: the topic has "
+                f"another number of partitions than whoever published it again saw"
+            )
         return ""
 
     def _letter(self, record: Record, cause: str, now_ms: int) -> DeadLetter:

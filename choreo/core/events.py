@@ -51,6 +51,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     traceparent: str = ""
     content_type: str = ""
     data: bytes = b""
+    moved: bool = False
+    """Whether the tracker published this record once more, in its key's partition: once in a record's life."""
 
 
 class Position(NamedTuple):
@@ -96,7 +98,9 @@ _EXTENSIONS: dict[str, str] = {
     "reason": "ce_choreoreason",
     "traceparent": "traceparent",
     "content_type": "content-type",
+    "moved": "ce_choreomoved",
 }
+_FLAGS = frozenset({"certain", "moved"})
 _NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "outcome", "due_ms", "deadline_ms"})
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(Envelope)}
 
@@ -126,7 +130,7 @@ def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -
     for field, header in _EXTENSIONS.items():
         text = headers.get(header)
         if text is not None:
-            values[field] = int(text) if field in _NUMBERS else text == "true" if field == "certain" else text
+            values[field] = int(text) if field in _NUMBERS else text == "true" if field in _FLAGS else text
     values.setdefault("flow", flow)
     return Envelope(
         id=headers.get("ce_id", ""),

@@ -25,7 +25,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from choreo.adapters.kafka import onlooker
 from choreo.adapters.kafka.admin import Admin
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.trouble import OUTDATED, PASSING, UNAUTHORIZED, cause_of, complaint, missing
+from choreo.adapters.kafka.trouble import NO_LEADER, OUTDATED, PASSING, UNAUTHORIZED, cause_of, complaint, missing
 from choreo.adapters.refusals import bad_count, wrong_count
 from choreo.core.errors import NotFoundError, SettingsError, StorageError
 from choreo.ports.dependencies import Dependencies, report_error
@@ -195,17 +195,23 @@ class Cluster:
         self, topic: str, question: Callable[[AdminClient, float], Mapping[Any, Future[Any]]]
     ) -> dict[Any, Any]:
         """What is answered to each part of a question."""
-        for again in (True, False):
+        until = time.monotonic() + self._options.request_s
+        again = True
+        while True:
             client = self._admin.client  # kept until it has answered, also where another call replaces it
             try:
                 futures = question(client, self._options.request_s)
                 answers = {part: await asyncio.wrap_future(future) for part, future in futures.items()}
             except KafkaException as error:
                 inner = cause_of(error)
+                if inner is not None and inner.code() == NO_LEADER and time.monotonic() < until:
+                    await asyncio.sleep(HEARSAY_S)
+                    continue
                 if inner is not None and inner.code() in OUTDATED | PASSING:
                     # It never asks again who leads a partition; and for all we know, it hangs.
                     self._admin.replace()
                     if again and inner.code() in OUTDATED:
+                        again = False
                         continue
                 if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     self._partitions.pop(topic, None)
@@ -216,7 +222,6 @@ class Cluster:
                 raise refused from error
             self._dependencies.clear(KAFKA)
             return answers
-        raise AssertionError  # the second time returns or raises
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """As `attempt`, again and again while no broker answers, for as long as a start may wait."""

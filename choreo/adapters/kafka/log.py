@@ -21,6 +21,7 @@ from choreo.adapters.kafka.writing import Save, Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit, no_partition
 from choreo.core.events import Envelope, Position, Record
+from choreo.core.partition import partition_of
 from choreo.ports.dependencies import Dependencies, NoReports
 from choreo.ports.inbox import Inbox, Memory
 from choreo.ports.log import TRACKER_GROUP
@@ -50,7 +51,7 @@ class KafkaLog:
         self._sender = Sender(options)
         self._readers = Readers(options)
         self.dead_letters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
-        self._writing = Writing(self._sender, self.dead_letters.add, inbox, save, memory)
+        self._writing = Writing(self._publish, self.dead_letters.add, inbox, save, memory)
 
     async def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists and is fit for a log; waits for a cluster that is not there yet.
@@ -70,8 +71,7 @@ class KafkaLog:
     async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
         """Publish durably; raises ConflictError on an event without a key, and then none is published."""
         admit(topic, events)
-        await self._cluster.partitions(topic)
-        places = await self._sender.send(self._options.name(topic), [message_of(event) for event in events])
+        places = await self._publish(topic, events)
         return [Position(topic, partition, offset) for partition, offset in places]
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
@@ -123,6 +123,18 @@ class KafkaLog:
         """Wait a moment for what is under way, then let all connections go. Members are closed by who made them."""
         await self._sender.close()
         await self._readers.close()
+
+    async def _publish(self, topic: str, events: Sequence[Envelope]) -> list[tuple[int, int]]:
+        """Publish each event to its key's partition, by the count the topic had when this process met it.
+
+        Partitions that are added meanwhile move no key.
+        """
+        count = await self._cluster.partitions(topic)
+        messages, partitions = [], []
+        for event in events:
+            messages.append(message_of(event))
+            partitions.append(partition_of(event.key, count))
+        return await self._sender.send(self._options.name(topic), messages, partitions)
 
     async def _known(self, topic: str, partition: int) -> None:
         partitions = await self._cluster.partitions(topic)

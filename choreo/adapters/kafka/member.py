@@ -128,7 +128,7 @@ class KafkaMember:
         not moved then. Raises StorageError, ConflictError.
         """
         self._require({*work.done, *(row.partition for row in work.states), *(view.partition for view in work.views)})
-        await self._writing.write(self._ticket, self._options.name(self._ticket.topic), work)
+        await self._writing.write(self._ticket, work)
         if not work.done:
             return
         self._require(work.done)  # lost while it was written: the group would take a position from anybody in it

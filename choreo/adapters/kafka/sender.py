@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -24,6 +25,8 @@ AT_ONCE = 500
 """Messages handed over before other tasks get a turn: about 2 ms."""
 FULL_PAUSE_S = 0.01
 """How long to wait where the client's queue (100,000 messages) is full."""
+ANY = -1
+"""A partition that the client chooses."""
 CLOSE_S = 5.0
 """How long closing waits for what is still to be acknowledged."""
 
@@ -77,9 +80,12 @@ class Sender:
         """Calls that use each producer: one that was given up reports until none does."""
         self._closed = threading.Event()
 
-    async def send(self, topic: str, messages: Sequence[Outgoing]) -> list[tuple[int, int]]:
+    async def send(
+        self, topic: str, messages: Sequence[Outgoing], partitions: Sequence[int] | None = None
+    ) -> list[tuple[int, int]]:
         """Publish in this order; returns (partition, offset) of each once all are safe on every replica in sync.
 
+        `partitions` says where each goes. Without it the client chooses, by the count that the topic has just now.
         Raises StorageError when the cluster does not take them in time (some may stand in the log all the same),
         NotFoundError, ConflictError on a message that is too large.
         """
@@ -89,7 +95,7 @@ class Sender:
         batch = _Batch(len(messages))
         self._senders[producer] += 1
         try:
-            await self._hand_over(producer, topic, messages, batch)
+            await self._hand_over(producer, topic, [*zip(messages, partitions or repeat(ANY), strict=False)], batch)
             await batch.wait()
         finally:
             self._senders[producer] -= 1
@@ -110,13 +116,15 @@ class Sender:
         if self._acks is not None:
             await asyncio.to_thread(self._acks.join, CLOSE_S)
 
-    async def _hand_over(self, producer: Producer, topic: str, messages: Sequence[Outgoing], batch: _Batch) -> None:
+    async def _hand_over(
+        self, producer: Producer, topic: str, messages: Sequence[tuple[Outgoing, int]], batch: _Batch
+    ) -> None:
         until = time.monotonic() + self._patience_s
-        for index, message in enumerate(messages):
+        for index, (message, partition) in enumerate(messages):
             report = partial(batch.landed, index)
             try:
                 # The client has no event for having room again.
-                while not _taken(producer, topic, message, report, patient=time.monotonic() < until):  # noqa: ASYNC110
+                while not _taken(producer, topic, message, partition, report, patient=time.monotonic() < until):  # noqa: ASYNC110
                     await asyncio.sleep(FULL_PAUSE_S)
             except KafkaException as error:
                 batch.failed = cause_of(error)
@@ -151,11 +159,11 @@ class Sender:
             self._producer = None
 
 
-def _taken(producer: Producer, topic: str, message: Outgoing, report: Any, *, patient: bool) -> bool:
+def _taken(producer: Producer, topic: str, message: Outgoing, partition: int, report: Any, *, patient: bool) -> bool:
     """Hand it over; False while the client's queue is full, which is an error only for the impatient."""
     key, value, headers = message
     try:
-        producer.produce(topic, value, key, on_delivery=report, headers=headers)
+        producer.produce(topic, value, key, partition, on_delivery=report, headers=headers)
     except BufferError as error:
         if not patient:
             raise KafkaException(KafkaError(QUEUE_FULL)) from error

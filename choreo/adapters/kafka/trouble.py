@@ -40,6 +40,8 @@ OUTDATED = frozenset(
     }
 )
 """The client goes by what it knew of the cluster before a change of leaders."""
+NO_LEADER = KafkaError._NOENT
+"""A partition has no leader yet: its broker has just been started."""
 COORDINATOR_MOVES = frozenset(
     {
         KafkaError.NOT_COORDINATOR,

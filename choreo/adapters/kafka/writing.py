@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from choreo.adapters.kafka.records import message_of
-from choreo.adapters.kafka.sender import Sender
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit
 from choreo.core.errors import ConflictError
@@ -21,12 +19,14 @@ from choreo.ports.log import Work
 
 Save = Callable[[Work], Awaitable[None]]
 """Writes the states and views of a work."""
+Publish = Callable[[str, Sequence[Envelope]], Awaitable[Any]]
+"""Publishes events to a topic, durably."""
 
 
 class Writing(NamedTuple):
     """What works are written through."""
 
-    sender: Sender
+    publish: Publish
     add_letters: Callable[[Sequence[DeadLetter]], Awaitable[None]]
     inbox: Callable[[str], Inbox] | None
     save: Save | None
@@ -36,8 +36,8 @@ class Writing(NamedTuple):
         """What the group's inbox is kept in, where that may be lost while the log stays."""
         return self.memory(ticket.group) if self.memory else None
 
-    async def write(self, ticket: Ticket, topic: str, work: Work) -> None:
-        """All of it but the positions, to the topic of this name in the cluster.
+    async def write(self, ticket: Ticket, work: Work) -> None:
+        """All of it but the positions.
 
         Raises ConflictError, before anything is written, on an event without a key or a store that is not there.
         """
@@ -54,7 +54,7 @@ class Writing(NamedTuple):
         if work.letters:
             await self.add_letters(work.letters)
         events += work.outputs
-        sending = self.sender.send(topic, [message_of(event) for event in events])
+        sending = self.publish(ticket.topic, events)
         if (work.marks or work.gates) and self.inbox is not None:
             # Needed before the positions, not before the outputs: whoever waits for these does not wait for both.
             await _both(sending, _remember(self.inbox(ticket.group), work))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from choreo.adapters.kafka import KafkaLog
 from choreo.core.errors import NotFoundError, SettingsError
@@ -66,6 +66,21 @@ async def test_javas_rule_places_a_key(kafka: str, open_log: OpenLog) -> None:
             assert partition_of(record.event.key, 7) == partition
 
 
+async def test_partitions_that_are_added_move_no_key_of_ours(kafka: str, open_log: OpenLog) -> None:
+    """An event goes where its key's events are, also when the client has heard of the new count."""
+    log = open_log(topic_metadata_refresh_interval_ms="100")
+    await log.create(TOPIC, 4)
+    events = [event(f"e-{number}", key=f"o-{number}") for number in range(50)]
+    before = await log.append(TOPIC, events)
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_partitions([NewPartitions(real_name(log), 12)])[real_name(log)].result(10)
+    while len(admin.list_topics(real_name(log), timeout=10).topics[real_name(log)].partitions) < 12:
+        pass  # the broker hears of it a moment later
+    for _ in range(5):
+        after = await log.append(TOPIC, events)
+        assert [position.partition for position in after] == [position.partition for position in before]
+
+
 async def test_our_records_are_cloudevents_to_others(kafka: str, open_log: OpenLog) -> None:
     """Binary mode: the attributes are headers, the value is the payload."""
     log = open_log()
@@ -81,6 +96,88 @@ async def test_our_records_are_cloudevents_to_others(kafka: str, open_log: OpenL
     assert headers["ce_type"] == b"OrderPlaced"
     assert headers["ce_source"] == b"choreo/order"
     assert message.key() == b"o-1"
+
+
+def transactional(kafka: str, name: str, **settings: Any) -> Producer:
+    """A foreign producer whose first transaction is open."""
+    producer = Producer({"bootstrap.servers": kafka, "transactional.id": name, **settings})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    return producer
+
+
+PICKED: dict[str, Any] = {"key": "o-1", "value": b"{}", "headers": {"ce_type": "ShipmentPicked"}, "partition": 0}
+
+
+async def test_a_record_of_an_aborted_transaction_never_happened(kafka: str, open_log: OpenLog) -> None:
+    """Neither who reads at places nor a member brings it; both go past it."""
+    log = open_log()
+    await log.create(TOPIC, 1)
+    producer = transactional(kafka, real_name(log))
+    producer.produce(real_name(log), **PICKED)
+    producer.flush(10)
+    producer.abort_transaction(20)
+    while await log.stable_end(TOPIC, 0) < 2:
+        pass  # the marker is written after the producer is told
+    await log.append(TOPIC, [event("e-1")])
+    assert [record.offset for record in await log.read(TOPIC, 0, 0, 10)] == [2]
+    member = await log.member(TOPIC, "payment", "a")
+    records, read = [], 0
+    async with asyncio.timeout(20):
+        while read < 3:
+            poll = await member.poll(10, 0.2)
+            records += poll.records
+            read = poll.read.get(0, read)
+    assert [record.event.id for record in records] == ["e-1"]
+    await member.close()
+
+
+async def test_an_open_transaction_holds_back_what_stands_behind_it(kafka: str, open_log: OpenLog) -> None:
+    """A partition that is given then ends where its records end: what is behind is read first, and comes after it."""
+    log = open_log(still_s=0.5)
+    await log.create(TOPIC, 1)
+    await log.append(TOPIC, [event("e-1")])
+    producer = transactional(kafka, real_name(log))
+    producer.produce(real_name(log), **PICKED)
+    producer.flush(10)
+    await log.append(TOPIC, [event("e-2")])
+    assert (await log.stable_end(TOPIC, 0), await log.end(TOPIC, 0)) == (1, 3)
+    assert [record.event.id for record in await log.read(TOPIC, 0, 0, 10)] == ["e-1"]
+    member = await log.member(TOPIC, "payment", "a")
+    records: list[str] = []
+    gained, polls = [], 0
+    async with asyncio.timeout(30):
+        while polls < 10:  # longer than a member that gets nothing of what it could have is kept
+            poll = await member.poll(10, 0.2)
+            records += [record.event.id for record in poll.records]
+            gained += poll.gained
+            polls += bool(records)
+    assert (records, [one.end for one in gained]) == (["e-1"], [3])
+    producer.commit_transaction(20)
+    async with asyncio.timeout(20):
+        while len(records) < 3:
+            records += [record.event.id for record in (await member.poll(10, 0.2)).records]
+    assert records[2] == "e-2"
+    await member.close()
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_a_compressed_record_is_read(kafka: str, open_log: OpenLog, codec: str) -> None:
+    """With any codec of a foreign producer, and of ours where it is set to one."""
+    log = open_log(compression_type=codec)
+    await log.create(TOPIC, 1)
+    many = [PICKED | {"value": b'{"order_id": "o-1"}' * 100} for _ in range(20)]
+    produce(kafka, real_name(log), *many, **{"compression.type": codec, "linger.ms": 50})
+    await log.append(TOPIC, [event(f"e-{number}") for number in range(20)])
+    records = await log.read(TOPIC, 0, 0, 100)
+    assert [record.event.data for record in records[:20]] == [each["value"] for each in many]
+    assert [record.event.id for record in records[20:]] == [f"e-{number}" for number in range(20)]
+    member = await log.member(TOPIC, "payment", "a")
+    found = 0
+    async with asyncio.timeout(20):
+        while found < 40:
+            found += len((await member.poll(100, 0.2)).records)
+    await member.close()
 
 
 async def test_a_foreign_transaction_leaves_no_gap_in_what_is_read(kafka: str, open_log: OpenLog) -> None:
