@@ -74,3 +74,26 @@ class MissingExtraError(ChoreoError):
 
 class NonRetryableError(Exception):
     """Raised by a handler to say: trying again is useless. The step has failed, in doubt (DESIGN.md 5)."""
+
+
+DESCRIBED_MAX = 1_000
+"""Characters of a foreign error's text that are kept: a sentence for people, never a dump."""
+
+
+def described(error: BaseException) -> str:
+    """Return an error in one line: its class and its text, whatever the class's own `__str__` does."""
+    if isinstance(error, ChoreoError):
+        return error.sentence
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as odd:  # noqa: BLE001 - a user's own __str__ may raise anything
+        text = f"its text cannot be made: {type(odd).__name__}"
+    text = printable(text, DESCRIBED_MAX)
+    return f"{name}: {text}" if text else name
+
+
+def printable(text: str, most: int) -> str:
+    """Return a text as a header or a file can hold it: no halves of surrogate pairs, no more than `most` characters."""
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return text.encode(errors="replace").decode()

@@ -12,6 +12,7 @@ import fastavro
 from choreo.adapters.avro.event import Event
 from choreo.adapters.avro.plain import conversions_of
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
+from choreo.core.errors import described
 
 
 def field_that_cannot_be_written(event: Event, error: Exception) -> tuple[str, str]:
@@ -26,8 +27,13 @@ def field_that_cannot_be_written(event: Event, error: Exception) -> tuple[str, s
                 values[name] = conversions[name](values[name])
             fastavro.schemaless_writer(BytesIO(), parsed, values)
         except Exception as found:  # noqa: BLE001 - every error means the same here, see AvroCodec.encode
-            return name, str(found) or type(found).__name__
-    return "*", str(error) or type(error).__name__
+            return name, told(found)
+    return "*", told(error)
+
+
+def told(error: Exception) -> str:
+    """Return what an error says; where its own text says nothing, its class too."""
+    return str(error) if type(error) in (ValueError, TypeError) and str(error) else described(error)
 
 
 def field_that_cannot_be_read(writer: Schema, body: bytes) -> str:

@@ -7,6 +7,7 @@ not know yet takes the class's default. Knows nothing of headers or logs.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -16,12 +17,13 @@ import fastavro
 from pydantic import ValidationError
 from pydantic_core import from_json, to_jsonable_python
 
-from choreo.adapters.avro.blame import field_that_cannot_be_read, field_that_cannot_be_written
+from choreo.adapters.avro.blame import field_that_cannot_be_read, field_that_cannot_be_written, told
 from choreo.adapters.avro.event import Event
+from choreo.adapters.avro.exact_json import exact
 from choreo.adapters.avro.frozen import versions_by_fingerprint
 from choreo.adapters.avro.plain import Plain, plain_of
-from choreo.adapters.avro.schema import Schema, common_fields, schema_from, schema_of
-from choreo.core.errors import DecodeError, SchemaError
+from choreo.adapters.avro.schema import Schema, common_fields, definitions, schema_from, schema_of
+from choreo.core.errors import DecodeError, SchemaError, described
 
 E = TypeVar("E")
 
@@ -67,18 +69,27 @@ class AvroCodec:
 
     def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
         """The event in a value, validated as if it had been made here; raises DecodeError naming the field."""
+        class_ = cast("type[Event]", event_class)
         try:
             if _is_avro(content_type, data):
-                values = self._values(cast("type[Event]", event_class), data)
-                return cast("E", event_class.__pydantic_validator__.validate_python(values))  # type: ignore[attr-defined]
-            return cast("E", event_class.__pydantic_validator__.validate_json(data, strict=True))  # type: ignore[attr-defined]
+                return cast("E", class_.__pydantic_validator__.validate_python(self._values(class_, data)))
+            return cast("E", class_.__pydantic_validator__.validate_json(exact(class_, data), strict=True))
         except ValidationError as error:
-            raise _refused(cast("type[Event]", event_class), error) from error
+            raise _refused(class_, error) from error
+        except DecodeError:
+            raise
+        # A validator of the user's may raise anything, also what no handler of errors expects (SystemExit).
+        except BaseException as error:
+            raise _failed_in(class_, error) from error
 
     def fields(self, event_class: type[Any] | None, content_type: str, data: bytes) -> dict[str, Any]:
         """The event's fields as JSON-ready values; without a class as the writer's schema has them."""
         if event_class is not None:
-            return cast("dict[str, Any]", self.decode(event_class, content_type, data).model_dump(mode="json"))
+            event = self.decode(event_class, content_type, data)
+            try:
+                return cast("dict[str, Any]", event.model_dump(mode="json", warnings="none"))
+            except BaseException as error:  # a serializer of the user's, as in decode
+                raise _failed_in(event_class, error) from error
         return _json_ready(self._values(None, data) if _is_avro(content_type, data) else data)
 
     def _writer(self, event_class: type[Event]) -> tuple[bytes, Any, Plain]:
@@ -104,7 +115,7 @@ class AvroCodec:
             field = field_that_cannot_be_read(
                 self._version(event_class, data[len(MARK) : HEADER_BYTES]), data[HEADER_BYTES:]
             )
-            raise _damaged(event_class, f"cannot be read: {str(error) or type(error).__name__}", field) from error
+            raise _damaged(event_class, f"cannot be read: {told(error)}", field) from error
         if body.tell() != len(data):
             raise _damaged(event_class, f"has {len(data) - body.tell()} bytes more than its schema describes")
         return cast("dict[str, Any]", values)
@@ -121,7 +132,7 @@ class AvroCodec:
         writer = self._version(event_class, fingerprint)
         target = None
         if event_class is not None and schema_of(event_class).fingerprint != fingerprint:
-            if writer.declaration["name"] != event_class.__name__:
+            if not _same_name(event_class, writer.declaration["name"]):
                 raise _damaged(event_class, f"was written as {writer.declaration['name']}")
             target = schema_from(common_fields(schema_of(event_class).declaration, writer.declaration)).parsed
         self._readers[event_class, data[:HEADER_BYTES]] = path = _reading(writer.parsed, target)
@@ -160,9 +171,9 @@ def _is_avro(content_type: str, data: bytes) -> bool:
 def _json_ready(value: Any) -> dict[str, Any]:
     """Fields as fastavro read them, or as a JSON text holds them."""
     try:
-        fields = from_json(value) if isinstance(value, bytes) else to_jsonable_python(value)
-    except ValueError as error:
-        raise DecodeError(f"is not JSON: {error}", where="value", remedy="Send one JSON object.") from error
+        fields = from_json(value) if isinstance(value, bytes) else to_jsonable_python(value, bytes_mode="base64")
+    except Exception as error:
+        raise DecodeError(f"is not JSON: {told(error)}", where="value", remedy="Send one JSON object.") from error
     if not isinstance(fields, dict):
         raise DecodeError(f"is JSON, but no object: {fields!r:.40}", where="value", remedy="Send one JSON object.")
     return fields
@@ -180,13 +191,36 @@ def _damaged(event_class: type[Event] | None, what: str, field: str = "") -> Dec
     )
 
 
+def _same_name(event_class: type[Event], written: str) -> bool:
+    """Whether a schema of that name is a version of the class; its type stays where the class is renamed."""
+    return written in (event_class.event_type, event_class.event_type.rpartition(".")[2], event_class.__name__)
+
+
+def _failed_in(event_class: type[Event], error: BaseException) -> DecodeError:
+    """What the class's own code raised; raises KeyboardInterrupt itself, for that is the operator's."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return DecodeError(
+        f"the class's own code failed with {described(error)}",
+        where=_named(event_class),
+        remedy="Let validators raise ValueError, and only where a value is wrong.",
+    )
+
+
 def _refused(event_class: type[Event], error: ValidationError) -> DecodeError:
-    """The first thing pydantic found, with how many more there are."""
-    first, *more = error.errors(include_url=False, include_context=False)
+    """The first thing pydantic found, a misspelt field before one that is missing, with how many more there are."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    first, *more = sorted(found, key=lambda each: each["type"] != "extra_forbidden")
     field = ".".join(str(step) for step in first["loc"])
     rest = f" (and {len(more)} more)" if more else ""
+    remedy = "Send the fields the event declares, each with a value of its type."
+    if first["type"] == "extra_forbidden":
+        known = {each["name"] for one in definitions(schema_of(event_class).declaration).values()
+                 for each in one.get("fields", ())}  # fmt: skip
+        near = difflib.get_close_matches(str(first["loc"][-1]), sorted(known), 1)
+        remedy = f"Did you mean {near[0]}? {remedy}" if near else remedy
     return DecodeError(
         f"{first['msg'][:1].lower()}{first['msg'][1:]}{rest}",
         where=f"{_named(event_class)}.{field}" if field else _named(event_class),
-        remedy="Send the fields the event declares, each with a value of its type.",
+        remedy=remedy,
     )

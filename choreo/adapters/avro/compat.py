@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from choreo.adapters.avro.schema import AvroType
+from choreo.adapters.avro.rules import changed_rules
+from choreo.adapters.avro.schema import definitions
+from choreo.adapters.avro.types import AvroType
 
 
 class Change(NamedTuple):
@@ -34,19 +36,7 @@ class _Names:
     """The named types of one schema: after its definition a type is referred to by its name."""
 
     def __init__(self, schema: AvroType) -> None:
-        self._types: dict[str, dict[str, Any]] = {}
-        self._learn(schema)
-
-    def _learn(self, schema: AvroType) -> None:
-        if isinstance(schema, list):
-            for branch in schema:
-                self._learn(branch)
-        if isinstance(schema, dict):
-            if "name" in schema:
-                self._types[schema["name"]] = schema
-            for field in schema.get("fields", ()):
-                self._learn(field["type"])
-            self._learn(schema.get("items", schema.get("values")))
+        self._types = definitions(schema)
 
     def resolved(self, schema: AvroType) -> AvroType:
         """The definition a name stands for; anything else unchanged; `{"type": "string"}` as "string"."""
@@ -67,6 +57,7 @@ def _records(
         at = f"{path}.{name}" if path else name
         if name in old_fields:
             yield from _types(old_fields[name]["type"], field["type"], at, old_names, new_names)
+            yield from _rules(old_fields[name], field, at)
             yield from _defaults(old_fields[name], field, at)
         elif "default" in field:
             yield Change(at, "was added", "")
@@ -85,6 +76,20 @@ def _records(
                 yield Change(
                     at, "was removed though it had no default, so older readers miss it", f"Put {name} back as it was"
                 )
+    yield from _order([name for name in old_fields if name in new_fields], [*new_fields], path)
+
+
+def _order(old: list[str], new: list[str], at: str) -> Iterator[Change]:
+    """Values stand in the bytes by their order, so another order is another schema: readers must know it."""
+    kept = [name for name in new if name in old]
+    if kept != old:
+        yield Change(at, f"stands in another order: {', '.join(kept)}; before {', '.join(old)}", "")
+
+
+def _rules(old: dict[str, Any], new: dict[str, Any], at: str) -> Iterator[Change]:
+    """The changes of what the field demands beyond its type."""
+    for path, what, remedy in changed_rules(old.get("rules", {}), new.get("rules", {})):
+        yield Change(f"{at}{path}", what, remedy)
 
 
 def _defaults(old: dict[str, Any], new: dict[str, Any], at: str) -> Iterator[Change]:
@@ -123,7 +128,7 @@ def _unions(old: list[Any], new: list[Any], at: str, old_names: _Names, new_name
 
 
 def _symbols(old: list[str], new: list[str], at: str) -> Iterator[Change]:
-    """A reader without a symbol cannot read it, so symbols neither come nor go; their order is free."""
+    """A reader without a symbol cannot read it, so symbols neither come nor go; each is a number in the bytes."""
     for symbol in new:
         if symbol not in old:
             remedy = "Declare a new field with a default, or use str where values come and go"
@@ -131,6 +136,7 @@ def _symbols(old: list[str], new: list[str], at: str) -> Iterator[Change]:
     for symbol in old:
         if symbol not in new:
             yield Change(at, f"may no longer be {symbol!r}, which the log may hold", f"Put {symbol!r} back")
+    yield from _order([symbol for symbol in old if symbol in new], new, at)
 
 
 def _kind(schema: AvroType) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """What a user declares: `class OrderPlaced(Event)`, and `class Item(Part)` for a value inside events.
 
-Both are frozen pydantic models whose Avro schema dataclasses-avroschema derives. A class that cannot be a contract is
-refused when it is declared. Knows nothing of bytes, files or logs.
+Both are frozen pydantic models whose Avro schema is derived from their annotations. A class that cannot be a contract
+is refused when it is declared. Knows nothing of bytes, files or logs.
 """
 
 from __future__ import annotations
@@ -9,52 +9,64 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, cast
 
-from dataclasses_avroschema.pydantic import AvroBaseModel
-from dataclasses_avroschema.pydantic.parser import PydanticParser
-from pydantic import ConfigDict
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict
 
-from choreo.adapters.avro.types import Place, avro_form
+from choreo.adapters.avro.defaults import made_each_time
+from choreo.adapters.avro.schema import declaration_of
+from choreo.adapters.avro.types import Place
 from choreo.core.errors import DeclarationError
 from choreo.core.facts import PREFIX
 
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 
+# What keeps an event exact. Bytes are base64 in JSON, for not all are text; a subclass of a part is refused where it
+# holds more than the part, for that would be dropped.
+_FIXED = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    allow_inf_nan=False,
+    ser_json_bytes="base64",
+    val_json_bytes="base64",
+    revalidate_instances="subclass-instances",
+    use_enum_values=False,
+)
 
-class _Parser(PydanticParser):
-    """Gives dataclasses-avroschema every annotation in the one form it derives from."""
 
-    @staticmethod
-    def get_field_type(field_info: FieldInfo) -> Any:
-        """The field's type without pydantic's constraints, which are no part of the wire form."""
-        return avro_form(field_info.rebuild_annotation(), Place("field", field_info.alias or ""))
-
-
-class Part(AvroBaseModel):
+class Part(BaseModel):
     """A value inside events, such as the items of an order: immutable, and compared by its content."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    model_config = ConfigDict(**_FIXED, arbitrary_types_allowed=True)
 
     is_part: ClassVar[bool] = True
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Refuse a class that has no Avro form; raises DeclarationError naming the field."""
+        cls._checked()
+        declaration_of(cls, cls.__name__)
+
+    @classmethod
+    def _checked(cls) -> None:
+        """Refuse names and settings that cannot be carried."""
+        for name, setting in _FIXED.items():
+            if cls.model_config.get(name) != setting:
+                raise DeclarationError(
+                    f"model_config sets {name}={cls.model_config.get(name)!r}, and events need {setting!r}",
+                    where=cls.__name__,
+                    remedy="Leave it out: what an event holds beyond its fields would be lost.",
+                )
         for name, field in cls.model_fields.items():
             place = Place(cls.__name__, name)
             if name in _TAKEN:
                 raise place.refuse("this name is taken by the class's own methods", f"Call it {name}_ or another word")
             if field.alias or field.validation_alias or field.serialization_alias:
                 raise place.refuse("a field has one name in every format", "Leave the alias out")
-            avro_form(field.rebuild_annotation(), place)
+            if field.exclude:
+                raise place.refuse("a field that is left out of JSON", "Leave exclude= out")
         for name in cls.__private_attributes__:
             raise Place(cls.__name__, name).refuse(
                 "a name with a leading underscore is not carried by the event", "Leave the underscore out"
             )
-
-    @classmethod
-    def _generate_parser(cls) -> _Parser:
-        return _Parser(type=cls, parent=cls._parent or cls)
 
 
 class Event(Part):
@@ -66,9 +78,9 @@ class Event(Part):
     """What stands in the log as the event's type: the class's name unless the class sets another."""
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Settle the event's type, then check the fields; raises DeclarationError."""
-        super().__pydantic_init_subclass__(**kwargs)
+        cls._checked()
         cls.event_type = cast("str", cls.__dict__.get("event_type", cls.__name__))
         if not _TYPE.match(cls.event_type) or cls.event_type.startswith(PREFIX):
             raise DeclarationError(
@@ -76,11 +88,17 @@ class Event(Part):
                 where=cls.__name__,
                 remedy=f"Use letters, digits, underscores and dots, and leave {PREFIX}… to choreo's own facts.",
             )
+        declaration_of(cls, cls.event_type)
 
     @classmethod
     def event_fields(cls) -> tuple[str, ...]:
         """The names of its fields, in declared order."""
         return tuple(cls.model_fields)
+
+    def filled_in(self) -> frozenset[str]:
+        """The names of fields that nobody gave and that are made anew for each event (`default_factory=uuid4`)."""
+        made = (name for name, field in type(self).model_fields.items() if made_each_time(field))
+        return frozenset(made) - self.model_fields_set
 
 
 _TAKEN = frozenset(name for name in dir(Event) if not name.startswith("_"))

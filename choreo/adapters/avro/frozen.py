@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fastavro.schema import SchemaParseException, UnknownType
 
-from choreo.adapters.avro.compat import changes
+from choreo.adapters.avro.compat import Change, changes
 from choreo.adapters.avro.event import Event
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
 from choreo.core.errors import SchemaError
@@ -107,12 +107,20 @@ def _problems(event_class: type[Event], frozen: list[Version]) -> Iterator[Schem
     if incompatible:
         return
     newest = frozen[-1]
-    for change in changes(newest.schema.declaration, schema_of(event_class).declaration):
+    for change in _differences(newest.schema, schema_of(event_class)):
         yield SchemaError(
             f"{change.what} since version {newest.number} was frozen",
             where=f"{event_class.event_type}.{change.field}",
             remedy=f"{_FREEZE}.",
         )
+
+
+def _differences(frozen: Schema, present: Schema) -> list[Change]:
+    """Every difference that a reader must know: also one in the bytes alone, such as another name of the record."""
+    found = changes(frozen.declaration, present.declaration)
+    if not found and frozen.fingerprint != present.fingerprint:
+        found = [Change("*", "is written in other bytes", "")]
+    return found
 
 
 def _incompatible(event_class: type[Event], frozen: list[Version]) -> Iterator[SchemaError]:
@@ -131,9 +139,10 @@ def _incompatible(event_class: type[Event], frozen: list[Version]) -> Iterator[S
 
 def _write(event_class: type[Event], folder: Path, frozen: list[Version]) -> Path | None:
     """Write the class's schema as its next version; None when the newest one already says it."""
-    declaration = schema_of(event_class).declaration
-    if frozen and not changes(frozen[-1].schema.declaration, declaration):
+    present = schema_of(event_class)
+    if frozen and not _differences(frozen[-1].schema, present):
         return None
+    declaration = present.declaration
     path = folder / f"{event_class.event_type}.{len(frozen) + 1}.avsc"
     path.write_text(json.dumps(declaration, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

@@ -1,33 +1,24 @@
-"""The Avro schema of an event class, derived once, and the fingerprint that names it on the wire.
+"""The Avro schema of an event class, derived once from its annotations, and the fingerprint that names it on the wire.
 
-Knows classes and schemas; not what is frozen, and no bytes.
+Knows the fields of classes and schemas; not what is frozen, and no bytes but those of defaults.
 """
 
 from __future__ import annotations
 
+import enum
+import inspect
 from functools import cache
-from threading import Lock
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from choreo.adapters.avro.event import Event
-from choreo.adapters.avro.types import Place
-from choreo.core.errors import DeclarationError
-
-AvroType: TypeAlias = Any
-"""A schema as JSON holds it: a name, a union (list), or a mapping with a `type`."""
-
-# What Avro itself gives a meaning, by type; dataclasses-avroschema adds names of its own that mean nothing to others.
-_KEPT = {
-    "record": ("type", "name", "doc", "fields"),
-    "enum": ("type", "name", "symbols"),
-    "array": ("type", "items"),
-    "map": ("type", "values"),
-}
-_LOGICAL = ("type", "logicalType", "precision", "scale")
-_deriving = Lock()  # dataclasses-avroschema keeps its place in the classes themselves
+from choreo.adapters.avro.defaults import default_json, has_default, null_first
+from choreo.adapters.avro.rules import rules_of
+from choreo.adapters.avro.types import AvroType, Place, avro_type, required_of
+from choreo.core.errors import described
 
 
 class Schema(NamedTuple):
@@ -50,102 +41,167 @@ def schema_from(declaration: dict[str, Any]) -> Schema:
 
 
 @cache
-def schema_of(event_class: type[Event]) -> Schema:
-    """The schema of an event class; raises DeclarationError where it has none, such as a part that holds itself."""
-    try:
-        with _deriving:
-            derived = event_class.avro_schema_to_python()
-    except ValueError as error:
-        raise DeclarationError(
-            f"no Avro schema can be derived: {error}",
-            where=event_class.__name__,
-            remedy="Give each default a value of its field's type.",
-        ) from error
-    return schema_from(_Words(event_class.__name__).of(derived))
+def schema_of(event_class: type[Any]) -> Schema:
+    """The schema of an event class; raises DeclarationError where it has none."""
+    return schema_from(declaration_of(event_class, event_class.event_type))
 
 
-def _default(field: dict[str, Any]) -> Any:
-    """A field's default as Avro's JSON has it; a decimal's bytes come as the text of an escape, not as characters."""
-    kind = field["type"]
-    if isinstance(kind, dict) and kind.get("logicalType") == "decimal":
-        return field["default"].encode("ascii").decode("unicode_escape")
-    return field["default"]
+def declaration_of(model: type[BaseModel], name: str) -> dict[str, Any]:
+    """Derive the schema of an event or part as it is frozen, its defaults checked.
+
+    Raises DeclarationError naming the field that has no Avro form, or a default that is no value of its type.
+    """
+    declaration = _Derivation(model.__name__).record(model, name)
+    wrong = _wrong_default(model)
+    if wrong is not None:
+        field, what = wrong
+        raise Place(model.__name__, field).refuse(
+            f"the default {_shown(model.model_fields[field].default)} is no value of the field: {what}",
+            "Give the default the field's own type, within its bounds",
+        )
+    return declaration
 
 
-class _Words:
-    """Rewrites a derived schema into what the Avro specification names, in its order."""
+class _Derivation:
+    """Derives one schema: a name stands for one type, and what it stands for is told where it comes first."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
-        self._seen: dict[str, AvroType] = {}
-        self._open: list[str] = []
+        self._seen: dict[str, type[Any]] = {}
+        self._open: list[type[Any]] = []
 
-    def of(self, schema: AvroType) -> AvroType:
-        """The schema so rewritten; raises DeclarationError on two types of one name and on a part that holds itself."""
-        if isinstance(schema, str):
-            if schema in self._open:
-                raise Place(self._owner, schema).refuse("this part holds itself", "Refer to the inner one by an id")
-            return schema
-        if isinstance(schema, list):
-            return [self.of(branch) for branch in schema]
-        kind = schema["type"]
-        if isinstance(kind, (dict, list)):
-            return self.of(kind)
-        kept = {name: schema[name] for name in _KEPT.get(kind, _LOGICAL) if name in schema}
-        if "name" in kept and self._seen.setdefault(kept["name"], schema) is not schema:
-            raise Place(self._owner, kept["name"]).refuse(
+    def record(self, model: type[BaseModel], name: str) -> dict[str, Any]:
+        """Return the definition of a class with fields."""
+        self._open.append(model)
+        declaration: dict[str, Any] = {"type": "record", "name": name}
+        doc = inspect.cleandoc(model.__dict__.get("__doc__") or "")
+        if doc:
+            declaration["doc"] = doc
+        declaration["fields"] = [self._field(model, each, field) for each, field in model.model_fields.items()]
+        self._open.pop()
+        return declaration
+
+    def part(self, model: type[BaseModel]) -> AvroType:
+        """Return a Part's definition, or its name where it was defined before."""
+        if model in self._open:
+            raise Place(self._owner, model.__name__).refuse("this part holds itself", "Refer to the inner one by an id")
+        return model.__name__ if self._known(model) else self.record(model, model.__name__)
+
+    def symbols(self, values: type[enum.Enum]) -> AvroType:
+        """Return an enum's definition, or its name where it was defined before."""
+        if self._known(values):
+            return values.__name__
+        return {"type": "enum", "name": values.__name__, "symbols": [member.value for member in values]}
+
+    def _known(self, named: type[Any]) -> bool:
+        known = named.__name__ in self._seen
+        if self._seen.setdefault(named.__name__, named) is not named:
+            raise Place(self._owner, named.__name__).refuse(
                 "two types of this event have this name", "Rename one of them"
             )
-        if kind == "record":
-            self._open.append(kept["name"])
-            kept["fields"] = [self._field(field) for field in schema["fields"]]
-            self._open.pop()
-        for inner in ("items", "values"):
-            if inner in kept:
-                kept[inner] = self.of(kept[inner])
-        return kept if len(kept) > 1 else kind
+        return known
 
-    def _field(self, field: dict[str, Any]) -> dict[str, Any]:
-        kept = {"name": field["name"], "type": self.of(field["type"])}
-        if "default" in field:
-            kept["default"] = _default(field)
-        if "doc" in field:
-            kept["doc"] = field["doc"]
+    def _field(self, model: type[BaseModel], name: str, field: FieldInfo) -> dict[str, Any]:
+        place, annotation = Place(model.__name__, name), field.rebuild_annotation()
+        kind = avro_type(annotation, place, self)
+        kept: dict[str, Any] = {"name": name, "type": kind}
+        if has_default(field):
+            if null_first(field):
+                kept["type"] = kind[::-1]
+            kept["default"] = _default(field.get_default(call_default_factory=True), annotation, place)
+        if field.description:
+            kept["doc"] = field.description
+        rules = rules_of(annotation)
+        if rules:
+            kept["rules"] = rules
         return kept
 
 
+def _default(value: Any, annotation: Any, place: Place) -> Any:
+    """A default as Avro's JSON has it; raises DeclarationError where it is no value of the field's type."""
+    required = required_of(annotation)
+    try:
+        return None if value is None and required is not None else default_json(value, required or annotation)
+    except Exception as error:
+        raise place.refuse(
+            f"the default {_shown(value)} is no value of the field: {described(error)}",
+            "Give the default the field's own type, within its range",
+        ) from error
+
+
+def _wrong_default(model: type[BaseModel]) -> tuple[str, str] | None:
+    """The first field whose default its own declaration refuses, and why: what it makes could not be read."""
+    defaults = {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
+    given = {name: default for name, default in defaults.items() if model.model_fields[name].default_factory is None}
+    try:
+        model.__pydantic_validator__.validate_python(given, strict=True)
+    except ValidationError as error:
+        for found in error.errors(include_url=False, include_context=False):
+            if found["loc"] and found["loc"][0] in given:
+                return str(found["loc"][0]), found["msg"][:1].lower() + found["msg"][1:]
+    return None
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.60}"
+    except Exception:  # noqa: BLE001 - a user's own __repr__ may raise anything
+        return f"of {type(value).__name__}"
+
+
 def common_fields(reader: dict[str, Any], writer: dict[str, Any]) -> dict[str, Any]:
-    """The reader's schema with only the fields the writer's has too.
+    """The reader's schema with only the fields the writer's has too, under the writer's name.
 
     What is left out takes its default from the class: fastavro would fill in a default of Avro's JSON, in which a
-    decimal is a text of bytes and a moment a number.
+    decimal is a text of bytes and a moment a number. A type is defined where it is met first of what remains.
     """
-    return cast("dict[str, Any]", _cut(reader, _records(writer)))
+    written = {**_records(writer), reader["name"]: writer}
+    cut = _Cut(definitions(reader), written).of(reader)
+    return {**cast("dict[str, Any]", cut), "name": writer["name"]}
 
 
-def _cut(schema: AvroType, written: dict[str, dict[str, Any]]) -> AvroType:
-    """The schema with every record cut to the fields its namesake has, where there is one."""
+class _Cut:
+    """Cuts every record to the fields its namesake has, where there is one."""
+
+    def __init__(self, defined: dict[str, AvroType], written: dict[str, dict[str, Any]]) -> None:
+        self._defined = defined
+        self._written = written
+        self._told: set[str] = set()
+
+    def of(self, schema: AvroType) -> AvroType:
+        """Return the schema so cut, each name defined at its first use."""
+        if isinstance(schema, list):
+            return [self.of(branch) for branch in schema]
+        if isinstance(schema, str):
+            schema = self._defined.get(schema, schema)
+        if not isinstance(schema, dict):
+            return schema
+        if "name" in schema:
+            if schema["name"] in self._told:
+                return schema["name"]
+            self._told.add(schema["name"])
+        if schema["type"] == "record":
+            names = {field["name"] for field in self._written.get(schema["name"], schema)["fields"]}
+            kept = [field for field in schema["fields"] if field["name"] in names]
+            # The default is the class's; Avro's own would be held against the first branch of a union.
+            fields = [{"name": field["name"], "type": self.of(field["type"])} for field in kept]
+            return {"type": "record", "name": schema["name"], "fields": fields}
+        return {key: self.of(value) if key in ("items", "values") else value for key, value in schema.items()}
+
+
+def definitions(schema: AvroType) -> dict[str, AvroType]:
+    """Every record and enum in a schema by its name."""
     if isinstance(schema, list):
-        return [_cut(branch, written) for branch in schema]
+        return {name: found for branch in schema for name, found in definitions(branch).items()}
     if not isinstance(schema, dict):
-        return schema
-    if schema["type"] == "record":
-        namesake = written.get(schema["name"])
-        names = {field["name"] for field in (namesake or schema)["fields"]}
-        fields = [
-            {**field, "type": _cut(field["type"], written)} for field in schema["fields"] if field["name"] in names
-        ]
-        return {**schema, "fields": fields}
-    return {key: _cut(value, written) if key in ("items", "values") else value for key, value in schema.items()}
+        return {}
+    own = {schema["name"]: schema} if "name" in schema else {}
+    inner = [definitions(field["type"]) for field in schema.get("fields", ())]
+    inner += [definitions(schema[part]) for part in ("items", "values") if part in schema]
+    if isinstance(schema["type"], (dict, list)):
+        inner.append(definitions(schema["type"]))
+    return own | {name: found for each in inner for name, found in each.items()}
 
 
 def _records(schema: AvroType) -> dict[str, dict[str, Any]]:
-    """Every record in a schema by its name."""
-    if isinstance(schema, list):
-        return {name: record for branch in schema for name, record in _records(branch).items()}
-    if not isinstance(schema, dict):
-        return {}
-    if schema["type"] == "record":
-        inner = [_records(field["type"]) for field in schema["fields"]]
-        return {schema["name"]: schema} | {name: record for records in inner for name, record in records.items()}
-    return _records(schema.get("items", schema.get("values")))
+    return {name: found for name, found in definitions(schema).items() if found["type"] == "record"}

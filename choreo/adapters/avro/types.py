@@ -1,7 +1,7 @@
-"""Which types a field of an event may have, and the form of each that dataclasses-avroschema derives a schema from.
+"""Which types a field of an event may have, and the Avro type of each.
 
-Knows annotations only: no event class, no schema, no bytes. What has no one meaning in Avro is refused here, at the
-declaration, with the remedy; nothing is guessed.
+Knows annotations only: no event class, no bytes. What has no one meaning in Avro is refused here, at the declaration,
+with the remedy; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -12,19 +12,31 @@ import types
 import typing
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from dataclasses_avroschema.types import DateTimeMicro, condecimal
 from pydantic import BaseModel
 
 from choreo.core.errors import DeclarationError
+
+AvroType: TypeAlias = Any
+"""A schema as JSON holds it: a name, a union (list), or a mapping with a `type`."""
 
 # A bare Decimal holds 14 digits before the point and 4 behind it: any currency's minor unit, and rates of 0.01 %.
 DECIMAL_DIGITS = 18
 DECIMAL_PLACES = 4
 
-PLAIN = (str, int, float, bool, bytes, date, UUID)
+PLAIN: dict[Any, AvroType] = {
+    str: "string",
+    int: "long",
+    float: "double",
+    bool: "boolean",
+    bytes: "bytes",
+    date: {"type": "int", "logicalType": "date"},
+    # A datetime of Python has microseconds, and what was written must be what is read.
+    datetime: {"type": "long", "logicalType": "timestamp-micros"},
+    UUID: {"type": "string", "logicalType": "uuid"},
+}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REMEDY = (
     "Use str, int, float, bool, bytes, Decimal, datetime, date, UUID, an Enum of texts, a Literal, "
@@ -41,6 +53,18 @@ class Place(NamedTuple):
     def refuse(self, what: str, remedy: str = _REMEDY) -> DeclarationError:
         """Make the error of a field declared wrong."""
         return DeclarationError(what, where=f"{self.owner}.{self.field}", remedy=f"{remedy}.")
+
+
+class Named(Protocol):
+    """Gives the Avro type of a class that has a name in Avro: its definition, or a reference to an earlier one."""
+
+    def part(self, model: type[BaseModel]) -> AvroType:
+        """Return the type of a Part."""
+        ...
+
+    def symbols(self, values: type[enum.Enum]) -> AvroType:
+        """Return the type of an Enum of texts."""
+        ...
 
 
 def without_constraints(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -61,75 +85,98 @@ def optional_of(annotation: Any) -> Any | None:
     return None
 
 
-def avro_form(annotation: Any, place: Place) -> Any:
-    """The annotation as dataclasses-avroschema reads it; raises DeclarationError where Avro has no one form for it."""
+def avro_type(annotation: Any, place: Place, named: Named) -> AvroType:
+    """Return the Avro type of an annotation; raises DeclarationError where Avro has no one form for it."""
     inner, metadata = without_constraints(annotation)
     if inner is Decimal:
-        return _decimal(metadata, place)
-    if inner is datetime:
-        return DateTimeMicro  # a datetime of Python has microseconds, and what was written must be what is read
-    if inner in PLAIN:
-        return inner
+        digits, places = decimal_of(metadata, place)
+        return {"type": "bytes", "logicalType": "decimal", "precision": digits, "scale": places}
+    if isinstance(inner, type) and inner in PLAIN:
+        return PLAIN[inner]
     if isinstance(inner, type) and issubclass(inner, BaseModel):
-        return _part(inner, place)
+        return named.part(_part(inner, place))
     if isinstance(inner, type) and issubclass(inner, enum.Enum):
-        return _enum(inner, place)
-    return _container(inner, place)
-
-
-def _container(annotation: Any, place: Place) -> Any:
-    """The form of list, dict, optional and Literal."""
-    optional = optional_of(annotation)
+        return named.symbols(_enum(inner, place))
+    optional = required_of(annotation)
     if optional is not None:
-        return avro_form(optional, place) | None
+        if required_of(optional) is not None:
+            raise place.refuse(f"{shown(annotation)} is optional twice", "Write `| None` once")
+        return [avro_type(optional, place, named), "null"]
+    return _container(inner, place, named)
+
+
+def required_of(annotation: Any) -> Any | None:
+    """Return X for `X | None`, with the constraints that stand around the two; None for any other annotation."""
+    inner, metadata = without_constraints(annotation)
+    optional = optional_of(inner)
+    return typing.Annotated[(optional, *metadata)] if optional is not None and metadata else optional
+
+
+def _container(annotation: Any, place: Place, named: Named) -> AvroType:
+    """Return the type of list, dict and Literal."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         kinds = {type(argument) for argument in arguments}
         if kinds not in ({str}, {int}):
-            raise place.refuse(f"{_shown(annotation)} mixes types or holds other than texts and numbers")
-        return kinds.pop()
+            raise place.refuse(f"{shown(annotation)} mixes types or holds other than texts and numbers")
+        return PLAIN[kinds.pop()]
     if origin is list:
-        return list[avro_form(arguments[0], place)]  # type: ignore[misc]
+        return {"type": "array", "items": avro_type(arguments[0], place, named)}
     if origin is dict:
         if arguments[0] is not str:
-            raise place.refuse(f"the keys of a map are texts in Avro, not {_shown(arguments[0])}", "Use dict[str, ...]")
-        return dict[str, avro_form(arguments[1], place)]  # type: ignore[misc]
+            raise place.refuse(f"the keys of a map are texts in Avro, not {shown(arguments[0])}", "Use dict[str, ...]")
+        return {"type": "map", "values": avro_type(arguments[1], place, named)}
+    raise _no_type(annotation, place)
+
+
+def _no_type(annotation: Any, place: Place) -> DeclarationError:
+    """Say why an annotation has no Avro type."""
     if annotation in (list, dict):
-        raise place.refuse(
-            f"{_shown(annotation)} does not say what it holds", "Write list[str], dict[str, int] or such"
+        return place.refuse(
+            f"{shown(annotation)} does not say what it holds", "Write list[str], dict[str, int] or such"
         )
     if isinstance(annotation, typing.ForwardRef):
-        raise place.refuse(
+        return place.refuse(
             f"{annotation.__forward_arg__} is not known where the class is declared",
             "Declare or import it above the class",
         )
-    if origin in (typing.Union, types.UnionType):
-        raise place.refuse(
-            f"{_shown(annotation)} may be several types", "Use one type (or one type | None), or two event classes"
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return place.refuse(
+            f"{shown(annotation)} may be several types", "Use one type (or one type | None), or two event classes"
         )
-    raise place.refuse(f"{_shown(annotation)} is not a type an event can carry")
+    return place.refuse(f"{shown(annotation)} is not a type an event can carry")
 
 
-def _decimal(metadata: tuple[Any, ...], place: Place) -> Any:
-    """A decimal of the digits and places annotated, as pydantic's Field or condecimal does, or of the default ones."""
+def decimal_of(metadata: tuple[Any, ...], place: Place) -> tuple[int, int]:
+    """Return digits and places of a decimal, as pydantic's Field or condecimal annotates them, or the default ones."""
     digits = _first(metadata, "max_digits")
     places = _first(metadata, "decimal_places")
     if (digits is None) != (places is None):
         raise place.refuse("a Decimal with only one of max_digits and decimal_places", "Give both, or neither")
     if digits is None:
-        return condecimal(max_digits=DECIMAL_DIGITS, decimal_places=DECIMAL_PLACES)
+        return DECIMAL_DIGITS, DECIMAL_PLACES
     if not 0 <= places <= digits or digits == 0:
         raise place.refuse(
             f"a Decimal cannot have {digits} digits with {places} of them behind the point",
             "Give max_digits above 0 and decimal_places from 0 to max_digits",
         )
-    return condecimal(max_digits=digits, decimal_places=places)
+    return digits, places
+
+
+def constraints_in(metadata: tuple[Any, ...]) -> list[Any]:
+    """Flatten what stands in `Annotated`: pydantic's Field and grouped constraints hold theirs one level further in."""
+    flat: list[Any] = []
+    for entry in metadata:
+        inner = getattr(entry, "metadata", None)
+        if inner is None and hasattr(type(entry), "__iter__") and not isinstance(entry, str | bytes):
+            inner = list(entry)
+        flat += constraints_in(tuple(inner)) if inner is not None else [entry]
+    return flat
 
 
 def _first(metadata: tuple[Any, ...], name: str) -> Any:
-    """The first value of that name; pydantic's Field keeps its constraints one level further in."""
-    flat = [item for entry in metadata for item in (entry, *getattr(entry, "metadata", ()))]
-    return next((value for item in flat if (value := getattr(item, name, None)) is not None), None)
+    """Return the first constraint of that name."""
+    return next((found for one in constraints_in(metadata) if (found := getattr(one, name, None)) is not None), None)
 
 
 def _part(model: type[BaseModel], place: Place) -> type[BaseModel]:
@@ -152,5 +199,6 @@ def _enum(values: type[enum.Enum], place: Place) -> type[enum.Enum]:
     return values
 
 
-def _shown(annotation: Any) -> str:
+def shown(annotation: Any) -> str:
+    """Return an annotation as its user wrote it."""
     return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)

@@ -1,6 +1,8 @@
 """Bytes and back: what is written is what is read, under every version; what cannot be read says which field."""
 
+import base64
 import enum
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -11,7 +13,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from pydantic import Field
+from pydantic import AfterValidator, Field, PlainSerializer, ValidationError
 
 from choreo.adapters.avro.codec import AVRO, JSON, AvroCodec
 from choreo.adapters.avro.event import Event, Part
@@ -256,8 +258,11 @@ def test_no_bytes_do_harm(body: bytes) -> None:
 
 
 NOT_WRITABLE = [
-    ("Placed.amount: cannot be written: Scale provided", {"amount": Decimal("1.234")}),
-    ("Placed.amount: cannot be written: The decimal precision", {"amount": Decimal("12345678901234.00")}),
+    ("Placed.amount: cannot be written: 1.234 has more than 2 digits behind the point", {"amount": Decimal("1.234")}),
+    (
+        "Placed.amount: cannot be written: 12345678901234.00 has more than 12 digits",
+        {"amount": Decimal("12345678901234.00")},
+    ),
     ("Placed.at: cannot be written: 2024-02-29T12:30:15.123456 has no time zone", {"at": NOW.replace(tzinfo=None)}),
     ("Placed.count: cannot be written", {"count": 2**63}),
     ("Placed.count: cannot be written", {"count": "five"}),
@@ -275,6 +280,94 @@ def test_what_does_not_fit_its_own_contract_is_not_written(
     with pytest.raises(SchemaError) as refused:
         codec.encode(event)
     assert refused.value.sentence.startswith(sentence)
+
+
+def test_bytes_of_every_kind_are_shown_as_base64(codec: AvroCodec) -> None:
+    """A signature or a picture is no text."""
+    signed = made("Signed", order_id=str, signature=bytes)
+    event = signed(order_id="o", signature=bytes(range(256)))
+    shown = codec.fields(signed, AVRO, codec.encode(event))
+    assert base64.urlsafe_b64decode(shown["signature"]) == event.signature
+    assert codec.decode(signed, JSON, json.dumps(shown).encode()) == event
+
+
+def test_zeros_behind_the_point_come_and_go(codec: AvroCodec) -> None:
+    """A product has more of them than the field; no digit is lost."""
+    event = placed(amount=Decimal("10.0000") * Decimal("1.2"))
+    assert codec.decode(Placed, AVRO, codec.encode(event)).amount == 12
+
+
+def test_a_decimal_in_json_keeps_all_its_digits(codec: AvroCodec) -> None:
+    """As a number, too, which most readers take for a float."""
+    priced = made(
+        "Priced", x=Decimal, by_name=dict[str, Decimal], many=list[Item], rate=(Decimal | None, None), f=float
+    )
+    data = (
+        b'{"x": 12345678901234.5678, "by_name": {"a": 0.0001, "b": 99999999999999.9999}, "f": 0.12345678901234567890,'
+        b' "many": [{"sku": "s", "price": -12345678901234.5678}], "rate": 1e-3}'
+    )
+    read = codec.decode(priced, JSON, data)
+    assert read.x == Decimal("12345678901234.5678")
+    assert read.by_name == {"a": Decimal("0.0001"), "b": Decimal("99999999999999.9999")}
+    assert read.many[0].price == Decimal("-12345678901234.5678")
+    assert (read.rate, read.f) == (Decimal("0.001"), 0.12345678901234568)
+    assert codec.decode(priced, AVRO, codec.encode(read)) == read
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-00:01"])
+def test_a_moment_that_no_reader_could_show_is_not_written(codec: AvroCodec, at: str) -> None:
+    """In UTC it lies outside of the years 1 to 9999."""
+    with pytest.raises(SchemaError, match="outside of the years 1 to 9999"):
+        codec.encode(placed(at=datetime.fromisoformat(at)))
+
+
+def test_what_an_object_holds_beyond_its_fields_is_not_dropped(codec: AvroCodec) -> None:
+    """Copied with a misspelt name, or with a part of a subclass."""
+
+    class Special(Item):
+        discount: int = 0
+
+    with pytest.raises(SchemaError, match="has no field 'amuont'"):
+        codec.encode(placed().model_copy(update={"amuont": 1}))
+    with pytest.raises(SchemaError, match="it is a Special, not a Item"):
+        codec.encode(placed().model_copy(update={"gift": Special(sku="s", price=Decimal(1))}))
+    with pytest.raises(ValidationError, match="discount"):
+        placed(gift=Special(sku="s", price=Decimal(1), discount=3))
+
+
+def test_a_misspelt_field_is_named_with_the_one_that_is_meant(codec: AvroCodec) -> None:
+    """Before the complaint that the right one is missing."""
+    with pytest.raises(DecodeError, match=r"Small\.cuont: extra inputs are not permitted .*Did you mean count\?"):
+        codec.decode(SMALL, JSON, b'{"order_id":"o","cuont":5,"at":"2024-02-29T00:00:00Z"}')
+
+
+class OddError(Exception):
+    """An error whose text cannot be made."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        raise RuntimeError
+
+
+ODD = [ZeroDivisionError("x"), RecursionError(), MemoryError("no more"), OddError(), SystemExit(3), OSError("\udcff")]
+
+
+@pytest.mark.parametrize("error", ODD, ids=lambda error: type(error).__name__)
+def test_whatever_a_class_raises_is_one_unreadable_event(codec: AvroCodec, error: BaseException) -> None:
+    """Validators, serializers and hooks are the user's code."""
+
+    def fail(_: Any) -> Any:
+        raise error
+
+    odd = made("Odd", order_id=Annotated[str, AfterValidator(fail)])
+    shy = made("Odd", order_id=Annotated[str, PlainSerializer(fail)])
+    data = b'{"order_id":"o"}'
+    with pytest.raises(DecodeError, match="the class's own code failed with") as refused:
+        codec.decode(odd, JSON, data)
+    assert type(error).__name__ in refused.value.sentence
+    refused.value.sentence.encode()
+    with pytest.raises(DecodeError, match="the class's own code failed with"):
+        codec.fields(shy, JSON, data)
 
 
 def test_only_events_are_written(codec: AvroCodec) -> None:

@@ -123,12 +123,12 @@ def test_a_fact_does_not_change() -> None:
 
 
 def test_a_default_of_decimal_stands_in_the_schema_as_its_bytes() -> None:
-    """Avro's JSON writes bytes as characters: 1.50 at scale 2 is the one byte 0x96."""
+    """Avro's JSON writes bytes as characters, a decimal as a signed number: 1.50 at scale 2 is 150, the bytes 00 96."""
 
     class Priced(Event):
         amount: Annotated[Decimal, Field(max_digits=4, decimal_places=2)] = Decimal("1.50")
 
-    assert schema_of(Priced).declaration["fields"][0]["default"] == "\x96"
+    assert schema_of(Priced).declaration["fields"][0]["default"] == "\x00\x96"
 
 
 def declare(annotation: Any, name: str = "field", base: type = Event) -> Callable[[], Any]:
@@ -185,32 +185,20 @@ def test_an_event_type_is_a_name_and_not_one_of_choreos_own(name: str) -> None:
 def test_a_part_that_holds_itself_is_refused() -> None:
     """It has no end; a tree is a list of parts that refer to each other by id."""
     with pytest.raises(
-        DeclarationError, match=r"Tree\.Branch: this part holds itself\. Refer to the inner one by an id"
+        DeclarationError, match=r"Branch\.Branch: this part holds itself\. Refer to the inner one by an id"
     ):
-        schema_of(Tree)
 
-
-class Branch(Part):
-    """Holds itself."""
-
-    name: str
-    inner: "list[Branch]"
-
-
-class Tree(Event):
-    """Holds a part that holds itself."""
-
-    top: Branch
+        class Branch(Part):
+            name: str
+            inner: "list[Branch]"
 
 
 def test_two_parts_of_one_name_are_refused() -> None:
     """In one schema a name stands for one type."""
-
-    class Other(Event):
-        first: Item
-        second: type(Part)("Item", (Part,), {"__annotations__": {"x": int}, "__module__": __name__})  # type: ignore[valid-type]
-
     with pytest.raises(
         DeclarationError, match=r"Other\.Item: two types of this event have this name\. Rename one of them"
     ):
-        schema_of(Other)
+
+        class Other(Event):
+            first: Item
+            second: type(Part)("Item", (Part,), {"__annotations__": {"x": int}, "__module__": __name__})  # type: ignore[valid-type]
