@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, GateRow, GateSave, Hold, Outcome, RunMark
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import Home, event
 
@@ -206,3 +206,35 @@ class InboxSuite:
         assert await inbox.marks(["r-1", "r-2"]) == {"r-2": RunMark(turned=True)}
         assert await inbox.begin([Begin("t-9", "charge", "r-1", "r-1")]) == [Begun(1)]
         assert await inbox.begin([Begin("t-9", "charge", "r-2", "r-2")]) == [Begun(0, slot_holder="t-r-2")]
+
+    async def test_gates_are_kept_by_flow_declaration_and_key(self, home: Home) -> None:
+        """What is kept is not another flow's, nor of another declaration, nor another service's."""
+        inbox, key = home.inbox("mail"), "o-1 é:*"
+        assert await inbox.gates("order", "a", [key]) == {}
+        assert await inbox.gates_position("order", "a", 3) == 0
+        await inbox.keep_gates(GateSave("order", "a", {3: 8, 4: 1}, {key: GateRow(3, 7, 0, b"\x00\xff")}))
+        assert await inbox.gates("order", "a", [key, "o-2"]) == {key: b"\x00\xff"}
+        assert [await inbox.gates_position("order", "a", partition) for partition in (3, 4, 5)] == [8, 1, 0]
+        assert await inbox.gates("order", "b", [key]) == await inbox.gates("other", "a", [key]) == {}
+        assert await inbox.gates_position("order", "b", 3) == await inbox.gates_position("other", "a", 3) == 0
+        assert await home.inbox("post").gates("order", "a", [key]) == {}
+
+    async def test_older_gates_change_nothing(self, home: Home) -> None:
+        """A process that was taken for dead may write late; the same position again is newer, for it was answered."""
+        inbox = home.inbox("mail")
+        for position, state in ((7, b"7"), (5, b"5"), (7, b"7 answered")):
+            await inbox.keep_gates(GateSave("order", "a", {0: position + 1}, {"o-1": GateRow(0, position, 0, state)}))
+        assert await inbox.gates("order", "a", ["o-1"]) == {"o-1": b"7 answered"}
+        assert await inbox.gates_position("order", "a", 0) == 8
+
+    async def test_gates_are_forgotten_some_time_after_the_last_run_of_the_key(
+        self, home: Home, clock: VirtualClock
+    ) -> None:
+        """Those of a key with an open run never, also where it was without one before."""
+        inbox, ended_ms = home.inbox("mail"), clock.now_ms()
+        ended = {key: GateRow(0, 1, ended_ms, b"ended") for key in ("o-1", "o-2")}
+        await inbox.keep_gates(GateSave("order", "a", {0: 2}, ended))
+        await inbox.keep_gates(GateSave("order", "a", {0: 3}, {"o-2": GateRow(0, 2, 0, b"open again")}))
+        await clock.advance(1)
+        await inbox.forget(clock.now_ms())
+        assert "o-2" in await inbox.gates("order", "a", ["o-1", "o-2"])

@@ -8,9 +8,9 @@ import pytest
 from choreo.adapters.memory import MemoryHome
 from choreo.adapters.redis import RedisStores
 from choreo.app.dependencies import DependencyReports
-from choreo.core.errors import SettingsError, StorageError
+from choreo.core.errors import LeaseLostError, SettingsError, StorageError
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
+from choreo.ports.inbox import Begin, Begun, GateRow, GateSave, Hold, Outcome, RunMark
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import TOPIC
 from choreo.testing.conformance.inbox import outcome
@@ -52,6 +52,21 @@ async def test_after_the_memory_is_lost_nothing_is_certain(stores: RedisStores) 
     assert not await certain(stores, "t-2", 1), "begun for the second time, as far as anybody knows"
     assert not await certain(stores, "t-3", 0), "skipped, after an attempt that nobody remembers"
     assert not (await inbox.recorded([("t-3", "charge")]))["t-3", "charge"][0].certain
+
+
+async def test_gates_that_are_lost_are_not_taken_for_none(stores: RedisStores) -> None:
+    """Until the process has looked where its partition's gates stand: then it folds them again from there."""
+    inbox, save = stores.inbox("mail"), GateSave("order", "a", {0: 8}, {"o-1": GateRow(0, 7, 0, b"gates")})
+    await inbox.keep_gates(save)
+    await stores.server.ask("FLUSHALL")
+    with pytest.raises(LeaseLostError, match="lost the gates of partitions 0"):
+        await inbox.gates("order", "a", ["o-1"])
+    with pytest.raises(LeaseLostError, match="lost the gates of partitions 0"):
+        await inbox.keep_gates(save)
+    assert await inbox.gates_position("order", "a", 0) == 0
+    assert await inbox.gates("order", "a", ["o-1"]) == {}
+    await inbox.keep_gates(save)
+    assert await inbox.gates("order", "a", ["o-1"]) == {"o-1": b"gates"}
 
 
 async def test_a_mark_of_old_without_a_place_can_be_read(stores: RedisStores) -> None:
