@@ -20,6 +20,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from choreo.core.errors import SettingsError
+from choreo.redaction import redact
 
 
 def _listed(value: object) -> object:
@@ -40,9 +41,9 @@ class Settings(BaseSettings):
     """`module:name` of what `choreo demo` plays; services/demo.py in choreo's own checkout is one."""
     database: Path = Path(".choreo/choreo.db")
     """The SQLite file of the embedded home."""
-    kafka: str = ""
+    kafka: str = Field(default="", repr=False)
     """`host:port` of Kafka's brokers; empty: the embedded home. librdkafka's own settings are CHOREO_KAFKA_*."""
-    redis: str = ""
+    redis: str = Field(default="", repr=False)
     """URL of the Redis that holds inbox and read model of the home on Kafka."""
     data: Path = Path(".choreo/tracker")
     """Folder of the tracker's local copies on Kafka; they are restored where they are missing."""
@@ -87,7 +88,8 @@ class Settings(BaseSettings):
 def load(**values: object) -> Settings:
     """The settings of this process; raises SettingsError naming the setting, what it got and the remedy."""
     try:
-        return Settings(**values)  # type: ignore[arg-type]
+        settings = Settings(**values)  # type: ignore[arg-type]
+        redact.learn({"redis": settings.redis, "kafka": settings.kafka})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -97,10 +99,14 @@ def load(**values: object) -> Settings:
             if kind == "extra_forbidden"
             else f"Set CHOREO_{name.upper()}, or `{name}` under [tool.choreo] in pyproject.toml."
         )
+        redact.learn({name: first["input"]})
         raise SettingsError(
-            f"{first['msg']}, got {first['input']!r}", where=f"setting {name}", remedy=remedy
+            redact(f"{first['msg']}, got {first['input']!r}"), where=f"setting {name}", remedy=remedy
         ) from error
     except (UnreadableSetting, ValueError, OSError) as error:
         raise SettingsError(
-            str(error), where="pyproject.toml or environment", remedy="Correct [tool.choreo] or the CHOREO_* variable."
+            redact(str(error)),
+            where="pyproject.toml or environment",
+            remedy="Correct [tool.choreo] or the CHOREO_* variable.",
         ) from error
+    return settings

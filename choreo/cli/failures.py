@@ -19,6 +19,7 @@ from choreo.core.errors import (
     StorageError,
     UnavailableError,
 )
+from choreo.redaction import redact
 
 PROBLEM, USAGE, UNAVAILABLE, NOT_FOUND, CONFLICT, OURS, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 5, 70, 130, 141
 """70 is EX_SOFTWARE of sysexits.h; 130 and 141 are what a shell shows for SIGINT and SIGPIPE."""
@@ -68,7 +69,7 @@ def tell(error: Exception) -> None:
     lines = [f"error: {error.what}"]
     lines += [f"  where: {error.where}"] if error.where else []
     lines += [f"  remedy: {error.remedy}"] if error.remedy else []
-    sys.stderr.write("\n".join([*lines, ""]))
+    sys.stderr.write(redact("\n".join([*lines, ""])))
 
 
 def _usage(error: typer.TyperException) -> ChoreoError:

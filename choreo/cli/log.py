@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from choreo.redaction import redact
+
 QUIET_S = 30.0
 """How long a complaint is not repeated: short beside any outage that somebody looks into."""
 _KEPT = 1_000
@@ -27,9 +29,22 @@ def log_to_stderr(level: str) -> None:
     """One line a message, with the time."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Seldom())
-    logging.basicConfig(
-        handlers=[handler], level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    handler.setFormatter(WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level.upper())
+
+
+def without_secrets() -> None:
+    """Free of secrets also what is written where no log was asked for: warnings, by the handler of last resort."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(WithoutSecrets())
+
+
+class WithoutSecrets(logging.Formatter):
+    """Writes a record, a library's and its traceback too, without the secrets of this process."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or lines, to write."""
+        return redact(super().format(record))
 
 
 class Seldom(logging.Filter):

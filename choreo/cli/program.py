@@ -5,7 +5,9 @@ Knows names and sentences; what a command does stands in its own module.
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,8 +16,10 @@ from typer.main import get_command
 
 from choreo.cli.deferred import Deferred, Sections
 from choreo.cli.failures import EXIT_CODES, INTERRUPTED, exit_code_of, tell
+from choreo.cli.log import without_secrets
 from choreo.cli.output import ClosedPipeError, flush, let_go
 from choreo.core.errors import DISTRIBUTION
+from choreo.redaction import learn_environment, redact
 
 # Section → command → (where it stands, what it does). The order is that of `choreo --help`.
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -60,6 +64,8 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and answer its exit code; a failure is told on stderr, with a traceback only under --debug."""
+    learn_environment(os.environ)
+    without_secrets()
     debug = "--debug" in arguments
     given = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -69,10 +75,9 @@ def run(arguments: Sequence[str]) -> int:
         return let_go()
     except typer.Abort:
         return INTERRUPTED
-    except Exception as error:
-        # The one place where a failure becomes a sentence and an exit code, whatever it is.
+    except Exception as error:  # noqa: BLE001 - where a failure becomes a sentence and an exit code, whatever it is
         if debug:
-            raise
+            sys.stderr.write(redact("".join(traceback.format_exception(error))))
         tell(error)
         return exit_code_of(error)
     return answer if isinstance(answer, int) else 0

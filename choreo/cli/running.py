@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from choreo.cli.output import remark
 from choreo.cli.project import in_app
+from choreo.redaction import redact
 from choreo.wiring import REST, App, run
 
 
@@ -27,7 +28,7 @@ def run_until_stopped(roles: Callable[[App], Sequence[str]], begin: Callable[[Ap
 
 def place_of_log(app: App) -> str:
     """Where the events are, for people: the brokers or the file."""
-    return app.settings.kafka or str(app.settings.database)
+    return redact(app.settings.kafka) or str(app.settings.database)
 
 
 def _try_doors(app: App, *, rest: bool) -> None:

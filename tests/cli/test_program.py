@@ -77,8 +77,10 @@ def test_a_failure_is_told_without_a_traceback_and_with_one_under_debug(desk: An
         "  where: flow desk",
         "  remedy: If it was started just now, read with the position that its start answered.",
     ]
-    with pytest.raises(errors.NotFoundError):
-        desk("show", "nobody", "--debug")
+    seen = desk("show", "nobody", "--debug")
+    assert seen.code == told.code
+    assert seen.err.startswith("Traceback")
+    assert seen.err.endswith(told.err)
 
 
 def test_a_fault_of_ours_is_told_as_one(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:

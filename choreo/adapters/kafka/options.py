@@ -14,14 +14,12 @@ import msgspec
 
 from choreo.adapters.kafka.chatter import Chatter
 from choreo.core.errors import SettingsError
+from choreo.redaction import MASK, is_secret, redactor_of
 
 ENVIRONMENT = "CHOREO_KAFKA_"
-MASK = "***"
 ISOLATION = "read_committed"
 """Of every consumer, the tracker's too: a record of an aborted transaction never happened. A transaction that stays
 open holds back what stands behind it; this is measured and reported."""
-
-_SECRET = re.compile(r"password|secret|token|credential|jaas|oauthbearer\.config|\.pem$")
 
 _COMMON: Mapping[str, Any] = {
     "client.id": "choreo",
@@ -163,10 +161,12 @@ class KafkaOptions(msgspec.Struct, frozen=True):
 
     def masked(self, text: str) -> str:
         """The text without the value of any secret."""
-        for name, value in self.settings.items():
-            if value and _SECRET.search(name):
-                text = text.replace(value, MASK)
-        return text
+        return redactor_of(frozenset({**self.settings, "bootstrap": self.bootstrap}.items()))(text)
+
+    @property
+    def shown(self) -> str:
+        """The brokers' addresses as they may be shown."""
+        return self.masked(self.bootstrap)
 
     @property
     def session_s(self) -> float:
@@ -179,8 +179,8 @@ class KafkaOptions(msgspec.Struct, frozen=True):
         return seconds_in(self.settings, "max.poll.interval.ms", _CONSUMER["max.poll.interval.ms"])
 
     def __repr__(self) -> str:
-        shown = {name: MASK if _SECRET.search(name) else value for name, value in self.settings.items()}
-        return f"KafkaOptions({self.bootstrap!r}, {shown!r}, prefix={self.prefix!r}, instance={self.instance!r})"
+        shown = {name: MASK if is_secret(name) else value for name, value in self.settings.items()}
+        return self.masked(f"KafkaOptions({self.bootstrap!r}, {shown!r}, {self.prefix!r}, instance={self.instance!r})")
 
     def _client(
         self, preferred: Mapping[str, Any], rules: Mapping[str, Any], foreign: re.Pattern[str]

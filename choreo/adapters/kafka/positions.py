@@ -66,7 +66,7 @@ class Positions:
             raise StorageError(
                 f"the group has not taken the positions of partitions {sorted(places)} within {bound_s:g} s",
                 where=self._ticket.place,
-                remedy=f"See that a broker answers at {self._options.bootstrap}; they are told by a client made anew.",
+                remedy=f"See that a broker answers at {self._options.shown}; they are told by a client made anew.",
             ) from error
         except KafkaException as error:
             inner = cause_of(error)

@@ -22,6 +22,7 @@ from choreo.adapters.avro.plain import Plain
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
 from choreo.core.errors import ChoreoError, DecodeError, MissingExtraError, SchemaError, SettingsError, StorageError
 from choreo.ports.dependencies import Dependencies, NoReports, report_error
+from choreo.redaction import Redactor, redact
 
 try:
     from confluent_kafka.schema_registry import Schema as RegistrySchema
@@ -162,7 +163,7 @@ class RegistryCodec(AvroCodec):
         # Whatever its HTTP library raises means one thing: there was no answer.
         except Exception as error:
             away = StorageError(
-                f"the schema registry does not answer: {type(error).__name__}: {error}",
+                f"the schema registry does not answer: {type(error).__name__}: {redact(str(error))}",
                 where=about,
                 remedy=f"It is tried again; see that it runs where {ENVIRONMENT}URL says.",
             )
@@ -193,6 +194,7 @@ def registry_codec(
     settings: Mapping[str, str], folder: Path | None = None, dependencies: Dependencies | None = None
 ) -> RegistryCodec:
     """A codec over the registry at `url`; `subject.prefix` is put before each subject. Raises SettingsError."""
+    redact.learn(settings)
     rest: dict[str, Any] = {**_CLIENT, **settings}
     prefix = rest.pop(_SUBJECT_PREFIX, "")
     try:
@@ -202,7 +204,7 @@ def registry_codec(
         client = SchemaRegistryClient.new_client(rest)
     except (ValueError, TypeError, OSError) as error:
         raise SettingsError(
-            f"the registry's client does not take it: {_masked(str(error), settings)}",
+            f"the registry's client does not take it: {Redactor(settings)(str(error))}",
             where=f"{ENVIRONMENT}*",
             remedy=f"Set {ENVIRONMENT}URL to http://host:8081, and what else the client knows by its own names.",
         ) from error
@@ -229,13 +231,6 @@ async def prepared(
             return codec
 
 
-def _masked(text: str, settings: Mapping[str, str]) -> str:
-    """The text without the value of any setting: a URL may hold a password, and so may others."""
-    for value in filter(None, settings.values()):
-        text = text.replace(value, "***")
-    return text
-
-
 def _read(found: RegistrySchema, schema_id: int) -> Schema:
     """The registry's schema as fastavro works with it; raises DecodeError."""
     where = f"schema {schema_id} of the registry"
@@ -259,7 +254,7 @@ def _read(found: RegistrySchema, schema_id: int) -> Schema:
 
 def _refusal(error: SchemaRegistryError, about: str) -> ChoreoError:
     """The registry's answer as an error of ours. Only what trying again cannot change is anybody's fault."""
-    said = f"{error.error_message} (HTTP {error.http_status_code})"
+    said = f"{redact(str(error.error_message))} (HTTP {error.http_status_code})"
     if error.http_status_code == HTTPStatus.NOT_FOUND:
         return DecodeError(
             f"the schema registry does not know it: {said}",

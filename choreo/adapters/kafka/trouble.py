@@ -128,6 +128,6 @@ def complaint(error: KafkaError | BaseException, options: KafkaOptions, where: s
 
 def _away(options: KafkaOptions) -> str:
     """What to do where no broker answers. One that wants a certificate, or TLS at all, only closes the connection."""
-    here = f"It is tried again where that is safe; see that a broker answers at {options.bootstrap}"
+    here = f"It is tried again where that is safe; see that a broker answers at {options.shown}"
     protocol = options.settings.get("security.protocol", "PLAINTEXT")
     return f"{here} to {protocol}, and what it wants to see: CHOREO_KAFKA_SECURITY_PROTOCOL, CHOREO_KAFKA_SSL_*."

@@ -15,6 +15,7 @@ from typing import Any
 
 from choreo.core.errors import MissingExtraError, SettingsError, StorageError
 from choreo.ports.dependencies import Dependencies, NoReports, report_error
+from choreo.redaction import redact
 
 try:
     from redis import exceptions
@@ -60,6 +61,7 @@ class RedisServer:
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, dependencies: Dependencies | None = None) -> None:
         """`timeout_s` bounds every call, connecting included. Raises SettingsError on what is no such URL."""
+        redact.learn({"redis": url})
         try:
             # One try more, at once: after a restart of the server a pooled connection is found dead when it is used.
             # The bound is `_reached`'s: the client's own would start a task for every send, and that one eats the
@@ -72,10 +74,12 @@ class RedisServer:
                 client_name="choreo",
             )
         except ValueError as error:
+            # Not what the client says: it takes the address apart, and shows a piece that may be a password's.
             raise SettingsError(
-                f"this is no address of a Redis: {error}",
+                "this is no address of a Redis",
                 where="setting redis",
-                remedy="Write redis://host:6379/0, rediss://user:password@host:6379/0 or unix:///path.",
+                remedy="Write redis://host:6379/0, rediss://user:password@host:6379/0 or unix:///path; percent-encode "
+                "what is special in user and password (a slash is %2F, an at-sign %40).",
             ) from error
         place = self._client.connection_pool.connection_kwargs
         self.where = f"Redis at {place.get('path') or '{host}:{port}'.format_map({'host': '', 'port': 6379, **place})}"
@@ -158,5 +162,5 @@ class RedisServer:
 
     def _failure(self, error: Exception) -> StorageError:
         remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), "See the server's log.")
-        what = str(error) or f"no answer within {self._timeout_s:g} s"
+        what = redact(str(error)) or f"no answer within {self._timeout_s:g} s"
         return StorageError(what.rstrip("."), where=self.where, remedy=remedy)

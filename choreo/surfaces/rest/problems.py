@@ -26,6 +26,7 @@ from choreo.core.errors import (
     UnavailableError,
 )
 from choreo.ports.dependencies import Unavailable
+from choreo.redaction import redact
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -118,10 +119,10 @@ def problem(
         type=f"urn:choreo:problem:{kind or title.lower().replace(' ', '-')}",
         title=title,
         status=status,
-        detail=detail,
+        detail=redact(detail),
         instance=path,
         where=where,
-        remedy=remedy,
+        remedy=redact(remedy),
         errors=list(errors),
         dependencies=[
             UnavailableDependency(name=one.name, since=moment(one.since_ms), cause=one.cause, remedy=one.remedy)

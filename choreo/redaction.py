@@ -1,0 +1,111 @@
+"""What must not be shown, and how a text is freed of it: one place for URLs, for settings of clients, logs and errors.
+
+Two means. A URL in a text loses what stands before its `@`, whoever wrote it. The secrets of this process's own
+settings are learned when they are read, and cut out of every text that leaves it, in each form a library may give them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+MASK = "***"
+
+LENGTH_MIN = 4
+"""Shorter ones would be found inside of ordinary words; as parts of a URL they are cut out all the same."""
+
+_SECRET_NAME = re.compile(
+    r"passw|secret|token|credential|jaas|oauthbearer[._]config|user[._]info|private|api[._-]?key|\.pem$|_pem$",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"(?<=://)[^\s/]*@")
+_ASSIGNED = re.compile(r"(?i)\b(\w*(?:passw|secret|token)\w*)=([^\s&\"']+)")
+_URL_PART = re.compile(r"[/?#@:\[\]&=,;]+")
+_ENVIRONMENT = "CHOREO_"
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting of this name is secret as a whole."""
+    return bool(_SECRET_NAME.search(name))
+
+
+class Redactor:
+    """Frees texts of the secrets it has learned, and of the user and password in any URL."""
+
+    def __init__(self, settings: Mapping[str, object] | None = None) -> None:
+        """Learn the secrets among these settings."""
+        self._known: frozenset[str] = frozenset()
+        self._pattern: re.Pattern[str] | None = None
+        self.learn(settings or {})
+
+    def learn(self, settings: Mapping[str, object]) -> None:
+        """Add the secrets among these settings, each by its name or by the shape of its value."""
+        found = {
+            form
+            for name, value in settings.items()
+            for secret in _secrets_in(name, str(value or ""))
+            for form in _forms(secret)
+            if len(form) >= LENGTH_MIN
+        }
+        if found - self._known:
+            self._known |= found
+            # The longest first, so that no rest of one stays behind another.
+            self._pattern = re.compile("|".join(map(re.escape, sorted(self._known, key=len, reverse=True))))
+
+    def __call__(self, text: str) -> str:
+        """Return the text without secrets."""
+        if self._pattern is not None:
+            text = self._pattern.sub(MASK, text)
+        return _ASSIGNED.sub(rf"\1={MASK}", _USER_INFO.sub(f"{MASK}@", text))
+
+
+redact = Redactor()
+"""This process's own: what its settings say is learned by whoever reads them."""
+
+
+def learn_environment(environment: Mapping[str, str]) -> None:
+    """Learn what the variables of choreo hold."""
+    redact.learn({name: value for name, value in environment.items() if name.startswith(_ENVIRONMENT)})
+
+
+@lru_cache(64)
+def redactor_of(settings: frozenset[tuple[str, str]]) -> Redactor:
+    """Return the redactor of these settings; made once."""
+    return Redactor(dict(settings))
+
+
+def _secrets_in(name: str, value: str) -> Iterator[str]:
+    """Yield what is secret in a setting's value: all of it by its name, or user and password of an address."""
+    if is_secret(name):
+        yield value
+        yield from (line.strip() for line in value.splitlines())
+        yield value.partition(":")[2]  # user:password
+    for address in re.split(r"[\s,]+(?=[a-z][a-z0-9+.-]*://)", value):
+        scheme, found, rest = address.partition("://")
+        user_info, at, _ = (rest if found else scheme).rpartition("@")
+        if at:
+            user, _, password = user_info.partition(":")
+            secret = password or user
+            yield secret
+            yield user_info
+            # A library that takes the address apart in another place shows a piece.
+            yield from _URL_PART.split(secret)
+            yield from _URL_PART.split(unquote(secret))
+        yield from (given for _, given in _ASSIGNED.findall(address))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret as libraries write it: percent-encoded or not, escaped, in base64."""
+    for plain in {secret, unquote(secret), unquote_plus(secret)}:
+        yield plain
+        yield quote(plain, safe="")
+        yield quote(plain)
+        yield quote_plus(plain)
+        yield repr(plain)[1:-1]
+        yield json.dumps(plain)[1:-1]
+        yield plain.encode("unicode_escape").decode()
+        yield base64.b64encode(plain.encode("utf-8", "surrogatepass")).decode()

@@ -1,0 +1,99 @@
+"""What a text is freed of: secrets by their setting's name or shape, in every form a library gives them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from choreo.redaction import LENGTH_MIN, MASK, Redactor
+
+ODD = [
+    "s3cr3t-hunter2",
+    "pä$$wörd!",
+    "a/b?c#d@e:f-secret",
+    "per%cent%20sign",
+    "with blank",
+    "quo'te\"d",
+    "back\\slash",
+    "ключ-от-кассы",
+]
+
+
+def shown_forms(secret: str) -> dict[str, str]:
+    """How libraries show a text that they were given."""
+    return {
+        "plain": secret,
+        "percent-encoded": quote(secret, safe=""),
+        "percent-encoded but slashes": quote(secret),
+        "as in a form": quote_plus(secret),
+        "as Python's literal": repr(secret)[1:-1],
+        "as JSON": json.dumps(secret)[1:-1],
+        "in base64": base64.b64encode(secret.encode()).decode(),
+    }
+
+
+@pytest.mark.parametrize("secret", ODD)
+@pytest.mark.parametrize(
+    "name", ["sasl.password", "CHOREO_KAFKA_SASL_PASSWORD", "ssl.key.pem", "sasl.oauthbearer.config"]
+)
+def test_the_value_of_a_secret_setting_is_cut_out_in_every_form(secret: str, name: str) -> None:
+    """Encoded, escaped or as it is."""
+    redacted = Redactor({name: secret, "client.id": "choreo"})
+    for form, text in shown_forms(secret).items():
+        assert redacted(f"cannot use {text}; choreo") == f"cannot use {MASK}; choreo", form
+
+
+@pytest.mark.parametrize("secret", ODD)
+@pytest.mark.parametrize("written", ["plain", "encoded"])
+@pytest.mark.parametrize(
+    "shape", ["redis://:{}@host:6379/0", "rediss://ann:{}@host", "http://ann:{}@host:8081/x", "ann:{}@host:9092"]
+)
+def test_the_password_of_an_address_is_cut_out_in_every_form(secret: str, written: str, shape: str) -> None:
+    """Whether it was percent-encoded, as it must be, or not."""
+    address = shape.format(quote(secret, safe="") if written == "encoded" else secret)
+    redacted = Redactor({"some.place": address})
+    for form, text in shown_forms(secret).items():
+        assert redacted(f"no answer from <{text}>") == f"no answer from <{MASK}>", form
+    assert secret not in redacted(address)
+    assert "host" in redacted(address)
+
+
+@given(
+    st.text(min_size=LENGTH_MIN, max_size=30, alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "S"]))
+)
+def test_no_piece_of_a_password_survives_where_an_address_is_taken_apart(secret: str) -> None:
+    """A library that splits an address at another place shows what it took for a port, a path or a host."""
+    redacted = Redactor({"redis": f"redis://ann:{secret}@host:6379/0"})
+    for separator in "/?#@:[]&=,;":
+        for piece in secret.split(separator):
+            if len(piece) >= LENGTH_MIN and not set(piece) & set("/?#@:[]&=,;%"):
+                assert piece not in redacted(f"Port could not be cast to integer value as '{piece}'")
+
+
+def test_an_address_that_nobody_told_of_loses_its_user_and_password_too() -> None:
+    """A library's own, or that of a user's service."""
+    redacted = Redactor()
+    assert redacted("GET https://ann:pw@registry:8081/subjects") == f"GET https://{MASK}@registry:8081/subjects"
+    assert redacted("redis://:p@ss@host/0") == f"redis://{MASK}@host/0"
+    assert redacted("redis://host/0?password=hunter2&db=1") == f"redis://host/0?password={MASK}&db=1"
+    assert (
+        redacted("http://localhost:8080/flows/order/instances/a@b") == "http://localhost:8080/flows/order/instances/a@b"
+    )
+
+
+def test_what_is_no_secret_stays() -> None:
+    """Names, hosts and short words are what a message is read for."""
+    redacted = Redactor({"sasl.username": "ann-the-user", "bootstrap.servers": "broker:9092", "sasl.password": "abc"})
+    text = "ann-the-user at broker:9092, abc"
+    assert redacted(text) == text
+
+
+def test_of_two_secrets_the_longer_is_cut_out_whole() -> None:
+    """One may begin with the other."""
+    redacted = Redactor({"a.password": "open", "b.password": "open-sesame"})
+    assert redacted("open-sesame, open") == f"{MASK}, {MASK}"
