@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from choreo.redaction import LENGTH_MIN, MASK, Redactor
+from tests.support.planted import forms_of
 
 ODD = [
     "s3cr3t-hunter2",
@@ -24,19 +23,6 @@ ODD = [
 ]
 
 
-def shown_forms(secret: str) -> dict[str, str]:
-    """How libraries show a text that they were given."""
-    return {
-        "plain": secret,
-        "percent-encoded": quote(secret, safe=""),
-        "percent-encoded but slashes": quote(secret),
-        "as in a form": quote_plus(secret),
-        "as Python's literal": repr(secret)[1:-1],
-        "as JSON": json.dumps(secret)[1:-1],
-        "in base64": base64.b64encode(secret.encode()).decode(),
-    }
-
-
 @pytest.mark.parametrize("secret", ODD)
 @pytest.mark.parametrize(
     "name", ["sasl.password", "CHOREO_KAFKA_SASL_PASSWORD", "ssl.key.pem", "sasl.oauthbearer.config"]
@@ -44,7 +30,7 @@ def shown_forms(secret: str) -> dict[str, str]:
 def test_the_value_of_a_secret_setting_is_cut_out_in_every_form(secret: str, name: str) -> None:
     """Encoded, escaped or as it is."""
     redacted = Redactor({name: secret, "client.id": "choreo"})
-    for form, text in shown_forms(secret).items():
+    for form, text in forms_of(secret).items():
         assert redacted(f"cannot use {text}; choreo") == f"cannot use {MASK}; choreo", form
 
 
@@ -57,7 +43,7 @@ def test_the_password_of_an_address_is_cut_out_in_every_form(secret: str, writte
     """Whether it was percent-encoded, as it must be, or not."""
     address = shape.format(quote(secret, safe="") if written == "encoded" else secret)
     redacted = Redactor({"some.place": address})
-    for form, text in shown_forms(secret).items():
+    for form, text in forms_of(secret).items():
         assert redacted(f"no answer from <{text}>") == f"no answer from <{MASK}>", form
     assert secret not in redacted(address)
     assert "host" in redacted(address)

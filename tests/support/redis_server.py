@@ -78,10 +78,10 @@ class OwnRedis:
         self._process.send_signal(number)
 
     def _answers(self) -> bool:
-        """Whether it says PONG; while it still reads its file it says something else."""
+        """Whether it says PONG, or who may ask; while it still reads its file it says something else."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.1) as line:
                 line.sendall(b"PING\r\n")
-                return line.recv(16).startswith(b"+PONG")
+                return line.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False

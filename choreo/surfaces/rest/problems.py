@@ -60,6 +60,24 @@ _STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
     (StorageError, 503, "unavailable"),
     (LeaseLostError, 503, "unavailable"),
 )
+TITLES = {
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    417: "Expectation Failed",
+    421: "Misdirected Request",
+    422: "Unprocessable Content",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+"""As RFC 9110 and 6585 name them: Python's own names change from version to version, and a problem's type does not."""
+
 _REMEDIES = {
     400: "Send one JSON object in UTF-8, as /openapi.json describes it.",
     404: "See /openapi.json for the paths there are; encode a key's special characters (a slash is %2F).",
@@ -114,7 +132,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The response that says it; `path` is the request's."""
-    title = HTTPStatus(status).phrase
+    title = TITLES.get(status) or HTTPStatus(status).phrase
     content = Problem(
         type=f"urn:choreo:problem:{kind or title.lower().replace(' ', '-')}",
         title=title,
@@ -125,7 +143,9 @@ def problem(
         remedy=redact(remedy),
         errors=list(errors),
         dependencies=[
-            UnavailableDependency(name=one.name, since=moment(one.since_ms), cause=one.cause, remedy=one.remedy)
+            UnavailableDependency(
+                name=one.name, since=moment(one.since_ms), cause=redact(one.cause), remedy=redact(one.remedy)
+            )
             for one in unavailable
         ],
     )

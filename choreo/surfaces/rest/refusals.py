@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_WHY = {
+WHY = {
     400: "The request cannot be read: no JSON, or a cursor that is not one of ours.",
     403: "A page of another origin sent it.",
     404: "What was asked for is not there.",
@@ -21,7 +21,7 @@ ALWAYS = (422, 500, 503)
 
 def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that refuses with these statuses, and with those of every route."""
-    return {status: {"description": _WHY[status]} for status in sorted({*statuses, *ALWAYS})}
+    return {status: {"description": WHY[status]} for status in sorted({*statuses, *ALWAYS})}
 
 
 def refused_write(*statuses: int) -> dict[int | str, dict[str, Any]]:

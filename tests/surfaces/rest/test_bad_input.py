@@ -1,6 +1,7 @@
 """Bad input at the REST door: each case with the answer its sender sees. Nothing of it reaches the log."""
 # ruff: noqa: E501 - a table is read by its columns
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ import httpx
 import pytest
 
 from choreo.surfaces.rest import Doors, create_app
+from choreo.surfaces.rest.problems import TITLES, problem
+from choreo.surfaces.rest.refusals import WHY
 from tests.app.doors import PARTITIONS, Shop
 
 JSON = {"Content-Type": "application/json"}
@@ -168,6 +171,13 @@ async def test_what_is_refused_says_what_where_and_the_remedy(bad: Bad, shop: Sh
     assert problem["type"].startswith("urn:choreo:problem:")
     assert problem["remedy"]
     assert [await shop.home.log.end("order", number) for number in range(PARTITIONS)] == ends
+
+
+def test_a_problem_has_the_same_title_and_type_whatever_the_python() -> None:
+    """Every status that the API describes is named by us, not by a version of the standard library."""
+    assert set(WHY) <= set(TITLES)
+    assert json.loads(problem("/", 413, "too large").body)["type"] == "urn:choreo:problem:content-too-large"
+    assert json.loads(problem("/", 422, "odd").body)["title"] == "Unprocessable Content"
 
 
 async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(client: httpx.AsyncClient) -> None:
