@@ -36,7 +36,10 @@ class Settings(BaseSettings):
     )
 
     flows: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
-    """`module:name` of each Flow, e.g. `services.order_flow:order`; in the environment separated by commas."""
+    """`module:name` of each Flow, e.g. `services.order_flow:order`; in the environment separated by commas.
+
+    None: every Flow of `flow.py` in the current folder.
+    """
     demo: str = ""
     """`module:name` of what `choreo demo` plays; services/demo.py in choreo's own checkout is one."""
     database: Path = Path(".choreo/choreo.db")

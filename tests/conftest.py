@@ -1,12 +1,15 @@
 """What every test shares: the profile of the property tests, and a Ctrl-C that counts."""
 
 import signal
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.installed import Environment, build_wheel
+from tests.support.reader import Reader
 
 # derandomize: a failure seen once is seen again by everybody. No deadline: the machine's load is not the code's fault.
 settings.register_profile(
@@ -30,3 +33,19 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environm
     """An environment with the wheel, its `web` extra, pytest and the scaffold's build backend; nothing else."""
     folder = tmp_path_factory.mktemp("installed") / "env"
     return Environment(folder, wheel, extras=("web",), tools=("pytest", "hatchling", "editables"))
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, installed: Environment) -> Iterator[Reader]:
+    """Somebody who begins; `pip` installs, with the wheel for a package index."""
+    programs, folder = tmp_path / "bin", tmp_path / "project"
+    programs.mkdir()
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+    installed.pip_without_index(programs / "pip")
+    variables = {**installed.variables(folder), "CHOREO_PORT": port}
+    variables["PATH"] = f"{programs}:{variables['PATH']}"
+    reader = Reader(folder, variables, {"127.0.0.1:8080": f"127.0.0.1:{port}"})
+    yield reader
+    reader.leaves()

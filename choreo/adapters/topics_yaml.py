@@ -5,6 +5,7 @@ Knows YAML and what a topic must say; creates nothing. Every error names the fil
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,24 @@ FOREVER = -1
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}\Z")
 # Kafka advises at most 4,000 partitions a broker; one topic that comes near it is a slip of the finger.
 PARTITIONS_MAX = 4_000
+_NEW = """\
+# The log of the {name} flow. `choreo check` compares it with the flow: every event, the key, the retention.
+name: {name}
+key: {key}
+# The most consumers of one service that can share the work. It cannot grow later without moving keys.
+partitions: {partitions}
+# The log is the only source of truth: it keeps everything. With a duration such as 90d, old runs are forgotten.
+retention: forever
+# The team that answers for this topic.
+owner: {owner}
+events:
+{events}
+# Records that no step could read or handle, until somebody redrives them.
+dead_letters:
+  name: {name}.dead-letters
+  partitions: 1
+  retention: forever
+"""
 _FIELDS = "name, key, partitions, retention, owner, events, dead_letters"
 
 
@@ -71,7 +90,7 @@ def retention_ms(value: str | int, where: str = "retention") -> int:
 def load_topics(folder: Path) -> dict[str, Topic]:
     """The topics in a folder's YAML files, by name; raises SettingsError."""
     if not folder.is_dir():
-        raise SettingsError("there is no such folder", where=str(folder), remedy="Make it, with a file per flow.")
+        raise SettingsError("there is no such folder", where=str(folder), remedy="Write it: choreo topics init.")
     topics: dict[str, Topic] = {}
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         topic = load_topic(path)
@@ -110,6 +129,12 @@ def load_topic(path: Path) -> Topic:
     return msgspec.structs.replace(topic, source=str(path))
 
 
+def topic_text(flow: FlowDefinition, *, partitions: int, owner: str) -> str:
+    """Return the YAML of a flow's topic, to begin with."""
+    events = "\n".join(f"  - {event}" for event in flow.events)
+    return _NEW.format(name=flow.name, key=flow.key, partitions=partitions, owner=json.dumps(owner), events=events)
+
+
 def check_topics(flows: Iterable[FlowDefinition], topics: dict[str, Topic]) -> list[SettingsError]:
     """Every way in which the topics do not fit the flows, as errors that are not raised; empty when all fit."""
     return [problem for flow in flows for problem in _problems(flow, topics.get(flow.name))]
@@ -118,9 +143,7 @@ def check_topics(flows: Iterable[FlowDefinition], topics: dict[str, Topic]) -> l
 def _problems(flow: FlowDefinition, topic: Topic | None) -> Iterator[SettingsError]:
     """What one flow misses in its topic."""
     if topic is None:
-        yield SettingsError(
-            f"flow {flow.name} has no topic", where="topics", remedy=f"Add {flow.name}.yaml with {_FIELDS}."
-        )
+        yield SettingsError(f"flow {flow.name} has no topic", where="topics", remedy="Write it: choreo topics init.")
         return
     if topic.key != flow.key:
         yield SettingsError(

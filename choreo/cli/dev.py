@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from choreo import settings
 from choreo.cli.examples import publish_call
 from choreo.cli.log import Level, log_to_stderr
 from choreo.cli.output import Format, Output, document, flush, plain, write
@@ -17,6 +18,7 @@ from choreo.wiring import REST, App, everything
 def dev(
     *,
     rest: Annotated[bool, typer.Option(help="Serve the REST view, too.")] = True,
+    reload: Annotated[bool, typer.Option("--reload", help="Start again when a file of the project changes.")] = False,
     log_level: Level = "warning",
     output: Output = Format.TABLE,
 ) -> None:
@@ -24,6 +26,13 @@ def dev(
 
     With -o json prints one document that says what runs, once it is about to.
     """
+    if reload:
+        from choreo.cli.reload import restart_on_change  # noqa: PLC0415 - an optional extra
+
+        restart_on_change(
+            settings.load(), ("dev", *(() if rest else ("--no-rest",)), "--log-level", log_level, "-o", output)
+        )
+        return
     log_to_stderr(log_level)
 
     def begin(app: App, roles: Sequence[str]) -> None:

@@ -1,22 +1,38 @@
-"""`choreo new`: a project with two services, a flow, its contract, its topic and its tests, that runs at once.
+"""`choreo new`: a project with a flow, its services, its contract and its tests, that runs at once.
 
-What it is made of stands in `templates/project/` as it will stand there; `$name` is filled in.
+Its files are in `templates/`: those of one template, and those of both; `$name` is filled in.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import sys
+from enum import StrEnum
 from pathlib import Path
-from string import Template
+from string import Template as Text
 from typing import Annotated
 
 import typer
 
-from choreo.cli.output import Format, Output, document, write
+from choreo.cli.output import Format, Output, document, flush, write
 from choreo.core.errors import ConflictError, SettingsError, StorageError
 
-TEMPLATE = Path(__file__).parent / "templates" / "project"
+TEMPLATES = Path(__file__).parent / "templates"
+BOTH = "both"
+
+
+class Template(StrEnum):
+    """The projects to begin with."""
+
+    ORDER = "order"
+    EMPTY = "empty"
+
+
+_ABOUT = {
+    Template.ORDER: "two services, a compensation, and tests that show how it is undone",
+    Template.EMPTY: "one service with one step, to be renamed",
+}
 
 # As a package index takes it, in one spelling; 64 is far above any name and fits every file system.
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z")
@@ -29,14 +45,26 @@ _LEFT_OUT = frozenset({"__pycache__"})
 def new(
     name: Annotated[str, typer.Argument(help="The project's name, and its folder here.")],
     *,
+    template: Annotated[
+        Template | None,
+        typer.Option("--template", help=f"order: {_ABOUT[Template.ORDER]}; empty: {_ABOUT[Template.EMPTY]}."),
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Make a project that runs at once: two services, a flow with a compensation, schemas, topic and tests."""
+    """Make a project that runs at once: a flow, its services, schemas and tests.
+
+    Without --template asks on a terminal which one, and elsewhere takes the order.
+    """
     _require_name(name)
     folder = Path(name)
     _require_free(folder)
+    template = template or (_asked() if output is Format.TABLE and sys.stdin.isatty() else Template.ORDER)
     try:
-        files = [_copy(source, folder, name) for source in _sources()]
+        files = sorted(
+            _copy(root / inside, folder / inside, name)
+            for root in (TEMPLATES / BOTH, TEMPLATES / template)
+            for inside in _sources(root)
+        )
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror}",
@@ -44,12 +72,30 @@ def new(
             remedy="Make room, or go elsewhere.",
         ) from error
     if output is Format.JSON:
-        document({"name": name, "folder": str(folder), "files": [str(path) for path in files]})
+        document({"name": name, "folder": str(folder), "template": template, "files": [str(path) for path in files]})
         return
     write(f"made {folder}/ with {len(files)} files")
     write("")
-    for step in (f"cd {folder}", "choreo check", "python -m pytest", "choreo dev"):
+    for step in (f"cd {folder}", "choreo check", "python -m pytest", "choreo dev --reload"):
         write(f"  {step}")
+    write("")
+    write("README.md says what to try next.")
+
+
+def _asked() -> Template:
+    for template in Template:
+        write(f"  {template:<8}{_ABOUT[template]}")
+    flush()
+    answer: Template = typer.prompt("Template", default=Template.ORDER.value, value_proc=_template)
+    return answer
+
+
+def _template(text: str) -> Template:
+    """Return the template of that name; raises BadParameter, which asks again."""
+    try:
+        return Template(text.strip().lower())
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no template: {', '.join(Template)}") from error
 
 
 def _require_name(name: str) -> None:
@@ -68,17 +114,17 @@ def _require_free(folder: Path) -> None:
         )
 
 
-def _sources() -> list[Path]:
-    found = [path for path in sorted(TEMPLATE.rglob("*")) if path.is_file()]
-    return [path for path in found if not _LEFT_OUT & set(path.relative_to(TEMPLATE).parts)]
+def _sources(root: Path) -> list[Path]:
+    """Return the files below a folder, relative to it."""
+    found = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+    return [path for path in found if not _LEFT_OUT & set(path.parts)]
 
 
-def _copy(source: Path, folder: Path, name: str) -> Path:
-    """Fill one file in; answers where it was written."""
-    inside = source.relative_to(TEMPLATE)
-    target = folder / inside.with_name(_RENAMED.get(inside.name, inside.name))
+def _copy(source: Path, target: Path, name: str) -> Path:
+    """Fill one file in; return where it was written."""
+    target = target.with_name(_RENAMED.get(target.name, target.name))
     target.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text(encoding="utf-8")
-    target.write_text(Template(text).safe_substitute(name=name), encoding="utf-8")
+    target.write_text(Text(text).safe_substitute(name=name), encoding="utf-8")
     shutil.copymode(source, target)
     return target

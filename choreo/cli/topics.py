@@ -1,10 +1,11 @@
-"""`choreo topics`: how the topics of `topics/*.yaml` stand on Kafka, what would be done about it, and doing it."""
+"""`choreo topics`: write `topics/*.yaml`, compare them with Kafka, show what would be done about it, and do it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,14 +22,16 @@ from choreo.adapters.kafka.topics import (
     refuse,
     wanted_topics,
 )
-from choreo.adapters.topics_yaml import load_topics
+from choreo.adapters.topics_yaml import load_topics, topic_text
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, table, write
-from choreo.core.errors import ConflictError
+from choreo.core.errors import ConflictError, StorageError
+from choreo.wiring.flows import load_flows
 
 cli = group("Hold the topics on Kafka to what topics/*.yaml says.")
 
+Owner = Annotated[str, typer.Option(metavar="TEAM", help="The team that answers for the topics.")]
 Kafka = Annotated[
     str, typer.Option("--kafka", metavar="HOST:PORT", help="A broker; instead of the one in the settings.")
 ]
@@ -41,6 +44,34 @@ Remove = Annotated[
 AllowDestroy = Annotated[bool, typer.Option("--allow-destroy", help="Allow what may lose records.")]
 
 _STYLES = {Action.CREATE: "green", Action.SET: "yellow", Action.REMOVE: "red", Action.REFUSE: "bold red"}
+
+
+@cli.command("init")
+def init(*, owner: Owner = "", output: Output = Format.TABLE) -> None:
+    """Write topics/FLOW.yaml for each flow that has none; files that are there stay as they are."""
+    known = settings.load()
+    flows = load_flows(known.flows).values()
+    present = load_topics(known.topics) if known.topics.is_dir() else {}
+    missing = [flow.draft() for flow in flows if flow.name not in present]
+    written = [known.topics / f"{flow.name}.yaml" for flow in missing]
+    try:
+        known.topics.mkdir(parents=True, exist_ok=True)
+        for flow, path in zip(missing, written, strict=True):
+            text = topic_text(flow, partitions=known.partitions, owner=owner or Path.cwd().name)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        raise StorageError(
+            f"cannot be written: {error.strerror}",
+            where=str(error.filename or known.topics),
+            remedy="Make room, move away what is in its place, or name another folder: CHOREO_TOPICS.",
+        ) from error
+    if output is Format.JSON:
+        document({"written": [str(path) for path in written]})
+        return
+    for path in written:
+        write(f"wrote {path}")
+    write("Next: choreo check, then choreo topics plan." if written else "Every flow has its topic.")
 
 
 @cli.command("diff")

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from choreo.core.declare import Flow
 from choreo.core.errors import ChoreoError, SettingsError
@@ -15,8 +16,7 @@ def load_flows(names: Iterable[str]) -> dict[str, Flow]:
     """Import the flows named `module:name`, relative to the current folder; raises SettingsError with the remedy."""
     add_project_to_path()
     flows: dict[str, Flow] = {}
-    for name in names:
-        flow = _load_flow(name)
+    for flow in [_load_flow(name) for name in names] or _conventional():
         if flow.name in flows:
             raise SettingsError(
                 f"two flows are called {flow.name!r}", where="setting flows", remedy="Give each flow a name of its own."
@@ -26,8 +26,8 @@ def load_flows(names: Iterable[str]) -> dict[str, Flow]:
         raise SettingsError(
             "no flow is named",
             where="setting flows",
-            remedy="Run this in a project's folder (`choreo new shop` makes one), or name one: "
-            'flows = ["module:name"] under [tool.choreo] in pyproject.toml.',
+            remedy="Run this in a project's folder (`choreo new shop` makes one), declare a Flow in flow.py, "
+            'or name one: flows = ["module:name"] under [tool.choreo] in pyproject.toml.',
         )
     return flows
 
@@ -39,19 +39,35 @@ def add_project_to_path() -> None:
         sys.path.insert(0, folder)
 
 
+def _conventional() -> list[Flow]:
+    """Return the flows of `flow.py` in the current folder: a small project needs no setting."""
+    if not Path("flow.py").is_file():
+        return []
+    module = _imported("flow", "flow.py", "Correct it, or write the module that it needs.")
+    found = {id(value): value for value in vars(module).values() if isinstance(value, Flow)}
+    return list(found.values())
+
+
 def _load_flow(name: str) -> Flow:
     module_name, _, attribute = name.partition(":")
     where, remedy = f"setting flows, {name!r}", "Write module:name, as in services.order_flow:order."
     if not module_name or not attribute:
         raise SettingsError("it names no flow", where=where, remedy=remedy)
+    module = _imported(module_name, where, remedy)
     try:
-        flow = getattr(importlib.import_module(module_name), attribute)
-    except ChoreoError:
-        raise
-    except ImportError as error:
-        raise SettingsError(f"it cannot be imported: {error}", where=where, remedy=remedy) from error
+        flow = getattr(module, attribute)
     except AttributeError as error:
         raise SettingsError(f"{module_name} has no {attribute!r}", where=where, remedy=remedy) from error
     if not isinstance(flow, Flow):
         raise SettingsError(f"it is a {type(flow).__name__}, not a Flow", where=where, remedy=remedy)
     return flow
+
+
+def _imported(module: str, where: str, remedy: str) -> ModuleType:
+    """Import a module of the project; raises SettingsError where it, or one that it needs, is not there."""
+    try:
+        return importlib.import_module(module)
+    except ChoreoError:
+        raise
+    except ImportError as error:
+        raise SettingsError(f"it cannot be imported: {error}", where=where, remedy=remedy) from error

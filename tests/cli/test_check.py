@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,29 @@ def test_a_folder_of_topics_that_is_not_there_is_found(desk: Any, monkeypatch: p
     monkeypatch.setenv("CHOREO_TOPICS", str(desk.folder / "nowhere"))
     (found,) = findings(desk("check", "-o", "json"), "topics")
     assert found["what"] == "there is no such folder"
+
+
+def test_a_project_without_kafka_needs_no_topics(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A topic is Kafka's; as soon as brokers are named it is asked for, with the command that writes it."""
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "desk"))
+    monkeypatch.setenv("CHOREO_FLOWS", "desk_flow:desk")
+    desk("schemas", "freeze")
+    assert desk("check").code == 0
+    monkeypatch.setenv("CHOREO_KAFKA", "localhost:1")
+    (found,) = findings(desk("check", "-o", "json"), "topics")
+    assert found["remedy"] == "Write it: choreo topics init."
+
+
+def test_a_flow_in_flow_py_needs_no_setting(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty folder and one file are a project; without it the remedy names all ways."""
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.delenv("CHOREO_FLOWS", raising=False)
+    monkeypatch.delitem(sys.modules, "flow", raising=False)
+    assert "declare a Flow in flow.py" in desk("check").err
+    (desk.folder / "flow.py").write_text(BROKEN)
+    assert desk("check", "-o", "json").json["flows"] == ["broken"]
+    del sys.modules["flow"]
 
 
 def test_every_mistake_of_a_flow_is_listed_with_its_remedy(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ them and no further: no index is asked, and a requirement that the wheel forgets
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,18 @@ class Environment:
 
     def install(self, *arguments: str) -> None:
         """Install with uv, without an index."""
-        uv("pip", "install", "--quiet", "--python", str(self.python), "--no-index", *arguments)
+        uv(*self._installing, *arguments)
+
+    @property
+    def _installing(self) -> tuple[str, ...]:
+        links = ("--find-links", str(self.wheel.parent))
+        return ("pip", "install", "--quiet", "--python", str(self.python), "--no-index", "--no-build-isolation", *links)
+
+    def pip_without_index(self, program: Path) -> None:
+        """Write a `pip` that installs into it; the wheel stands for the package index."""
+        call = shlex.join([sys.executable, "-m", "uv", *self._installing, "--offline", "--no-config"])
+        program.write_text(f'#!/bin/sh\ntest "$1" = install && shift && exec {call} "$@"\n')
+        program.chmod(0o755)
 
     def variables(self, folder: Path) -> dict[str, str]:
         """Return the environment variables of a shell in which it is active."""
