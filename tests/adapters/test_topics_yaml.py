@@ -141,7 +141,7 @@ def test_a_flow_with_its_topic_fits(tmp_path: Path) -> None:
 
 
 MISFITS = [
-    (GOOD.replace("name: order\n", "name: orders\n"), FLOW, "topics: flow order has no topic. Write it: choreo topics init"),
+    (GOOD.replace("name: order\n", "name: orders\n"), FLOW, "flow order has no topic. Write it: choreo topics init"),
     (GOOD.replace("  - Paid\n", ""), FLOW, "events: event Paid of flow order has no topic. Add - Paid"),
     (GOOD.replace("  - Paid\n", "  - Paid\n  - Sent\n"), FLOW, "events: event Sent is not in flow order. Take it out"),
     (

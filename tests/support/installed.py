@@ -81,7 +81,7 @@ class Environment:
             "HOME": str(folder),
             "VIRTUAL_ENV": str(self.folder),
             "PATH": f"{self.bin}:/usr/bin:/bin",
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": str(self.folder / "pycache"),
         }
 
     def run(self, *command: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
