@@ -1,12 +1,6 @@
-"""A reader of the documentation who does what a page says: writes its files, types its commands, compares the output.
+"""A reader of the documentation: writes a page's files, types its commands, compares the output.
 
-A fence belongs to the HTML comment above it:
-
-- `snippet: FILE`: the fence is the content of this file; `append: FILE`: it comes at the file's end;
-- `run`: the fence is typed in a shell; `run: until` types it again until it prints what the page shows;
-- `run: background`: its one command goes on; the next block follows when it says that it is ready;
-- `prints`: each line stands in the output of the command above, where … stands for anything;
-- `commands: NAME`: a test of its own types it; `example: WHY`: nobody does, for this reason.
+Knows the marks that a page puts above its fences (`MARKS`).
 """
 
 import os
@@ -18,6 +12,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+MARKS = {
+    "snippet": "FILE: the fence is the content of this file",
+    "append": "FILE: the fence comes at the end of this file",
+    "run": "the fence is typed in a shell; `until`: again, until it prints the next fence; `background`: it goes on",
+    "prints": "each line stands in the output of the command above, where … stands for anything",
+    "commands": "NAME: a test of its own types it",
+    "example": "WHY: nobody types it, for this reason",
+}
+"""Written as an HTML comment in the line above: `<!-- run: until -->`."""
 
 PATIENCE_S = 120.0
 READY = "Ctrl-C stops."
