@@ -5,6 +5,7 @@ Everything here is a value in and a value out; the host waits, calls and commits
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import Enum
 from typing import Any
 
@@ -134,6 +135,9 @@ class Steps:
         duty = job.duty
         values = list(value) if isinstance(value, (list, tuple)) else [value]
         kinds = {type(one) for one in values}
+        if kinds and kinds <= duty.successes.keys() and len(values) > len(kinds):
+            reason = f"{duty.step} returned {_counted(values)}: of several events of one type only one is handled"
+            return self.failed_for_good(job, f"{reason}. Return one event that holds them all", now_ms)
         if kinds and kinds <= duty.successes.keys():
             return self._said(job, values, now_ms, success=True)
         if len(values) == 1 and kinds <= duty.failures.keys():
@@ -179,10 +183,19 @@ class Steps:
 
     def _nothing_undone(self, job: Job, now_ms: int) -> Conclusion:
         if job.event.outcome >= 0:
-            reason = f"the undo of {job.duty.step} was given the outcome and answered nothing"
+            reason = (
+                f"the undo of {job.duty.step} was given the outcome and answered nothing. "
+                f"Return {' or '.join(job.duty.successes.values())}: None answers only a doubt"
+            )
             return self.failed_for_good(job, reason, now_ms)
         fact = self._voice.outcome_fact(job, facts.NOTHING_TO_UNDO, "", now_ms)
         return Conclusion(outcome(job, [fact]))
+
+
+def _counted(values: list[Any]) -> str:
+    """How many of each type, for people."""
+    counts = Counter(type(value).__name__ for value in values)
+    return " and ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
 def _reason(job: Job, error: BaseException) -> str:

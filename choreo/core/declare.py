@@ -162,8 +162,8 @@ class Service:
             trigger = _one(on, where, "on", "Declare one step per event.")
             good, bad = _event_classes(emits, where, "emits"), _event_classes(fails, where, "fails")
             _no_overlap(trigger, good, bad, where)
-            outcomes = {*good, *bad} if good else {*bad, type(None)}
-            hints.check_handler(hints.read(handler, where, (trigger, *good, *bad)), trigger, outcomes, where)
+            found = hints.read(handler, where, (trigger, *good, *bad))
+            hints.check_handler(found, trigger, set(good), set(bad), where)
             rule, timeout_ms = retry.rule(where), _positive(timeout, where, "timeout")
             definition = StepDefinition(
                 name=f"{self.name}.{short}",

@@ -50,27 +50,44 @@ def read(handler: object, where: str, known: Sequence[EventClass]) -> Hints:
     return Hints(resolved.get(event, _ABSENT), resolved.get("return", _ABSENT))
 
 
-def check_handler(hints: Hints, on: EventClass, outcomes: AbstractSet[Any], where: str) -> None:
-    """A step's handler takes its trigger and returns its outcomes, each of them and no other."""
+def check_handler(
+    hints: Hints, on: EventClass, successes: AbstractSet[Any], failures: AbstractSet[Any], where: str
+) -> None:
+    """A step's handler takes its trigger and returns its outcomes, each of them and no other.
+
+    Several at once only where they are successes of different types: of one type only the first would be handled.
+    """
     if hints.event is not on:
         raise DeclarationError(
             f"the handler's event is hinted {shown(hints.event)}, the step is on {shown(on)}",
             where=where,
             remedy=f"Hint it as {shown(on)}.",
         )
-    _check_returns(hints, outcomes, where)
+    _check_several(hints.returns, successes, where)
+    _check_returns(hints, {*successes, *failures} if successes else {*failures, _NONE}, where)
 
 
 def check_compensation(
     hints: Hints, successes: AbstractSet[EventClass], emits: AbstractSet[EventClass], where: str
 ) -> bool:
-    """A compensation takes any success of its step and returns its events; whether it also takes None (in doubt)."""
+    """A compensation takes any success of its step and returns its events; whether it also takes None (in doubt).
+
+    Only one that may be given None may return it: with the outcome in its hands there is something to undo.
+    """
     taken, wanted = _members(hints.event), successes or {_NONE}
     if taken - {_NONE} - successes or wanted - taken:
         raise DeclarationError(
             f"the handler's outcome is hinted {shown(hints.event)}",
             where=where,
             remedy=f"Hint it as {_joined(successes | {_NONE})}.",
+        )
+    _check_several(hints.returns, emits, where)
+    if _NONE not in taken and _NONE in _members(hints.returns):
+        raise DeclarationError(
+            "the handler may return None, but is never given None",
+            where=where,
+            remedy=f"Hint what it takes as {_joined(wanted | {_NONE})} and return None only in doubt, "
+            f"or hint -> {_joined(emits)}.",
         )
     _check_returns(hints, emits, where, also=frozenset({_NONE}))
     return _NONE in taken
@@ -130,11 +147,43 @@ def _resolved(handler: Handler, where: str, known: Sequence[EventClass]) -> dict
 
 def _members(hint: object) -> set[object]:
     """The alternatives of a hint; `list[X]` counts as X: a handler may return several events."""
+    return {part for one in _alternatives(hint) for part in (_parts(one) if _is_several(one) else (one,))}
+
+
+def _alternatives(hint: object) -> list[object]:
+    """What a union offers, unions and named types within it unfolded; the hint itself where it is none."""
+    hint = getattr(hint, "__value__", hint) if type(hint).__name__ == "TypeAliasType" else hint
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return set().union(*(_members(member) for member in typing.get_args(hint)))
-    if typing.get_origin(hint) in (list, tuple, Sequence):
-        return set().union(*(_members(member) for member in typing.get_args(hint) if member is not Ellipsis))
-    return {hint}
+        return [one for member in typing.get_args(hint) for one in _alternatives(member)]
+    return [hint]
+
+
+def _is_several(hint: object) -> bool:
+    return typing.get_origin(hint) in (list, tuple, Sequence)
+
+
+def _parts(hint: object) -> list[object]:
+    """The alternatives of each element of a container."""
+    return [part for one in typing.get_args(hint) if one is not Ellipsis for part in _alternatives(one)]
+
+
+def _check_several(hint: object, successes: AbstractSet[Any], where: str) -> None:
+    """A container holds successes of different types; only a list, a tuple or a Sequence of them is looked into."""
+    for one in _alternatives(hint):
+        parts = set(_parts(one))
+        if not typing.get_args(one) or not parts:
+            continue
+        places = [set(_alternatives(place)) & successes for place in typing.get_args(one) if place is not Ellipsis]
+        fixed = typing.get_origin(one) is tuple and Ellipsis not in typing.get_args(one)
+        sure = [next(iter(place)) for place in places if len(place) == 1]
+        single = len(parts & successes) < 2 and not (fixed and len(places) == 1)
+        if not _is_several(one) or single or (fixed and len(sure) > len(set(sure))):
+            raise DeclarationError(
+                f"the handler is hinted to return {shown(one)}, and of several events of one type only one is handled",
+                where=where,
+                remedy="Return one event that holds them all; several at once only as list[A | B] or tuple[A, B] "
+                "of different types in emits=.",
+            )
 
 
 def _check_returns(

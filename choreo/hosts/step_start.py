@@ -11,6 +11,7 @@ from typing import NamedTuple
 from choreo.app.fetch import records_at
 from choreo.app.jobs import Job, forward_key, undo_key
 from choreo.app.steps import DONE, Conclusion, Verdict, verdict
+from choreo.core import facts
 from choreo.core.context import StepContext
 from choreo.core.errors import NotFoundError, StorageError
 from choreo.core.events import Envelope, Position
@@ -131,6 +132,8 @@ class Starter:
         duty, event = job.duty, job.event
         job.key = undo_key(event.entry, event.n)
         if event.outcome >= 0:
+            if fetched is not None and fetched.type == facts.STEP_COMPLETED and not duty.takes:
+                return  # its step emits nothing, so that there is nothing to give
             if fetched is None or fetched.type not in duty.takes:
                 raise NotFoundError(
                     f"the outcome to undo, at offset {event.outcome}, is not there",

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from typing import Any
 
@@ -67,6 +77,20 @@ def undoes_other(charged: Declined | None, ctx: StepContext) -> Refunded | None:
 
 def says_other(charged: Charged | None, ctx: StepContext) -> Confirmed | None:  # noqa: D103
     raise AssertionError
+
+
+def never_in_doubt(charged: Charged, ctx: StepContext) -> Refunded | None:  # noqa: D103
+    raise AssertionError
+
+
+def returning(hint: Any, emits: Any = Charged, fails: Any = None) -> Callable[[], object]:
+    """Declaring a step whose handler is hinted to return this."""
+
+    def handler(event: Placed, ctx: StepContext) -> Any:
+        raise AssertionError
+
+    handler.__annotations__["return"] = hint
+    return lambda: Service("payment").step(on=Placed, emits=emits, fails=fails, name="charge")(handler)
 
 
 def step(handler: Any = charge, **changes: Any) -> Callable[[], object]:
@@ -255,6 +279,13 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
             "Declare it, or hint -> Refunded."
         ),
     ),
+    "compensation that answers a doubt it is never in": (
+        undo(never_in_doubt),
+        (
+            "compensation of step payment.charge: the handler may return None, but is never given None. "
+            "Hint what it takes as Charged | None and return None only in doubt, or hint -> Refunded."
+        ),
+    ),
     "no service": (
         lambda: order([types.ModuleType("payment")]),  # type: ignore[list-item]
         (
@@ -304,3 +335,52 @@ def test_a_mistake_is_refused_where_it_is_declared(declare: Callable[[], object]
         declare()
     assert raised.value.sentence.startswith(sentence)
     assert raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("hint", "emits"),
+    [
+        (list[Charged], Charged),
+        (tuple[Charged, ...], Charged),
+        (tuple[Charged, Charged], Charged),
+        (Sequence[Charged], Charged),
+        (Charged | list[Charged], Charged),
+        (list[Charged] | None, None),
+        (list[Charged | Declined], Charged),
+        (list[list[Charged | Confirmed]], [Charged, Confirmed]),
+        (tuple[Charged, Confirmed, Charged], [Charged, Confirmed]),
+        (set[Charged | Confirmed], [Charged, Confirmed]),
+        (frozenset[Charged], Charged),
+        (deque[Charged], Charged),
+        (dict[str, Charged], Charged),
+        (Mapping[str, Charged], Charged),
+        (Iterable[Charged], Charged),
+        (Iterator[Charged | Confirmed], [Charged, Confirmed]),
+        (Generator[Charged, None, None], Charged),
+        (AsyncIterator[Charged], Charged),
+        (Collection[Charged | Confirmed], [Charged, Confirmed]),
+    ],
+    ids=str,
+)
+def test_a_hint_of_several_events_of_one_type_is_refused(hint: Any, emits: Any) -> None:
+    """One of them would be handled and the others lost: also nested, in a union, and in what is no list at all."""
+    with pytest.raises(DeclarationError, match="of several events of one type only one is handled") as raised:
+        returning(hint, emits, Declined if "Declined" in str(hint) else None)()
+    assert raised.value.remedy.startswith("Return one event that holds them all")
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        list[Charged | Confirmed],
+        tuple[Charged, Confirmed],
+        Sequence[Charged | Confirmed],
+        tuple[Charged | Confirmed, ...],
+        Charged | Confirmed | list[Charged | Confirmed],
+        Charged | tuple[Confirmed],
+    ],
+    ids=str,
+)
+def test_a_hint_of_several_events_of_different_types_is_taken(hint: Any) -> None:
+    """Each of them is handled: parallel branches."""
+    returning(hint, [Charged, Confirmed])()

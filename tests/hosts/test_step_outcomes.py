@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from choreo import Service, StepContext
 from choreo.core import facts, ids
 from tests.hosts.stage import Cancelled, Charged, Confirmed, Declined, Placed, payment, staged
@@ -85,6 +87,36 @@ async def test_several_events_returned_get_places() -> None:
             ("Charged", ids.outcome(placed.id, "mail.both", 0)),
             ("Confirmed", ids.outcome(placed.id, "mail.both", 1)),
         ]
+
+
+async def test_several_events_of_one_type_are_a_failure() -> None:
+    """Whatever its hint says: one of them would be handled and the others lost in silence."""
+    mail = Service("mail")
+
+    @mail.step(on=Placed, emits=[Charged, Confirmed], effect=False)
+    async def both(event: Placed, ctx: StepContext) -> list[Charged | Confirmed]:
+        return [Charged(order_id=event.order_id, number=number) for number in range(3)]
+
+    async with staged(mail) as stage:
+        await stage.publish(Placed(order_id="o-1"))
+        failed = await stage.one(facts.STEP_FAILED)
+        assert failed.reason == (
+            "mail.both returned 3 Charged: of several events of one type only one is handled. "
+            "Return one event that holds them all"
+        )
+
+
+@pytest.mark.parametrize("returned", [{1}, {"a": 1}, iter(()), [], ["text"], 5, b"bytes", object])
+async def test_what_is_no_declared_outcome_is_a_failure(returned: object) -> None:
+    """Nothing that a handler returns is dropped in silence."""
+
+    async def charge(event: Placed, ctx: StepContext) -> object:
+        return returned
+
+    async with staged(payment(charge)) as stage:
+        await stage.publish(Placed(order_id="o-1"))
+        failed = await stage.one(facts.STEP_FAILED)
+        assert "expected Charged | Declined" in failed.reason
 
 
 async def test_two_steps_on_one_event_both_run() -> None:

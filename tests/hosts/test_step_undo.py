@@ -94,6 +94,29 @@ async def test_none_for_an_undo_in_doubt_means_nothing_to_undo(home: str) -> Non
         assert (answer.entry, answer.round, answer.trigger) == (request.entry, 1, placed.id)
 
 
+async def test_a_step_that_emits_nothing_can_be_undone() -> None:
+    """There is no event to give: its compensation gets None, and answers with its own."""
+    mail = Service("mail")
+
+    @mail.step(on=Placed)
+    async def greet(event: Placed, ctx: StepContext) -> None:
+        """Say hello."""
+
+    @greet.compensate(emits=Refunded)
+    async def apologise(nothing: None, ctx: StepContext) -> Refunded | None:
+        return Refunded(order_id=ctx.key)
+
+    async with staged(mail) as stage:
+        placed = stage.event(Placed(order_id="o-1"))
+        await stage.publish(placed)
+        await stage.one(facts.STEP_COMPLETED)
+        entry = ids.entry(placed.run, "mail.greet", placed.id)
+        about = {"step": "mail.greet", "trigger": placed.id, "entry": entry}
+        await stage.publish(stage.fact(placed, facts.FLOW_TURNED))
+        await stage.publish(stage.fact(placed, facts.COMPENSATION_REQUESTED, outcome=1, **about))
+        assert (await stage.one("Refunded")).entry == entry
+
+
 async def test_none_although_the_outcome_was_given_is_a_failed_undo() -> None:
     """It was there, so there is something to undo."""
     async with staged(payment(charged, Refund(None))) as stage:
@@ -102,7 +125,10 @@ async def test_none_although_the_outcome_was_given_is_a_failed_undo() -> None:
         await stage.publish(request)
         failed = await stage.one(facts.UNDO_FAILED)
         assert failed.id == ids.of_round("undo-failed", request.entry, 0)
-        assert failed.reason == "the undo of payment.charge was given the outcome and answered nothing"
+        assert failed.reason == (
+            "the undo of payment.charge was given the outcome and answered nothing. "
+            "Return Refunded: None answers only a doubt"
+        )
 
 
 @pytest.mark.parametrize(
