@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     kafka: str = Field(default="", repr=False)
     """`host:port` of Kafka's brokers; empty: the embedded home. librdkafka's own settings are CHOREO_KAFKA_*."""
     redis: str = Field(default="", repr=False)
-    """URL of the Redis that holds inbox and read model of the home on Kafka."""
+    """URL of the Redis that holds inbox and read model of the home on Kafka, or of the sentinels that know it."""
     data: Path = Path(".choreo/tracker")
     """Folder of the tracker's local copies on Kafka; they are restored where they are missing."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"

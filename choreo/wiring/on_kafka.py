@@ -21,7 +21,7 @@ from choreo.adapters.topics_yaml import load_topics
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
 from choreo.core.definition import FlowDefinition
-from choreo.core.errors import ChoreoError, NotFoundError, SettingsError
+from choreo.core.errors import NotFoundError, SchemaError, SettingsError, StorageError
 from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.ports.clock import Clock
@@ -115,9 +115,12 @@ class KafkaHome:
         return await fit(self.log, self._flows.values(), stop)
 
     async def check(self) -> None:
-        """Ask Redis, registry and cluster something small: each reports whether it can be used."""
+        """Ask Redis, registry and cluster something small: each reports whether it can be used.
+
+        Raises SettingsError on a Redis that choreo cannot work with.
+        """
         for check in (self._stores.check, partial(asyncio.to_thread, self._check_registry)):
-            with suppress(ChoreoError):  # reported where it was met
+            with suppress(StorageError, SchemaError):  # reported where it was met
                 await check()
         for flow in self._flows:
             try:

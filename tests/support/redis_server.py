@@ -35,14 +35,42 @@ class OwnRedis:
 
     def start(self, *settings: str) -> None:
         """Run it, and return when it answers."""
+        self.launch("--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0", *settings)
+        self._wait()
+
+    def start_sentinel(self, name: str, primary: int) -> None:
+        """Run it as a sentinel that watches the primary on this port, and promotes a replica within two seconds."""
+        config = self._folder / "sentinel.conf"
+        config.write_text(
+            f"sentinel monitor {name} 127.0.0.1 {primary} 1\n"
+            f"sentinel down-after-milliseconds {name} 300\nsentinel failover-timeout {name} 2000\n"
+        )
+        self.launch(str(config), "--sentinel")
+        self._wait()
+
+    def cli(self, *command: str) -> str:
+        """The answer to one command, as text."""
+        program = shutil.which("redis-cli")
+        assert program is not None  # beside the server in every package
+        done = subprocess.run(
+            [program, "-p", str(self.port), *command], capture_output=True, text=True, check=True, timeout=10
+        )
+        return done.stdout.strip()
+
+    def launch(self, *arguments: str) -> None:
+        """Run it, and return at once; a configuration file comes first."""
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        config, rest = (arguments[:1], arguments[1:]) if not arguments[0].startswith("--") else ((), arguments)
         # Where util-linux has it: a test run that is killed leaves no server behind.
         guard = [found, "--pdeathsig", "KILL"] if (found := shutil.which("setpriv")) else []
         self._process = subprocess.Popen(
-            [*guard, self._program, *where, "--appendonly", "yes", "--save", "", *settings],
+            [*guard, self._program, *config, *where, *rest],
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    def _wait(self) -> None:
+        assert self._process is not None
         until_s = time.monotonic() + _STARTS_WITHIN_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until_s:

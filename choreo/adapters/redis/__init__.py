@@ -1,5 +1,14 @@
 """Redis as read model and as the services' inboxes: the Kafka home's stores. Importing it needs the `redis` extra."""
 
+from choreo.core.errors import MissingExtraError
+
+try:
+    import redis as _client  # noqa: F401 - every module of this package needs it
+except ImportError as missing:
+    raise MissingExtraError.of(
+        f"Redis as a store needs {missing.name}, which is not installed", where="choreo.adapters.redis", extra="redis"
+    ) from missing
+
 from choreo.adapters.redis.stores import RedisStores
 
 __all__ = ["RedisStores"]

@@ -16,7 +16,7 @@ import msgspec
 from choreo.adapters import inbox_rules
 from choreo.adapters.redis import inbox_scripts as scripts
 from choreo.adapters.redis.envelopes import bytes_of, events_of
-from choreo.adapters.redis.server import RedisServer
+from choreo.adapters.redis.server import LossError, RedisServer
 from choreo.core.errors import LeaseLostError, StorageError
 from choreo.core.events import Envelope
 from choreo.ports.clock import Clock
@@ -57,6 +57,8 @@ class RedisInbox:
         self._linger_ms = linger_ms
         self._numbers = count(1)
         self._memory = ""
+        self._loss = "0"
+        """The server's last loss that the memory was told of."""
         self._patient_until_ms = 0
         """Until then a lapsed hold is respected: whoever has it could not renew it while the server was away."""
         self._gated: set[tuple[str, str, int]] = set()
@@ -72,7 +74,10 @@ class RedisInbox:
     async def meet(self, said: Collection[str]) -> None:
         """Compare the memory with what was said of it, and with what this process knew; make it if there is none."""
         known = {*said, self._memory} if self._memory else {*said}
-        self._called(await self._run(scripts.MEET, list(known), f"inbox-{secrets.token_hex(8)}"))
+        await self._server.prepare(writes=True)
+        loss = self._server.inbox_loss
+        self._called(await self._send(scripts.MEET, list(known), f"inbox-{secrets.token_hex(8)}", loss))
+        self._loss = loss
 
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
@@ -188,8 +193,21 @@ class RedisInbox:
                 return forgotten
 
     async def _run(self, script: str, asked: Sequence[object], name: str, *values: bytes | str | int) -> Any:
+        """Run a script; first tell the memory of a loss of the server, if there was one since the last call."""
+        await self._server.prepare(writes=True)
+        if self._loss != self._server.inbox_loss and self._memory:
+            await self.meet(())
+        try:
+            return await self._send(script, asked, name, *values)
+        except LossError:
+            await self.meet(())
+            return await self._send(script, asked, name, *values)
+
+    async def _send(self, script: str, asked: Sequence[object], name: str, *values: bytes | str | int) -> Any:
         now_ms = self._clock.now_ms()
-        return await self._server.run(script, [self._root], now_ms, self._linger_ms, _encode(asked), name, *values)
+        return await self._server.run(
+            script, [self._root], now_ms, self._linger_ms, _encode(asked), name, *values, guarded=script != scripts.MEET
+        )
 
     async def _met(self) -> str:
         """The memory's name, where nobody has said anything of it."""

@@ -24,14 +24,16 @@ end
 lost = tonumber(lost)
 """
 
-# A new memory takes the name that is proposed. It is not the first where somebody has known another.
+# A new memory takes the name that is proposed. It is not the first where somebody has known another. One that is there
+# has lost something where the server has since it was last met (`loss`, see `examination`).
 MEET = f"""{_HEAD}
-local name, lost = unpack(redis.call('HMGET', root .. ':memory', 'name', 'lost_ms'))
+local name, lost, loss = unpack(redis.call('HMGET', root .. ':memory', 'name', 'lost_ms', 'loss'))
+if name and (loss or '0') ~= ARGV[5] then lost = ARGV[1] end
 name, lost = name or called, lost or '0'
 for _, known in ipairs(asked) do
     if known ~= name then lost = ARGV[1] end
 end
-redis.call('HSET', root .. ':memory', 'name', name, 'lost_ms', lost)
+redis.call('HSET', root .. ':memory', 'name', name, 'lost_ms', lost, 'loss', ARGV[5])
 return name
 """
 

@@ -63,7 +63,8 @@ class RedisProjections:
         self._generations = generations
 
     async def positions(self, topic: str) -> dict[int, int]:
-        """The next offset to fold, by partition."""
+        """The next offset to fold, by partition; all begin anew where the server has lost some of the views."""
+        await self._generations.renew(topic)
         return await self._generations.positions(topic)
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, KeyFold]:  # noqa: ARG002 - a key has one

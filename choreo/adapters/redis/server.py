@@ -1,7 +1,8 @@
 """One Redis: commands, scripts, and what is said when it does not answer.
 
-Every failure is a StorageError within a bound, so that hosts hold their work and doors answer 503; the next call tries
-again on a new connection. A call may have been done although it failed: whatever is sent here can be sent twice.
+Every failure is a StorageError within a bound, so that hosts hold their work and doors answer 503. A call may have been
+done although it failed: whatever is sent here can be sent twice. A server is examined before it is used, again after
+every failure, and now and then: a connection may lead to another server, or to one that has become a replica.
 """
 
 from __future__ import annotations
@@ -9,28 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
-from choreo.core.errors import MissingExtraError, SettingsError, StorageError
+from redis import exceptions
+from redis.commands.core import AsyncScript
+
+from choreo.adapters.redis.address import address_of
+from choreo.adapters.redis.examination import LOSSES, NOTE, Examined, UnfitError
+from choreo.core.errors import SettingsError, StorageError
 from choreo.ports.dependencies import Dependencies, NoReports, report_error
 from choreo.redaction import redact
 
-try:
-    from redis import exceptions
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.commands.core import AsyncScript
-except ImportError as missing:
-    raise MissingExtraError.of(
-        f"Redis as a store needs {missing.name}, which is not installed",
-        where="choreo.adapters.redis",
-        extra="redis",
-    ) from missing
-
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 TIMEOUT_S = 2.0
 """A full batch takes Redis some 10 ms: 200 times that is no load any more, it is an absence."""
@@ -39,76 +32,105 @@ SWEPT_AT_ONCE = 1_000
 """Keys looked at by a call: about a millisecond of the server's."""
 
 REDIS = "redis"
-_REFUSED_WRITES = (exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.NoPermissionError)
-"""Answers of a server that reads: only a write that succeeds takes them back."""
-
-_GLOB = re.compile(r"([*?\[\]\\])")
-_REMEDIES: Sequence[tuple[type[Exception], str]] = (
-    (exceptions.AuthenticationError, "Correct the user and password in CHOREO_REDIS."),
-    (exceptions.NoPermissionError, "Let the user read and write keys and run scripts."),
-    (exceptions.BusyLoadingError, "Wait: it is loading its data."),
-    (exceptions.ReadOnlyError, "Point CHOREO_REDIS to the primary: this is a replica."),
-    (exceptions.OutOfMemoryError, "Give it more memory (maxmemory)."),
-    (exceptions.ConnectionError, "Start it, or correct CHOREO_REDIS; work is held until it answers."),
-    (exceptions.TimeoutError, "See what keeps it busy (SLOWLOG); work is held until it answers."),
-    (TimeoutError, "See what keeps it busy (SLOWLOG); work is held until it answers."),
-    (OSError, "Start it, or correct CHOREO_REDIS; work is held until it answers."),
+_PERMISSIONS = "Let the user do this: ACL SETUSER NAME ~* +@read +@write +@scripting +@connection +info +time."
+_READ_ONLY = "Point CHOREO_REDIS to the primary: this is a replica."
+_LOADING = "Wait: it is loading its data."
+_MEMORY = "Give it more memory (maxmemory)."
+_AWAY = "Start it, or correct CHOREO_REDIS; work is held until it answers."
+_BUSY = "See what keeps it busy (SLOWLOG); work is held until it answers."
+# Older servers put the error of a command in a script into a sentence of their own: there it is known by its word.
+_REMEDIES: Sequence[tuple[type[Exception], str, str]] = (
+    (exceptions.AuthenticationError, "WRONGPASS", "Correct the user and password in CHOREO_REDIS."),
+    (exceptions.NoPermissionError, "NOPERM", _PERMISSIONS),
+    (exceptions.NoPermissionError, "user executing the script can't run", _PERMISSIONS),
+    (exceptions.BusyLoadingError, "LOADING", _LOADING),
+    (exceptions.ReadOnlyError, "READONLY", _READ_ONLY),
+    (exceptions.MasterDownError, "MASTERDOWN", "See why the replica has lost its primary, or name the primary."),
+    (exceptions.OutOfMemoryError, "OOM", _MEMORY),
+    (exceptions.MovedError, "MOVED", "Name a single primary: a Redis Cluster cannot be used."),
+    (exceptions.ConnectionError, "", _AWAY),
+    (exceptions.TimeoutError, "", _BUSY),
+    (TimeoutError, "", _BUSY),
+    (OSError, "", _AWAY),
 )
+_ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN", "MOVED")
+"""Answers of a server that is not the one to talk to (any more): a new connection may lead to the one that is."""
+_GLOB = re.compile(r"([*?\[\]\\])")
+
+
+class LossError(StorageError):
+    """The server has lost something since the last call: those who rest on it must hear of it first."""
 
 
 class RedisServer:
-    """A server at `redis://`, `rediss://` (TLS) or `unix://`. Connects when first used; belongs to one event loop."""
+    """The server of one address. Connects when first used; belongs to one event loop.
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, dependencies: Dependencies | None = None) -> None:
+    `inbox_loss`, `views_loss`: ids of the last moment at which inboxes or views may have lost something; `0`: never.
+    Both are empty before the server was examined.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "choreo",
+        timeout_s: float = TIMEOUT_S,
+        dependencies: Dependencies | None = None,
+    ) -> None:
         """`timeout_s` bounds every call, connecting included. Raises SettingsError on what is no such URL."""
         redact.learn({"redis": url})
-        try:
-            # One try more, at once: after a restart of the server a pooled connection is found dead when it is used.
-            # The bound is `_reached`'s: the client's own would start a task for every send, and that one eats the
-            # cancellation that comes in the turn in which it ends (cpython issue 86296).
-            self._client = Redis.from_url(
-                url,
-                protocol=2,
-                socket_timeout=None,
-                retry=Retry(NoBackoff(), 1, (exceptions.ConnectionError,)),
-                client_name="choreo",
-            )
-        except ValueError as error:
-            # Not what the client says: it takes the address apart, and shows a piece that may be a password's.
-            raise SettingsError(
-                "this is no address of a Redis",
-                where="setting redis",
-                remedy="Write redis://host:6379/0, rediss://user:password@host:6379/0 or unix:///path; percent-encode "
-                "what is special in user and password (a slash is %2F, an at-sign %40).",
-            ) from error
-        place = self._client.connection_pool.connection_kwargs
-        self.where = f"Redis at {place.get('path') or '{host}:{port}'.format_map({'host': '', 'port': 6379, **place})}"
+        self._client, self.where, self._sentinels = address_of(url)
+        self._note_key = f"{prefix}:server"
         self._timeout_s = timeout_s
         self._dependencies = dependencies or NoReports()
-        self._refuses_writes = False
         self._scripts: dict[str, AsyncScript] = {}
-        self._examined = False
+        self._examined = self._examined_to_write = False
+        self._has_been_fit = self._has_been_primary = self._writes = False
+        self.inbox_loss = self.views_loss = ""
 
     async def ask(self, *command: Any) -> Any:
-        """The answer to one command. Raises StorageError."""
-        async with self._reached() as client:
-            return await client.execute_command(*command)
+        """Return the answer to one command. Raises StorageError."""
+        return await self._reach(lambda client: client.execute_command(*command))
 
     async def ask_all(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
-        """The answers to several commands in one round trip; others' may come between them. Raises StorageError."""
-        async with self._reached() as client, client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = await pipeline.execute()
-            return answers
+        """Return the answers to several commands of one round trip; others' may come between. Raises StorageError."""
+        commands = list(commands)
 
-    async def run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
-        """What a Lua script returns: nothing else happens in the server meanwhile. Raises StorageError."""
-        async with self._reached(writes=True) as client:
-            known = self._scripts.get(script)
-            if known is None:
-                known = self._scripts[script] = client.register_script(script)
-            return await known(keys=list(keys), args=list(arguments))
+        async def call(client: Any) -> list[Any]:
+            async with client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                answers: list[Any] = await pipeline.execute()
+                return answers
+
+        return await self._reach(call)
+
+    async def run(self, script: str, keys: Sequence[str], *arguments: Any, guarded: bool = False) -> Any:
+        """Return the answer of a Lua script: nothing else happens in the server meanwhile.
+
+        Raises StorageError; if `guarded`, LossError, and nothing was run, where the server has lost something.
+        """
+        self._writes = True
+        return await self._reach(lambda client: self._script(client, script, keys, arguments), guarded=guarded)
+
+    async def prepare(self, *, writes: bool) -> None:
+        """Examine the server unless that was done since the last failure. Raises StorageError."""
+        self._writes = self._writes or writes
+        if not self._is_examined:
+            await self._reach(_nothing)
+
+    async def check(self) -> None:
+        """Examine the server now, whoever else uses it.
+
+        Raises StorageError where it cannot be used, SettingsError where it never could and waiting does not help.
+        """
+        try:
+            self._examined = self._examined_to_write = False
+            await self._reach(_nothing)
+        except UnfitError as error:
+            if self._has_been_fit:
+                raise
+            raise SettingsError(error.what, where=error.where, remedy=error.remedy) from error
 
     async def sweep(self, begin: str, is_old: Callable[[bytes], bool]) -> None:
         """Remove the keys that begin so and are old, a piece at a time. Raises StorageError."""
@@ -124,43 +146,114 @@ class RedisServer:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        for client in (self._client, *self._sentinels):
+            await client.aclose()
 
-    @asynccontextmanager
-    async def _reached(self, *, writes: bool = False) -> AsyncIterator[Any]:
+    @property
+    def _is_examined(self) -> bool:
+        return self._examined_to_write if self._writes else self._examined
+
+    async def _reach(self, call: Callable[[Any], Awaitable[T]], *, guarded: bool = False) -> T:
+        """Call, and once more on a new connection where the first was found dead or led to the wrong server."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                if not self._examined:
-                    await self._examine(self._client)
-                yield self._client
+                try:
+                    answer = await self._call(call, guarded=guarded)
+                except (exceptions.RedisError, OSError) as error:
+                    if not await self._is_worth_another(error):
+                        raise
+                    answer = await self._call(call, guarded=guarded)
+        except LossError:
+            raise
+        except StorageError as error:
+            await self._failed(error)
+            raise
         except (exceptions.RedisError, OSError, TimeoutError) as error:
             failure = self._failure(error)
-            self._refuses_writes = isinstance(error, _REFUSED_WRITES)
-            report_error(self._dependencies, REDIS, failure)
+            await self._failed(failure)
             raise failure from error
-        if writes or not self._refuses_writes:
-            self._refuses_writes = False
-            self._dependencies.clear(REDIS)
+        self._dependencies.clear(REDIS)
+        return answer
 
-    async def _examine(self, client: Any) -> None:
-        """A server that drops keys of its own accord would forget outcomes: work is held until it is set right."""
-        about: dict[str, Any] = await client.execute_command("INFO")
-        policy = about.get("maxmemory_policy", "noeviction")
-        if about.get("maxmemory") and policy != "noeviction":
-            raise StorageError(
-                f"it may drop keys when memory is short (maxmemory-policy {policy})",
-                where=self.where,
-                remedy="Set maxmemory-policy to noeviction: what steps have done must not be forgotten.",
-            )
-        if not about.get("aof_enabled"):
+    async def _call(self, call: Callable[[Any], Awaitable[T]], *, guarded: bool) -> T:
+        if not self._is_examined:
+            known = self.inbox_loss
+            await self._examine()
+            if guarded and known not in ("", self.inbox_loss):
+                raise LossError(
+                    "it may have lost its last writes", where=self.where, remedy="Nothing: what rests on them is told."
+                )
+        return await call(self._client)
+
+    async def _is_worth_another(self, error: Exception) -> bool:
+        """Whether a new connection may do better; then no pooled one is used again."""
+        self._examined = self._examined_to_write = False
+        elsewhere = _word(error) in _ELSEWHERE
+        if elsewhere or isinstance(error, exceptions.ConnectionError | OSError):
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+        refused = isinstance(error, exceptions.AuthenticationError | exceptions.BusyLoadingError)
+        return (elsewhere or isinstance(error, exceptions.ConnectionError)) and not refused
+
+    async def _failed(self, failure: StorageError) -> None:
+        self._examined = self._examined_to_write = False
+        report_error(self._dependencies, REDIS, failure)
+
+    async def _script(self, client: Any, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        known = self._scripts.get(script)
+        if known is None:
+            known = self._scripts[script] = client.register_script(script)
+        return await known(keys=list(keys), args=list(arguments))
+
+    async def _examine(self) -> None:
+        """Raises UnfitError, StorageError on a server that evicts or has become a replica, and the client's errors."""
+        writes = self._writes
+        found = await self._info()
+        found.refuse_unfit(self.where)
+        if found.is_replica and (writes or self._has_been_primary):
+            # Read-only for every command, also where this process only reads: its views may have stood still.
+            raise exceptions.ReadOnlyError("READONLY it is a replica")
+        if writes:
+            try:
+                losses = await self._script(self._client, NOTE, [self._note_key], found.note())
+            except exceptions.OutOfMemoryError:
+                found.refuse_evicting(self.where)
+                raise
+        else:
+            losses = [loss or b"0" for loss in await self._client.hmget(self._note_key, LOSSES)]
+        self.inbox_loss, self.views_loss = (loss.decode() for loss in losses)
+        found.refuse_evicting(self.where)
+        if not found.keeps_file and not self._has_been_fit:
             _log.warning(
                 "%s keeps no append-only file: a restart forgets what steps have begun, and their failures then leave "
                 "doubt. Set appendonly to yes.",
                 self.where,
             )
-        self._examined = True
+        self._has_been_fit = True
+        self._has_been_primary = not found.is_replica
+        self._examined, self._examined_to_write = True, writes
+
+    async def _info(self) -> Examined:
+        """Raises UnfitError where this user may not ask."""
+        try:
+            return Examined.of(await self._client.execute_command("INFO"))
+        except exceptions.NoPermissionError as error:
+            raise UnfitError(str(error), where=self.where, remedy=_PERMISSIONS) from error
 
     def _failure(self, error: Exception) -> StorageError:
-        remedy = next((text for kind, text in _REMEDIES if isinstance(error, kind)), "See the server's log.")
+        word = _word(error)
+        known = (text for kind, code, text in _REMEDIES if isinstance(error, kind) or (word and code == word))
+        remedy = next(known, "See the server's log.")
         what = redact(str(error)) or f"no answer within {self._timeout_s:g} s"
-        return StorageError(what.rstrip("."), where=self.where, remedy=remedy)
+        kind = UnfitError if remedy == _PERMISSIONS else StorageError
+        return kind(what.rstrip("."), where=self.where, remedy=remedy)
+
+
+def _word(error: Exception) -> str:
+    """The code of a server's answer: its first word, or in a script's sentence the one that is known."""
+    text = str(error)
+    codes = (code for kind, code, _ in _REMEDIES if code and (isinstance(error, kind) or f"{code} " in text))
+    return next(codes, "")
+
+
+async def _nothing(_: Any) -> None:
+    """Ask nothing more than the examination does."""

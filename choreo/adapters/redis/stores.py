@@ -35,7 +35,7 @@ class RedisStores:
 
         Raises SettingsError on what is no Redis URL.
         """
-        self.server = RedisServer(url, timeout_s=timeout_s, dependencies=dependencies)
+        self.server = RedisServer(url, prefix=prefix, timeout_s=timeout_s, dependencies=dependencies)
         self._clock = clock
         self._linger_ms = linger_ms
         self._prefix = prefix
@@ -59,8 +59,8 @@ class RedisStores:
         return inbox
 
     async def check(self) -> None:
-        """Ask the server something small; it reports whether it can be used. Raises StorageError."""
-        await self.server.ask("PING")
+        """Examine the server; it reports whether it can be used. Raises StorageError, SettingsError."""
+        await self.server.check()
 
     async def clear(self) -> None:
         """Remove every key below the prefix."""
