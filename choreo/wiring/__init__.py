@@ -32,6 +32,7 @@ from choreo.hosts.step import StepHost
 from choreo.hosts.tracker import TrackerHost
 from choreo.ports.clock import Clock
 from choreo.settings import Settings
+from choreo.wiring.any_loop import for_any_loop
 from choreo.wiring.dependencies import watch
 from choreo.wiring.flows import load_flows
 
@@ -69,6 +70,7 @@ class App:
     codec: AvroCodec
     clock: Clock
     publisher: Publisher
+    """This and the next two may be awaited on any loop, in any thread: also in handlers."""
     queries: Queries
     operator: Operator
     counters: Counters = field(default_factory=Counters)
@@ -158,9 +160,9 @@ def _assemble(
         home,
         codec,
         clock,
-        publisher,
-        queries,
-        operator,
+        for_any_loop(publisher),
+        for_any_loop(queries),
+        for_any_loop(operator),
         dependencies=dependencies,
     )
 
