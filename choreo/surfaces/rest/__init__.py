@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from choreo.core.errors import MissingExtraError
 
-for _name in ("fastapi", "prometheus_client", "uvicorn"):
+for _name in ("fastapi", "fastapi_swagger", "httptools", "prometheus_client", "uvicorn"):
     if find_spec(_name) is None:
         raise MissingExtraError.of(
             f"the REST view needs {_name}, which is not installed",

@@ -78,11 +78,12 @@ TITLES = {
 }
 """As RFC 9110 and 6585 name them: Python's own names change from version to version, and a problem's type does not."""
 
-_REMEDIES = {
+REMEDIES = {
     400: "Send one JSON object in UTF-8, as /openapi.json describes it.",
     404: "See /openapi.json for the paths there are; encode a key's special characters (a slash is %2F).",
     405: "Use a method that the Allow header names.",
-    413: "Send less: a body is at most 1 MiB.",
+    413: "Send less: a body is at most 1 MiB; keep large content elsewhere and put its address into the event.",
+    417: "Leave the Expect header out, or say 100-continue.",
     415: "Send JSON in UTF-8 with `Content-Type: application/json`, also where there is no body.",
 }
 
@@ -156,6 +157,13 @@ def problem(
     return Response(json.dumps(content.model_dump()), status, headers, MEDIA_TYPE)
 
 
+def raw_problem(status: int, detail: str, remedy: str) -> bytes:
+    """The whole answer to what is no request yet, after which the connection is closed."""
+    answer = problem("", status, detail, remedy=remedy, headers={"Connection": "close"})
+    lines = [f"HTTP/1.1 {status} {TITLES[status]}".encode(), *(b"%s: %s" % header for header in answer.raw_headers)]
+    return b"\r\n".join([*lines, b"", bytes(answer.body)])
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the app a problem document."""
     app.add_exception_handler(ChoreoError, _of_choreo)
@@ -202,7 +210,7 @@ async def _of_http(request: Request, error: Any) -> Response:
         404: "there is nothing at this path",
         405: f"{request.method} is not allowed here",
     }.get(status, error.detail)
-    remedy = _REMEDIES.get(status, "")
+    remedy = REMEDIES.get(status, "")
     return problem(request.scope["path"], status, detail, remedy=remedy, headers=error.headers)
 
 

@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, NamedTuple, Protocol
 
@@ -22,10 +23,11 @@ from choreo.core.errors import SettingsError
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies
 from choreo.surfaces.rest.app import create_app, create_health_app
+from choreo.surfaces.rest.connections import Connection, Limits
 from choreo.surfaces.rest.doors import Doors
 
-BACKLOG = 2_048
-"""Connections the kernel keeps waiting: uvicorn's own default."""
+BACKLOG = 512
+"""Connections the kernel keeps waiting, and that are taken in one turn of the loop: a burst of clients, no flood."""
 DRAIN_S = 5
 """How long a stop waits for requests under way; streams end at once."""
 
@@ -99,13 +101,15 @@ class Door(NamedTuple):
     port_setting: str
     zero: str
     """What port 0 means."""
+    share: float
+    """Of the descriptors that the process may have; storage, logs and brokers need some, too."""
     host_setting: str = ""
     """None where it listens on every address."""
 
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a probe asks from outside
-REST_VIEW = Door("REST view", "CHOREO_PORT", "takes any that is free", "CHOREO_HOST")
-HEALTH = Door("health and metrics", "CHOREO_HEALTH_PORT", "opens none")
+REST_VIEW = Door("REST view", "CHOREO_PORT", "takes any that is free", 1 / 2, "CHOREO_HOST")
+HEALTH = Door("health and metrics", "CHOREO_HEALTH_PORT", "opens none", 1 / 8)
 
 
 class _Server(uvicorn.Server):
@@ -161,6 +165,7 @@ async def serve(
     stop: asyncio.Event,
     ready: Callable[[str], None] | None = None,
     door: Door = REST_VIEW,
+    limits: Limits | None = None,
 ) -> None:
     """Serve until `stop` is set, then let requests under way end; `ready` gets the address once it answers.
 
@@ -168,7 +173,15 @@ async def serve(
     """
     listener = listen(host, port, door)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=DRAIN_S, server_header=False
+        app,
+        http=partial(Connection, limits=limits or Limits.of_process(door.share)),  # type: ignore[arg-type] # makes one
+        ws="none",
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=DRAIN_S,
+        server_header=False,
     )
     server = _Server(config)
     address = f"http://{_shown(host)}:{listener.getsockname()[1]}"

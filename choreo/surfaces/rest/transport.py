@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from choreo.surfaces.rest.problems import problem
+from choreo.surfaces.rest.guard import SAFE_METHODS
+from choreo.surfaces.rest.problems import REMEDIES, problem
 
 BODY_BYTES_MAX = 1 << 20
 """1 MiB: Kafka's default limit for a message, so that nothing is taken that could not be published."""
+
+CLOSE = {"Connection": "close"}
+"""Whatever the client has sent of the body would be taken for its next request."""
 
 
 class EncodedPath:
@@ -38,50 +43,44 @@ class BoundedBody:
         self._bytes_max = bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body whole, for every route needs it whole, then hand it on in one message."""
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+        """Count what is read: a client that asks first (Expect) sends nothing before somebody wants it."""
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
             await self._app(scope, receive, send)
-            return
-        chunks: list[bytes] = []
-        size = 0
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            more = message.get("more_body", False)
-            if size > self._bytes_max or _declared(scope) > self._bytes_max:
-                await self._refuse(scope, receive, send)
-                return
-        await self._app(scope, _once(b"".join(chunks), receive), send)
+        elif _declared(scope) > self._bytes_max:
+            await problem(scope["path"], 413, self._why, remedy=REMEDIES[413], headers=CLOSE)(scope, receive, send)
+        elif _expects(scope) not in ("", "100-continue"):
+            said = f"nothing is done about Expect: {_expects(scope):.100}"
+            await problem(scope["path"], 417, said, remedy=REMEDIES[417])(scope, receive, send)
+        else:
+            await self._app(scope, self._counted(receive), send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = problem(
-            scope["path"],
-            413,
-            f"the body is larger than {self._bytes_max} bytes",
-            remedy="Send less; keep large content elsewhere and put its address into the event.",
-            headers={"Connection": "close"},
-        )
-        await response(scope, receive, send)
+    @property
+    def _why(self) -> str:
+        return f"the body is larger than {self._bytes_max} bytes"
+
+    def _counted(self, receive: Receive) -> Receive:
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._bytes_max:
+                raise HTTPException(413, self._why, headers=CLOSE)
+            return message
+
+        return counted
 
 
 def _declared(scope: Scope) -> int:
     """The Content-Length, 0 where there is none that can be read."""
-    text = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"")
+    text = _header(scope, b"content-length")
     return int(text) if text.isdigit() else 0
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
-    told = False
+def _expects(scope: Scope) -> str:
+    return _header(scope, b"expect").decode("latin-1").strip().lower()
 
-    async def replay() -> Message:
-        nonlocal told
-        if told:
-            return await receive()
-        told = True
-        return {"type": "http.request", "body": body, "more_body": False}
 
-    return replay
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")

@@ -92,7 +92,7 @@ def test_an_address_that_others_reach_needs_a_permission(host: str) -> None:
     try_doors(Settings(host=host, port=0, allow_remote=True), rest=True)
 
 
-@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client"])
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client", "httptools"])
 def test_without_the_web_extra_the_message_names_it(missing: str) -> None:
     """Importing the REST view says what to install."""
     code = f"import sys; sys.modules[{missing!r}] = None; import choreo.surfaces.rest"

@@ -1,0 +1,183 @@
+"""One connection of a client: how long it may take to send a request or to take an answer, and how many there may be.
+
+uvicorn bounds how long a connection rests between requests; a request that never ends, an answer that nobody reads, and
+clients that only connect are bounded here. Knows nothing of routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from choreo.surfaces.rest.problems import raw_problem
+
+HEAD_S = 10.0
+"""A request's head is a packet or two; what takes longer is no client that somebody waits for."""
+BODY_S = 30.0
+"""1 MiB, the most that is taken, at 35 kB a second."""
+WRITE_S = 30.0
+"""How long a full buffer may stand: who reads nothing for that long has gone."""
+HEAD_BYTES_MAX = 64 << 10
+"""Common servers take 8 to 64 KiB; a key of 512 characters, percent-encoded, is 6 KiB."""
+CONNECTIONS_MAX = 1_000
+
+
+@dataclass
+class Limits:
+    """What the clients of one server may take, and the connections there are, the oldest first."""
+
+    head_s: float = HEAD_S
+    body_s: float = BODY_S
+    write_s: float = WRITE_S
+    connections_max: int = CONNECTIONS_MAX
+    open: dict[Connection, None] = field(default_factory=dict)
+
+    @classmethod
+    def of_process(cls, share: float) -> Limits:
+        """Return the limits of a server that may take this share of the process's descriptors."""
+        return cls(connections_max=min(CONNECTIONS_MAX, int(_descriptors() * share)))
+
+
+def _descriptors() -> int:
+    if sys.platform == "win32":
+        return CONNECTIONS_MAX * 2
+    import resource  # noqa: PLC0415 - not on Windows
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+class _Deadline:
+    """A moment by which something must have happened; one at a time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, missed: Callable[[], None]) -> None:
+        self._loop = loop
+        self._missed = missed
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether something is waited for."""
+        return self._timer is not None
+
+    def set(self, seconds: float) -> None:
+        """Wait this long from now, instead of what was waited for."""
+        self.clear()
+        self._timer = self._loop.call_later(seconds, self._passed)
+
+    def clear(self) -> None:
+        """Wait for nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _passed(self) -> None:
+        self._timer = None
+        self._missed()
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection with a deadline for each request, for each answer, and a place among the others."""
+
+    def __init__(self, *given: Any, limits: Limits, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._limits = limits
+        self._request = _Deadline(self.loop, self._too_late)
+        self._reader = _Deadline(self.loop, self._gone)
+        self._head_bytes = 0
+        self._in_head = True
+
+    @property
+    def waits_for_request(self) -> bool:
+        """Whether nothing is being answered: it rests, or its request is not whole yet."""
+        cycle = self._cycle
+        return cycle is None or cycle.response_complete or cycle.more_body
+
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        """The newest request whose head is whole; uvicorn's hint leaves out that there may be none."""
+        return self.cycle
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place; where none is free the oldest that waits for its request gives way, else this one."""
+        super().connection_made(transport)
+        limits = self._limits
+        if len(limits.open) >= limits.connections_max:
+            idle = next((other for other in limits.open if other.waits_for_request), None)
+            if idle is None:
+                self._refuse(503, "there are too many connections", "Try again soon.")
+                return
+            idle.transport.abort()
+            limits.open.pop(idle, None)
+        limits.open[self] = None
+        self._request.set(limits.head_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up the place."""
+        self._limits.open.pop(self, None)
+        self._request.clear()
+        self._reader.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Let the parser have it, unless the head has become too large."""
+        if not self._request.is_set:
+            self._request.set(self._limits.head_s)
+        if self._in_head:
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse(431, f"the head is larger than {HEAD_BYTES_MAX} bytes", "Send fewer or shorter headers.")
+                return
+            self._head_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of the head."""
+        super().on_message_begin()
+        if not self._request.is_set:
+            self._request.set(self._limits.head_s)
+
+    def on_headers_complete(self) -> None:
+        """Begin to wait for the body."""
+        self._in_head = False
+        self._request.set(self._limits.body_s)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for nothing more of this request."""
+        self._request.clear()
+        self._head_bytes, self._in_head = 0, True
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._reader.set(self._limits.write_s)
+
+    def resume_writing(self) -> None:
+        """Wait no longer: it reads."""
+        self._reader.clear()
+        super().resume_writing()
+
+    def _gone(self) -> None:
+        self.transport.abort()
+
+    def _too_late(self) -> None:
+        if not self.waits_for_request:
+            self._request.set(self._limits.head_s)  # the next request comes slowly; the one before is still answered
+        elif self._head_bytes or not self._in_head:
+            self._refuse(408, "the request did not come to its end in time", "Send it at once.")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, what: str, remedy: str) -> None:
+        """Say why, unless an answer to it has begun, and close."""
+        cycle = self._cycle
+        answered = cycle is not None and cycle.more_body and cycle.response_started
+        if not (answered or self.transport.is_closing()):
+            self.transport.write(raw_problem(status, what, remedy))
+        self.transport.close()
