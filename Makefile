@@ -19,7 +19,9 @@ PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 
 SEED ?= 1
 PAGE ?= docs/chaos-run.md
 
-.PHONY: chaos help demo up servers ports down test quick check lint bench lock clean
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: chaos docs help demo up servers ports down test quick check lint bench lock clean
 
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -67,6 +69,9 @@ check: $(VENV)/.test-ready ## lint, format, types, layers, tidiness
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/test_tidy.py
+
+docs: $(VENV)/.test-ready ## the documentation as a site in site/; a warning is an error
+	@$(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(VENV)/.test-ready ## orders per second on the embedded log, the core's and a step's cost (on Kafka: docs/speed.md)
 	@for bench in core step embedded; do $(BIN)/python -m bench.$$bench; done

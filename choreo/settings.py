@@ -59,12 +59,14 @@ class Settings(BaseSettings):
     partitions: int = Field(default=8, ge=1, le=4_000)
     """Partitions of a topic that `topics/` does not describe."""
     host: str = "127.0.0.1"
+    """Address on which the REST view listens."""
     allow_remote: bool = False
     """Lets `host` be an address that other machines reach. The REST view asks nobody who they are: something in front
     of it must."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Names the REST view is called by, beside `localhost`, `host` and addresses; `*.example.org`: all below it."""
     port: int = Field(default=8080, ge=0, le=65_535)
+    """Port of the REST view; 0: any that is free."""
     health_port: int = Field(default=0, ge=0, le=65_535)
     """Where a process without the REST view answers /livez, /readyz and /metrics, on every address; 0: nowhere."""
     time_scale: float = Field(default=1, gt=0)

@@ -30,9 +30,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """An environment with the wheel, its `web` extra, pytest and the scaffold's build backend; nothing else."""
+    """An environment with the wheel, its `web` extra, and what a user installs besides; nothing else."""
     folder = tmp_path_factory.mktemp("installed") / "env"
-    return Environment(folder, wheel, extras=("web",), tools=("pytest", "hatchling", "editables"))
+    return Environment(folder, wheel, extras=("web",), tools=("pytest", "hatchling", "editables", "cryptography"))
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
-"""The README, word for word, by somebody who has only the wheel and an empty folder."""
+"""The README: its files are a project (test_pages follows it word for word), and its table of settings is complete."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from tests.support.reader import Reader, blocks_of
+from tests.support.reader import blocks_of
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -15,11 +15,6 @@ def test_the_readme_has_a_contract_services_a_flow_and_a_test() -> None:
     """The files that a reader copies are a whole project."""
     files = [block.argument for block in blocks_of(README) if block.kind == "snippet"]
     assert files == ["schemas.py", "services.py", "flow.py", "test_flow.py"]
-
-
-def test_the_readmes_own_flow_runs_word_for_word(newcomer: Reader) -> None:
-    """It is checked without a warning, its test passes, one order is shipped and the other refunded."""
-    assert newcomer.follows(README) == 10
 
 
 def test_the_settings_table_names_every_setting() -> None:

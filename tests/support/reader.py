@@ -69,6 +69,7 @@ class Reader:
         self._variables = dict(variables)
         self._replaced = dict(replaced or {})
         self._groups: list[int] = []
+        self._background: subprocess.Popen[bytes] | None = None
 
     def follows(self, page: Path) -> int:
         """Do what the page says from its begin to its end; return how many blocks it were."""
@@ -114,12 +115,15 @@ class Reader:
         return printed
 
     def starts(self, command: str) -> None:
-        """Start a command that goes on, and wait until it is ready."""
+        """Start a command that goes on, and wait until it is ready; the one before is stopped."""
+        if self._background:
+            self.ends()
         self._background, self._output = self._shell(f"exec {command}")
         self.hears(READY)
 
     def hears(self, text: str, *, times: int = 1) -> None:
         """Wait until the command in the background has printed this."""
+        assert self._background is not None
         give_up_s = time.monotonic() + PATIENCE_S
         while (printed := self._output.read_text()).count(text) < times:
             assert self._background.poll() is None, printed
@@ -129,6 +133,7 @@ class Reader:
 
     def ends(self) -> int:
         """Stop the command in the background; return its exit code."""
+        assert self._background is not None
         self._background.terminate()
         return self._background.wait(PATIENCE_S)
 
@@ -145,7 +150,7 @@ class Reader:
             expected = expected.replace(written, meant)
         shown = " ".join(printed.split())
         lines = [" ".join(line.split()) for line in expected.splitlines()]
-        return [line for line in lines if line and not re.search(".*?".join(map(re.escape, line.split("…"))), shown)]
+        return [line for line in lines if line and not re.search(".*?".join(map(re.escape, _parts(line))), shown)]
 
     def leaves(self) -> None:
         """Stop what was left in the background."""
@@ -171,3 +176,7 @@ class Reader:
             )
         self._groups.append(shell.pid)
         return shell, output
+
+
+def _parts(line: str) -> list[str]:
+    return [part.strip() for part in line.split("…")]
