@@ -150,7 +150,7 @@ class ProjectorHost:
             self._hold_back(member)
         if failures:
             raise failures[0]
-        if not poll.records or self.polled_ms >= self._committed_ms + COMMIT_MS:
+        if not poll.records or not 0 <= self.polled_ms - self._committed_ms < COMMIT_MS:
             await self._commit(member)
         if CROWD <= len(poll.records) < self._poll_size:
             await self._clock.sleep(GATHER_S)
@@ -173,7 +173,7 @@ class ProjectorHost:
         """Learn where the store stands: of partitions just gained; from time to time of all with nothing unsaved."""
         now_ms = self._clock.now_ms()
         asked = [owned for owned in self._owned.values() if owned.position < 0]
-        if now_ms >= self._looked_ms + LOOK_MS:
+        if not 0 <= now_ms - self._looked_ms < LOOK_MS:  # a clock may be set back
             asked = [owned for owned in self._owned.values() if owned.unsaved is None]
         if not asked:
             return

@@ -65,8 +65,9 @@ class StepHost:
         hold_s: float = 3.0,
         counters: Counters | None = None,
         dependencies: Dependencies | None = None,
+        log_clock: Clock | None = None,
     ) -> None:
-        """`name` is unique among the members. `flow` may be scaled. `inbox` is the service's.
+        """`name` is unique among the members, `flow` may be scaled, `log_clock` (or `clock`) judges deadlines.
 
         `concurrency`: handlers of one step that run at once; `stop_s`: how long a stop waits for those that run;
         `hold_s`: how long nobody else begins what runs here if this process is not heard of any more.
@@ -77,11 +78,10 @@ class StepHost:
         self.polled_ms = 0
         """When it last polled, or began the commit that is under way: a sign of progress for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
-        ports = Ports(log, inbox, dead_letters, codec, clock)
+        ports = Ports(log, inbox, dead_letters, codec, clock, log_clock or clock)
         hold = Hold(name, round(hold_s * 1_000))
-        self._parts = parts = Parts(
-            service, flow, ports, self.counters, hold=hold, in_hand_max=in_hand_max, concurrency=concurrency
-        )
+        limits = {"in_hand_max": in_hand_max, "concurrency": concurrency}
+        self._parts = parts = Parts(service, flow, ports, self.counters, hold=hold, **limits)
         self._desk = parts.desk
         self._waits = Waits(clock, self._again)
         self._runners = Runners(service.name, concurrency, self._wake)

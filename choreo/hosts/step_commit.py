@@ -79,7 +79,7 @@ class Committer:
             await self._forget()
         work = self._desk.work()
         now_ms = self._parts.clock.now_ms()
-        overdue = now_ms >= self._committed_ms + POSITIONS_MS
+        overdue = not 0 <= now_ms - self._committed_ms < POSITIONS_MS  # a clock may be set back
         self._desk.committing, self._desk.concluded = self._desk.concluded, []
         if not (work.outcomes or work.outputs or work.letters or (work.done and (idle or overdue))):
             self._over(Work())

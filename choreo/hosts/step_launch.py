@@ -21,7 +21,7 @@ class Launcher:
     def __init__(self, parts: Parts, runners: Runners, follower: Follower) -> None:
         """The desk of `parts` says what is ready."""
         self._desk = parts.desk
-        self._clock = parts.clock
+        self._clock = parts.log_clock
         self._counters = parts.counters
         self._starter = Starter(parts)
         self._runners = runners

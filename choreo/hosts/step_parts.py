@@ -29,6 +29,8 @@ class Ports(NamedTuple):
     dead_letters: DeadLetters
     codec: Codec
     clock: Clock
+    log_clock: Clock
+    """Judges whether a deadline has passed before an attempt begins."""
 
 
 class Parts:
@@ -46,7 +48,7 @@ class Parts:
         concurrency: int,
     ) -> None:
         """`flow` may be scaled; `hold` is this host's; the limits are those of `Desk`."""
-        self.log, self.inbox, self.dead_letters, self.codec, self.clock = ports
+        self.log, self.inbox, self.dead_letters, self.codec, self.clock, self.log_clock = ports
         self.counters = counters
         self.hold = hold
         self.topic = flow.name

@@ -48,6 +48,12 @@ IDLE_S = 0.25
 STOP_S = 20.0
 _PAUSE_S, _PAUSE_MAX_S = 0.5, 5.0
 _LOG_APPEND_TIME = 1
+_NO_STAMP = (1 << 62, 0)
+"""Stands where nothing of a partition was taken yet: after any offset."""
+
+
+def _unheard(_: int) -> None:
+    """Nobody wants to know the log's time."""
 
 
 class FaustTracker:
@@ -63,9 +69,13 @@ class FaustTracker:
         options: FaustOptions,
         read: ReadEvent,
         counters: Counters | None = None,
+        heard: Callable[[int], None] = _unheard,
         dependencies: Dependencies | None = None,
     ) -> None:
-        """`log` publishes the facts; `read` takes a record's event out of its headers, key and value."""
+        """`log` publishes the facts; `read` takes a record's event out of its headers, key and value.
+
+        `heard` is told of the log's time, from each batch.
+        """
         self.flow = flow
         self.options = options
         self.counters = counters or Counters()
@@ -76,6 +86,7 @@ class FaustTracker:
         self._letters = letters
         self._clock = clock
         self._read = read
+        self.heard = heard
         self._stopping = asyncio.Event()
         self._session: _Session | None = None
         self.polled_ms = 0
@@ -121,16 +132,9 @@ class FaustTracker:
         """A desk for a new session."""
         return TrackerDesk(self._table, self.log, self._letters, states, self._clock, self.counters, self.dependencies)
 
-    def record(self, message: Any) -> Record:
-        """The record in a Kafka message; raises SettingsError where its stamp is not the log's own."""
-        if message.timestamp_type != _LOG_APPEND_TIME:
-            raise SettingsError(
-                "its records do not carry the log's own time",
-                where=f"topic {message.topic}",
-                remedy="Set message.timestamp.type=LogAppendTime on it: `choreo topics apply`.",
-            )
+    def record(self, message: Any, stamp_ms: int) -> Record:
+        """The record in a Kafka message, with the log's time of it."""
         event = self._read(message.headers, message.key, message.value, self.flow.name)
-        stamp_ms = round(message.timestamp * 1000)
         return Record(self.flow.name, message.partition, message.offset, stamp_ms, event)
 
     async def _partitions(self) -> int:
@@ -164,6 +168,8 @@ class _Session:
         self._app = TrackerApp.of(host.flow.name, host.options, folder, partitions, self, self._local)
         self._desk = host.desk(self._app.states)
         self._fetched: asyncio.Queue[Sequence[Any]] = asyncio.Queue(1)
+        self._stamps: dict[int, tuple[int, int]] = {}
+        """Of each partition: the offset of the record taken last, and the log's time then."""
         self._failed: Exception | None = None
         self._batch_ms = 0
         """When the batch at work began; 0: none is."""
@@ -202,14 +208,29 @@ class _Session:
         while True:
             messages = await self._fetched.get()
             for start in range(0, len(messages), BATCH):
-                batches: dict[int, list[Record]] = {}
-                for message in messages[start : start + BATCH]:
-                    # What was fetched before a rebalance is read again after it, by whoever owns it then.
-                    if message.generation_id == self._app.consumer_generation_id:
-                        batches.setdefault(message.partition, []).append(self._host.record(message))
+                batches = await self._batches(messages[start : start + BATCH])
+                if batches and messages[start].timestamp_type == _LOG_APPEND_TIME:
+                    self._host.heard(round(messages[start].timestamp * 1000))
                 self._batch_ms = self._host.now_ms()
                 await self._desk.work(batches)
                 self._batch_ms = 0
+
+    async def _batches(self, messages: Sequence[Any]) -> dict[int, list[Record]]:
+        """Return the records of these messages by partition, each with the log's time."""
+        batches: dict[int, list[Record]] = {}
+        for message in messages:
+            # What was fetched before a rebalance is read again after it, by whoever owns it then.
+            if message.generation_id != self._app.consumer_generation_id:
+                continue
+            if message.timestamp_type == _LOG_APPEND_TIME:
+                self._stamps[message.partition] = message.offset, round(message.timestamp * 1000)
+            elif self._stamps.get(message.partition, _NO_STAMP)[0] > message.offset:
+                # It carries its producer's time: what the log gives it instead depends on the records before it.
+                read = await self._host.log.read(self._host.flow.name, message.partition, message.offset, 1)
+                self._stamps[message.partition] = message.offset, read[0].stamp_ms if read else 0
+            stamp_ms = self._stamps[message.partition][1]
+            batches.setdefault(message.partition, []).append(self._host.record(message, stamp_ms))
+        return batches
 
     async def _tell(self) -> None:
         """Say what nobody has read, and what the clock makes due."""
@@ -286,6 +307,7 @@ class _Session:
     async def recovered(self) -> None:
         """The partitions are this worker's."""
         self._is_taking = True
+        self._stamps.clear()
         try:
             assigned = await self._app.assigned()
             if assigned is None:

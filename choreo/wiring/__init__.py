@@ -124,8 +124,8 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
         try:
             classes = [cls for flow in flows.values() for cls in flow.event_classes.values()]
             codec = await kafka.codec(classes)
-            app = _assemble(settings, flows, definitions, kafka, codec, clock, dependencies)
-            app.kafka = kafka
+            app = _assemble(settings, flows, definitions, kafka, codec, kafka.clock, dependencies)
+            app.kafka, app.counters = kafka, kafka.counters
             yield app
         finally:
             await kafka.close()
@@ -185,6 +185,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             hold_s=app.kafka.session_s if app.kafka else app.settings.lease_s,
             counters=app.counters,
             dependencies=app.dependencies,
+            log_clock=app.kafka.patient_clock if app.kafka else None,
         )
         for flow in app.flows.values()
         if declared in flow.services

@@ -14,7 +14,7 @@ from choreo.adapters.kafka.log import KafkaLog
 from choreo.adapters.kafka.trouble import UNAUTHORIZED, cause_of
 from choreo.adapters.topics_yaml import retention_problems
 from choreo.core.definition import FlowDefinition
-from choreo.core.errors import NotFoundError, StorageError
+from choreo.core.errors import NotFoundError, SettingsError, StorageError
 
 AGAIN_S = 1.0
 
@@ -48,6 +48,12 @@ async def _seen(log: KafkaLog, flow: FlowDefinition) -> bool:
             "unknown whether topic %r is fit for a log, for its settings may not be read: %s", flow.name, error
         )
         return True
-    for problem in retention_problems(flow, kept_ms, f"topic {flow.name!r}, retention.ms"):
+    problem = retention_problem(flow, kept_ms)
+    if problem is not None:
         raise problem
     return True
+
+
+def retention_problem(flow: FlowDefinition, kept_ms: int) -> SettingsError | None:
+    """Return why a topic that keeps records for so long may forget the start of a run; None where it cannot."""
+    return next(iter(retention_problems(flow, kept_ms, f"topic {flow.name!r}, retention.ms")), None)

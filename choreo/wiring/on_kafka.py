@@ -12,6 +12,7 @@ from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.avro.event import Event
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
+from choreo.adapters.kafka.log_clock import LogClock
 from choreo.adapters.kafka.options import settings_of
 from choreo.adapters.kafka.records import event_of
 from choreo.adapters.kafka.topics import Action, TopicAdmin, changes, wanted_topics
@@ -21,13 +22,16 @@ from choreo.adapters.topics_yaml import load_topics
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
 from choreo.core.definition import FlowDefinition
-from choreo.core.errors import NotFoundError, SchemaError, SettingsError, StorageError
+from choreo.core.errors import SchemaError, SettingsError, StorageError
 from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies
 from choreo.settings import Settings
-from choreo.wiring.fitness import fit
+from choreo.wiring.fitness import fit, retention_problem
+
+LOOK_EACH = 2
+"""Checks for one look at a topic: four requests to the cluster, every 10 s."""
 
 
 class KafkaHome:
@@ -43,17 +47,23 @@ class KafkaHome:
         """Nothing connects before it is used."""
         self._settings = settings
         self._flows = flows
-        self._clock = clock
         self.dependencies = dependencies or DependencyReports(clock)
+        self.counters = Counters()
+        self._checks = 0
         self._check_registry: Callable[[], None] = _nothing
         self._options = KafkaOptions.of(settings.kafka, settings_of(os.environ))
         self._services = {step.service for flow in flows.values() for step in flow.steps}
         self.log = KafkaLog(self._options, inbox=self.inbox, memory=self._memory, dependencies=self.dependencies)
+        self._watch = self.log.watch(clock, self.counters.put)
+        self.clock = LogClock(clock, self.log.log_time)
+        """The machine's clock, held within the log's time."""
+        self.patient_clock = LogClock(clock, self.log.log_time, is_patient=True)
+        """The same for whoever judges whether a deadline has passed before work begins."""
         linger_ms = max(flow.linger_ms for flow in flows.values())
         self._stores = RedisStores(
             settings.redis,
             self.log,
-            clock,
+            self.clock,
             linger_ms=linger_ms,
             prefix=f"choreo:{self._options.prefix}".removesuffix(":"),
             dependencies=self.dependencies,
@@ -91,9 +101,10 @@ class KafkaHome:
             flow,
             self.log,
             self.dead_letters,
-            self._clock,
+            self.clock,
             options=options,
             read=event_of,
+            heard=self.log.log_time.read,
             counters=counters,
             dependencies=self.dependencies,
         )
@@ -122,13 +133,11 @@ class KafkaHome:
         for check in (self._stores.check, partial(asyncio.to_thread, self._check_registry)):
             with suppress(StorageError, SchemaError):  # reported where it was met
                 await check()
-        for flow in self._flows:
-            try:
-                await self.log.end(flow, 0)
-            except NotFoundError as error:
-                self.dependencies.report(f"topic of {flow}", error.what, error.remedy)
-            else:
-                self.dependencies.clear(f"topic of {flow}")
+        self._checks += 1
+        self._watch.look_at_clock()
+        for number, flow in enumerate(self._flows.values()):
+            if (number + self._checks) % LOOK_EACH == 0:
+                await self._watch.look(flow.name, partial(retention_problem, flow))
 
     async def make_topics(self) -> None:
         """Create what topics/ declares and the cluster lacks; what is there stays as it is."""

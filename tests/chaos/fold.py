@@ -21,7 +21,7 @@ def folded(bootstrap: str) -> dict[str, bytes]:
     table = FlowTable(order.definition.scaled(TIME_SCALE))
     trackers = [PartitionTracker(table, number, PARTITIONS, lambda _: {}) for number in range(PARTITIONS)]
     for message in messages(bootstrap, TOPIC):
-        records = [record_of(message, message.headers() or [], "order")]
+        records = [record_of(message, message.headers() or [], "order", message.timestamp()[1])]
         tracker = trackers[records[0].partition]
         tracker.put({}, tracker.missing(records))
         tracker.fold(records, 0)

@@ -6,12 +6,13 @@ A pause that is soon over costs nothing: the partition's messages wait here. Kno
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
 import msgspec
 from confluent_kafka import Message
 
-from choreo.adapters.kafka.records import record_of, type_of
+from choreo.adapters.kafka.log_clock import LogTime
+from choreo.adapters.kafka.records import log_stamp, record_of, type_of
 from choreo.adapters.kafka.trouble import PARTITION_END
 from choreo.core.events import Record
 
@@ -22,13 +23,17 @@ class _Lane(msgspec.Struct):
     next: int = -1
     awaited: int = -1
     """The end that stood when the partition was gained, until it is reached; -1 then."""
+    stamp_ms: int = -1
+    """The log's time at the last message taken; -1 until one carries it."""
+    ended_ms: int | None = None
+    """A moment at which nothing stood behind the last message; None where something may have."""
     waiting: deque[Message] = msgspec.field(default_factory=deque)
 
 
 class Basket:
     """The partitions of one member."""
 
-    def __init__(self, topic: str, types: frozenset[str] | None) -> None:
+    def __init__(self, topic: str, types: frozenset[str] | None, log_time: LogTime) -> None:
         """`topic` as choreo knows it. Without `types` everything is of interest."""
         self._topic = topic
         self._types = None if types is None else frozenset(type_.encode() for type_ in types)
@@ -36,6 +41,18 @@ class Basket:
         self._first = 0
         self._moved: dict[int, int] = {}
         self._caught_up = False
+        self._log_time = log_time
+        self._asked_ms = self._asked_before_ms = log_time.elapsed_ms()
+
+    def asks(self) -> None:
+        """The client is asked for more: whatever it brings of an end was true after it was asked the time before."""
+        self._asked_before_ms, self._asked_ms = self._asked_ms, self._log_time.elapsed_ms()
+
+    async def stamp_first(self, stamp: Callable[[int, int], Awaitable[int]]) -> None:
+        """Ask for the log's time where the first message taken of a partition will not carry it."""
+        for number, lane in list(self._lanes.items()):
+            if lane.stamp_ms < 0 and lane.waiting and _is_unstamped(lane.waiting[0]):
+                lane.stamp_ms = await stamp(number, lane.waiting[0].offset() or 0)
 
     def add(self, partition: int) -> None:
         """A partition is this member's; nothing is taken of it before `begin`."""
@@ -55,8 +72,16 @@ class Basket:
     def put(self, message: Message) -> None:
         """Keep what was fetched, unless its partition is not this member's."""
         lane = self._lanes.get(message.partition() or 0)
-        if lane is not None:
-            lane.waiting.append(message)
+        if lane is None:
+            return
+        lane.waiting.append(message)
+        if message.error() is not None:
+            lane.ended_ms = self._asked_before_ms
+        elif lane.ended_ms is not None:
+            stamp_ms = log_stamp(message)
+            if stamp_ms is not None:
+                self._log_time.read(stamp_ms, lane.ended_ms)
+            lane.ended_ms = None
 
     def is_awaited(self, message: Message) -> bool:
         """Whether it is worth waking for: a record of interest, or trouble. Asked in any thread."""
@@ -107,7 +132,7 @@ class Basket:
         return reached
 
     def _draw(self, number: int, lane: _Lane, room: int, records: list[Record]) -> None:
-        before, types, waiting = lane.next, self._types, lane.waiting
+        before, types, waiting, stamp_ms = lane.next, self._types, lane.waiting, None
         while waiting and room > 0:
             message = waiting.popleft()
             offset = message.offset() or 0
@@ -115,13 +140,25 @@ class Basket:
                 # The end of the partition: what is behind the last record, if anything, is no record.
                 lane.next = max(lane.next, offset)
             elif offset >= lane.next:
+                stamp_ms = log_stamp(message)
+                if stamp_ms is not None:
+                    lane.stamp_ms = stamp_ms
+                elif lane.stamp_ms < 0:
+                    waiting.appendleft(message)  # it comes when its time is known
+                    break
                 lane.next = offset + 1
                 headers = message.headers() or ()
                 if types is None or type_of(headers) in types:
-                    records.append(record_of(message, headers, self._topic))
+                    records.append(record_of(message, headers, self._topic, lane.stamp_ms))
                     room -= 1
+        if stamp_ms is not None:
+            self._log_time.read(stamp_ms)
         if lane.next > before:
             self._moved[number] = lane.next
             if 0 <= lane.awaited <= lane.next:
                 lane.awaited = -1
                 self._caught_up = True
+
+
+def _is_unstamped(message: Message) -> bool:
+    return message.error() is None and log_stamp(message) is None

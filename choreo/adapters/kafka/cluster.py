@@ -94,6 +94,10 @@ class Cluster:
             known = self._partitions[topic] = len(found[self._options.name(topic)].partitions)
         return known
 
+    def name(self, topic: str) -> str:
+        """Return the topic's name in the cluster."""
+        return self._options.name(topic)
+
     async def named(self, suffix: str) -> list[str]:
         """The plain names of the topics whose names end so."""
         client = self._admin.client

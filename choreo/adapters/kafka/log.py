@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 
 from choreo.adapters.kafka.cluster import Cluster
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
+from choreo.adapters.kafka.log_clock import LogTime
+from choreo.adapters.kafka.log_watch import LogWatch, Put
+from choreo.adapters.kafka.lookups import Lookups
 from choreo.adapters.kafka.member import KafkaMember
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
-from choreo.adapters.kafka.records import message_of, record_of
+from choreo.adapters.kafka.records import log_stamp, message_of, record_of
 from choreo.adapters.kafka.sender import Sender
-from choreo.adapters.kafka.standstill import TopicEnds
 from choreo.adapters.kafka.topics import tracker_app
 from choreo.adapters.kafka.trouble import complaint
 from choreo.adapters.kafka.writing import Save, Writing
@@ -22,9 +24,13 @@ from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit, no_partition
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.partition import partition_of
+from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies, NoReports
 from choreo.ports.inbox import Inbox, Memory
 from choreo.ports.log import TRACKER_GROUP
+
+STAMP_SPAN = 1_000
+"""Records looked through at once for one that carries the log's time."""
 
 
 class KafkaLog:
@@ -47,11 +53,18 @@ class KafkaLog:
         `memory(group)` is what the inbox is kept in, where that may be lost while the log stays.
         """
         self._options = options
-        self._cluster = Cluster(options, dependencies or NoReports())
-        self._sender = Sender(options)
+        self._dependencies = dependencies or NoReports()
+        self._cluster = Cluster(options, self._dependencies)
+        self.log_time = LogTime()
+        """The log's time, as far as this process has seen it."""
+        self._sender = Sender(options, self.log_time)
         self._readers = Readers(options)
         self.dead_letters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
         self._writing = Writing(self._publish, self.dead_letters.add, inbox, save, memory)
+
+    def watch(self, own: Clock, put: Put) -> LogWatch:
+        """Return a watch of the log; `own` is the machine's clock, `put` takes numbers by name."""
+        return LogWatch(self._cluster, self._dependencies, put, self.log_time, own)
 
     async def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists and is fit for a log; waits for a cluster that is not there yet.
@@ -79,18 +92,8 @@ class KafkaLog:
         await self._known(topic, partition)
         if limit < 1:
             return []
-        place = Place(self._options.name(topic), partition, max(0, offset))
-        try:
-            try:
-                messages = await self._readers.read(place, limit)
-            except OutOfRangeError:
-                first = (await self._cluster.begins(topic, (partition,)))[partition]
-                if offset >= first:
-                    return []
-                messages = await self._readers.read(place._replace(offset=first), limit)
-        except KafkaException as error:
-            raise complaint(error, self._options, f"topic {topic!r}") from error
-        return [record_of(message, message.headers() or (), topic) for message in messages]
+        messages = await self._messages(topic, partition, max(0, offset), limit)
+        return await self._records(topic, partition, messages)
 
     async def end(self, topic: str, partition: int) -> int:
         """The offset the next record will get; raises NotFoundError."""
@@ -107,8 +110,9 @@ class KafkaLog:
         await self._cluster.partitions(topic)
         self._sender.connect()  # members work, and work is published
         ticket = Ticket(topic, _called(group, topic), name, 0)
-        ends = TopicEnds(partial(self._cluster.ends, topic), partial(self._cluster.stable_ends, topic))
-        return KafkaMember(self._options, self._writing, ticket, types, ends)
+        ends, stable_ends = partial(self._cluster.ends, topic), partial(self._cluster.stable_ends, topic)
+        lookups = Lookups(ends, stable_ends, partial(self._stamp, topic), self.log_time)
+        return KafkaMember(self._options, self._writing, ticket, types, lookups)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """Return the group's committed offset by partition; where it has none, the first offset that there is.
@@ -123,6 +127,48 @@ class KafkaLog:
         """Wait a moment for what is under way, then let all connections go. Members are closed by who made them."""
         await self._sender.close()
         await self._readers.close()
+
+    async def _messages(self, topic: str, partition: int, offset: int, limit: int) -> list[Message]:
+        place = Place(self._options.name(topic), partition, offset)
+        try:
+            try:
+                return await self._readers.read(place, limit)
+            except OutOfRangeError:
+                first = (await self._cluster.begins(topic, (partition,)))[partition]
+                return [] if offset >= first else await self._readers.read(place._replace(offset=first), limit)
+        except KafkaException as error:
+            raise complaint(error, self._options, f"topic {topic!r}") from error
+
+    async def _records(self, topic: str, partition: int, messages: Sequence[Message]) -> list[Record]:
+        """Return the messages' records, each with the log's time: see `_stamp`."""
+        records, stamp_ms = [], -1
+        for message in messages:
+            known_ms = log_stamp(message)
+            if known_ms is not None:
+                stamp_ms = known_ms
+            elif stamp_ms < 0:
+                stamp_ms = await self._stamp(topic, partition, message.offset() or 0)
+            records.append(record_of(message, message.headers() or (), topic, stamp_ms))
+        return records
+
+    async def _stamp(self, topic: str, partition: int, offset: int) -> int:
+        """Return the log's time of the record at this offset: its own stamp where the broker gave it.
+
+        A record that carries its producer's time, because the topic was set so for a moment, is given the time of the
+        last one before it that carries the log's: every reader gives it the same. Where there is none before, the log
+        has no time yet: its producer's.
+        """
+        first = (await self._cluster.begins(topic, (partition,)))[partition]
+        until = offset + 1
+        while until > first:
+            start = max(first, until - STAMP_SPAN)
+            for message in reversed(await self._messages(topic, partition, start, until - start)):
+                stamp_ms = log_stamp(message)
+                if stamp_ms is not None and (message.offset() or 0) < until:
+                    return stamp_ms
+            until = start
+        messages = await self._messages(topic, partition, offset, 1)
+        return messages[0].timestamp()[1] if messages else 0
 
     async def _publish(self, topic: str, events: Sequence[Envelope]) -> list[tuple[int, int]]:
         """Publish each event to its key's partition, by the count the topic had when this process met it.

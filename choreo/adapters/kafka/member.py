@@ -13,13 +13,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message
-from msgspec.structs import replace
 
 from choreo.adapters.kafka.basket import Basket
 from choreo.adapters.kafka.crowd import Crowd
+from choreo.adapters.kafka.lookups import Lookups
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.positions import Positions
-from choreo.adapters.kafka.standstill import Standstill, TopicEnds
+from choreo.adapters.kafka.standstill import Standstill
 from choreo.adapters.kafka.subscription import Job, Subscription
 from choreo.adapters.kafka.trouble import (
     MEMBERSHIP_GONE,
@@ -58,12 +58,12 @@ class KafkaMember:
     """`choreo.ports.log.Member` on Kafka. Make it on the loop that polls it."""
 
     def __init__(
-        self, options: KafkaOptions, writing: Writing, ticket: Ticket, types: frozenset[str] | None, ends: TopicEnds
+        self, options: KafkaOptions, writing: Writing, ticket: Ticket, types: frozenset[str] | None, ask: Lookups
     ) -> None:
         self._options = options
         self._writing = writing
         self._ticket = ticket
-        self._basket = Basket(ticket.topic, types)
+        self._basket = Basket(ticket.topic, types, ask.log_time)
         self._paused: frozenset[int] = frozenset()
         self._held: set[int] = set()
         """Paused partitions that are not even fetched."""
@@ -81,8 +81,10 @@ class KafkaMember:
         self._looking: asyncio.Task[list[Gained]] | None = None
         self._news = asyncio.Event()
         self._subscription = Subscription(options, ticket, self, self._basket.is_awaited)
-        self._ends = ends.whole
-        self._standstill = Standstill(ticket, ends.stable, lambda: self._basket.places(self._paused), options.still_s)
+        self._ask = ask
+        self._standstill = Standstill(
+            ticket, ask.stable_ends, lambda: self._basket.places(self._paused), options.still_s
+        )
         self._witness = Witness(writing.memory_of(ticket), self._subscription)
         self._positions = Positions(options, ticket, self._subscription, self._witness)
 
@@ -107,6 +109,7 @@ class KafkaMember:
             self._unpack()
             gained = self._arrived()
             lost, self._lost = self._lost, []
+            await self._basket.stamp_first(self._ask.stamp)
             records = self._basket.take(limit, self._paused)
             caught_up, patience_s = self._basket.caught_up(), until - time.monotonic()
             if records or gained or lost or caught_up or (waited and patience_s <= 0):
@@ -218,6 +221,7 @@ class KafkaMember:
             self._held.update(full)
             self._subscription.hold(full)
         room = AHEAD - self._basket.size(set(self._basket.partitions()) - self._paused)
+        self._basket.asks()
         busy = self._basket.size(self._basket.partitions()) > 0
         self._fetching = self._subscription.fetch(max(1, room), FETCH_S, busy=busy)
 
@@ -272,10 +276,7 @@ class KafkaMember:
     async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
         """Where these begin and end; nothing, after a pause, while the cluster or the memory does not say."""
         try:
-            # The consumer knows of the stable end only: what stands behind an open transaction is to be read as well.
-            ends = await self._ends(partitions)
-            gained = await self._witness.hear(await self._subscription.look_up(partitions))
-            return [replace(one, end=max(one.end, ends[one.partition])) for one in gained]
+            return await self._ask.to_the_end(await self._witness.hear(await self._subscription.look_up(partitions)))
         except (KafkaException, StorageError, NotFoundError, TimeoutError) as error:
             _log.warning("%s: cannot begin yet: %s", self._ticket.place, self._options.masked(str(error)))
             await asyncio.sleep(LOOK_AGAIN_S)

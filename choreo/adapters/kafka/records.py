@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from msgspec.structs import astuple
 
 from choreo.core.events import Envelope, Record, from_headers, to_headers
@@ -72,13 +72,19 @@ def type_of(headers: Any) -> bytes:
     return b""
 
 
-def record_of(message: Message, headers: Any, topic: str) -> Record:
-    """The message's record in the flow's topic, by the name that choreo knows it by."""
+def log_stamp(message: Message) -> int | None:
+    """Return the moment at which the broker appended the message, in epoch ms; None if its stamp is its producer's."""
+    kind, stamp_ms = message.timestamp()
+    return stamp_ms if kind == TIMESTAMP_LOG_APPEND_TIME else None
+
+
+def record_of(message: Message, headers: Any, topic: str, stamp_ms: int) -> Record:
+    """The message's record in the flow's topic, by the name that choreo knows it by; `stamp_ms` is the log's time."""
     return Record(
         topic,
         message.partition() or 0,
         message.offset() or 0,
-        message.timestamp()[1],
+        stamp_ms,
         event_of(headers, message.key(), message.value(), topic),
     )
 

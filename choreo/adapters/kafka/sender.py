@@ -17,8 +17,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from choreo.adapters.kafka.log_clock import LogTime
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.records import Outgoing
+from choreo.adapters.kafka.records import Outgoing, log_stamp
 from choreo.adapters.kafka.trouble import QUEUE_FULL, TOO_LATE, cause_of, complaint, for_good
 
 AT_ONCE = 500
@@ -34,7 +35,9 @@ CLOSE_S = 5.0
 class _Batch:
     """What one call waits for. `landed` is called in the producer's thread."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, log_time: LogTime) -> None:
+        self._log_time = log_time
+        self._sent_ms = log_time.elapsed_ms()
         self.places: list[tuple[int, int]] = [(-1, -1)] * number
         self.failed: KafkaError | None = None
         self._loop = asyncio.get_running_loop()
@@ -46,6 +49,8 @@ class _Batch:
         """The message at `index` is safe, or never will be."""
         if error is None:
             self.places[index] = (message.partition() or 0, message.offset() or 0)
+            if index == 0 and (stamp_ms := log_stamp(message)) is not None:
+                self._log_time.appended(stamp_ms, self._sent_ms)
         elif self.failed is None:
             self.failed = error
         self.settle(1)
@@ -70,8 +75,10 @@ class _Batch:
 class Sender:
     """The producer of one process. Connects at the first batch, or before."""
 
-    def __init__(self, options: KafkaOptions) -> None:
+    def __init__(self, options: KafkaOptions, log_time: LogTime | None = None) -> None:
+        """`log_time` hears of the stamps of what is acknowledged."""
         self._options = options
+        self._log_time = log_time or LogTime()
         self._producer: Producer | None = None
         self._patience_s = 0.0
         """How long a message may wait for room in the producer's queue: as long as for its acknowledgement."""
@@ -92,7 +99,7 @@ class Sender:
         if not messages:
             return []
         producer = self._started()
-        batch = _Batch(len(messages))
+        batch = _Batch(len(messages), self._log_time)
         self._senders[producer] += 1
         try:
             await self._hand_over(producer, topic, [*zip(messages, partitions or repeat(ANY), strict=False)], batch)

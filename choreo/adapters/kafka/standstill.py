@@ -6,22 +6,11 @@ Asks the cluster through a client of its own, so that one which hangs is not its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
 
+from choreo.adapters.kafka.lookups import Ends
 from choreo.adapters.membership import Ticket
 from choreo.core.errors import LeaseLostError, StorageError
-
-Ends = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
-"""Returns where these partitions end."""
-
-
-class TopicEnds(NamedTuple):
-    """Where partitions of one topic end, and up to where they can be read: an open transaction lies between."""
-
-    whole: Ends
-    stable: Ends
-
 
 Places = Callable[[], tuple[Mapping[int, int], Collection[int]]]
 """Where a member is in each of its partitions, and in which of them it has nothing to take that was brought."""

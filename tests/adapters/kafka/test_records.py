@@ -4,15 +4,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Message
 from hypothesis import given
 from hypothesis.strategies import SearchStrategy, binary, booleans, builds, characters, integers, text
 
 from choreo.adapters.kafka.basket import Basket
+from choreo.adapters.kafka.log_clock import LogTime
 from choreo.adapters.kafka.records import event_of, headers_of, message_of, record_of
 from choreo.core.events import Envelope, Record, from_headers, to_headers
 from choreo.core.facts import UNREADABLE
 from choreo.testing.conformance import TOPIC, event
+
+BROKERS, PRODUCERS = TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_CREATE_TIME
+"""Whose time a record carries."""
 
 
 def events() -> SearchStrategy[Envelope]:
@@ -34,13 +38,13 @@ def events() -> SearchStrategy[Envelope]:
 def message(number: int, partition: int = 0, type_: str = "OrderPlaced", **fields: Any) -> Message:
     """A message as the client gives it."""
     key, value, headers = message_of(event(f"e-{partition}-{number}", type_=type_))
-    given = {"key": key, "value": value, "headers": headers, **fields}
-    return Message(topic="x", partition=partition, offset=number, timestamp=(2, 1_000), **given)
+    given = {"key": key, "value": value, "headers": headers, "timestamp": (BROKERS, 1_000), **fields}
+    return Message(topic="x", partition=partition, offset=number, **given)
 
 
 def basket(types: frozenset[str] | None = None) -> Basket:
     """A basket for the partitions 0 and 1."""
-    made = Basket(TOPIC, types)
+    made = Basket(TOPIC, types, LogTime())
     for partition in (0, 1):
         made.add(partition)
     return made
@@ -54,7 +58,7 @@ def places(records: list[Record]) -> list[tuple[int, int]]:
 def test_an_event_is_read_as_it_was_written() -> None:
     """With the log's stamp, under the flow's own name."""
     found = message(3)
-    assert record_of(found, found.headers(), TOPIC) == Record(TOPIC, 0, 3, 1_000, event("e-0-3"))
+    assert record_of(found, found.headers(), TOPIC, 1_000) == Record(TOPIC, 0, 3, 1_000, event("e-0-3"))
 
 
 @given(events())
@@ -161,3 +165,24 @@ def test_a_paused_partition_waits_here() -> None:
     assert kept.take(9, ()) == []
     kept.put(message(2))
     assert kept.take(9, ()) == []
+
+
+async def test_a_record_with_its_producers_time_is_given_that_of_the_one_before_it() -> None:
+    """Also of one that is of no interest; before the first, the log is asked for it, and nothing comes until then."""
+    asked: list[tuple[int, int]] = []
+
+    async def stamp(partition: int, offset: int) -> int:
+        asked.append((partition, offset))
+        return 500
+
+    held = basket(frozenset({"OrderPlaced"}))
+    held.begin(0, 0, 4)
+    held.put(message(0, timestamp=(PRODUCERS, 9_000)))
+    held.put(message(1, type_="StockReserved", timestamp=(BROKERS, 2_000)))
+    held.put(message(2, timestamp=(PRODUCERS, 1)))
+    held.put(message(3, timestamp=(BROKERS, 3_000)))
+    assert held.take(10, ()) == []
+    await held.stamp_first(stamp)
+    assert [(record.offset, record.stamp_ms) for record in held.take(10, ())] == [(0, 500), (2, 2_000), (3, 3_000)]
+    await held.stamp_first(stamp)
+    assert asked == [(0, 0)]

@@ -1,0 +1,33 @@
+"""Questions that a member of a group asks about its topic, through other clients than the one it reads with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from choreo.adapters.kafka.log_clock import LogTime
+from choreo.ports.log import Gained
+
+Ends = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
+"""Returns where these partitions end."""
+
+
+class Lookups(NamedTuple):
+    """Each asks the cluster; raises StorageError while it does not answer."""
+
+    ends: Ends
+    stable_ends: Ends
+    """Up to where partitions can be read: an open transaction of another producer lies between this and the end."""
+    stamp: Callable[[int, int], Awaitable[int]]
+    """Returns the stamp that the record at this partition and offset is given."""
+    log_time: LogTime
+
+    async def to_the_end(self, gained: Sequence[Gained]) -> list[Gained]:
+        """Return these with the ends of the log, for a consumer knows stable ends only.
+
+        What stands behind an open transaction is to be read as well before a partition is worked.
+        """
+        ends = await self.ends([one.partition for one in gained])
+        return [replace(one, end=max(one.end, ends[one.partition])) for one in gained]
