@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from choreo.app.duties import Duty
-from choreo.core import ids
+from choreo.core import facts, ids
 from choreo.core.events import Envelope, Record
 
 
@@ -50,6 +50,16 @@ class Job(msgspec.Struct, eq=False, gc=False):
     def woken(self) -> bool:
         """Whether the tracker or an operator called for it again."""
         return self.source is not self.record
+
+    @property
+    def pause_n(self) -> int:
+        """Number of the newest pause or resume that was read by whoever called for it again; 0 if nobody did.
+
+        The tracker calls for nothing while it knows the run to be paused: an older pause holds the job no more.
+        """
+        call = self.source.event
+        again = call.type == facts.STEP_RETRY_DUE if self.duty.undo else self.woken
+        return call.n if again else 0
 
     @property
     def lane(self) -> tuple[str, str]:

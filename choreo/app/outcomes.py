@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from choreo.app.jobs import Job
 from choreo.core import facts, ids
 from choreo.core.events import Envelope
@@ -58,22 +60,26 @@ class Voice:
 
     def outcome_fact(self, job: Job, type_: str, reason: str, now_ms: int) -> Envelope:
         """One of choreo's own outcomes: `StepCompleted`, `StepFailed`, `StepSkipped`, `NothingToUndo`, `UndoFailed`."""
+        cause = job.event.id
         if job.duty.undo:
             kind = "nothing" if type_ == facts.NOTHING_TO_UNDO else "undo-failed"
             id_ = ids.of_round(kind, job.event.entry, job.event.round)
         else:
-            id_ = ids.outcome(job.event.id, job.duty.step)
-        return self._fact(job, type_, id_, reason, now_ms, causation=job.event.id)
+            # The tracker tells what a redrive left undone from the trigger's own outcome by its cause.
+            cause = job.answered if job.redriven and type_ != facts.STEP_COMPLETED else cause
+            id_ = ids.outcome(cause, job.duty.step)
+        return self._fact(job, type_, id_, reason, now_ms, causation=cause)
 
     def ignored(self, job: Job, reason: str, now_ms: int) -> Envelope:
         """`TriggerIgnored`: the event does not start the step, now or later."""
         id_ = ids.answer("ignored", job.event.id, job.duty.step)
         return self._fact(job, facts.TRIGGER_IGNORED, id_, reason, now_ms, causation=job.event.id)
 
-    def held(self, job: Job, now_ms: int) -> Envelope:
-        """`StepHeld`: answers the record that called for the step while its run is paused."""
+    def held(self, job: Job, pause_n: int, now_ms: int) -> Envelope:
+        """`StepHeld`: answers the record that called for the step while pause number `pause_n` holds its run."""
         id_ = ids.answer("held", job.answered, job.duty.step)
-        return self._fact(job, facts.STEP_HELD, id_, "the run is paused", now_ms, causation=job.answered)
+        held = self._fact(job, facts.STEP_HELD, id_, "the run is paused", now_ms, causation=job.answered)
+        return replace(held, n=pause_n)
 
     def attempt_failed(self, job: Job, reason: str, now_ms: int) -> Envelope:
         """`StepAttemptFailed`: the tracker says when it is time for the next one."""
@@ -113,5 +119,6 @@ class Voice:
 
 def outcome(job: Job, events: Sequence[Envelope], *, success: bool = False, certain_if_begun: int = -1) -> Outcome:
     """What the inbox writes of this job."""
-    certain = -1 if job.redriven else certain_if_begun  # an attempt may have begun before it was set aside
+    # An attempt may have begun before it was set aside: what a redriven one did is never certain, only that none began.
+    certain = -1 if job.redriven and certain_if_begun > 0 else certain_if_begun
     return Outcome(job.remembered, job.duty.step, job.event.run, events, success, certain, job.record.stamp_ms)

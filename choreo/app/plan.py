@@ -137,6 +137,8 @@ class Planner:
     def _called_again(self, call: Record, triggers: Mapping[Position, Record], plan: Plan) -> None:
         """The tracker's call tells all that is needed. One that does not is not the tracker's: nobody waits for it."""
         event = identified(call)
+        if event.n:
+            self._runs.read(call)
         if event.deadline_ms and event.entry:
             self._undo_again(event, call, plan)
         elif event.deadline_ms and event.outcome >= 0 and event.step in self._duties.forward:
@@ -155,7 +157,7 @@ class Planner:
         duty = self._duties.undo.get(event.step)
         if duty is not None:
             request = ids.of_round("undo-request", event.entry, event.round)
-            as_requested = replace(event, id=request)
+            as_requested = replace(event, id=request, n=event.nothings)
             plan.jobs.append(
                 Job(duty, call, as_requested, call, event.id, request, event.deadline_ms, failed=event.attempt)
             )

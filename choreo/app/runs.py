@@ -33,6 +33,8 @@ class Standing(msgspec.Struct):
     resumed_ms: int = 0
     """Stamp of the last resume that was read: deadlines stood still until then."""
     ended: bool = False
+    terminated: bool = False
+    """Ended by an operator as it is, as far as this process has read: nothing is undone any more."""
 
 
 class Runs:
@@ -76,18 +78,23 @@ class Runs:
                 standing.paused, standing.pause_n = mark.paused, mark.pause_n
 
     def read(self, record: Record) -> None:
-        """A fact about a run was read; what the inbox does not know yet is kept for `unsaved`."""
+        """A fact about a run was read; what the inbox does not know yet is kept for `unsaved`.
+
+        The tracker says StepRetryDue of a run that is not paused, as far as it has read: it carries the number up to
+        which no pause holds.
+        """
         event = record.event
         if not event.run:
             return
         standing, type_ = self.of(event.run), event.type
-        if type_ in (facts.FLOW_PAUSED, facts.FLOW_RESUMED):
+        if type_ in (facts.FLOW_PAUSED, facts.FLOW_RESUMED, facts.STEP_RETRY_DUE):
             if event.n <= standing.pause_n:
                 return
             standing.paused, standing.pause_n = type_ == facts.FLOW_PAUSED, event.n
             if not standing.paused:
                 standing.resumed_ms = record.stamp_ms
         else:
+            standing.terminated = standing.terminated or (type_ == facts.FLOW_TERMINATED and not standing.ended)
             standing.stopped = True
             standing.ended = standing.ended or type_ in facts.ENDS
             standing.stopped_at = min(standing.stopped_at, record.offset)

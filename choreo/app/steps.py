@@ -67,22 +67,29 @@ DONE = Conclusion()
 
 def verdict(job: Job, standing: Standing, now_ms: int, hops_max: int) -> tuple[Verdict, str]:
     """Whether the job may start, and why not. A reaction is never asked about."""
-    overdue = not standing.paused and _deadline_ms(job, standing) < now_ms
-    if job.duty.undo and overdue:
-        return Verdict.DROP, ""  # the tracker says itself that the request's time is over
-    if not job.duty.undo:
-        if standing.stopped or (hops_max and job.event.hops >= hops_max):
-            return (Verdict.SKIP, "its run is turned back or ended") if _expected(job, standing) else (Verdict.DROP, "")
-        if overdue:
-            return Verdict.SKIP, f"its deadline of {human(job.duty.deadline_ms)} had passed before it could start"
-    return (Verdict.HOLD, "") if standing.paused else (Verdict.START, "")
+    paused = standing.paused and not standing.ended and job.pause_n < standing.pause_n
+    overdue = not paused and _deadline_ms(job, standing) < now_ms
+    if job.duty.undo:
+        if standing.terminated or overdue:
+            return Verdict.DROP, ""  # an operator has ended it as it is; or the tracker says that its time is over
+        return (Verdict.HOLD, "") if paused else (Verdict.START, "")
+    if standing.stopped or (hops_max and job.event.hops >= hops_max):
+        return (Verdict.SKIP, "its run is turned back or ended") if _expected(job, standing) else (Verdict.DROP, "")
+    if overdue:
+        return Verdict.SKIP, f"its deadline of {human(job.duty.deadline_ms)} had passed before it could start"
+    if paused and job.redriven:
+        return Verdict.SKIP, "its run is paused; redrive it again once the run is resumed"
+    return (Verdict.HOLD, "") if paused else (Verdict.START, "")
 
 
 def _expected(job: Job, standing: Standing) -> bool:
-    """Whether the tracker waits for an outcome of a job that may not start: its trigger stands before the turn."""
-    if job.redriven or not standing.stopped:
-        return False
-    return job.woken or job.record.offset < standing.stopped_at
+    """Whether somebody waits for an outcome of a job that may not start: an operator, or the tracker.
+
+    The tracker waits for it where the trigger stands before the turn.
+    """
+    if job.redriven:
+        return True
+    return standing.stopped and (job.woken or job.record.offset < standing.stopped_at)
 
 
 def _deadline_ms(job: Job, standing: Standing) -> int:
@@ -104,9 +111,9 @@ class Steps:
         fact = self._voice.outcome_fact(job, facts.STEP_SKIPPED, reason, now_ms)
         return Conclusion(outcome(job, [fact], certain_if_begun=0))
 
-    def held(self, job: Job, now_ms: int) -> Conclusion:
+    def held(self, job: Job, pause_n: int, now_ms: int) -> Conclusion:
         """Its run is paused; the tracker calls for it when the run goes on."""
-        return Conclusion(facts=(self._voice.held(job, now_ms),))
+        return Conclusion(facts=(self._voice.held(job, pause_n, now_ms),))
 
     def not_begun(self, job: Job, begun: Begun, now_ms: int) -> Conclusion:
         """The inbox refused the attempt: another process is at it, an outcome stands, another trigger had the turn."""

@@ -11,6 +11,7 @@ from choreo.core import facts, ids
 from choreo.core.durations import human
 from choreo.core.fold import Fold, domain_payload
 from choreo.core.gates import Gates
+from choreo.core.ledger import IN_DOUBT
 from choreo.core.state import (
     COMPENSATED,
     COMPENSATING,
@@ -27,7 +28,6 @@ from choreo.core.state import (
     Run,
 )
 
-IN_DOUBT = "in doubt"
 COMPLETING = "the run has decided to complete"
 
 
@@ -46,13 +46,6 @@ def turn(fold: Fold, run: Run, cause: str) -> None:
     now_ms = fold.clock_ms(run)
     run.expected = [replace(e, retry_ms=min(e.retry_ms, now_ms)) if e.retry_ms else e for e in run.expected]
     fold.say(run, facts.FLOW_TURNED, ids.of_run("turned", run.id), cause)
-
-
-def reopen(run: Run) -> None:
-    """A late success found the run ended compensated: it has something to undo again."""
-    if run.status == COMPENSATED:
-        run.ended_ms = 0
-        run.status = COMPENSATING
 
 
 def advance(fold: Fold, run: Run) -> None:
@@ -109,7 +102,7 @@ def _request_newest(fold: Fold, run: Run) -> None:
 
 def _request(fold: Fold, run: Run, entry: Entry) -> None:
     round_ = entry.round + 1
-    run.put(replace(closed(entry, REQUESTED), round=round_, given=entry.outcome, cause=""))
+    run.put(replace(closed(entry, REQUESTED), round=round_, given=entry.outcome, asked_n=entry.nothings, cause=""))
     fold.say(
         run,
         facts.COMPENSATION_REQUESTED,
@@ -137,8 +130,11 @@ def requested(fold: Fold, run: Run) -> None:
 def undone(fold: Fold, run: Run) -> None:
     """The undo's own event closes its entry, whatever its state or round."""
     event = fold.event
-    steps = {event.step} if event.step else set(fold.table.undos.get(event.type, ()))
-    entry = run.entry(event.entry) if event.entry else _newest_unsettled(run, steps)
+    declared = event.step in fold.table.steps
+    steps = {event.step} if declared else set(fold.table.undos.get(event.type, ()))
+    entry = run.entry(event.entry)
+    if entry is None and not (event.entry and declared):
+        entry = _newest_unsettled(run, steps)  # a foreign one, or of a step that was renamed
     if entry is None:
         fold.orphan()
         return
@@ -156,24 +152,20 @@ def closed(entry: Entry, state: str) -> Entry:
 
 
 def nothing_to_undo(fold: Fold, run: Run) -> None:
-    """`choreo.NothingToUndo` of the present round: settled, unless an outcome is known by now."""
-    entry = run.entry(fold.event.entry)
-    if entry is None or entry.round != fold.event.round or entry.state not in (REQUESTED, FAILED):
+    """`choreo.NothingToUndo`: counted for every round; one of the present round settles, unless an outcome is known."""
+    entry, round_ = run.entry(fold.event.entry), fold.event.round
+    if entry is None:
+        return
+    present = entry.round == round_ and entry.state in (REQUESTED, FAILED)
+    if round_ not in entry.nothing_rounds and 0 < round_ <= entry.round:
+        entry = replace(entry, nothing_rounds=(*entry.nothing_rounds, round_))
+        run.put(entry)
+    if not present:
         return
     if entry.given >= 0:
         run.put(replace(closed(entry, FAILED), cause="its undo was given the outcome and answered nothing"))
     else:
-        state = NOTHING if entry.in_doubt else OPEN
-        run.put(replace(closed(entry, state), nothings=entry.nothings + 1, cause=""))
-
-
-def settle_doubt(fold: Fold, run: Run, entry_id: str) -> None:
-    """A late outcome that is certain to have left nothing settles the doubt, where no undo is under way."""
-    entry = run.entry(entry_id)
-    if entry is None or not fold.event.certain or not entry.in_doubt:
-        return
-    if entry.state in (OPEN, FAILED):
-        run.put(replace(entry, state=NOTHING, cause=""))
+        run.put(replace(closed(entry, NOTHING if entry.in_doubt else OPEN), cause=""))
 
 
 def undo_failed(fold: Fold, run: Run) -> None:
@@ -199,18 +191,31 @@ def turn_announced(_fold: Fold, run: Run) -> None:
 
 
 def completed(fold: Fold, run: Run) -> None:
-    """`choreo.FlowCompleted` read back: only now the run has ended."""
-    if run.completing:
-        _end(fold, run, COMPLETED)
+    """`choreo.FlowCompleted` read back: only now the run has ended.
+
+    It stands, also where the present declaration would have decided otherwise: nothing is undone after it.
+    """
+    if run.status == COMPLETED:
+        return
+    if not run.completing:
+        run.turned, run.cause, run.duplicate = False, "", False
+        run.ledger = [closed(entry, OPEN) if entry.state == REQUESTED else entry for entry in run.ledger]
+    _end(fold, run, COMPLETED)
 
 
 def compensated(fold: Fold, run: Run) -> None:
-    """`choreo.FlowCompensated` read back; with an entry open or a step expected again it ends nothing."""
-    if not run.turned or run.ended or fold.event.n < run.ends:
+    """`choreo.FlowCompensated` read back; with an entry open or a step expected again it ends nothing.
+
+    One that this fold has not decided was decided by another declaration: it stands, unless an attempt has begun
+    that the log has no outcome of.
+    """
+    if run.status == COMPLETED or fold.event.n < run.ends:
         return
-    run.ends = fold.event.n + 1
-    run.ending = False
-    if not run.unsettled:
+    decided, run.ends, run.ending = run.ending, fold.event.n + 1, False
+    held_open = run.unsettled if decided else any(expected.attempt for expected in run.expected)
+    if not run.ended and not held_open:
+        run.turned = run.announced = True
+        run.cause = run.cause or fold.event.reason
         _end(fold, run, COMPENSATED)
 
 
@@ -220,7 +225,6 @@ def terminated(fold: Fold, run: Run) -> None:
         refuse(fold, run, COMPLETING)
     elif not run.ended:
         run.cause = fold.event.reason or "terminated by an operator"
-        run.outbox = []
         _end(fold, run, TERMINATED)
 
 
@@ -230,11 +234,15 @@ def refuse(fold: Fold, run: Run, reason: str) -> None:
 
 
 def _end(fold: Fold, run: Run, status: str) -> None:
+    """End the run; a decision that is not read back by now, and would move the run, is not published any more."""
     run.status = status
     run.ended_ms = fold.now_ms
     run.paused_ms = 0
     run.due_ms = 0
-    run.expected, run.waits, run.once, run.seen = [], [], [], {}
+    run.completing = False
+    kept = {facts.CANCEL_REFUSED, fold.table.flow.fails if status == COMPENSATED else ""}
+    run.outbox = [fact for fact in run.outbox if fact.type in kept]
+    run.expected, run.waits, run.taken, run.refused = [], [], [], []
     run.gates = Gates(closed="its run has ended")
 
 

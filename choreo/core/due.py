@@ -25,7 +25,7 @@ def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelo
     found: list[Envelope] = []
     for run in _ticking(state):
         moments = [(due_ms, _end_of(table, key, item, due_ms)) for due_ms, item in _ends(run) if due_ms <= now_ms]
-        moments += [(due_ms, _retry(item)) for due_ms, item in _retries(run) if due_ms <= now_ms]
+        moments += [(due_ms, _retry(run, item)) for due_ms, item in _retries(run) if due_ms <= now_ms]
         for due_ms, about in sorted(moments, key=itemgetter(0)):
             fact = Envelope(key=key, flow=table.flow.name, run=run.id, version=run.version, due_ms=due_ms, **about)
             found.append(replace(fact, source="choreo/tracker", time_ms=due_ms))
@@ -66,9 +66,9 @@ def _retries(run: Run) -> Iterator[tuple[int, Expected | Entry]]:
             yield entry.retry_ms, entry
 
 
-def _retry(item: Expected | Entry) -> dict[str, Any]:
+def _retry(run: Run, item: Expected | Entry) -> dict[str, Any]:
     """The next attempt may be made."""
-    return {"type": facts.STEP_RETRY_DUE, "reason": "the wait for the next attempt is over", **wake(item)}
+    return {"type": facts.STEP_RETRY_DUE, "reason": "the wait for the next attempt is over", **wake(run, item)}
 
 
 def _end_of(table: FlowTable, key: str, item: Item, due_ms: int) -> dict[str, Any]:

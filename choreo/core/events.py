@@ -37,7 +37,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     """The ledger entry this fact is about."""
     round: int = 0
     n: int = 0
-    """Number in its series: of a pause, of an undo's answers read so far, of an end fact said again."""
+    """Number in its series: of a pause, of an undo's answers read so far, of an end fact said again. On a StepHeld:
+    of the pause it is held for. On a StepRetryDue: of the newest pause or resume that the tracker has read."""
     outcome: int = -1
     """Offset in this partition. On an undo request: of the outcome to undo, -1 when the entry is in doubt. On a
     StepRetryDue: the same for an undo, else of the trigger. On a Redriven: of the dead record."""
@@ -53,6 +54,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     data: bytes = b""
     moved: bool = False
     """Whether the tracker published this record once more, in its key's partition: once in a record's life."""
+    nothings: int = 0
+    """On a StepRetryDue about an undo: `n` of the request that it repeats."""
 
 
 class Position(NamedTuple):
@@ -92,6 +95,7 @@ _EXTENSIONS: dict[str, str] = {
     "entry": "ce_choreoentry",
     "round": "ce_choreoround",
     "n": "ce_choreon",
+    "nothings": "ce_choreonothings",
     "outcome": "ce_choreooutcome",
     "due_ms": "ce_choreodue",
     "deadline_ms": "ce_choreodeadline",
@@ -101,7 +105,7 @@ _EXTENSIONS: dict[str, str] = {
     "moved": "ce_choreomoved",
 }
 _FLAGS = frozenset({"certain", "moved"})
-_NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "outcome", "due_ms", "deadline_ms"})
+_NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "nothings", "outcome", "due_ms", "deadline_ms"})
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(Envelope)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from choreo.core import facts, ids
+from choreo.core import facts, ids, recent
 from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope, Record
 from choreo.core.state import TRUNCATED, Entry, Expected, KeyState, Run
@@ -22,17 +22,17 @@ _ORPHANS_MAX = 100
 class Fold:
     """The state after `record`, while it is being made. `state` is a copy; the run touched is copied on first use."""
 
-    __slots__ = ("decisions", "event", "now_ms", "offset", "state", "table")
+    __slots__ = ("decisions", "event", "foreign", "now_ms", "offset", "raw_id", "state", "table")
 
     def __init__(self, table: FlowTable, state: KeyState, record: Record) -> None:
         """Move the position and the fold's time; both move with every event, also one that changes nothing."""
         self.table = table
         self.offset = record.offset
         self.now_ms = max(state.now_ms, record.stamp_ms)
-        self.state = KeyState(
-            record.offset, self.now_ms, state.runs.copy(), state.orphans, state.attributed, state.forgot
-        )
+        self.state = KeyState(record.offset, self.now_ms, state.runs.copy(), state.orphans, state.forgot)
         self.event = identified(record)
+        self.foreign = is_foreign(self.event)
+        self.raw_id = record.event.id if record.event.id != self.event.id else ""
         self.decisions: list[Envelope] = []
 
     def touch(self, run: Run) -> Run:
@@ -47,16 +47,36 @@ class Fold:
     def find_run(self) -> Run | None:
         """The run the event belongs to; None makes it an orphan (kept by its offset)."""
         event, state = self.event, self.state
-        wanted = event.run or state.attributed.get(event.id, "")
-        if wanted:
-            run = state.run(wanted) or self._truncated(wanted)
+        if event.run:
+            run = state.run(event.run) or self._truncated(event.run)
         else:
-            run = state.oldest_open
-            if run is not None:
-                state.attributed = {**state.attributed, event.id: run.id}
+            run = self._first_given_to() or state.oldest_open
         if run is None:
             self.orphan()
         return run
+
+    def _first_given_to(self) -> Run | None:
+        """Return the run that read this event, which names none, before."""
+        known = [run for run in self.state.runs if run.recent]
+        if not known:
+            return None
+        token = recent.token(self.event.type, self.event.id)
+        return next((run for run in known if recent.knows(run.recent, token)), None)
+
+    def is_duplicate(self, run: Run) -> bool:
+        """Return whether the run has read this event before; remember one that nothing else would recognise.
+
+        An event that names what caused it is recognised by what it changed. So are choreo's own facts.
+        """
+        event = self.event
+        own = event.type.startswith(facts.PREFIX) or event.causation or event.due_ms or event.entry
+        if event.run and (own or event.type in self.table.satisfies):
+            return False  # of the latter the gates keep a memory
+        token = recent.token(event.type, event.id)
+        if recent.knows(run.recent, token):
+            return True
+        run.recent = recent.with_new(run.recent, token)
+        return False
 
     def _truncated(self, run_id: str) -> Run | None:
         """A run of which the log still holds what followed its start, but not the start: listed, and left alone."""
@@ -89,7 +109,6 @@ class Fold:
             return
         state.runs = [run for run in state.runs if not run.ended_ms or run.ended_ms >= limit_ms or run.outbox]
         state.forgot = True
-        state.attributed = {id_: run_id for id_, run_id in state.attributed.items() if state.run(run_id)}
 
     def clock_ms(self, run: Run) -> int:
         """The moment a duration of this run counts from: the time of a paused run stands still."""
@@ -115,25 +134,49 @@ class Fold:
         self.decisions.append(fact)
 
 
+OWN_SOURCES = "choreo/"
+"""The source of what choreo writes begins with this. Events without a source are its own too."""
+
+
+def is_foreign(event: Envelope) -> bool:
+    """Return whether a producer that is no part of choreo made the event."""
+    return bool(event.source) and not event.source.startswith(OWN_SOURCES)
+
+
 def identified(record: Record) -> Envelope:
-    """The record's event; one without an id is known by its first position."""
+    """Return the record's event with the id by which it is known; one without an id is known by its first position.
+
+    A foreign id counts only within its source and key (CloudEvents 1.0, `id`), so an id is derived from all three. The
+    run that a foreign producer names is one that it started, unless choreo has made its id.
+    """
     event = record.event
-    if event.id:
+    if not event.id:
+        return replace(event, id=ids.foreign(record.topic, record.partition, record.offset), run=_known_run(event))
+    if not is_foreign(event) or ids.is_of_source(event.id):
         return event
-    return replace(event, id=ids.foreign(record.topic, record.partition, record.offset))
+    return replace(event, id=ids.of_source(event.source, event.id, event.key), run=_known_run(event))
 
 
-def wake(item: Expected | Entry) -> dict[str, Any]:
-    """What a StepRetryDue tells the host, so that one which knows nothing of the first attempt can make the next."""
+def _known_run(event: Envelope) -> str:
+    run = event.run
+    if not run or not is_foreign(event) or ids.is_derived(run):
+        return run
+    return ids.of_source(event.source, run, event.key)
+
+
+def wake(run: Run, item: Expected | Entry) -> dict[str, Any]:
+    """Return the fields of a StepRetryDue: all that a host needs which knows nothing of the first attempt."""
     fields: dict[str, Any] = {
         "id": ids.answer("retry-due", item.answers, item.step),
         "step": item.step,
         "trigger": item.trigger,
         "attempt": item.attempt,
         "deadline_ms": item.due_ms,
+        "n": run.pause_n,
     }
     if isinstance(item, Entry):
-        return fields | {"entry": item.id, "round": item.round, "n": item.nothings, "outcome": item.given}
+        about = {"entry": item.id, "round": item.round, "nothings": item.asked_n, "outcome": item.given}
+        return fields | about
     return fields | {"outcome": item.offset, "hops": item.hops}
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from choreo.core import facts, gates, ids
-from choreo.core.backward import IN_DOUBT, reopen, settle_doubt, turn
+from choreo.core import facts, gates, recent
+from choreo.core.backward import turn
 from choreo.core.definition import StepDefinition
 from choreo.core.durations import human
 from choreo.core.fold import Fold
-from choreo.core.state import FAILED, NOTHING, OPEN, Entry, Expected, OpenWait, Run
+from choreo.core.ledger import doubt, entry_of, opened, settle_doubt
+from choreo.core.state import Entry, Expected, OpenWait, Run
 
 
 def start(fold: Fold) -> Run | None:
@@ -22,11 +23,11 @@ def start(fold: Fold) -> Run | None:
     if fold.state.run(event.id) is not None:
         return None
     busy = fold.state.busy
-    run = Run(event.id, fold.offset, fold.now_ms, version=event.version, seen={event.id: event.type})
+    run = Run(event.id, fold.offset, fold.now_ms, version=event.version)
     run.changed, run.changed_ms = fold.offset, fold.now_ms
     run.due_ms = fold.now_ms + flow.deadline_ms if flow.deadline_ms else 0
     fold.state.runs.append(run)
-    trigger(fold, run)
+    trigger(fold, run, fresh=True)
     if busy:
         run.duplicate = True
         turn(fold, run, "duplicate start: another run of this key is open")
@@ -38,8 +39,9 @@ def domain(fold: Fold, run: Run) -> None:
     table, type_ = fold.table, fold.event.type
     name = _attributed(fold)
     step = table.steps.get(name)
+    fresh = True
     if step is not None and type_ in step.emits:
-        succeeded(fold, run, step)
+        fresh = succeeded(fold, run, step)
     elif step is not None and type_ in step.fails:
         failed(fold, run, name, f"{name} failed: {type_}")
     elif type_ not in table.satisfies and type_ != table.flow.fails:
@@ -48,45 +50,60 @@ def domain(fold: Fold, run: Run) -> None:
     if not run.ended:
         if type_ == table.flow.completes and type_ not in table.satisfies:
             run.completes_seen = True
-        trigger(fold, run)
+        trigger(fold, run, fresh=fresh)
 
 
 def _attributed(fold: Fold) -> str:
-    """The step that made the event; of a foreign one, the only step that can have."""
+    """The step that made the event; of a foreign one, or of a step declared no longer, the only one that can have."""
     event, table = fold.event, fold.table
-    if event.step:
+    if event.step in table.steps:
         return event.step
     emitters = table.successes.get(event.type, ()) + table.failures.get(event.type, ())
-    return emitters[0] if len(emitters) == 1 else ""
+    return emitters[0] if len(emitters) == 1 else event.step
 
 
-def trigger(fold: Fold, run: Run) -> None:
-    """Make the event's steps expected and open its waits, unless its run was announced to be turned before it."""
+def trigger(fold: Fold, run: Run, *, fresh: bool) -> None:
+    """Make the event's steps expected and open its waits, unless its run was announced to be turned before it.
+
+    An event that is not `fresh` may have been read before.
+    """
     table, event = fold.table, fold.event
     if run.announced:
         return
     about = gates.Outside(event.type, event.id, fold.offset, event.hops)
     if event.type not in table.satisfies:
-        _expect(fold, run, about)
+        _expect(fold, run, about, fresh=fresh)
     if event.type in table.satisfies or event.type in table.opens:
         _gate(fold, run, about)
 
 
-def _expect(fold: Fold, run: Run, event: gates.Outside) -> None:
+def _expect(fold: Fold, run: Run, event: gates.Outside, *, fresh: bool) -> None:
     """Make the steps expected that this event triggers."""
     table = fold.table
-    steps = table.triggers.get(event.type, ())
+    steps = [step for step in table.triggers.get(event.type, ()) if _may_run(fold, run, step.name, event.id, fresh)]
     if steps and table.flow.hops_max and event.hops >= table.flow.hops_max:
         turn(fold, run, f"more than {table.flow.hops_max} hops: {event.type} came round too often")
         return
     from_ms = fold.clock_ms(run)
     hops = event.hops if event.type in table.satisfies else 0
+    raw = fold.raw_id if event.id == fold.event.id else ""
     for step in steps:
-        if step.name not in table.cyclic and not _its_turn(run, step.name):
-            continue
         due_ms = from_ms + step.deadline_ms
-        expected = Expected(step.name, event.id, fold.now_ms, due_ms, event.offset, hops=hops)
+        expected = Expected(step.name, event.id, fold.now_ms, due_ms, event.offset, hops=hops, raw=raw)
         run.expected = [*run.expected, expected]
+
+
+def _may_run(fold: Fold, run: Run, name: str, trigger_id: str, fresh: bool) -> bool:  # noqa: FBT001
+    """Return whether a host that reads this trigger may start the step, so that an outcome is to be waited for.
+
+    Each trigger of a step is expected. Which of several gets the slot of a step on no cycle, only its host knows: it
+    says TriggerIgnored of the others. An event that may have been read before counts while the slot is free.
+    """
+    if run.expects(name, trigger_id) is not None:
+        return False
+    if fresh:
+        return True
+    return name not in fold.table.cyclic and name not in run.taken and (name, trigger_id) not in run.refused
 
 
 def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
@@ -103,93 +120,114 @@ def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
             case gates.Ready(ready):
                 if ready.type == fold.table.flow.completes:
                     run.completes_seen = True
-                _expect(fold, run, ready)
+                _expect(fold, run, ready, fresh=True)
             case gates.Ignored(flood=True):
                 fold.orphan()
 
 
-def _its_turn(run: Run, name: str) -> bool:
-    """Whether this is the first event for a step on no cycle: another, of another id, is a stranger's twin.
+def succeeded(fold: Fold, run: Run, step: StepDefinition) -> bool:
+    """A success: its step is no longer expected, its effect stands in the ledger.
 
-    The slot in the hosts' inbox lets no second trigger start either.
+    Return whether it is the first event of its type for its trigger, as far as the state shows.
     """
-    if name in run.once:
-        return False
-    run.once = [*run.once, name]
-    return True
-
-
-def succeeded(fold: Fold, run: Run, step: StepDefinition) -> None:
-    """A success: its step is no longer expected, its effect stands in the ledger."""
     if step.name in fold.table.reactions:
-        return
+        return True
     trigger_id = _trigger_of(fold, run, step.name)
     if not trigger_id:
         fold.orphan()
-        return
-    expected = run.expects(step.name, trigger_id)
+        return True
+    expected = expectation(fold, run, step.name, trigger_id)
     if expected is not None:
+        trigger_id = expected.trigger
         run.settle(expected)
-    if step.compensation is None or not step.effect:
-        return
-    entry = _entry(fold, run, step.name, trigger_id)
-    if entry is None:
-        entry_id = ids.entry(run.id, step.name, trigger_id)
-        run.put(Entry(entry_id, step.name, trigger_id, fold.offset, fold.offset))
-        reopen(run)
-    elif entry.in_doubt:
-        _make_certain(fold, run, entry)
+    _take_slot(fold, run, step.name)
+    fresh = _is_first(fold, run, step, trigger_id, settled=expected is not None)
+    if step.compensation is not None and step.effect:
+        opened(fold, run, step.name, trigger_id, raw=expected.raw if expected else "")
+    return fresh
 
 
-def _make_certain(fold: Fold, run: Run, entry: Entry) -> None:
-    """A late success: absorbed where it is undone, a new round where the undo found nothing or could not ask."""
-    if entry.state == NOTHING or (entry.state == FAILED and entry.cause == IN_DOUBT):
-        run.put(replace(entry, outcome=fold.offset, state=OPEN, cause=""))
-        reopen(run)
-    else:
-        run.put(replace(entry, outcome=fold.offset))
+def _is_first(fold: Fold, run: Run, step: StepDefinition, trigger_id: str, *, settled: bool) -> bool:
+    """Return whether no event of this type was read for the step and trigger.
+
+    The first one settles the expectation. More may follow where the handler returns several, or where a foreign
+    outcome was believed first: only of those the run keeps a memory.
+    """
+    event = fold.event
+    if settled and event.causation and not fold.foreign and len(step.emits) == 1:
+        return True
+    group = recent.token(step.name, trigger_id)
+    if settled:
+        run.recent = recent.with_new(run.recent, group)
+    if not event.causation:
+        return True  # a duplicate of it was dropped before
+    one = recent.token(step.name, trigger_id, event.type, event.id)
+    first = settled or (recent.knows(run.recent, group) and not recent.knows(run.recent, one))
+    if first:
+        run.recent = recent.with_new(run.recent, one)
+    return first
+
+
+def _take_slot(fold: Fold, run: Run, name: str) -> None:
+    """Note that a host has begun the step for one of its triggers: it ignores the others."""
+    if name not in fold.table.cyclic and name not in run.taken:
+        run.taken = [*run.taken, name]
 
 
 def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
     """A failure for good: the run turns; unless it is certain that nothing was left, the entry is in doubt."""
+    event = fold.event
     if name in fold.table.reactions:
         return
     trigger_id = _trigger_of(fold, run, name)
-    expected = run.expects(name, trigger_id)
+    redriven = bool(event.trigger and event.causation) and event.trigger != event.causation
+    expected = None if redriven else expectation(fold, run, name, trigger_id)
     if expected is not None:
         run.settle(expected)
-        if not fold.event.certain:
-            _doubt(fold, run, name, trigger_id)
+        if not event.certain:
+            doubt(fold, run, expected.step, expected.trigger, raw=expected.raw)
+        elif expected.step not in fold.table.cyclic:
+            run.refused = [*run.refused, (expected.step, expected.trigger)]
         turn(fold, run, cause)
     elif not trigger_id:
         fold.orphan()
-    elif fold.event.certain or not run.turned or run.ended:
-        # Once it has ended, what was said before is forgotten, and this may be a twin of it.
-        settle_doubt(fold, run, ids.entry(run.id, name, trigger_id))
-    elif not any(other.step == name for other in run.expected):
-        _doubt(fold, run, name, trigger_id)  # a host whose memory was lost may have begun what stands after the turn
+    elif not event.certain:
+        # Nobody expected it: a host whose memory was lost, or an operator's redrive, may have left something.
+        doubt(fold, run, name, trigger_id, unexpected=True)
+    elif not redriven:
+        settle_doubt(run, entry_of(fold, run, name, trigger_id), trigger_id)
 
 
-def _doubt(fold: Fold, run: Run, name: str, trigger_id: str) -> None:
-    """Open an entry that may or may not stand for an effect, unless one is there; also of a step declared no longer."""
-    step = fold.table.steps.get(name)
-    if step is not None and (step.compensation is None or not step.effect):
-        return
-    if _entry(fold, run, name, trigger_id) is None:
-        run.put(Entry(ids.entry(run.id, name, trigger_id), name, trigger_id, fold.offset))
+def expectation(fold: Fold, run: Run, name: str, trigger_id: str) -> Expected | None:
+    """Return what is expected of the step for this trigger.
 
-
-def _entry(fold: Fold, run: Run, name: str, trigger_id: str) -> Entry | None:
-    """The entry of this effect: a step on no cycle has one a run, under one key, whichever trigger brought it about."""
-    if name in fold.table.cyclic:
-        return run.entry(ids.entry(run.id, name, trigger_id))
-    return next((entry for entry in run.ledger if entry.step == name), None)
+    A step that was renamed goes on under its new name where its trigger is the same, whether the state or the fact
+    has the old one.
+    """
+    known = run.expects(name, trigger_id)
+    if known is not None:
+        return known
+    steps, service = fold.table.steps, name.partition(".")[0]
+    of_service = [e for e in run.expected if e.trigger == trigger_id and e.step.partition(".")[0] == service]
+    renamed = [e for e in of_service if (e.step in steps) != (name in steps)]
+    if len(renamed) != 1:
+        return None
+    if name not in steps:
+        return renamed[0]
+    expected = replace(renamed[0], step=name)
+    run.expected = [expected if other is renamed[0] else other for other in run.expected]
+    return expected
 
 
 def _trigger_of(fold: Fold, run: Run, name: str) -> str:
     """The outcome's trigger; a foreign outcome takes that of the run's expected step, or of its entry in doubt."""
-    if fold.event.causation:
-        return fold.event.causation
+    event = fold.event
+    named = event.trigger or event.causation
+    if named and fold.foreign:
+        items: list[Expected | Entry] = [*run.expected, *run.ledger]
+        return next((item.trigger for item in items if item.step == name and item.raw == named), named)
+    if named:
+        return named
     expected = (expected.trigger for expected in run.expected if expected.step == name)
     doubted = (entry.trigger for entry in run.ledger if entry.step == name and entry.in_doubt)
     return next(expected, "") or next(doubted, "")
@@ -202,8 +240,7 @@ def wait_failed(fold: Fold, run: Run) -> None:
 
 def _wait_over(fold: Fold, run: Run, because: str) -> None:
     event = fold.event
-    if not run.paused_ms:
-        run.gates = gates.timed_out(run.gates, event.step, event.trigger, event.due_ms)
+    run.gates = gates.timed_out(run.gates, event.step, event.trigger, event.due_ms)
     for open_wait in run.waits:
         if (open_wait.name, open_wait.trigger, open_wait.due_ms) == (event.step, event.trigger, event.due_ms):
             wait = next((wait for wait in fold.table.flow.waits if wait.name == open_wait.name), None)
@@ -214,7 +251,8 @@ def _wait_over(fold: Fold, run: Run, because: str) -> None:
 
 def step_completed(fold: Fold, run: Run) -> None:
     """`choreo.StepCompleted`: a success without a domain event."""
-    step = fold.table.steps.get(fold.event.step)
+    expected = expectation(fold, run, fold.event.step, fold.event.trigger or fold.event.causation)
+    step = fold.table.steps.get(expected.step if expected else fold.event.step)
     if step is not None:
         succeeded(fold, run, step)
 
@@ -230,10 +268,11 @@ def step_skipped(fold: Fold, run: Run) -> None:
 
 
 def trigger_ignored(fold: Fold, run: Run) -> None:
-    """`choreo.TriggerIgnored`: a second trigger of a step that runs once a run."""
-    expected = run.expects(fold.event.step, fold.event.causation)
+    """`choreo.TriggerIgnored`: another trigger of a step that runs once a run has got its slot."""
+    expected = expectation(fold, run, fold.event.step, fold.event.causation)
     if expected is not None:
         run.settle(expected)
+        _take_slot(fold, run, expected.step)
 
 
 def step_deadline_passed(fold: Fold, run: Run) -> None:
@@ -246,7 +285,7 @@ def step_deadline_passed(fold: Fold, run: Run) -> None:
         step = fold.table.steps.get(event.step)
         within = f"within {human(step.deadline_ms)}" if step else "in time"
         run.settle(expected)
-        _doubt(fold, run, event.step, event.trigger)
+        doubt(fold, run, event.step, event.trigger, raw=expected.raw)
         turn(fold, run, f"{event.step} gave no outcome {within}")
 
 

@@ -14,12 +14,34 @@ _DIGEST = hashlib.sha1(_NAMESPACE, usedforsecurity=False)
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
+# An id of this length is compared with the form of a UUID; the digit after the second dash is its version.
+_LENGTH, _VERSION = 36, 14
+_NAME_BASED, _CUSTOM = "5", "8"
+
+
 def derive(*parts: object) -> str:
     """The UUIDv5 of the parts; the separator cannot occur in a key that came through a door of ours."""
+    return _uuid(_NAME_BASED, *parts)
+
+
+def _uuid(version: str, *parts: object) -> str:
     digest = _DIGEST.copy()
-    digest.update("\x1f".join(map(str, parts)).encode())
+    digest.update("\x1f".join(map(str, parts)).encode(errors="surrogatepass"))
     text = digest.hexdigest()
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+    return f"{text[:8]}-{text[8:12]}-{version}{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
+
+
+def is_of_source(id_: str) -> bool:
+    """Return whether the id was derived from a foreign event's source or place: it is kept when written again.
+
+    Such an id is a UUIDv8 (RFC 9562, section 5.8). One that a foreign producer made itself is unique as it is.
+    """
+    return len(id_) == _LENGTH and id_[_VERSION] == _CUSTOM
+
+
+def is_derived(id_: str) -> bool:
+    """Return whether the id has the form of those that choreo derives."""
+    return len(id_) == _LENGTH and id_[_VERSION] in (_NAME_BASED, _CUSTOM)
 
 
 def start(flow: str, key: str, idempotency_key: str = "") -> str:
@@ -29,7 +51,12 @@ def start(flow: str, key: str, idempotency_key: str = "") -> str:
 
 def foreign(topic: str, partition: int, offset: int) -> str:
     """An event whose producer set no id: it is known by its first position."""
-    return derive("foreign", topic, partition, offset)
+    return _uuid(_CUSTOM, "foreign", topic, partition, offset)
+
+
+def of_source(source: str, id_: str, key: str) -> str:
+    """An event whose producer numbers its own: another source, or another key, is another event."""
+    return _uuid(_CUSTOM, "source", source, id_, key)
 
 
 def outcome(about: str, step: str, place: int = 0) -> str:

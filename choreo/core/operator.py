@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from choreo.core import facts, gates, ids
 from choreo.core.backward import COMPLETING, closed, refuse, turn
 from choreo.core.fold import Fold, wake
+from choreo.core.forward import expectation
+from choreo.core.ledger import doubt
 from choreo.core.state import FAILED, OPEN, REQUESTED, RESOLVED, UNSETTLED, Entry, Expected, Run
 
 
@@ -25,15 +27,16 @@ def cancel_requested(fold: Fold, run: Run) -> None:
 
 def paused(fold: Fold, run: Run) -> None:
     """One of the pause series: the highest number rules. From here on the run's deadlines stand still."""
-    if fold.event.n <= run.pause_n or run.ended:
+    if fold.event.n <= run.pause_n:
         return
     run.pause_n = fold.event.n
-    run.paused_ms = run.paused_ms or fold.now_ms
+    if not run.ended:
+        run.paused_ms = run.paused_ms or fold.now_ms
 
 
 def resumed(fold: Fold, run: Run) -> None:
     """Every due time moves by as long as the run was paused; each held step is woken."""
-    if fold.event.n <= run.pause_n or run.ended:
+    if fold.event.n <= run.pause_n:
         return
     run.pause_n = fold.event.n
     if not run.paused_ms:
@@ -56,32 +59,50 @@ def _moved(due_ms: int, by_ms: int) -> int:
 
 
 def _wake(fold: Fold, run: Run, item: Expected | Entry) -> None:
-    fields = wake(item)
+    fields = wake(run, item)
     fold.say(run, facts.STEP_RETRY_DUE, fields.pop("id"), "the run was resumed", **fields)
 
 
 def held(fold: Fold, run: Run) -> None:
-    """`choreo.StepHeld`: the step stays expected; if the run goes on already, it is woken at once."""
-    item = _subject(fold, run)
+    """`choreo.StepHeld`: the step stays expected; if the run goes on already, it is woken at once.
+
+    A run that has ended holds nothing. One that is held for the same pause again is a duplicate.
+    """
+    event, item = fold.event, _subject(fold, run)
     if item is None:
+        if event.attempt:
+            _begun_unexpectedly(fold, run)
         return
-    item = replace(item, held=True, answers=fold.event.id)
+    if event.n <= item.held_n and (event.n or event.id == item.answers):
+        return
+    item = replace(item, held=True, held_n=event.n, retry_ms=0, answers=event.id)
     _store(run, item)
-    if not run.paused_ms:
+    if not run.paused_ms and not run.ended:
         _wake(fold, run, item)
 
 
 def attempt_failed(fold: Fold, run: Run) -> None:
-    """`choreo.StepAttemptFailed`: the next attempt is far off; the tracker says when it is time."""
-    item = _subject(fold, run)
-    step = fold.table.steps.get(fold.event.step)
-    if item is None or step is None:
-        return
-    retry = step.compensation.retry if isinstance(item, Entry) and step.compensation else step.retry
-    given_up = run.turned and isinstance(item, Expected)
-    delay_ms = 0 if given_up else retry.delay_ms(max(1, fold.event.attempt))
-    retry_ms = fold.clock_ms(run) + delay_ms
-    _store(run, replace(item, attempt=fold.event.attempt, retry_ms=retry_ms, answers=fold.event.id))
+    """`choreo.StepAttemptFailed`: the next attempt is far off; the tracker says when it is time.
+
+    One of a step that nobody expects is not tried again: what it has left is in doubt.
+    """
+    event, item = fold.event, _subject(fold, run)
+    step = fold.table.steps.get(event.step)
+    if item is None:
+        _begun_unexpectedly(fold, run)
+    elif step is not None and event.attempt > item.attempt:
+        retry = step.compensation.retry if isinstance(item, Entry) and step.compensation else step.retry
+        given_up = run.turned and isinstance(item, Expected)
+        delay_ms = 0 if given_up else retry.delay_ms(max(1, event.attempt))
+        retry_ms = fold.clock_ms(run) + delay_ms
+        _store(run, replace(item, attempt=event.attempt, retry_ms=retry_ms, answers=event.id))
+
+
+def _begun_unexpectedly(fold: Fold, run: Run) -> None:
+    """An attempt of a step forward has begun for which nobody waits, and nobody will call for the next one."""
+    event = fold.event
+    if not event.entry and event.step not in fold.table.reactions:
+        doubt(fold, run, event.step, event.trigger or event.causation, unexpected=True)
 
 
 def retry_due(fold: Fold, run: Run) -> None:
@@ -97,7 +118,7 @@ def _subject(fold: Fold, run: Run) -> Expected | Entry | None:
     if event.entry:
         entry = run.entry(event.entry)
         return entry if entry is not None and entry.state == REQUESTED and entry.round == event.round else None
-    return run.expects(event.step, event.trigger or event.causation)
+    return expectation(fold, run, event.step, event.trigger or event.causation)
 
 
 def _store(run: Run, item: Expected | Entry) -> None:

@@ -36,28 +36,17 @@ def react(table: FlowTable, state: KeyState, record: Record) -> tuple[KeyState, 
             backward.advance(fold, started)
         return fold.state, fold.decisions
     found = fold.find_run()
-    if found is not None and found.status != TRUNCATED:
-        run = fold.touch(found)
-        if _first_of_its_kind(run, event):
-            _apply(fold, run)
-            backward.advance(fold, run)
-    return fold.state, fold.decisions
-
-
-def _first_of_its_kind(run: Run, event: Envelope) -> bool:
-    """Whether no twin (same id and type) was read before; what is read back leaves the outbox."""
+    if found is None or found.status == TRUNCATED:
+        return fold.state, fold.decisions
+    run = fold.touch(found)
     if run.outbox:
         run.outbox = [said for said in run.outbox if said.id != event.id or said.type != event.type]
-    if run.ended:
-        return True  # what was seen is forgotten; a closed run only takes what it does not know yet
-    types = run.seen.get(event.id)
-    if types is None:
-        run.seen = {**run.seen, event.id: event.type}
-        return True
-    if event.type in types.split(","):
-        return False
-    run.seen = {**run.seen, event.id: f"{types},{event.type}"}
-    return True
+    if event.due_ms and run.paused_ms:
+        return fold.state, []  # its tracker had not read the pause: it comes again after the resume
+    if not fold.is_duplicate(run):
+        _apply(fold, run)
+        backward.advance(fold, run)
+    return fold.state, fold.decisions
 
 
 def _apply(fold: Fold, run: Run) -> None:

@@ -36,6 +36,9 @@ RESOLVED: Final = "resolved"
 
 UNSETTLED: Final = frozenset({OPEN, REQUESTED, FAILED})
 
+UNSETTLEABLE: Final = ""
+"""In place of a trigger: a doubt that only the answer of an undo, a success or a person can settle."""
+
 
 class Expected(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A step whose trigger was seen and whose outcome was not."""
@@ -55,6 +58,10 @@ class Expected(msgspec.Struct, frozen=True, array_like=True, gc=False):
     held: bool = False
     hops: int = 0
     """Of a trigger from outside: those of what opened its wait, and one more."""
+    held_n: int = 0
+    """Number of the pause for which it was held last: a StepHeld about that one or an earlier one is a duplicate."""
+    raw: str = ""
+    """The id that a foreign producer gave the trigger, where `trigger` is derived from it."""
 
 
 class OpenWait(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -81,8 +88,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     round: int = 0
     given: int = -1
     """The outcome that the present round's request carried."""
-    nothings: int = 0
-    """How many NothingToUndo were read for it."""
+    nothing_rounds: tuple[int, ...] = ()
+    """Rounds that were answered with NothingToUndo, however late."""
+    asked_n: int = 0
+    """How many of them were known when the present round was asked for."""
     due_ms: int = 0
     """Deadline of the present request, from its stamp; 0 until it is read back."""
     attempt: int = 0
@@ -90,12 +99,24 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     retry_ms: int = 0
     answers: str = ""
     held: bool = False
+    held_n: int = 0
     cause: str = ""
+    doubted: tuple[str, ...] = ()
+    """Triggers whose attempts may have left the effect. With UNSETTLEABLE no certain failure settles all of them."""
+    cleared: tuple[str, ...] = ()
+    """Triggers of which a certain failure said that they have left nothing."""
+    raw: str = ""
+    """As in Expected."""
 
     @property
     def in_doubt(self) -> bool:
         """Whether it is unknown if there is an effect."""
         return self.outcome < 0
+
+    @property
+    def nothings(self) -> int:
+        """How many NothingToUndo were read for it."""
+        return len(self.nothing_rounds)
 
 
 class Run(msgspec.Struct, array_like=True, gc=False):
@@ -117,8 +138,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     ledger: list[Entry] = []
     outbox: list[Envelope] = []
     """Decisions not yet read back from the log."""
-    seen: dict[str, str] = {}
-    """Ids of the events read, with their types: a twin is dropped."""
+    recent: bytes = b""
+    """Memory of events that name no cause (recent.py): a duplicate of one is dropped."""
     completes_seen: bool = False
     completing: bool = False
     """Decided to complete: from here on nothing turns it."""
@@ -143,8 +164,10 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     changed: int = -1
     """Offset of the last event of this run."""
     changed_ms: int = 0
-    once: list[str] = []
-    """Steps and waits on no cycle that have had their one turn."""
+    taken: list[str] = []
+    """Steps on no cycle whose one slot is known to be taken: of a trigger read again nothing more can come."""
+    refused: list[tuple[str, str]] = []
+    """(step, trigger) given up before an attempt, which leaves the slot to another trigger."""
 
     @property
     def ended(self) -> bool:
@@ -201,8 +224,6 @@ class KeyState(msgspec.Struct, array_like=True, gc=False):
     runs: list[Run] = []
     orphans: list[int] = []
     """Offsets of events that belong to no run; the newest hundred."""
-    attributed: dict[str, str] = {}
-    """Id of an event that came without a run → the run it was given to: its twin goes there too."""
     forgot: bool = False
     """A run has lingered and is forgotten: an unknown run is then no sign of a truncated log."""
 

@@ -83,7 +83,7 @@ class Starter:
             if standing is not None:
                 conclusion = Conclusion(facts=tuple(standing))
             elif ruling is Verdict.HOLD:
-                conclusion = self._steps.held(job, now_ms)
+                conclusion = self._steps.held(job, self._runs.of(job.event.run).pause_n, now_ms)
             else:
                 conclusion = self._steps.skipped(job, reason, now_ms)
             started.over.append((job, conclusion))

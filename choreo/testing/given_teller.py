@@ -14,6 +14,7 @@ import msgspec
 from choreo.core import facts, ids
 from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope, Record
+from choreo.core.fold import identified
 from choreo.core.state import FAILED, REQUESTED, Entry, KeyState, Run
 
 _OUTCOMES = frozenset({facts.STEP_COMPLETED, facts.STEP_FAILED, facts.STEP_SKIPPED, facts.TRIGGER_IGNORED})
@@ -71,7 +72,8 @@ class Teller:
             failed = _entry(run, step, FAILED)
             return {"entry": failed.id, "round": failed.round} if failed else {}
         if type_ in _ATTEMPTS:
-            return self._of_attempt(step, log, run)
+            paused = {"n": run.pause_n} if type_ == facts.STEP_HELD else {}
+            return paused | self._of_attempt(step, log, run)
         if type_ in _OUTCOMES or step:
             return self._of_outcome(told, step, log, run)
         return {}
@@ -110,7 +112,8 @@ class Teller:
         """The latest event of the run that triggers the step."""
         definition = self.table.steps.get(step)
         on = definition.on if definition else ""
-        of_run = (r.event for r in reversed(log) if (r.event.run or r.event.id) == run.id or not r.event.run)
+        events = map(identified, reversed(log))
+        of_run = (event for event in events if (event.run or event.id) == run.id or not event.run)
         return next((event for event in of_run if event.type == on), None)
 
 

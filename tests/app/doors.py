@@ -236,7 +236,7 @@ class Shop:
         id_ = ids.derive(event.event_type, event.order_id, *headers.values())
         content = {"content_type": self.codec.content_type, "data": self.codec.encode(event)}
         envelope = Envelope(
-            id=id_, type=event.event_type, key=event.order_id, flow="order", source="test", **content, **headers
+            id=id_, type=event.event_type, key=event.order_id, flow="order", source="choreo/test", **content, **headers
         )
         await self._append(envelope)
 

@@ -23,11 +23,23 @@ FORWARD, UNDO = DUTIES.forward["payment.charge"], DUTIES.undo["payment.charge"]
 MINUTE_MS = 60_000
 
 
-def job(duty: Duty = FORWARD, *, offset: int = 10, hops: int = 0, woken_ms: int = 0, redriven: bool = False) -> Job:
-    """A job whose trigger stands at this offset, stamped at 0; called for again at `woken_ms`, with a minute to go."""
-    event = Envelope("id", "Placed", "o-1", "order", run="r", hops=hops)
+def job(
+    duty: Duty = FORWARD,
+    *,
+    offset: int = 10,
+    hops: int = 0,
+    woken_ms: int = 0,
+    pause_n: int = 0,
+    redriven: bool = False,
+) -> Job:
+    """A job whose trigger stands at this offset, stamped at 0; called for again at `woken_ms`, with a minute to go.
+
+    `pause_n` is the number in the call, or the count of NothingToUndo in an undo request.
+    """
+    event = Envelope("id", "Placed", "o-1", "order", run="r", hops=hops, n=0 if woken_ms else pause_n)
     record = Record("order", 0, offset, 0, event)
-    source = replace(record, offset=99, stamp_ms=woken_ms) if woken_ms else record
+    call = replace(event, type=facts.STEP_RETRY_DUE, n=pause_n)
+    source = Record("order", 0, 99, woken_ms, call) if woken_ms else record
     return Job(duty, record, event, source, "id", "id", woken_ms + duty.deadline_ms, redriven=redriven)
 
 
@@ -44,7 +56,9 @@ STOPPED_LONG_AGO = Standing(stopped=True, stopped_at=-1)
         (job(), STOPPED_BEFORE, 0, Verdict.DROP),
         (job(), STOPPED_LONG_AGO, 0, Verdict.DROP),
         (job(woken_ms=5), STOPPED_LONG_AGO, 0, Verdict.SKIP),
-        (job(woken_ms=5, redriven=True), STOPPED_AFTER, 0, Verdict.DROP),
+        (job(woken_ms=5, redriven=True), STOPPED_AFTER, 0, Verdict.SKIP),
+        (job(woken_ms=5, redriven=True), STOPPED_BEFORE, 0, Verdict.SKIP),
+        (job(woken_ms=5, redriven=True), Standing(paused=True, pause_n=1), 0, Verdict.SKIP),
         (job(), Standing(paused=True, pause_n=1), 0, Verdict.HOLD),
         (job(), Standing(paused=True, pause_n=1, stopped=True, stopped_at=11), 0, Verdict.SKIP),
         (job(), Standing(), MINUTE_MS, Verdict.START),
@@ -58,6 +72,12 @@ STOPPED_LONG_AGO = Standing(stopped=True, stopped_at=-1)
         (job(hops=3), Standing(), 0, Verdict.DROP),
         (job(UNDO), STOPPED_BEFORE, 0, Verdict.START),
         (job(UNDO), Standing(paused=True, pause_n=1), 0, Verdict.HOLD),
+        (job(UNDO), Standing(paused=True, pause_n=1, stopped=True, stopped_at=9, ended=True), 0, Verdict.START),
+        (job(UNDO), Standing(paused=True, pause_n=1, ended=True, terminated=True), 0, Verdict.DROP),
+        (job(woken_ms=5, pause_n=2), Standing(paused=True, pause_n=1), 0, Verdict.START),
+        (job(woken_ms=5, pause_n=2), Standing(paused=True, pause_n=3), 0, Verdict.HOLD),
+        (job(UNDO, woken_ms=5, pause_n=2), Standing(paused=True, pause_n=1), 0, Verdict.START),
+        (job(UNDO, pause_n=2), Standing(paused=True, pause_n=1), 0, Verdict.HOLD),
         (job(UNDO), STOPPED_BEFORE, UNDO.deadline_ms + 1, Verdict.DROP),
         (job(UNDO), Standing(paused=True, pause_n=1), UNDO.deadline_ms + 1, Verdict.HOLD),
     ],

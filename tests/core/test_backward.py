@@ -156,12 +156,21 @@ def test_a_failure_that_nobody_expected_and_that_is_not_certain_is_undone_too() 
     story.when("choreo.NothingToUndo").then(status="compensated")
 
 
-def test_a_failure_that_a_lost_memory_says_again_opens_no_run_that_has_ended() -> None:
-    """What was certain the first time is not any more; a run that has ended cannot tell that it heard it before."""
+def test_a_failure_that_is_not_certain_opens_a_run_that_has_ended() -> None:
+    """A host whose memory was lost begins again after the end: what it leaves is asked about, like a late success."""
     story = given(ORDER, "OrderPlaced", "StockReserved", "PaymentDeclined", "StockReleased").then(status="compensated")
     declined = next(record.event for record in story.log if record.event.type == "PaymentDeclined")
     again = {"id": declined.id, "step": declined.step, "causation": declined.causation, "certain": False}
+    story.when(event("PaymentDeclined", **again)).then(undo("payment.charge", outcome=-1), status="compensating")
+    story.when("choreo.NothingToUndo").then(event("choreo.FlowCompensated", n=1), status="compensated")
     story.when(event("PaymentDeclined", **again)).then_nothing().then(status="compensated")
+
+
+@pytest.mark.parametrize("fact", ["choreo.StepFailed", "choreo.StepSkipped", "choreo.StepAttemptFailed"])
+def test_a_doubt_after_an_end_that_undoes_nothing_is_written_down(fact: str) -> None:
+    """Nobody asks for it any more; the ledger says that something may stand."""
+    story = given(ORDER, "OrderPlaced", "choreo.FlowTerminated").when(event(fact, step="stock.reserve", certain=False))
+    story.then_nothing().then(status="terminated", ledger={"stock.reserve": "open in doubt"})
 
 
 # Answers of undos, early, late and odd.

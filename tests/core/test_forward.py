@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from choreo.core import facts, ids
+from choreo.core import facts
 from choreo.testing import elapsed, event, foreign, given, twin, undo
 from tests.core.order import DAY_MS, ORDER, PICKED, SCREENED, WIDE, but
 from tests.core.plain import CHARGE, CONFIRM, RESERVE, flow, step
@@ -102,38 +102,6 @@ def test_a_handler_that_returns_two_events_goes_both_ways() -> None:
     both = flow(split, step("here.pack", "Here", "OrderConfirmed"), step("there.pack", "There", "Packed"))
     story = given(both, "OrderPlaced", "Here", event("There", id="place-1"))
     story.then(expected=["here.pack", "there.pack"], ledger={"stock.split": "open"})
-
-
-def test_a_step_on_no_cycle_is_expected_once_a_run() -> None:
-    """A foreign twin without a common id triggers nothing anew; that its host ignores it changes nothing either."""
-    story = given(ORDER, "OrderPlaced", foreign("StockReserved"), foreign("StockReserved"))
-    story.then(expected=["payment.charge"])
-    first, second = story.runs[0].expected[0].trigger, ids.foreign("order", 0, 2)
-    assert first != second
-    ignored = [event("choreo.TriggerIgnored", step="payment.charge", causation=trigger) for trigger in (second, first)]
-    story.when(ignored[0]).then(expected=["payment.charge"], status="running")
-    story.when(ignored[1]).then(expected=[], status="running")
-
-
-def test_a_step_on_no_cycle_has_one_effect_a_run() -> None:
-    """A host that forgot whose turn it was works a second trigger under the same key: there is one charge to refund."""
-    story = given(PICKED, *PAID, foreign("StockReserved"))
-    about = {"step": "payment.charge", "causation": ids.foreign("order", 0, 3)}
-    story.when(event("PaymentCharged", id="again", **about)).then(
-        ledger={"stock.reserve": "open", "payment.charge": "open"}
-    )
-    story.when("choreo.CancelRequested").when(event("choreo.StepSkipped", certain=False, **about))
-    story.then(ledger={"stock.reserve": "open", "payment.charge": "requested"})
-    story.when("PaymentRefunded", "StockReleased").then(status="compensated")
-
-
-def test_a_second_trigger_that_is_given_up_says_nothing_of_a_first_that_is_under_way() -> None:
-    """Neither settles it nor opens a doubt beside it."""
-    story = given(ORDER, "OrderPlaced", "StockReserved", foreign("StockReserved"), "choreo.CancelRequested")
-    for certain in (True, False):
-        about = {"step": "payment.charge", "causation": ids.foreign("order", 0, 2), "id": f"skipped {certain}"}
-        story.when(event("choreo.StepSkipped", certain=certain, **about))
-        story.then(expected=["payment.charge"], ledger={"stock.reserve": "requested"})
 
 
 def test_a_cycle_ends_at_its_hops() -> None:

@@ -150,10 +150,10 @@ def test_a_wake_carries_the_deadline_that_the_pause_has_moved() -> None:
 
 
 def test_an_undo_is_held_and_woken_too() -> None:
-    """The wake carries what the request did: entry, round, outcome."""
+    """The wake carries what the request did: entry, round, outcome; and the number of the resume."""
     story = given(PICKED, *PAID, CANCEL, PAUSE, event("choreo.StepHeld", step="payment.charge"), elapsed("20h"))
     entry = story.runs[0].ledger[1]
-    story.when(RESUME).then(event("choreo.StepRetryDue", entry=entry.id, round=1, outcome=2, n=0))
+    story.when(RESUME).then(event("choreo.StepRetryDue", entry=entry.id, round=1, outcome=2, nothings=0, n=2))
     assert story.said[0].deadline_ms == story.runs[0].ledger[1].due_ms
     story.when("PaymentRefunded").then(undo("stock.reserve"))
 

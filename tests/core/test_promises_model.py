@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from choreo.adapters.inbox_rules import Rows, record
-from choreo.core import backward, facts, forward, ids, react
+from choreo.core import backward, facts, forward, ids, ledger, operator, react
 from choreo.core.events import Envelope, Record
 from choreo.core.state import COMPENSATED, COMPLETED, STUCK, UNSETTLED, Run
 from choreo.ports.inbox import Outcome
@@ -61,7 +61,7 @@ def _oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_reopening(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "reopen", lambda _: None)
+    monkeypatch.setattr(ledger, "_reopen", lambda _: None)
 
 
 def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,8 @@ def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed step has left nothing."""
-    monkeypatch.setattr(forward, "_doubt", lambda *_: None)
+    for module in (forward, operator):
+        monkeypatch.setattr(module, "doubt", lambda *_, **__: None)
 
 
 def _end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from choreo.core import facts, ids
 from choreo.core.definition import FlowTable
-from choreo.core.events import Envelope, Record
+from choreo.core.events import Record
 from choreo.core.gates import Gates
 from choreo.core.react import react
 from choreo.core.state import KeyState, encode
@@ -192,17 +192,19 @@ def test_a_late_twin_of_a_forgotten_run_is_an_orphan_not_a_truncated_run() -> No
 
 def test_a_run_that_still_has_to_say_something_is_not_forgotten() -> None:
     """A decision leaves the state only when it is read back."""
-    story = given(replace(ORDER, linger_ms=DAY_MS), *COMPLETED, read_back=False)
-    story.when(Envelope(id="x", type="choreo.FlowCompleted", key="order-1", flow="order", run=story.runs[0].id))
+    story = given(replace(ORDER, linger_ms=DAY_MS), *COMPLETED, read_back=False).read_back()
+    story.when("choreo.CancelRequested").then("choreo.CancelRefused")
     story.when(elapsed("2d"), foreign("Nothing"))
     assert [run.status for run in story.runs] == ["completed"]
+    story.read_back().when(foreign("Nothing"))
+    assert story.runs == []
 
 
 def test_a_closed_run_keeps_its_status_and_ledger_only() -> None:
     """State is bounded by what is open, not by what has happened."""
     for tale in (COMPLETED, COMPENSATED, ("OrderPlaced", "StockReserved", event(facts.FLOW_TERMINATED, reason="x"))):
         run = given(ORDER, *tale).runs[0]
-        assert (run.expected, run.waits, run.outbox, run.seen) == ([], [], [], {})
+        assert (run.expected, run.waits, run.outbox, run.taken, run.refused) == ([], [], [], [], [])
         assert run.gates == Gates(closed="its run has ended")
         assert (run.due_ms, run.paused_ms) == (0, 0)
         assert run.ledger

@@ -178,11 +178,14 @@ async def test_a_redriven_dead_letter_runs_its_step_under_the_old_id(home: str) 
 
 
 async def test_a_redriven_forward_step_of_a_turned_run_is_skipped() -> None:
-    """Nobody expects it any more."""
+    """Aloud, for an operator waits for it; no attempt of the redrive has begun, so it leaves no doubt."""
     async with staged(payment()) as stage:
         placed = stage.event(Placed(order_id="o-1"))
         await stage.publish(stage.fact(placed, facts.FLOW_TURNED), placed)
         redriven = stage.fact(placed, facts.REDRIVEN, step="payment.charge", trigger=placed.id, outcome=1)
         await stage.publish(redriven)
         await stage.caught_up()
-        assert [record.event.type for record in await stage.log()] == [facts.FLOW_TURNED, "Placed", facts.REDRIVEN]
+        *before, skipped = [record.event for record in await stage.log()]
+        assert [event.type for event in before] == [facts.FLOW_TURNED, "Placed", facts.REDRIVEN]
+        assert (skipped.type, skipped.certain) == (facts.STEP_SKIPPED, True)
+        assert (skipped.trigger, skipped.causation) == (placed.id, redriven.id)

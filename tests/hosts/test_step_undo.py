@@ -217,7 +217,7 @@ async def test_an_undo_of_a_paused_run_is_held_with_its_entry_and_round(home: st
         await stage.publish(stage.fact(placed, facts.FLOW_PAUSED, n=1), request)
         held = await stage.one(facts.STEP_HELD)
         assert (held.entry, held.round, held.trigger) == (request.entry, 3, placed.id)
-        wake = stage.retry_due(held, outcome=OUTCOME, n=2)
+        wake = stage.retry_due(held, outcome=OUTCOME, n=2, nothings=2)
         await stage.publish(stage.fact(placed, facts.FLOW_RESUMED, n=2), wake)
         event = await stage.one("Refunded")
         assert (event.id, event.round, event.causation) == (ids.undo(request.entry), 3, request.id)

@@ -105,7 +105,7 @@ class Host(Process):
             answered = record_.event.id or event_id
             held = Envelope(
                 id=ids.answer("held", answered, self.step.name), type=facts.STEP_HELD, key=KEY, flow="order", run=run,
-                step=self.step.name, trigger=event_id,
+                step=self.step.name, trigger=event_id, n=mark.pause_n,
             )  # fmt: skip
             self.world.publish([held])
         else:
@@ -135,6 +135,7 @@ class Host(Process):
             return True
         elif mark.paused:
             held = replace(event, id=ids.answer("held", event.id, self.step.name), type=facts.STEP_HELD, due_ms=0)
+            held = replace(held, n=mark.pause_n, attempt=0)
             self.world.publish([held])
         else:
             undo = self.step.compensation
@@ -145,7 +146,8 @@ class Host(Process):
             self.unfinished.add(record_.offset)
             key = f"{event.run}/{self.step.name}"
             attempt = Attempt(request_id, event.run, event.attempt + 1, record_.offset, record_.offset, key, event)
-            attempt.undo_key = ids.idempotency("undo", event.entry, event.n)
+            nothings = event.nothings if event.type == facts.STEP_RETRY_DUE else event.n
+            attempt.undo_key = ids.idempotency("undo", event.entry, nothings)
             self.running.append(attempt)
             self.world.crash_point(0.02, "host before an undo")
         return True
