@@ -91,17 +91,19 @@ def _choices(kind: str, number: int, state: KeyState, said: Sequence[Envelope]) 
 
 
 def of_tracker(definition: FlowDefinition, log: Sequence[Record]) -> list[tuple[int, str, str]]:
-    """(offset, step, trigger) of every step behind a wait that becomes expected."""
-    table, state, found = FlowTable(definition), KeyState(), []
+    """(offset, step, trigger) of every step behind a wait that becomes expected; of one on no cycle the first."""
+    table, state, found, taken = FlowTable(definition), KeyState(), [], set()
     for record in log:
         before = {(r.id, e.step, e.trigger) for r in state.runs for e in r.expected}
         state, _ = react(table, state, record)
         after = [(r.id, e.step, e.trigger) for r in state.runs for e in r.expected]
-        found += [
-            (record.offset, name, trigger)
-            for run, name, trigger in after
-            if (run, name, trigger) not in before and table.steps[name].on in table.satisfies
-        ]
+        for run, name, trigger in after:
+            if (run, name, trigger) in before or table.steps[name].on not in table.satisfies:
+                continue
+            slot = (run, name) if name not in table.cyclic else (run, name, trigger)
+            if slot not in taken:
+                taken.add(slot)
+                found.append((record.offset, name, trigger))
     return found
 
 
