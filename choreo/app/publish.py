@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from choreo.app.publish_awaited import Awaiting
 from choreo.app.publish_keys import checked_key
 from choreo.app.query_flows import Flows
 from choreo.core import ids
@@ -62,6 +63,7 @@ class Publisher:
         self._codec = codec
         self._clock = clock
         self._new_id = new_id
+        self._awaiting = Awaiting(log, read_model, clock)
 
     async def publish(
         self,
@@ -73,14 +75,16 @@ class Publisher:
         idempotency_key: str = "",
         run: str = "",
         traceparent: str = "",
+        allow_early: bool = False,
         force: bool = False,
     ) -> Receipt:
         """Publish one event: an object of its class, or its fields together with `type_`.
 
         `key` may be left out, for the event's fields hold it. The same start (flow, key, `idempotency_key`) is
-        published once. `force` also takes events that steps make; for tests.
-        Raises NotFoundError (flow, run), DecodeError (type, field, key), ConflictError (not an event from outside, or
-        the same start with other fields).
+        published once. An event from outside that no run can take is refused, unless `allow_early` is set. `force` also
+        takes events that steps make; for tests.
+        Raises NotFoundError (flow, run), DecodeError (type, field, key), ConflictError (not an event from outside, no
+        longer awaited, or the same start with other fields).
         """
         table = self._flows.table(flow)
         made = self._made(table, event, type_, key)
@@ -101,6 +105,13 @@ class Publisher:
             id_ = ids.derive("outside", flow, type_, key, run, idempotency_key) if idempotency_key else self._new_id()
             if run and await self._record_of(flow, key, run) is None:
                 raise _no_run(flow, key, run)
+            if not (allow_early or force):
+                refusal = await self._awaiting.refusal(table, type_, key, run)
+                if refusal is not None:
+                    known = await self._record_of(flow, key, id_) if idempotency_key else None
+                    if known is None:
+                        raise refusal
+                    return Receipt(id_, type_, flow, key, known.event.run, known.position, duplicate=True)
         headers = {"id": id_, "type": type_, "key": key, "flow": flow, "run": run, "traceparent": traceparent}
         position = (await self._log.append(flow, [self._said(made, version=table.flow.version, **headers)]))[0]
         return Receipt(id_, type_, flow, key, run, position)

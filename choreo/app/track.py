@@ -94,7 +94,7 @@ class PartitionTracker:
             self.cache[key] = Tracked(decode(row.state) if row else KeyState(), {})
 
     def fold(self, records: Sequence[Record], now_ms: int) -> Batch:
-        """Fold the records in order. Every key touched is written once, also where the fold changed nothing."""
+        """Fold the records in order. Every key that has had a run is written once, also where nothing has changed."""
         batch = Batch()
         touched = batch.touched
         for record in records:
@@ -116,6 +116,8 @@ class PartitionTracker:
                 batch.early.append((event.id, event.due_ms - record.stamp_ms))
             before = tracked.state
             tracked.state, decisions = react(self.table, before, record)
+            if not tracked.state.runs and not tracked.state.forgot:
+                tracked.state = KeyState()  # a key that never had a run is not remembered for what strangers say to it
             if tracked.state.forgot:
                 batch.views += self._farewell(event.key, before, tracked, touched[event.key])
             batch.outputs += decisions
@@ -165,6 +167,8 @@ class PartitionTracker:
         for key, before in batch.touched.items():
             tracked = self.cache[key]
             self.cache.move_to_end(key)
+            if tracked.state.position < 0:
+                continue
             row = self._row(key, tracked.state)
             if row.due_ms and (not batch.due_ms or row.due_ms < batch.due_ms):
                 batch.due_ms = row.due_ms

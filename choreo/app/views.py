@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 
 from choreo.core.definition import FlowTable
 from choreo.core.errors import StorageError
+from choreo.core.gates import Gates
 from choreo.core.state import REQUESTED, Entry, Expected, OpenWait, Run
 from choreo.ports.read_model import InstanceView
 
@@ -78,6 +79,8 @@ class Detail(msgspec.Struct, frozen=True):
     waits: list[AwaitedEvent]
     ledger: list[Effect]
     """Oldest entry first."""
+    over: list[str]
+    """Names of the waits that were opened and will not be again."""
 
     @property
     def timers(self) -> list[tuple[int, str]]:
@@ -116,6 +119,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     expected: list[Expected]
     waits: list[OpenWait]
     ledger: list[Entry]
+    over: list[str] = []
 
 
 _encode = msgspec.json.Encoder().encode
@@ -146,6 +150,7 @@ def view(
         run.expected,
         run.waits,
         run.ledger,
+        _over(run.gates) if run.gates.once else [],
     )
     return InstanceView(
         table.flow.name,
@@ -160,6 +165,12 @@ def view(
         _NOTHING if attributes is None else attributes,
         _encode(kept),
     )
+
+
+def _over(gates: Gates) -> list[str]:
+    """Return the names of the waits on no cycle that were opened and are no longer."""
+    still = {opening.wait for opening in gates.openings}
+    return [name for name in gates.once if name not in still]
 
 
 def detail_of(row: InstanceView) -> Detail:
@@ -181,7 +192,7 @@ def detail_of(row: InstanceView) -> Detail:
         Effect(e.id, e.step, e.state, e.outcome < 0, e.round, e.cause, e.due_ms, e.retry_ms, e.opened)
         for e in kept.ledger
     ]
-    return Detail(*astuple(kept)[:-3], expected, waits, ledger)  # type: ignore[call-arg]  # the same fields before
+    return Detail(*astuple(kept)[:-4], expected, waits, ledger, kept.over)  # type: ignore[call-arg]  # the same fields before
 
 
 def attributes_of(fields: Mapping[str, Any]) -> dict[str, str]:

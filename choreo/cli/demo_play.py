@@ -215,7 +215,7 @@ async def _answer(app: App, demo: Demo, record: Record) -> None:
     key = record.event.key
     answer = demo.answer(key)
     if isinstance(answer, Event):
-        await _asked(app, partial(app.publisher.publish, demo.flow, answer, idempotency_key="demo"))
+        await _asked(app, partial(app.publisher.publish, demo.flow, answer, idempotency_key="demo", allow_early=True))
     elif answer is not None:
         type_ = app.definitions[demo.flow].waits[0].until
         garbage = Envelope(

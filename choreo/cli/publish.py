@@ -31,6 +31,9 @@ def publish(
     json: Annotated[str, typer.Option("--json", help="All fields as one JSON object; - reads it from stdin.")] = "",
     run: RunOption = "",
     idempotency_key: Annotated[str, typer.Option(help="The same start with the same one is published once.")] = "",
+    allow_early: Annotated[
+        bool, typer.Option(help="Publish an event from outside also where no run can take it.")
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Publish one event: the start of an instance, or what one waits for. The same start is published once."""
@@ -39,7 +42,15 @@ def publish(
     async def work(app: App) -> Receipt:
         name = chosen(app.flows, flow)
         fields = {**given, **of_pairs(app.queries.flows.event_class(name, type_), field or ())}
-        return await app.publisher.publish(name, fields, type_=type_, key=key, run=run, idempotency_key=idempotency_key)
+        return await app.publisher.publish(
+            name,
+            fields,
+            type_=type_,
+            key=key,
+            run=run,
+            idempotency_key=idempotency_key,
+            allow_early=allow_early,
+        )
 
     receipt = in_app(work)
     if output is Format.JSON:

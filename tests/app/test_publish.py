@@ -1,5 +1,6 @@
 """Publishing through a door: ids that collapse, keys that are read from the event, and what is refused."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from choreo.app.publish_keys import checked_key
 from choreo.core import ids
 from choreo.core.errors import ConflictError, DecodeError, NotFoundError
-from tests.app.doors import OrderPlaced, ShipmentPicked, Shop, StockReserved
+from choreo.testing.clock import VirtualClock
+from tests.app.doors import OrderPlaced, PaymentCharged, ShipmentPicked, Shop, StockReserved
 
 
 @pytest.fixture
@@ -101,3 +103,83 @@ def test_a_key_that_could_not_be_asked_for_is_refused(key: str) -> None:
 def test_every_other_key_is_taken(key: str) -> None:
     """Whatever prints, is a key."""
     assert checked_key(key) == key
+
+
+@pytest.mark.parametrize("allow_early", [False, True])
+async def test_an_event_from_outside_for_a_key_without_a_run_is_refused(shop: Shop, allow_early: bool) -> None:
+    """Nothing would ever come of it, unless its sender wants it in the log all the same."""
+    await shop.start("another")
+    picked = ShipmentPicked(order_id="o-1")
+    if allow_early:
+        assert (await shop.publisher.publish("order", picked, allow_early=True)).type == "ShipmentPicked"
+        return
+    with pytest.raises(NotFoundError) as refused:
+        await shop.publisher.publish("order", picked)
+    assert refused.value.sentence == (
+        "flow order, key 'o-1': there is no run that could take ShipmentPicked. Start one with OrderPlaced. "
+        "To publish it all the same: `--allow-early`, `?allow_early=true`."
+    )
+
+
+async def test_an_event_that_comes_before_its_wait_is_taken(shop: Shop) -> None:
+    """It is kept and satisfies the wait when it opens."""
+    await shop.start("o-1")
+    await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"))
+    await shop.outcome("stock.reserve", StockReserved(order_id="o-1"))
+    await shop.outcome("payment.charge", PaymentCharged(order_id="o-1"))
+    assert shop.run("o-1").waits == []
+
+
+@pytest.mark.parametrize(
+    ("comes_to", "cause"),
+    [
+        ("completed", "the run has ended (completed)"),
+        ("compensated", "the run has ended (compensated)"),
+        ("stuck", "the run goes back (payment.charge failed: PaymentDeclined)"),
+        ("picked", "the wait for it is over"),
+        ("timed out", "the run goes back"),
+    ],
+)
+async def test_an_event_that_nobody_awaits_any_more_is_refused(shop: Shop, comes_to: str, cause: str) -> None:
+    """By its key and by its run; another run of the key may still take it."""
+    await run_that(shop, comes_to)
+    for run in ("", shop.run("o-1").id):
+        with pytest.raises(ConflictError, match="nothing awaits ShipmentPicked any more") as refused:
+            await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"), run=run)
+        assert cause in refused.value.sentence
+    if comes_to == "completed":
+        await shop.publisher.publish("order", OrderPlaced(order_id="o-1"), idempotency_key="once more")
+        await shop.track()
+        await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"))
+
+
+async def run_that(shop: Shop, comes_to: str) -> None:
+    """A run of o-1 that nobody can tell of a pick any more."""
+    if comes_to in ("picked", "timed out"):
+        await shop.charged("o-1")
+    if comes_to == "picked":
+        await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"))
+        await shop.track()
+    elif comes_to == "timed out":
+        await shop.pass_due("o-1", 25 * 3_600)
+    else:
+        await getattr(shop, comes_to)("o-1")
+
+
+async def test_an_event_sent_again_under_its_idempotency_key_is_no_conflict(shop: Shop) -> None:
+    """Its sender may not have heard the first answer, and its wait is over since."""
+    await shop.charged("o-1")
+    first = await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"), idempotency_key="k")
+    await shop.track()
+    again = await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"), idempotency_key="k")
+    assert (again.id, again.position, again.duplicate) == (first.id, first.position, True)
+
+
+async def test_a_read_model_that_lags_refuses_nothing(shop: Shop) -> None:
+    """What was started just now is not known yet, and who cannot know does not say no."""
+    assert isinstance(shop.clock, VirtualClock)
+    await shop.publisher.publish("order", OrderPlaced(order_id="o-1"))
+    publishing = asyncio.create_task(shop.publisher.publish("order", ShipmentPicked(order_id="o-1")))
+    while not publishing.done():
+        await shop.clock.advance(0.1)
+    assert (await publishing).type == "ShipmentPicked"

@@ -1,4 +1,4 @@
-"""The tracker's use case on one partition: what lies in a partition that is not its key's."""
+"""The tracker's use case on one partition: records that are not its key's, and what of a key is kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from choreo.app.track import PartitionTracker
 from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope, Record, from_headers, to_headers
 from choreo.core.partition import partition_of
+from choreo.ports.state import StateRow
 from tests.core.order import ORDER as FLOW
 
 NOW_MS = 1_000
@@ -40,3 +41,23 @@ def test_a_record_is_published_again_once_in_its_life() -> None:
     assert not batch.rerouted
     (letter,) = batch.letters
     assert "published again once" in letter.cause
+
+
+def test_a_key_that_never_had_a_run_leaves_no_row() -> None:
+    """What strangers say to it would else be kept for ever; cut into batches in any way, a later run is the same."""
+    partition = partition_of("o-1", PARTITIONS)
+    said = ["ShipmentPicked", "ShipmentPicked", FLOW.starts, "ShipmentPicked"]
+    records = [
+        Record(FLOW.name, partition, at, NOW_MS + at, Envelope(f"e-{at}", type_, "o-1", FLOW.name))
+        for at, type_ in enumerate(said)
+    ]
+    ends = set()
+    for cut in range(1, len(records)):
+        rows: dict[str, StateRow] = {}
+        for piece in (records[:cut], records[cut:]):
+            tracker = PartitionTracker(FlowTable(FLOW), partition, PARTITIONS, lambda _: {})
+            tracker.put(rows, ["o-1"])
+            rows |= {row.key: row for row in tracker.fold(piece, NOW_MS).states}
+            assert ("o-1" in rows) == (piece[-1].offset >= 2)
+        ends.add(rows["o-1"].state)
+    assert len(ends) == 1

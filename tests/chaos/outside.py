@@ -105,7 +105,7 @@ class Outside:
 
     async def _publish(self, type_: str, fields: dict[str, Any], idempotency_key: str) -> Any:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return await self._post("/flows/order/events", {"type": type_, "fields": fields}, headers)
+        return await self._post("/flows/order/events?allow_early=true", {"type": type_, "fields": fields}, headers)
 
     async def _post(self, path: str, body: Any, headers: Any) -> Any:
         """Post until it is acknowledged."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from choreo.cli.failures import CONFLICT, NOT_FOUND
+
 
 def test_a_start_is_published_and_said_where(desk: Any) -> None:
     """The receipt names the run and the position, in the words of the REST view."""
@@ -58,3 +60,18 @@ def test_an_event_from_outside_belongs_to_the_open_run(desk: Any) -> None:
     assert desk("publish", "desk", "TicketClosed", "--key", "t-1").code == 0
     desk.fold()
     assert desk("show", "t-1", "-o", "json").json["waits"] == []
+
+
+def test_an_event_that_no_run_can_take_is_refused_unless_it_is_wanted(desk: Any) -> None:
+    """Exit code 4 without a run, 5 where nothing awaits it any more."""
+    closed = ("publish", "desk", "TicketClosed", "--key", "t-1")
+    unknown = desk(*closed)
+    assert unknown.code == NOT_FOUND
+    assert "there is no run that could take TicketClosed" in unknown.err
+    assert desk(*closed, "--allow-early").code == 0
+    desk.opened("t-1", seated=True)
+    assert desk("terminate", "t-1", "--reason", "x").code == 0
+    desk.fold()
+    over = desk(*closed)
+    assert over.code == CONFLICT
+    assert "nothing awaits TicketClosed any more: the run has ended (terminated)" in over.err

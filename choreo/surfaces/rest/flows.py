@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -123,14 +123,21 @@ async def draw_flow(flow: FlowName, doors: Given) -> str:
     },
 )
 async def publish_event(
+    *,
     flow: Annotated[FlowName, Path()],
     body: EventBody,
     request: Request,
     response: Response,
     doors: Given,
     idempotency_key: IdempotencyKey = "",
+    allow_early: Annotated[
+        bool, Query(description="Publish an event from outside also where no run can take it.")
+    ] = False,
 ) -> ReceiptAnswer:
-    """A start with the same key and Idempotency-Key is published once. The event's key is read from its fields."""
+    """A start with the same key and Idempotency-Key is published once. The event's key is read from its fields.
+
+    An event from outside is answered 404 where its key has no run, and 409 where no run awaits it any more.
+    """
     receipt = await doors.publisher.publish(
         flow,
         body.fields,
@@ -138,6 +145,7 @@ async def publish_event(
         run=body.run,
         idempotency_key=idempotency_key,
         traceparent=traceparent_of(request),
+        allow_early=allow_early,
     )
     response.status_code = 200 if receipt.duplicate else 201
     response.headers["Location"] = location_of(receipt)

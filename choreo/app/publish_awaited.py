@@ -1,0 +1,84 @@
+"""Whether a run can still take an event from outside, as far as the read model knows.
+
+What nobody will ever take is refused at the door, before it stands in the log for ever. A read model that is behind
+knows of no run that was started just now: it is waited for within a bound, and where it does not come the event is let
+through, for the tracker decides what becomes of it.
+"""
+
+from __future__ import annotations
+
+from choreo.app.query_positions import Positions
+from choreo.app.views import Detail, detail_of
+from choreo.core.definition import FlowTable
+from choreo.core.errors import ChoreoError, ConflictError, NotFoundError, UnavailableError
+from choreo.core.events import Position
+from choreo.core.partition import partition_of
+from choreo.ports.clock import Clock
+from choreo.ports.log import Log
+from choreo.ports.read_model import InstanceView, ReadModel
+
+CATCH_UP_S = 1.0
+"""A tracker that runs is some milliseconds behind, a projector some ten."""
+
+_ALLOW = "To publish it all the same: `--allow-early`, `?allow_early=true`."
+
+
+class Awaiting:
+    """Asks the read model who awaits an event."""
+
+    def __init__(self, log: Log, read_model: ReadModel, clock: Clock) -> None:
+        """Take the parts; nothing is read yet."""
+        self._log = log
+        self._read_model = read_model
+        self._positions = Positions(log, read_model, clock)
+
+    async def refusal(self, table: FlowTable, type_: str, key: str, run: str) -> ChoreoError | None:
+        """Return why no run can take the event, None where one can or where that is not known."""
+        refusal = await self._refusal(table, type_, key, run)
+        if refusal is None or not await self._caught_up(table.flow.name, key):
+            return None
+        return await self._refusal(table, type_, key, run)
+
+    async def _refusal(self, table: FlowTable, type_: str, key: str, run: str) -> ChoreoError | None:
+        flow = table.flow.name
+        newest = await self._read_model.instance(flow, key, run)
+        if newest is None:
+            return NotFoundError(
+                f"there is no run that could take {type_}",
+                where=_place(flow, key, run),
+                remedy=f"Start one with {table.flow.starts}. {_ALLOW}",
+            )
+        cause = _why_not(table, type_, detail_of(newest))
+        if not cause or (not run and await self._another_can(table, type_, newest)):
+            return None
+        return ConflictError(f"nothing awaits {type_} any more: {cause}", where=_place(flow, key, run), remedy=_ALLOW)
+
+    async def _another_can(self, table: FlowTable, type_: str, newest: InstanceView) -> bool:
+        runs = await self._read_model.runs(newest.flow, newest.key)
+        return any(not _why_not(table, type_, detail_of(other)) for other in runs if other.run != newest.run)
+
+    async def _caught_up(self, flow: str, key: str) -> bool:
+        partition = partition_of(key, await self._log.partitions(flow))
+        end = await self._log.end(flow, partition)
+        try:
+            if end:
+                await self._positions.reached(Position(flow, partition, end - 1), CATCH_UP_S)
+        except UnavailableError:
+            return False
+        return True
+
+
+def _why_not(table: FlowTable, type_: str, detail: Detail) -> str:
+    """Why this run will not take the event; empty if it may."""
+    if detail.ended_ms:
+        return f"the run has ended ({detail.status})"
+    if detail.turned:
+        return f"the run goes back ({detail.cause})"
+    waits = table.satisfies[type_]
+    if all(wait.name in detail.over for wait in waits):
+        return "the wait for it is over"
+    return ""
+
+
+def _place(flow: str, key: str, run: str) -> str:
+    return f"flow {flow}, key {key!r}" + (f", run {run!r}" if run else "")
