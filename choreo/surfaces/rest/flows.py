@@ -100,27 +100,30 @@ async def draw_flow(flow: FlowName, doors: Given) -> str:
     return mermaid(doors.flows.definition(flow))
 
 
+_PUBLISHED: dict[int | str, dict[str, Any]] = {
+    201: {
+        "description": "Published; `Location` is where its instance can be read.",
+        "headers": {
+            **WRITTEN["headers"],
+            "Location": {"description": "The instance's path.", "schema": {"type": "string"}},
+        },
+    },
+    200: {
+        "model": ReceiptAnswer,
+        "description": "The same start was published before; nothing new was.",
+        **WRITTEN,
+    },
+    **refused_write(400, 404, 409, 413),
+}
+
+
 @router.post(
     "/flows/{flow}/events",
     operation_id="publishEvent",
     summary="Start a run, or say what a run waits for",
     status_code=201,
     response_model=ReceiptAnswer,
-    responses={
-        201: {
-            "description": "Published; `Location` is where its instance can be read.",
-            "headers": {
-                **WRITTEN["headers"],
-                "Location": {"description": "The instance's path.", "schema": {"type": "string"}},
-            },
-        },
-        200: {
-            "model": ReceiptAnswer,
-            "description": "The same start was published before; nothing new was.",
-            **WRITTEN,
-        },
-        **refused_write(400, 404, 409, 413),
-    },
+    responses=_PUBLISHED,
 )
 async def publish_event(
     *,
