@@ -63,7 +63,7 @@ class Redactor:
         return _ASSIGNED.sub(rf"\1={MASK}", _USER_INFO.sub(f"{MASK}@", text))
 
 
-redact = Redactor()
+redact: Redactor = Redactor()
 """This process's own: what its settings say is learned by whoever reads them."""
 
 

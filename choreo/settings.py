@@ -7,7 +7,7 @@ then the defaults here. Reads nothing at import; chooses no adapter.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -31,7 +31,7 @@ def _listed(value: object) -> object:
 class Settings(BaseSettings):
     """The settings of one process. Durations end in `_s` and are seconds."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="CHOREO_", pyproject_toml_table_header=("tool", "choreo"), extra="forbid", frozen=True
     )
 

@@ -30,12 +30,9 @@ CORE_MAY_NOT_CALL = frozenset({"now", "utcnow", "today", "uuid1", "uuid4"})
 
 
 def sources(*folders: str) -> list[Path]:
-    """Every Python file of these folders; what `choreo new` copies is tested where it is filled in."""
+    """Every Python file of these folders."""
     return [
-        path
-        for folder in folders
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        if "templates" not in path.parts and "__pycache__" not in path.parts
+        path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if "__pycache__" not in path.parts
     ]
 
 

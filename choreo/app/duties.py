@@ -56,15 +56,17 @@ class Duties:
     def __init__(self, service: Service, table: FlowTable) -> None:
         """Steps of the service that the flow does not have are left out."""
         declared = [step for step in service.steps.values() if step.name in table.steps]
-        self.forward = {step.name: _forward(step, table) for step in declared}
-        self.undo = {step.name: _undo(step, table.steps[step.name]) for step in declared if step.compensation}
+        self.forward: dict[str, Duty] = {step.name: _forward(step, table) for step in declared}
+        self.undo: dict[str, Duty] = {
+            step.name: _undo(step, table.steps[step.name]) for step in declared if step.compensation
+        }
         self.by_trigger: dict[str, Sequence[Duty]] = {}
         for step in declared:
             known = self.by_trigger.get(step.on.event_type, ())
             self.by_trigger[step.on.event_type] = (*known, self.forward[step.name])
-        self.outcome_types = _outcome_types(self)
+        self.outcome_types: frozenset[str] = _outcome_types(self)
         """What a service says when one of its jobs is done."""
-        self.types = frozenset(self.by_trigger) | RUN_FACTS | _CALLS
+        self.types: frozenset[str] = frozenset(self.by_trigger) | RUN_FACTS | _CALLS
         """What a host reads."""
 
 

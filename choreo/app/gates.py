@@ -143,9 +143,9 @@ class GateBook:
         self._table = table
         self._inbox = inbox
         waits = table.gate_waits(triggers)
-        self.gated = frozenset(wait.until for wait in waits)
+        self.gated: frozenset[str] = frozenset(wait.until for wait in waits)
         """Types that trigger a step only through a gate."""
-        self.types = _folded(table, waits)
+        self.types: frozenset[str] = _folded(table, waits)
         """Types that are folded, and must be read; empty where no step stands behind a wait."""
         shape = repr((table.flow.starts, sorted((wait.on, wait.until, wait.fails) for wait in waits)))
         self._shape = blake2b(shape.encode(), digest_size=8).hexdigest()

@@ -16,8 +16,8 @@ class Flows:
 
     def __init__(self, definitions: Mapping[str, FlowDefinition], classes: Mapping[str, EventClasses]) -> None:
         """A flow loaded from JSON may have no classes: it can be looked at, but nothing can be published to it."""
-        self.definitions = dict(definitions)
-        self.classes = {name: dict(classes.get(name, {})) for name in definitions}
+        self.definitions: dict[str, FlowDefinition] = dict(definitions)
+        self.classes: dict[str, dict[str, type[Any]]] = {name: dict(classes.get(name, {})) for name in definitions}
         self._tables = {name: FlowTable(definition) for name, definition in definitions.items()}
 
     @property

@@ -17,7 +17,7 @@ from choreo.core.events import to_headers
 from choreo.ports.dead_letters import DeadLetter
 from choreo.wiring import App
 
-cli = group("List, show and redrive dead letters.")
+cli: typer.Typer = group("List, show and redrive dead letters.")
 
 PAGE = 500
 """Letters read at once when all are given back."""

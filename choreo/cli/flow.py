@@ -15,7 +15,7 @@ from choreo.core.definition import export as exported
 from choreo.core.diagram import mermaid as drawn
 from choreo.core.errors import SettingsError
 
-cli = group("Export a flow as JSON, or draw it as Mermaid.")
+cli: typer.Typer = group("Export a flow as JSON, or draw it as Mermaid.")
 
 To = Annotated[Path | None, typer.Option("--to", help="The file to write; else it is printed.")]
 

@@ -1,6 +1,7 @@
 """`choreo new`: a project with a flow, its services, its contract and its tests, that runs at once.
 
-Its files are in `templates/`: those of one template, and those of both; `$name` is filled in.
+Its files are in `templates/`: those of one template, and those of both; `$name` is filled in. Code there ends in
+`.txt`, so that no tool takes it for a part of choreo.
 """
 
 from __future__ import annotations
@@ -38,8 +39,6 @@ _ABOUT = {
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z")
 # A dotfile in the template would act on the repository it stands in.
 _RENAMED = {"gitignore": ".gitignore"}
-# pip compiles what looks like a module when it installs choreo.
-_LEFT_OUT = frozenset({"__pycache__"})
 
 
 def new(
@@ -116,13 +115,12 @@ def _require_free(folder: Path) -> None:
 
 def _sources(root: Path) -> list[Path]:
     """Return the files below a folder, relative to it."""
-    found = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
-    return [path for path in found if not _LEFT_OUT & set(path.parts)]
+    return [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
 
 
 def _copy(source: Path, target: Path, name: str) -> Path:
     """Fill one file in; return where it was written."""
-    target = target.with_name(_RENAMED.get(target.name, target.name))
+    target = target.with_name(_RENAMED.get(target.name, target.name.removesuffix(".txt")))
     target.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text(encoding="utf-8")
     target.write_text(Text(text).safe_substitute(name=name), encoding="utf-8")

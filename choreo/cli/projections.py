@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import typer
+
 from choreo.cli.deferred import group
 from choreo.cli.output import Format, Output, document, plain, write
 from choreo.cli.project import FlowArgument, chosen, in_app
 from choreo.wiring import App, forget_views, run
 
-cli = group("Rebuild states and read model from the log.")
+cli: typer.Typer = group("Rebuild states and read model from the log.")
 
 LOOK_S = 0.05
 """How often the rebuild is looked at."""

@@ -16,7 +16,7 @@ from choreo.cli.output import Format, Output, document, table, write
 from choreo.cli.project import declared
 from choreo.core.declare import Flow
 
-cli = group("Freeze, check and list the contract of the events.")
+cli: typer.Typer = group("Freeze, check and list the contract of the events.")
 
 
 class Contract(msgspec.Struct, frozen=True):

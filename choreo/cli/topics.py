@@ -29,7 +29,7 @@ from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.core.errors import ConflictError, StorageError
 from choreo.wiring.flows import load_flows
 
-cli = group("Hold the topics on Kafka to what topics/*.yaml says.")
+cli: typer.Typer = group("Hold the topics on Kafka to what topics/*.yaml says.")
 
 Owner = Annotated[str, typer.Option(metavar="TEAM", help="The team that answers for the topics.")]
 Kafka = Annotated[

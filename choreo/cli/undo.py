@@ -11,7 +11,7 @@ from choreo.cli.operate import Reason, operate
 from choreo.cli.output import Format, Output
 from choreo.cli.project import FlowOption, KeyArgument, RunOption
 
-cli = group("Retry or resolve an undo that failed.")
+cli: typer.Typer = group("Retry or resolve an undo that failed.")
 
 EntryArgument = Annotated[str, typer.Argument(help="The step's name, or the ledger entry's id.")]
 

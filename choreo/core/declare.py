@@ -36,7 +36,7 @@ class Compensation:
         self.step = step
         self.handler = handler
         self.definition = definition
-        self.emits = tuple(emits)
+        self.emits: tuple[EventClass, ...] = tuple(emits)
 
     def __call__(self, *args: Any) -> Any:
         """Call the handler itself, as in a unit test."""
@@ -58,7 +58,7 @@ class Step:
         self._definition = definition
         self.handler = handler
         self.on = on
-        self.outcomes = tuple(outcomes)
+        self.outcomes: tuple[EventClass, ...] = tuple(outcomes)
         self.never = never
         self.never_undo: tuple[type[BaseException], ...] = ()
         self.compensation: Compensation | None = None
@@ -206,7 +206,7 @@ class Flow:
         checks.require_name(name, "flow")
         where = f"flow {name}"
         self.name = name
-        self.services = _services(services, where)
+        self.services: tuple[Service, ...] = _services(services, where)
         self._starts, self._completes = _one(starts, where, "starts"), _one(completes, where, "completes")
         self._fails = _one(fails, where, "fails") if fails is not None else None
         self._key = key

@@ -26,13 +26,13 @@ class Fold:
 
     def __init__(self, table: FlowTable, state: KeyState, record: Record) -> None:
         """Move the position and the fold's time; both move with every event, also one that changes nothing."""
-        self.table = table
-        self.offset = record.offset
-        self.now_ms = max(state.now_ms, record.stamp_ms)
-        self.state = KeyState(record.offset, self.now_ms, state.runs.copy(), state.orphans, state.forgot)
-        self.event = identified(record)
-        self.foreign = is_foreign(self.event)
-        self.raw_id = record.event.id if record.event.id != self.event.id else ""
+        self.table: FlowTable = table
+        self.offset: int = record.offset
+        self.now_ms: int = max(state.now_ms, record.stamp_ms)
+        self.state: KeyState = KeyState(record.offset, self.now_ms, state.runs.copy(), state.orphans, state.forgot)
+        self.event: Envelope = identified(record)
+        self.foreign: bool = is_foreign(self.event)
+        self.raw_id: str = record.event.id if record.event.id != self.event.id else ""
         self.decisions: list[Envelope] = []
 
     def touch(self, run: Run) -> Run:

@@ -30,15 +30,15 @@ class Attempt:
 
     def __init__(self, job: Job, context: StepContext) -> None:
         """`job` is prepared: what its handler is given is decoded."""
-        self.job = job
+        self.job: Job = job
         self.duty: Duty = job.duty
-        self.given = job.given
-        self.context = context
-        self.withdrawn = False
+        self.given: Any = job.given
+        self.context: StepContext = context
+        self.withdrawn: bool = False
         """Set to call it off; it has effect until the handler is called."""
-        self.suspended = False
+        self.suspended: bool = False
         """Whether its handler has waited for something."""
-        self.started_s = 0.0
+        self.started_s: float = 0.0
         """When its handler was called, by the monotonic clock; 0: not yet."""
         self._reported = False
 

@@ -82,10 +82,10 @@ class ProjectorHost:
         """`name` is unique among the projectors; `attributes_of` reads the filterable fields of a start event."""
         self.flow = flow
         self.name = name
-        self.counters = counters or Counters()
-        self.dependencies = dependencies or DependencyReports(clock)
+        self.counters: Counters = counters or Counters()
+        self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
         self._role = f"projector of {flow.name}"
-        self.polled_ms = 0
+        self.polled_ms: int = 0
         """When it last polled: a sign of life for health checks."""
         self._table = FlowTable(flow)
         self._log = log

@@ -131,7 +131,7 @@ class _Worker(Thread):
         super().__init__(name=f"choreo-{pool._step}", daemon=True)  # noqa: SLF001 - its own pool
         self._pool = pool
         self.attempt: Attempt | None = None
-        self.due_s = 0.0
+        self.due_s: float = 0.0
 
     def run(self) -> None:
         while (attempt := self._pool.next(self)) is not None:

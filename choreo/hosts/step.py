@@ -47,6 +47,10 @@ PAUSE_FIRST_S, PAUSE_MOST_S = 0.05, 1.0
 class StepHost:
     """Runs one service's steps in one flow. Several share the partitions through the group named as the service."""
 
+    service: Service
+    flow: FlowDefinition
+    name: str
+
     def __init__(
         self,
         service: Service,
@@ -73,9 +77,9 @@ class StepHost:
         `hold_s`: how long nobody else begins what runs here if this process is not heard of any more.
         """
         self.service, self.flow, self.name = service, flow, name
-        self.counters = counters or Counters()
-        self.dependencies = dependencies or DependencyReports(clock)
-        self.polled_ms = 0
+        self.counters: Counters = counters or Counters()
+        self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
+        self.polled_ms: int = 0
         """When it last polled, or began the commit that is under way: a sign of progress for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
         ports = Ports(log, inbox, dead_letters, codec, clock, log_clock or clock)

@@ -44,7 +44,7 @@ class Committer:
         self._under_way: asyncio.Task[None] | None = None
         self._began_ms = 0
         self._saving: Saving | None = None
-        self.refused = 0
+        self.refused: int = 0
         """Commits refused in a row: the next poll says which partitions are lost."""
 
     @property

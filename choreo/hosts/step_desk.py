@@ -32,7 +32,7 @@ class Desk:
         # A step whose handlers hang piles up jobs: it counts for half, so that the others go on being read.
         self._share = in_hand_max if steps == 1 else in_hand_max // 2
         self._concurrency = concurrency
-        self.lanes = Lanes()
+        self.lanes: Lanes = Lanes()
         self.progress: dict[int, Progress] = {}
         self.concluded: list[tuple[Job, Conclusion]] = []
         self.committing: list[tuple[Job, Conclusion]] = []

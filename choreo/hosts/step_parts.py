@@ -48,15 +48,20 @@ class Parts:
         concurrency: int,
     ) -> None:
         """`flow` may be scaled; `hold` is this host's; the limits are those of `Desk`."""
-        self.log, self.inbox, self.dead_letters, self.codec, self.clock, self.log_clock = ports
+        self.log: Log = ports.log
+        self.inbox: Inbox = ports.inbox
+        self.dead_letters: DeadLetters = ports.dead_letters
+        self.codec: Codec = ports.codec
+        self.clock: Clock = ports.clock
+        self.log_clock: Clock = ports.log_clock
         self.counters = counters
         self.hold = hold
-        self.topic = flow.name
-        self.table = FlowTable(flow)
-        self.duties = Duties(service, self.table)
-        self.runs = Runs()
-        self.gates = GateBook(self.table, self.duties.by_trigger, ports.inbox)
-        self.put_off = PutOff()
-        self.voice = Voice(flow.name, service.name, ports.codec)
-        self.steps = Steps(self.voice)
-        self.desk = Desk(in_hand_max, concurrency, len(self.duties.forward))
+        self.topic: str = flow.name
+        self.table: FlowTable = FlowTable(flow)
+        self.duties: Duties = Duties(service, self.table)
+        self.runs: Runs = Runs()
+        self.gates: GateBook = GateBook(self.table, self.duties.by_trigger, ports.inbox)
+        self.put_off: PutOff = PutOff()
+        self.voice: Voice = Voice(flow.name, service.name, ports.codec)
+        self.steps: Steps = Steps(self.voice)
+        self.desk: Desk = Desk(in_hand_max, concurrency, len(self.duties.forward))

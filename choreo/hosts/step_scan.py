@@ -26,11 +26,11 @@ class Scan:
 
     def __init__(self, gained: Gained, parts: Parts) -> None:
         """From the committed position to the end that stood when the partition was taken."""
-        self.partition = gained.partition
-        self.end = gained.end
-        self.seen = Seen(parts.duties, parts.table)
+        self.partition: int = gained.partition
+        self.end: int = gained.end
+        self.seen: Seen = Seen(parts.duties, parts.table)
         self.kept_back: list[Record] = []
-        self.read = gained.committed
+        self.read: int = gained.committed
         """How far the polls have read, records kept back included."""
         self._parts = parts
         self._committed = self._next = gained.committed

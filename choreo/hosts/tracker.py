@@ -101,8 +101,8 @@ class TrackerHost:
     ) -> None:
         """`name` is unique among the workers; `attributes_of` reads the filterable fields of a start event."""
         self.flow = flow
-        self.counters = counters or Counters()
-        self.dependencies = dependencies or DependencyReports(clock)
+        self.counters: Counters = counters or Counters()
+        self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
         self._role = f"tracker of {flow.name}"
         self._table = FlowTable(flow)
         self._log = log
@@ -112,7 +112,7 @@ class TrackerHost:
         self._attributes_of = attributes_of
         self._owned: dict[int, _Partition] = {}
         self._stopping = False
-        self.polled_ms = 0
+        self.polled_ms: int = 0
         """When it last polled: a sign of life for health checks."""
 
     async def run(self) -> None:

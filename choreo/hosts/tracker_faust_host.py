@@ -78,9 +78,9 @@ class FaustTracker:
         """
         self.flow = flow
         self.options = options
-        self.counters = counters or Counters()
-        self.dependencies = dependencies or DependencyReports(clock)
-        self.role = f"tracker of {flow.name}"
+        self.counters: Counters = counters or Counters()
+        self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
+        self.role: str = f"tracker of {flow.name}"
         self._table = FlowTable(flow)
         self.log = log
         self._letters = letters
@@ -89,7 +89,7 @@ class FaustTracker:
         self.heard = heard
         self._stopping = asyncio.Event()
         self._session: _Session | None = None
-        self.polled_ms = 0
+        self.polled_ms: int = 0
         """The last moment at which it was seen to make progress, to have nothing to do, or to wait for the cluster."""
 
     @property

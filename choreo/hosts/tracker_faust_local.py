@@ -69,7 +69,7 @@ class LocalCopy:
         self._path = folder / NAME
         self._aside = folder / ASIDE
         self._db: Any = None
-        self.set_aside = ""
+        self.set_aside: str = ""
         """Why the copy was moved aside when it was opened; "": it was not."""
         try:
             self._db = _opened(self._path)

@@ -100,12 +100,12 @@ class OwnedPartition:
     ) -> None:
         """`stored` reads the local copy; `position` is the next offset, `end` the log's end when it was given."""
         self.partition = partition
-        self.position = position
+        self.position: int = position
         """The next offset to fold."""
         self.safe = position
         """The next offset to read if this worker died now: all before it is acknowledged."""
         self.silent_until = end
-        self.live = False
+        self.live: bool = False
         self._table = table
         self._tracker = _States(table, partition, partitions, _no_attributes)
         self._index = index

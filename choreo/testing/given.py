@@ -84,15 +84,15 @@ class Story:
     """One key's log and state while a test tells what happens. Made by `given`."""
 
     def __init__(self, flow: FlowDefinition, key: str, *, read_back: bool) -> None:
-        self.table = FlowTable(flow)
+        self.table: FlowTable = FlowTable(flow)
         self.key = key
-        self.state = KeyState()
+        self.state: KeyState = KeyState()
         self.log: list[Record] = []
         self.said: list[Envelope] = []
         """What the tracker has said since the last `when`."""
         self.unread: list[Envelope] = []
         """What it said and has not read back."""
-        self.now_ms = _BEGIN_MS
+        self.now_ms: int = _BEGIN_MS
         self._reads_back = read_back
         self._teller = Teller(self.table, key)
 

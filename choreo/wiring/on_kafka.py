@@ -18,6 +18,8 @@ from choreo.adapters.kafka.records import event_of
 from choreo.adapters.kafka.topics import Action, TopicAdmin, changes, wanted_topics
 from choreo.adapters.redis import RedisStores
 from choreo.adapters.redis.inbox import RedisInbox
+from choreo.adapters.redis.projections import RedisProjections
+from choreo.adapters.redis.read_model import RedisReadModel
 from choreo.adapters.topics_yaml import load_topics
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
@@ -48,16 +50,18 @@ class KafkaHome:
         self._settings = settings
         self._flows = flows
         self.dependencies = dependencies or DependencyReports(clock)
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self._checks = 0
         self._check_registry: Callable[[], None] = _nothing
         self._options = KafkaOptions.of(settings.kafka, settings_of(os.environ))
         self._services = {step.service for flow in flows.values() for step in flow.steps}
-        self.log = KafkaLog(self._options, inbox=self.inbox, memory=self._memory, dependencies=self.dependencies)
+        self.log: KafkaLog = KafkaLog(
+            self._options, inbox=self.inbox, memory=self._memory, dependencies=self.dependencies
+        )
         self._watch = self.log.watch(clock, self.counters.put)
-        self.clock = LogClock(clock, self.log.log_time)
+        self.clock: LogClock = LogClock(clock, self.log.log_time)
         """The machine's clock, held within the log's time."""
-        self.patient_clock = LogClock(clock, self.log.log_time, is_patient=True)
+        self.patient_clock: LogClock = LogClock(clock, self.log.log_time, is_patient=True)
         """The same for whoever judges whether a deadline has passed before work begins."""
         linger_ms = max(flow.linger_ms for flow in flows.values())
         self._stores = RedisStores(
@@ -68,8 +72,8 @@ class KafkaHome:
             prefix=f"choreo:{self._options.prefix}".removesuffix(":"),
             dependencies=self.dependencies,
         )
-        self.read_model = self._stores.read_model
-        self.projections = self._stores.projections
+        self.read_model: RedisReadModel = self._stores.read_model
+        self.projections: RedisProjections = self._stores.projections
 
     @property
     def dead_letters(self) -> KafkaDeadLetters:

@@ -35,7 +35,7 @@ _FIXED = ConfigDict(
 class Part(BaseModel):
     """A value inside events, such as the items of an order: immutable, and compared by its content."""
 
-    model_config = ConfigDict(**_FIXED, arbitrary_types_allowed=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(**_FIXED, arbitrary_types_allowed=True)
 
     is_part: ClassVar[bool] = True
 

@@ -59,7 +59,7 @@ class KafkaLog:
         """The log's time, as far as this process has seen it."""
         self._sender = Sender(options, self.log_time)
         self._readers = Readers(options)
-        self.dead_letters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
+        self.dead_letters: KafkaDeadLetters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
         self._writing = Writing(self._publish, self.dead_letters.add, inbox, save, memory)
 
     def watch(self, own: Clock, put: Put) -> LogWatch:

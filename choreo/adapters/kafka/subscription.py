@@ -89,7 +89,7 @@ class Subscription:
         self._leaving = self._left = False
         self._out_since_s = time.monotonic()
         """Since when this is no member that was told its share; 0: it is one."""
-        self.unanswered = False
+        self.unanswered: bool = False
         """Whether a commit was waited for in vain: its call may never return, and bars all others until it does."""
         try:
             settings = options.consumer(ticket.group, ticket.name, ticket.topic)

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.core.errors import ChoreoError, ConflictError, NotFoundError, SettingsError, StorageError
 
-MEMBERSHIP_GONE = frozenset(
+MEMBERSHIP_GONE: frozenset[int] = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
         KafkaError.UNKNOWN_MEMBER_ID,
@@ -24,14 +24,16 @@ MEMBERSHIP_GONE = frozenset(
 )
 """Codes of a commit by somebody who is no member any more."""
 
-PARTITION_END = KafkaError._PARTITION_EOF
-TIMED_OUT = KafkaError._TIMED_OUT
-TOO_LATE = KafkaError._MSG_TIMED_OUT
-QUEUE_FULL = KafkaError._QUEUE_FULL
-OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
-PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})
+PARTITION_END: int = KafkaError._PARTITION_EOF
+TIMED_OUT: int = KafkaError._TIMED_OUT
+TOO_LATE: int = KafkaError._MSG_TIMED_OUT
+QUEUE_FULL: int = KafkaError._QUEUE_FULL
+OUT_OF_RANGE: frozenset[int] = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+PASSING: frozenset[int] = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
+)
 """The client goes on by itself after these."""
-OUTDATED = frozenset(
+OUTDATED: frozenset[int] = frozenset(
     {
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
@@ -40,9 +42,9 @@ OUTDATED = frozenset(
     }
 )
 """The client goes by what it knew of the cluster before a change of leaders."""
-NO_LEADER = KafkaError._NOENT
+NO_LEADER: int = KafkaError._NOENT
 """A partition has no leader yet: its broker has just been started."""
-COORDINATOR_MOVES = frozenset(
+COORDINATOR_MOVES: frozenset[int] = frozenset(
     {
         KafkaError.NOT_COORDINATOR,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -50,7 +52,7 @@ COORDINATOR_MOVES = frozenset(
     }
 )
 """Passes by itself, and nobody is told when."""
-REFUSED = frozenset(
+REFUSED: frozenset[int] = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -63,7 +65,7 @@ REFUSED = frozenset(
 """Somebody has to change something before a member gets anything."""
 
 _NO_SUCH = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
-UNAUTHORIZED = frozenset(
+UNAUTHORIZED: frozenset[int] = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -71,8 +73,12 @@ UNAUTHORIZED = frozenset(
     }
 )
 """Known, and not allowed to do this."""
-DENIED = UNAUTHORIZED | {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL}
-ALL_DOWN = KafkaError._ALL_BROKERS_DOWN
+DENIED: frozenset[int] = UNAUTHORIZED | {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError._SSL,
+}
+ALL_DOWN: int = KafkaError._ALL_BROKERS_DOWN
 _WRONG_SETTING = frozenset({KafkaError._INVALID_ARG, KafkaError.INVALID_SESSION_TIMEOUT})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 

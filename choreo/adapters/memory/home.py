@@ -28,13 +28,13 @@ class MemoryHome:
         topics = Topics(clock)
         self._clock = clock
         self._inboxes: dict[str, MemoryInbox] = {}
-        self.dead_letters = MemoryDeadLetters()
-        self.states = MemoryStates(self._rewind)
-        self.read_model = MemoryReadModel(topics, self._rewind, self._folded)
-        self.projections = MemoryProjections(topics)
+        self.dead_letters: MemoryDeadLetters = MemoryDeadLetters()
+        self.states: MemoryStates = MemoryStates(self._rewind)
+        self.read_model: MemoryReadModel = MemoryReadModel(topics, self._rewind, self._folded)
+        self.projections: MemoryProjections = MemoryProjections(topics)
         stores = Stores(self.inbox, self.dead_letters, self.states, self.read_model)
         self._groups = MemoryGroups(topics, stores, clock, lease_s)
-        self.log = MemoryLog(topics, self._groups, clock)
+        self.log: MemoryLog = MemoryLog(topics, self._groups, clock)
 
     def inbox(self, service: str) -> MemoryInbox:
         """The service's inbox; the outcomes of a commit are recorded in the inbox named as the member's group."""

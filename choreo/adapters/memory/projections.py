@@ -19,7 +19,7 @@ class MemoryProjections:
         """`topics` have the records of the histories: the index of them that a batch brings is not needed."""
         self._positions: dict[str, dict[int, int]] = {}
         self._folds: dict[tuple[str, str], KeyFold] = {}
-        self.read_model = MemoryReadModel(topics, self._forget, self._folded)
+        self.read_model: MemoryReadModel = MemoryReadModel(topics, self._forget, self._folded)
 
     async def positions(self, topic: str) -> dict[int, int]:
         """The next offset to fold, by partition."""

@@ -17,7 +17,7 @@ class Topics:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._topics: dict[str, list[list[Record]]] = {}
-        self.bell = Bell()
+        self.bell: Bell = Bell()
 
     def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists; raises SettingsError if it has another partition count."""

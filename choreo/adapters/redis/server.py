@@ -79,6 +79,7 @@ class RedisServer:
     ) -> None:
         """`timeout_s` bounds every call, connecting included. Raises SettingsError on what is no such URL."""
         redact.learn({"redis": url})
+        self.where: str
         self._client, self.where, self._sentinels = address_of(url)
         self._note_key = f"{prefix}:server"
         self._timeout_s = timeout_s
@@ -86,7 +87,8 @@ class RedisServer:
         self._scripts: dict[str, AsyncScript] = {}
         self._examined = self._examined_to_write = False
         self._has_been_fit = self._has_been_primary = self._writes = False
-        self.inbox_loss = self.views_loss = ""
+        self.inbox_loss: str = ""
+        self.views_loss: str = ""
 
     async def ask(self, *command: Any) -> Any:
         """Return the answer to one command. Raises StorageError."""

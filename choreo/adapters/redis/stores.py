@@ -35,15 +35,15 @@ class RedisStores:
 
         Raises SettingsError on what is no Redis URL.
         """
-        self.server = RedisServer(url, prefix=prefix, timeout_s=timeout_s, dependencies=dependencies)
+        self.server: RedisServer = RedisServer(url, prefix=prefix, timeout_s=timeout_s, dependencies=dependencies)
         self._clock = clock
         self._linger_ms = linger_ms
         self._prefix = prefix
         self._name = secrets.token_hex(4)
         self._inboxes: dict[str, RedisInbox] = {}
         generations = Generations(self.server, prefix)
-        self.projections = RedisProjections(self.server, generations)
-        self.read_model = RedisReadModel(self.server, generations, log)
+        self.projections: RedisProjections = RedisProjections(self.server, generations)
+        self.read_model: RedisReadModel = RedisReadModel(self.server, generations, log)
 
     def inbox(self, service: str) -> RedisInbox:
         """The service's inbox."""

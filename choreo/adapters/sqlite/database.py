@@ -74,8 +74,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.boot = boot.boot_of_machine()
-        self.doubtful_ms = boot.NO_DOUBT
+        self.boot: int = boot.boot_of_machine()
+        self.doubtful_ms: int = boot.NO_DOUBT
         """Of triggers up to this stamp nothing is certain."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ class Database:
                 where=str(path),
                 remedy="Name a path in a folder that this user may write.",
             ) from error
-        self.connection = self._open()
+        self.connection: sqlite3.Connection = self._open()
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a reading statement; raises StorageError."""

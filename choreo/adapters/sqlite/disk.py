@@ -43,9 +43,9 @@ class Disk:
         self._database = database
         self._needed = needed
         self._dependencies = dependencies
-        self.newest = 1
+        self.newest: int = 1
         """The last moment: a commit of this process, or a look that saw one of another's. The first is the opening."""
-        self.ground = 1
+        self.ground: int = 1
         """The last moment at which records may have come into the log: what is done outside may rest on them."""
         self._flushing = 0
         self._flushed = 0

@@ -49,15 +49,17 @@ class SqliteHome:
         self._clock = clock
         bell = Bell()
         self._watch = watch = Watch(database, bell)
-        self.writer = Writer(database, disk, lock_timeout_s, dependencies)
+        self.writer: Writer = Writer(database, disk, lock_timeout_s, dependencies)
         self._inboxes: dict[str, SqliteInbox] = {}
         self._records = records = Records(database, disk, self.writer, watch, bell, clock)
-        self.dead_letters = SqliteDeadLetters(database, self.writer)
-        self.states = SqliteStates(database, self.writer, self._rewind)
-        self.read_model = SqliteReadModel(database, self.writer, records, self._shown, self._rewind, self._folded)
+        self.dead_letters: SqliteDeadLetters = SqliteDeadLetters(database, self.writer)
+        self.states: SqliteStates = SqliteStates(database, self.writer, self._rewind)
+        self.read_model: SqliteReadModel = SqliteReadModel(
+            database, self.writer, records, self._shown, self._rewind, self._folded
+        )
         stores = Stores(self.inbox, self.dead_letters, self.states, self.read_model)
         self._groups = Groups(database, self.writer, watch, bell, records, stores, clock=clock, lease_s=lease_s)
-        self.log = SqliteLog(database, self.writer, records, self._groups, clock)
+        self.log: SqliteLog = SqliteLog(database, self.writer, records, self._groups, clock)
         watch.forget += [records.forget, self._groups.forget, disk.noticed]
         self.writer.before = watch.look
         self.writer.after_rollback = self._undone

@@ -81,7 +81,7 @@ class Writer:
         self._after: list[Callable[[], None]] = []
         self.before: Callable[[], None] = _nothing
         self.after_rollback: Callable[[], None] = _nothing
-        self.transactions = 0
+        self.transactions: int = 0
         """Committed so far."""
 
     async def write(self, job: Callable[[], T], until: Until = Until.FLUSHED) -> T:

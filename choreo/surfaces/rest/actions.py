@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,7 @@ from choreo.surfaces.rest.models import ReceiptAnswer
 from choreo.surfaces.rest.parameters import FlowName, Key, Run, Segment
 from choreo.surfaces.rest.refusals import refused_write
 
-router = APIRouter(prefix="/flows/{flow}/instances/{key}", tags=["operate"])
+router: APIRouter = APIRouter(prefix="/flows/{flow}/instances/{key}", tags=["operate"])
 
 _ReasonText = Annotated[str, Field(max_length=REASON_LENGTH_MAX, pattern=REASON_PATTERN, examples=["asked by ann"])]
 
@@ -28,7 +28,7 @@ _NOT_BLANK = REASON_PATTERN.replace("^", r"^[!-~¡-\U0010ffff]", 1)
 class Reason(BaseModel):
     """Why, for the record; may be left out."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     reason: _ReasonText = ""
 
@@ -36,7 +36,7 @@ class Reason(BaseModel):
 class RequiredReason(BaseModel):
     """Why, for the record; it is what people will see."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     reason: Annotated[str, Field(max_length=REASON_LENGTH_MAX, pattern=_NOT_BLANK, examples=["asked by ann"])]
 

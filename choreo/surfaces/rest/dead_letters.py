@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict
@@ -23,10 +23,10 @@ from choreo.surfaces.rest.refusals import refused, refused_write
 class Nothing(BaseModel):
     """An empty object, or no body at all: there is nothing to say."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
-router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
+router: APIRouter = APIRouter(prefix="/dead-letters", tags=["dead letters"])
 
 _LETTER = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 """A letter's id, which is also the cursor of a page that ended with it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from urllib.parse import quote
 
 import msgspec
@@ -18,7 +18,7 @@ from choreo.surfaces.rest.models import FlowList, FlowSummary, ReceiptAnswer
 from choreo.surfaces.rest.parameters import FlowName, IdempotencyKey, traceparent_of
 from choreo.surfaces.rest.refusals import refused, refused_write
 
-router = APIRouter(tags=["flows"])
+router: APIRouter = APIRouter(tags=["flows"])
 
 WRITTEN: dict[str, Any] = {
     "headers": {
@@ -34,7 +34,7 @@ WRITTEN: dict[str, Any] = {
 class EventBody(BaseModel):
     """An event from outside. What `fields` must hold, the class of the type says."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     type: Annotated[str, Field(min_length=1, max_length=200, examples=["OrderPlaced"])]
     fields: Annotated[dict[str, Any], Field(examples=[{"order_id": "o-1001"}])]

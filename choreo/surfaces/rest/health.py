@@ -17,7 +17,7 @@ from choreo.surfaces.rest.models import LivenessAnswer, ReadinessAnswer
 from choreo.surfaces.rest.problems import NotReadyError
 from choreo.surfaces.rest.refusals import refused
 
-router = APIRouter(tags=["health"])
+router: APIRouter = APIRouter(tags=["health"])
 
 
 @router.get("/livez", operation_id="isAlive", summary="Whether the process makes progress", responses=refused())

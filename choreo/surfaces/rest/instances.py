@@ -36,7 +36,7 @@ from choreo.surfaces.rest.parameters import (
 from choreo.surfaces.rest.problems import BadCursorError
 from choreo.surfaces.rest.refusals import refused
 
-router = APIRouter(prefix="/flows/{flow}/instances", tags=["instances"])
+router: APIRouter = APIRouter(prefix="/flows/{flow}/instances", tags=["instances"])
 
 ATTRIBUTE = "attr."
 HEARTBEAT_LOOKS = round(15 / FOLLOW_S)

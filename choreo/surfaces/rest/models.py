@@ -5,7 +5,7 @@ Made from the use cases' values by attribute, so that a field renamed there fail
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -30,7 +30,7 @@ Moment = Annotated[
 class Answer(BaseModel):
     """Made from a value of a use case."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(from_attributes=True)
 
 
 class ReceiptAnswer(Answer):

@@ -144,5 +144,5 @@ async def _reached(
             await doors.queries.reached(position_of(token), wait_s_of(prefer))
 
 
-ReadYourWrites = Depends(_reached)
+ReadYourWrites: Any = Depends(_reached)
 """On a route that reads: wait, within bounds, for what the caller has written."""

@@ -65,4 +65,4 @@ def _queries(app: FastAPI) -> dict[tuple[str, str], frozenset[str]]:
     }
 
 
-OnlyWhatIsRead = Depends(_only_what_is_read)
+OnlyWhatIsRead: Any = Depends(_only_what_is_read)
