@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from choreo.app.jobs import Job
 from choreo.core import facts, ids
+from choreo.core.errors import SchemaError
 from choreo.core.events import Envelope
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetter
@@ -27,15 +28,17 @@ class Voice:
         self.service = service
         self._source = f"choreo/{service}"
         self._codec = codec
+        self.bytes_max = 0
+        """The most bytes that an event's data and key may have together; 0: there is no bound."""
 
     def events(self, job: Job, values: Sequence[Any], now_ms: int) -> list[Envelope]:
-        """What a handler returned, as events; raises SchemaError when one does not fit its contract."""
+        """What a handler returned, as events; raises SchemaError when one fits neither its contract nor the log."""
         event, entry = job.event, job.event.entry
         trigger, step, undo = event.id, job.duty.step, job.duty.undo
         # As its key at the gateway: where a lost inbox lets a stranger's second trigger start, one fact comes of both.
         about = event.run if job.duty.once else trigger
         encode, content_type = self._codec.encode, self._codec.content_type
-        return [
+        said = [
             Envelope(
                 id=ids.undo(entry, place) if undo else ids.outcome(about, step, place),
                 type=type(value).event_type,
@@ -57,6 +60,9 @@ class Voice:
             )
             for place, value in enumerate(values)
         ]
+        for one in said if self.bytes_max else ():
+            check_size(one, self.bytes_max, f"step {step}")
+        return said
 
     def outcome_fact(self, job: Job, type_: str, reason: str, now_ms: int) -> Envelope:
         """One of choreo's own outcomes: `StepCompleted`, `StepFailed`, `StepSkipped`, `NothingToUndo`, `UndoFailed`."""
@@ -114,6 +120,20 @@ class Voice:
             source=self._source,
             time_ms=now_ms,
             traceparent=event.traceparent,
+        )
+
+
+def check_size(event: Envelope, bytes_max: int, where: str) -> None:
+    """Raise SchemaError where an event is larger than the log takes."""
+    size = len(event.data) + len(event.key.encode(errors="replace"))
+    if size > bytes_max:
+        raise SchemaError(
+            f"{event.type} of {size:,} bytes does not fit into the log, which takes {bytes_max:,}",
+            where=where,
+            remedy=(
+                "Keep what is large elsewhere and its address in the event; or raise max.message.bytes of the topic "
+                "and CHOREO_KAFKA_MESSAGE_MAX_BYTES of every role."
+            ),
         )
 
 

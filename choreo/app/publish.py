@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
+from choreo.app.outcomes import check_size
 from choreo.app.publish_awaited import Awaiting
 from choreo.app.publish_keys import checked_key
 from choreo.app.query_flows import Flows
 from choreo.core import ids
 from choreo.core.definition import FlowTable
-from choreo.core.errors import ConflictError, DecodeError, NotFoundError
+from choreo.core.errors import ConflictError, DecodeError, NotFoundError, SchemaError
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
@@ -25,6 +26,8 @@ from choreo.ports.log import Log
 from choreo.ports.read_model import ReadModel
 
 HISTORY_PAGE = 1_000
+ROOM_BYTES = 65_536
+"""What an event from outside leaves free of the largest that the log takes: later ones repeat it and add their own."""
 
 _JSON = "application/json"
 
@@ -113,8 +116,18 @@ class Publisher:
                         raise refusal
                     return Receipt(id_, type_, flow, key, known.event.run, known.position, duplicate=True)
         headers = {"id": id_, "type": type_, "key": key, "flow": flow, "run": run, "traceparent": traceparent}
-        position = (await self._log.append(flow, [self._said(made, version=table.flow.version, **headers)]))[0]
+        position = await self._append(self._said(made, version=table.flow.version, **headers))
         return Receipt(id_, type_, flow, key, run, position)
+
+    async def _append(self, said: Envelope) -> Position:
+        """Publish it; raises ConflictError on one that would be kept, and whose followers may not: they repeat it."""
+        taken = await self._log.bytes_max(said.flow)
+        if taken:
+            try:
+                check_size(said, taken - min(ROOM_BYTES, taken // 4), f"event {said.type}")
+            except SchemaError as error:
+                raise ConflictError(error.what, where=error.where, remedy=error.remedy) from error
+        return (await self._log.append(said.flow, [said]))[0]
 
     def _said(self, made: Any, **headers: Any) -> Envelope:
         return Envelope(

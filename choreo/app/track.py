@@ -79,6 +79,8 @@ class PartitionTracker:
         self.table = table
         self.partition = partition
         self.partitions = partitions
+        self.bytes_max = 0
+        """What data and key of a record that is published again may have together; 0: there is no bound."""
         self._attributes_of = attributes_of
         self._known_types = _known_types(table)
         self.cache: OrderedDict[str, Tracked] = OrderedDict()
@@ -202,6 +204,10 @@ class PartitionTracker:
             return f"its headers cannot be read: {event.reason}"
         if not event.key:
             return "it has no key; publish it with the business key as the message key"
+        if self.bytes_max and partition_of(event.key, self.partitions) != self.partition:
+            size = len(event.data) + len(event.key.encode(errors="replace"))
+            if size > self.bytes_max:
+                return f"it is of another partition, and too large to be published there again: {size:,} bytes"
         if event.type not in self._known_types:
             return f"{event.type!r} is no event of flow {self.table.flow.name}; declare it, or publish it elsewhere"
         if event.moved and partition_of(event.key, self.partitions) != self.partition:

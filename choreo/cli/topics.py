@@ -26,7 +26,9 @@ from choreo.adapters.topics_yaml import load_topics, topic_text
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, table, write
-from choreo.core.errors import ConflictError, StorageError
+from choreo.cli.project import FlowArgument, chosen, in_app
+from choreo.core.errors import ConflictError, SettingsError, StorageError
+from choreo.wiring import App
 from choreo.wiring.flows import load_flows
 
 cli: typer.Typer = group("Hold the topics on Kafka to what topics/*.yaml says.")
@@ -40,6 +42,9 @@ Copies = Annotated[
 ]
 Remove = Annotated[
     list[str] | None, typer.Option("--remove", metavar="FLOW", help="Delete the topics of a flow that is gone.")
+]
+SameRecords = Annotated[
+    bool, typer.Option("--same-records", help="Its records were restored, each at the offset that it had.")
 ]
 AllowDestroy = Annotated[bool, typer.Option("--allow-destroy", help="Allow what may lose records.")]
 
@@ -125,6 +130,29 @@ def apply(
 
     done = asyncio.run(applied())
     _print(done, output, "Nothing to do.")
+
+
+@cli.command("adopt")
+def adopt(flow: FlowArgument = "", *, same_records: SameRecords = False, output: Output = Format.TABLE) -> None:
+    """Take a flow's topic, as it is now, for its log, where it was deleted and made again; with every role stopped.
+
+    Positions, states, views and what the flow's services remember of the old log are dropped, and the new one is read
+    from its first record.
+    """
+
+    async def adopted(app: App) -> str:
+        name = chosen(app.flows, flow)
+        if app.kafka is None:
+            raise SettingsError("this needs Kafka", where="setting kafka", remedy="Set CHOREO_KAFKA=HOST:PORT.")
+        await app.kafka.adopt(name, same_records=same_records)
+        return name
+
+    name = in_app(adopted)
+    if output is Format.JSON:
+        document({"flow": name, "same_records": same_records})
+        return
+    kept = "what is known of its records stays" if same_records else "it is read from its first record"
+    write(plain(f"topic {name} is the log of flow {name} now: {kept}"))
 
 
 def _opened(kafka: str, copies: int) -> tuple[list[Wanted], TopicAdmin]:

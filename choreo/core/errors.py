@@ -47,6 +47,10 @@ class StorageError(ChoreoError):
     """The log or a store could not be read or written (full disk, damaged file, wrong version)."""
 
 
+class ReplacedLogError(StorageError):
+    """The log is another one than positions and states were written for: work on it stands until somebody chooses."""
+
+
 class LeaseLostError(ChoreoError):
     """This member no longer owns the partition it tried to commit for; its work is dropped, the new owner does it."""
 

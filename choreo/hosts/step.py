@@ -149,6 +149,7 @@ class StepHost:
     async def _join(self) -> Member:
         if self._member is None:
             types = self._parts.duties.types | self._parts.gates.types
+            self._parts.voice.bytes_max = await self._parts.log.bytes_max(self.flow.name)
             self._member = await self._parts.log.member(self.flow.name, self.service.name, self.name, types)
         return self._member
 

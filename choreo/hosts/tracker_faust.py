@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from choreo.adapters.kafka.options import ISOLATION
 from choreo.core.errors import MissingExtraError, StorageError
@@ -22,16 +22,27 @@ from choreo.hosts.tracker_faust_partition import position_of
 
 try:
     import faust
-    from aiokafka.errors import IllegalStateError, KafkaError
+    from aiokafka import TopicPartition
+    from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+    from aiokafka.structs import OffsetAndMetadata
     from faust.stores.base import Store
     from faust.transport.drivers import aiokafka as driver
-    from faust.types import TP
     from mode.threads import WorkerThread
 except ImportError as error:
     raise MissingExtraError.of("Faust is not installed", where="choreo.hosts.tracker_faust", extra="faust") from error
 
 _REQUEST_S = 90.0
 """How long a broker may take for an answer, Faust's own; it refuses a session that is longer."""
+
+
+class Noted(NamedTuple):
+    """A place to commit in a partition."""
+
+    offset: int
+    """The next record to fold."""
+    written: int
+    """Behind the last acknowledged record of the changelog."""
+    note: str
 
 
 class Owner(Protocol):
@@ -81,6 +92,8 @@ class StateTable(faust.Table[bytes, bytes]):
 
     owner: Owner
     local: LocalCopy
+    written: dict[int, int]
+    """Behind the last record of each partition of the changelog that is known to be acknowledged."""
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """The stored state."""
@@ -106,6 +119,7 @@ class StateTable(faust.Table[bytes, bytes]):
                 where=f"topic {topic}, partition {partition}",
                 remedy="Start the process again: it goes on from the last safe offset.",
             ) from error
+        self.written[partition] = max(self.written.get(partition, 0), *(offset + 1 for offset in offsets))
         self._restore_from(partition, offsets)
 
     def _restore_from(self, partition: int, offsets: Iterable[int]) -> None:
@@ -158,11 +172,23 @@ class _Worker(WorkerThread):
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
-    """Faust's client thread, whose consumer reads committed records only (Faust does so in its transactions alone)."""
+    """Faust's client thread: its consumer reads committed records only, and its commits carry a note."""
+
+    async def commit_noted(self, places: Mapping[Any, Any]) -> bool:
+        """Commit these places; False if the group shares its partitions anew. Raises KafkaError."""
+        return bool(await self.call_thread(self._commit_noted, places))
+
+    async def _commit_noted(self, places: Mapping[Any, Any]) -> bool:
+        try:
+            await self._ensure_consumer().commit(places)
+        except (CommitFailedError, IllegalStateError):
+            return False
+        return True
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer: Any = super()._create_worker_consumer(transport)
-        consumer._isolation_level = ISOLATION  # noqa: SLF001 - read when it starts; Faust has no setting for it
+        # Read when it starts; Faust has a setting for its transactions alone.
+        consumer._isolation_level = ISOLATION  # noqa: SLF001
         return consumer
 
 
@@ -216,6 +242,7 @@ class TrackerApp(faust.App):
         app.on_partitions_revoked.connect(app._on_revoked)
         app.states = StateTable(app, name=TABLE, key_type=bytes, value_type=bytes)
         app.states.owner, app.states.local = owner, local
+        app.states.written = {}
         app.tables.add(app.states)
         return app
 
@@ -246,11 +273,26 @@ class TrackerApp(faust.App):
         spans = {tp.partition: (max(offset, starts[tp]), ends[tp]) for tp, offset in committed.items()}
         return {tp.partition: offset for tp, offset in committed.items()}, spans
 
-    async def commit_offsets(self, offsets: Mapping[int, int]) -> bool:
-        """Commit these offsets of the topic, by partition; False if the group shares its partitions anew."""
+    def partitions(self) -> set[int]:
+        """The topic's partitions that are this worker's."""
         consumer: Any = self.consumer
-        wanted = {TP(self.flow_topic, partition): offset for partition, offset in offsets.items()}
-        return bool(await consumer._commit(wanted))  # noqa: SLF001 - its `commit` knows what streams acknowledged
+        return {tp.partition for tp in consumer.assignment() if tp.topic == self.flow_topic}
+
+    async def commit_offsets(self, places: Mapping[int, Noted]) -> bool:
+        """Commit these places, by partition; False if the group shares its partitions anew. Raises StorageError.
+
+        A commit in the changelog stands beside each in the log: what is deleted with one topic is missed by the other.
+        """
+        consumer: Any = self.consumer
+        wanted: dict[Any, Any] = {}
+        for partition, place in places.items():
+            wanted[TopicPartition(self.flow_topic, partition)] = OffsetAndMetadata(place.offset, place.note)
+            changelog = TopicPartition(self.states.changelog_topic_name, partition)
+            wanted[changelog] = OffsetAndMetadata(place.written, place.note)
+        try:
+            return bool(await consumer._thread.commit_noted(wanted))  # noqa: SLF001 - Faust's own carries no note
+        except KafkaError as error:
+            raise StorageError(f"positions were not committed: {error!r}", where=self.flow_topic) from error
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self.owner.revoked()
@@ -280,6 +322,8 @@ def _settings(options: FaustOptions, folder: Path, partitions: int) -> dict[str,
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "table_standby_replicas": 0,
+        # What is restored is compared with the changelog before (`tracker_faust_trust`).
+        "recovery_consistency_check": False,
         "web_enabled": False,
         "autodiscover": False,
         # Faust would take its settings from variables of any name.

@@ -16,7 +16,7 @@ from choreo.core.definition import FlowTable
 from choreo.core.errors import StorageError, UnavailableError
 from choreo.core.events import Envelope, Record
 from choreo.hosts.tracker_faust_index import KeyIndex
-from choreo.hosts.tracker_faust_partition import Folded, OwnedPartition, index_stored, position_of
+from choreo.hosts.tracker_faust_partition import Folded, Missing, OwnedPartition, index_stored, position_of
 from choreo.ports.clock import Clock
 from choreo.ports.dead_letters import DeadLetter, DeadLetters
 from choreo.ports.dependencies import Dependencies, report_error
@@ -82,13 +82,16 @@ class TrackerDesk:
         self._indexes: dict[int, KeyIndex] = {}
         self._saying = asyncio.Lock()
 
-    async def give(self, spans: Mapping[int, tuple[int, int]]) -> None:
+    async def give(self, spans: Mapping[int, tuple[int, int]], missing: Mapping[int, Missing] | None = None) -> None:
         """These partitions, and no others, are this worker's: each with its next offset and the log's end.
+
+        `missing` are records that nobody has read: no clock decides for a key of which they may have been.
 
         Their states are in the local copy. Raises StorageError if that is of another log.
         """
         self.take_back()
         partitions = await self._log.partitions(self._topic)
+        bytes_max = await self._log.bytes_max(self._topic)
         indexes = {partition: await self._index(partition, end) for partition, (_, end) in spans.items()}
         self._indexes = indexes
         for partition, (position, end) in spans.items():
@@ -100,6 +103,8 @@ class TrackerDesk:
                 partial(self._states.read, partition),
                 position=position,
                 end=end,
+                unread_until=missing[partition].end if missing and partition in missing else 0,
+                bytes_max=bytes_max,
             )
 
     def take_back(self) -> None:

@@ -8,24 +8,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from choreo.adapters.kafka import KafkaLog
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
 from choreo.core.definition import FlowDefinition, FlowTable
-from choreo.core.errors import ChoreoError, SettingsError, StorageError, UnavailableError
+from choreo.core.errors import (
+    ReplacedLogError,
+    SettingsError,
+    StorageError,
+    UnavailableError,
+)
 from choreo.core.events import Envelope, Record
-from choreo.hosts.tracker_faust import TrackerApp
+from choreo.hosts.tracker_faust import Noted, TrackerApp
 from choreo.hosts.tracker_faust_desk import ChangelogError, SkippedError, States, TrackerDesk
 from choreo.hosts.tracker_faust_folder import claimed
+from choreo.hosts.tracker_faust_ground import Ground
 from choreo.hosts.tracker_faust_local import LocalCopy
 from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.hosts.tracker_faust_partition import Missing
+from choreo.hosts.tracker_faust_trust import Footing, describe, note_of
 from choreo.ports.clock import Clock
 from choreo.ports.dead_letters import DeadLetters
 from choreo.ports.dependencies import Dependencies, report_error
-from choreo.ports.log import Log
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +70,7 @@ class FaustTracker:
     def __init__(
         self,
         flow: FlowDefinition,
-        log: Log,
+        log: KafkaLog,
         letters: DeadLetters,
         clock: Clock,
         *,
@@ -89,6 +97,7 @@ class FaustTracker:
         self.heard = heard
         self._stopping = asyncio.Event()
         self._session: _Session | None = None
+        self._session_count = 0
         self.polled_ms: int = 0
         """The last moment at which it was seen to make progress, to have nothing to do, or to wait for the cluster."""
 
@@ -107,8 +116,8 @@ class FaustTracker:
             while not self._stopping.is_set():
                 began_ms = self.now_ms()
                 try:
-                    self._session = _Session(self, folder, await self._partitions())
-                    await self._session.live(self._stopping)
+                    with closing(LocalCopy(folder)) as local:
+                        await self._live(folder, local)
                 except ChangelogError:
                     raise
                 except (StorageError, UnavailableError) as error:
@@ -120,9 +129,35 @@ class FaustTracker:
                 finally:
                     self._session = None
 
+    async def _live(self, folder: Path, local: LocalCopy) -> None:
+        try:
+            ground = await Ground.found(self.flow.name, self.log, self.options, local, self.counters)
+        except SettingsError as error:
+            if self._session_count:
+                # It did work: somebody is at these topics just now.
+                raise StorageError(error.what, where=error.where, remedy=error.remedy) from error
+            raise
+        self._session_count += 1
+        self._session = _Session(self, folder, local, ground)
+        await self._session.live(self._stopping)
+
     async def stop(self) -> None:
         """Let `run` end: what is acknowledged is committed, what is not is done again by the next owner."""
         self._stopping.set()
+
+    def report_missing(self, missing: Mapping[int, Missing]) -> None:
+        """Records of these partitions are gone that nobody has read; none: all were."""
+        name = f"records of {self.flow.name}"
+        if not missing:
+            self.dependencies.clear(name)
+            return
+        self.dependencies.report(
+            name,
+            f"records are gone that nobody has read: {describe(missing)}",
+            "No clock decides for runs there of which nothing came since: look at them, and cancel them where they do "
+            f"not go on. With every role stopped, `choreo topics adopt {self.flow.name} --same-records` says that this "
+            "is done.",
+        )
 
     def now_ms(self) -> int:
         """The present moment."""
@@ -137,35 +172,16 @@ class FaustTracker:
         event = self._read(message.headers, message.key, message.value, self.flow.name)
         return Record(self.flow.name, message.partition, message.offset, stamp_ms, event)
 
-    async def _partitions(self) -> int:
-        """The partition count of topic and changelog; raises SettingsError where they differ or one is missing."""
-        changelog = self.options.changelog(self.flow.name).removeprefix(self.options.prefix)
-        try:
-            partitions = await self.log.partitions(self.flow.name)
-            behind = await self.log.partitions(changelog)
-        except (StorageError, UnavailableError):
-            raise
-        except ChoreoError as error:
-            remedy = "Make the topics: `choreo topics apply`."
-            raise SettingsError(error.what, where=error.where, remedy=remedy) from error
-        if partitions != behind:
-            raise SettingsError(
-                f"it has {behind} partitions, the flow's topic {partitions}",
-                where=f"topic {changelog}",
-                remedy="Remove it and let `choreo topics apply` make it: states are rebuilt from the log.",
-            )
-        return partitions
-
 
 class _Session:
     """One life of the Faust application (`tracker_faust.Owner`)."""
 
-    def __init__(self, host: FaustTracker, folder: Path, partitions: int) -> None:
+    def __init__(self, host: FaustTracker, folder: Path, local: LocalCopy, ground: Ground) -> None:
         self.is_recovered = False
         self._host = host
+        self._ground = ground
         self._topic = host.options.topic(host.flow.name)
-        self._local = LocalCopy(folder)
-        self._app = TrackerApp.of(host.flow.name, host.options, folder, partitions, self, self._local)
+        self._app = TrackerApp.of(host.flow.name, host.options, folder, ground.origin.partitions, self, local)
         self._desk = host.desk(self._app.states)
         self._fetched: asyncio.Queue[Sequence[Any]] = asyncio.Queue(1)
         self._stamps: dict[int, tuple[int, int]] = {}
@@ -176,6 +192,7 @@ class _Session:
         self._is_away = False
         """Whether the cluster did not answer when it was asked last."""
         self._committed: dict[int, int] = {}
+        self._footings: dict[int, Footing] = {}
         self._sign_ms = host.now_ms()
         """The last sign that partitions are on their way, while they are not this worker's."""
         self._is_taking = False
@@ -247,8 +264,16 @@ class _Session:
     async def _commit(self) -> None:
         safe = {partition: owned.safe for partition, owned in self._desk.owned.items()}
         moved = {partition: offset for partition, offset in safe.items() if offset != self._committed.get(partition)}
-        if moved and await self._app.commit_offsets(moved):
+        if moved and await self._app.commit_offsets(self._noted(moved)):
             self._committed.update(moved)
+
+    def _noted(self, offsets: Mapping[int, int]) -> dict[int, Noted]:
+        """The places to commit for these offsets, of partitions that were taken over."""
+        written, origin = self._app.states.written, self._ground.origin
+        return {
+            partition: Noted(offset, written.get(partition, 0), note_of(origin, self._footings[partition]))
+            for partition, offset in offsets.items()
+        }
 
     async def _watch(self) -> None:
         """See that records which stand in the log arrive here; raises SkippedError when they do not."""
@@ -256,12 +281,13 @@ class _Session:
         while True:
             await asyncio.sleep(CHECK_S)
             try:
+                await self._ground.check()
                 await self._check_given()
                 positions = await self._desk.check_progress(positions)
                 self._is_away = False
                 if self.is_recovered:
                     self._host.dependencies.clear(self._host.role)
-            except SkippedError:
+            except (SkippedError, ReplacedLogError):
                 raise
             except (StorageError, UnavailableError) as error:
                 self._is_away = True
@@ -289,7 +315,6 @@ class _Session:
                 await self._app.stop()
         except Exception as error:  # noqa: BLE001 - it is of no use any more; what it held is released below
             _log.warning("tracker of %s: Faust did not stop in order: %r", self._topic, error)
-        self._local.close()
 
     # What the application calls.
 
@@ -309,6 +334,12 @@ class _Session:
         self._is_taking = True
         self._stamps.clear()
         try:
+            takes = await self._ground.look_over(self._app.partitions())
+            self._app.states.written.update(self._ground.written)
+            self._footings = {partition: take.footing for partition, take in takes.items()}
+            places = self._noted({partition: take.position for partition, take in takes.items()})
+            if places and not await self._app.commit_offsets(places):
+                return
             assigned = await self._app.assigned()
             if assigned is None:
                 return
@@ -316,7 +347,9 @@ class _Session:
             # Decisions may stand behind an open transaction: none is made before they are read.
             flow, log = self._host.flow.name, self._host.log
             whole = {number: (begin, max(end, await log.end(flow, number))) for number, (begin, end) in spans.items()}
-            await self._desk.give(whole)
+            missing = {p: footing.missing for p, footing in self._footings.items() if footing.missing}
+            await self._desk.give(whole, missing)
+            self._host.report_missing(missing)
         except Exception as error:  # noqa: BLE001 - Faust would swallow it; the session ends with it
             self._failed = error
         else:
@@ -330,6 +363,7 @@ class _Session:
         """Say how far this worker came, and let its partitions go."""
         self.is_recovered = False
         self._sign_ms = self._host.now_ms()
+        self._host.report_missing({})
         await self._commit()
         self._desk.take_back()
 

@@ -59,6 +59,13 @@ def index_stored(index: KeyIndex, key: str, stored: bytes) -> None:
     index.put(key, (word & _DUE) >> 1, unread=bool(word & 1))
 
 
+class Missing(msgspec.Struct, frozen=True, array_like=True):
+    """A range of records that was gone before it was read: from the first offset to the one before the second."""
+
+    first: int
+    end: int
+
+
 class Folded(msgspec.Struct, frozen=True):
     """What a batch of one partition came to."""
 
@@ -97,8 +104,14 @@ class OwnedPartition:
         *,
         position: int,
         end: int,
+        unread_until: int = 0,
+        bytes_max: int = 0,
     ) -> None:
-        """`stored` reads the local copy; `position` is the next offset, `end` the log's end when it was given."""
+        """`stored` reads the local copy; `position` is the next offset, `end` the log's end when it was given.
+
+        Records before `unread_until` are gone that nobody has read: for a key of which nothing came since, the clock
+        makes nothing due. `bytes_max` bounds what is published again.
+        """
         self.partition = partition
         self.position: int = position
         """The next offset to fold."""
@@ -106,8 +119,10 @@ class OwnedPartition:
         """The next offset to read if this worker died now: all before it is acknowledged."""
         self.silent_until = end
         self.live: bool = False
+        self._unread_until = unread_until
         self._table = table
         self._tracker = _States(table, partition, partitions, _no_attributes)
+        self._tracker.bytes_max = bytes_max
         self._index = index
         self._stored = stored
         self._said: dict[str, int] = {}
@@ -148,6 +163,8 @@ class OwnedPartition:
         """Timer facts that are due and not said yet."""
         facts: list[Envelope] = []
         for key, state in self._states(self._index.take(now_ms, _DUE_AT_ONCE)):
+            if state.position < self._unread_until:
+                continue
             for fact in due(self._table, key, state, now_ms):
                 again_ms = self._said.get(fact.id, 0)
                 if again_ms <= now_ms:

@@ -110,6 +110,10 @@ class Log(Protocol):
         """How many partitions the topic has; raises NotFoundError."""
         ...
 
+    async def bytes_max(self, topic: str) -> int:
+        """The most bytes that data and key of an event may have together; 0: there is no bound."""
+        ...
+
     async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
         """Publish durably, each to its key's partition; returns positions in the order given."""
         ...

@@ -10,7 +10,7 @@ from functools import partial
 
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.avro.event import Event
-from choreo.adapters.kafka import KafkaLog, KafkaOptions
+from choreo.adapters.kafka import KafkaLog, KafkaOptions, adopting
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
 from choreo.adapters.kafka.log_clock import LogClock
 from choreo.adapters.kafka.options import settings_of
@@ -24,11 +24,13 @@ from choreo.adapters.topics_yaml import load_topics
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
 from choreo.core.definition import FlowDefinition
-from choreo.core.errors import SchemaError, SettingsError, StorageError
+from choreo.core.errors import NotFoundError, ReplacedLogError, SchemaError, SettingsError, StorageError
 from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.hosts.tracker_faust_trust import reviewed
 from choreo.ports.clock import Clock
-from choreo.ports.dependencies import Dependencies
+from choreo.ports.dependencies import Dependencies, report_error
+from choreo.ports.projections import PROJECTOR_GROUP
 from choreo.settings import Settings
 from choreo.wiring.fitness import fit, retention_problem
 
@@ -56,7 +58,11 @@ class KafkaHome:
         self._options = KafkaOptions.of(settings.kafka, settings_of(os.environ))
         self._services = {step.service for flow in flows.values() for step in flow.steps}
         self.log: KafkaLog = KafkaLog(
-            self._options, inbox=self.inbox, memory=self._memory, dependencies=self.dependencies
+            self._options,
+            inbox=self.inbox,
+            memory=self._memory,
+            recall=self._recall,
+            dependencies=self.dependencies,
         )
         self._watch = self.log.watch(clock, self.counters.put)
         self.clock: LogClock = LogClock(clock, self.log.log_time)
@@ -92,6 +98,9 @@ class KafkaHome:
     def _memory(self, group: str) -> RedisInbox | None:
         """What this group keeps that may be lost while the log stays: the projector's views are folded from the log."""
         return self.inbox(group) if group in self._services else None
+
+    async def _recall(self, topic: str, note: str) -> str:
+        return await self._stores.recall(topic, note)
 
     def tracker(self, flow: FlowDefinition, counters: Counters) -> FaustTracker:
         """One worker of the flow's tracker."""
@@ -142,6 +151,33 @@ class KafkaHome:
         for number, flow in enumerate(self._flows.values()):
             if (number + self._checks) % LOOK_EACH == 0:
                 await self._watch.look(flow.name, partial(retention_problem, flow))
+                await self._look_at_origin(flow.name)
+
+    async def _look_at_origin(self, flow: str) -> None:
+        """Report a log that is another one than before; a cluster that is away is reported where it was asked."""
+        try:
+            await self.log.origin(flow)
+        except ReplacedLogError as error:
+            report_error(self.dependencies, f"log of {flow}", error)
+        except (StorageError, NotFoundError):
+            return
+        else:
+            self.dependencies.clear(f"log of {flow}")
+
+    async def adopt(self, flow: str, *, same_records: bool) -> None:
+        """Take the flow's topic, as it is now, for its log: begun anew, or with the records that it had.
+
+        Raises ConflictError where a role of the flow is at work, StorageError, NotFoundError.
+        """
+        services = {step.service for step in self._flows[flow].steps}
+        groups = sorted({*services, PROJECTOR_GROUP})
+        if same_records:
+            await self._stores.remember(flow, await adopting.keep(self._options, flow, groups, reviewed))
+            return
+        note = await adopting.begin_anew(self._options, flow, groups)
+        await self._stores.forget(flow, services)
+        await self._stores.remember(flow, note)
+        await self.make_topics()
 
     async def make_topics(self) -> None:
         """Create what topics/ declares and the cluster lacks; what is there stays as it is."""

@@ -183,3 +183,11 @@ async def test_a_read_model_that_lags_refuses_nothing(shop: Shop) -> None:
     while not publishing.done():
         await shop.clock.advance(0.1)
     assert (await publishing).type == "ShipmentPicked"
+
+
+async def test_an_event_that_leaves_no_room_for_later_ones_is_refused(shop: Shop) -> None:
+    """What follows from it repeats it and adds its own; the log would refuse that, when nobody can be told."""
+    shop.home.log.bound = 100
+    await shop.publisher.publish("order", OrderPlaced(order_id="o" * 20))
+    with pytest.raises(ConflictError, match="does not fit into the log, which takes 75"):
+        await shop.publisher.publish("order", OrderPlaced(order_id="o" * 40))

@@ -61,3 +61,17 @@ def test_a_key_that_never_had_a_run_leaves_no_row() -> None:
             assert ("o-1" in rows) == (piece[-1].offset >= 2)
         ends.add(rows["o-1"].state)
     assert len(ends) == 1
+
+
+def test_a_record_astray_that_is_too_large_to_be_published_again_is_set_aside() -> None:
+    """A foreign producer may compress what no other may write."""
+    fits, record = (
+        astray(Envelope(f"e-{size}", FLOW.starts, "o-1", FLOW.name, data=b"x" * size))[1] for size in (97, 98)
+    )
+    tracker, _ = astray(record.event)
+    tracker.bytes_max = 100
+    batch = tracker.fold([fits, replace(record, offset=8)], NOW_MS)
+    assert [event.id for event in batch.rerouted] == ["e-97"]
+    assert [(letter.offset, letter.cause) for letter in batch.letters] == [
+        (8, "it is of another partition, and too large to be published there again: 101 bytes")
+    ]

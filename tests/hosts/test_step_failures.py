@@ -332,3 +332,23 @@ async def test_whatever_a_handler_raises_is_the_end_of_its_attempt_only() -> Non
             "attempt 1 failed with KeyboardInterrupt",
         ]
         assert (await stage.one("Charged")).key == "o-3"
+
+
+async def test_an_outcome_that_the_log_does_not_take_is_a_failure_in_doubt() -> None:
+    """It is found before anything is recorded: what is behind it goes on, and the step's effect is undone."""
+
+    async def wordy(event: Placed, _: StepContext) -> Charged:
+        return Charged(order_id=event.order_id, number=event.number)
+
+    async with staged(payment(wordy), started=False) as stage:
+        stage.home.log.bound = 60
+        stage.host()
+        await stage.publish(Placed(order_id="o" * 30), Placed(order_id="o-2"))
+        await stage.caught_up()
+        assert [(record.event.key, record.event.type) for record in await stage.log() if record.event.step] == [
+            ("o" * 30, facts.STEP_FAILED),
+            ("o-2", "Charged"),
+        ]
+        failed = await stage.one(facts.STEP_FAILED)
+        assert not failed.certain
+        assert "does not fit into the log, which takes 60" in failed.reason

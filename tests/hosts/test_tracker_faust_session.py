@@ -48,7 +48,8 @@ class Consumer:
 
 async def assigned(folder: Path, consumer: Consumer) -> Any:
     """What the application is told by this consumer."""
-    app = TrackerApp.of("order", FaustOptions("b:1", folder), folder, 2, owner=None)  # type: ignore[arg-type]
+    options, nothing = FaustOptions("b:1", folder), None
+    app = TrackerApp.of("order", options, folder, 2, owner=nothing, local=nothing)  # type: ignore[arg-type]
     app.consumer = consumer
     return await app.assigned()
 

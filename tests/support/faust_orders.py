@@ -69,9 +69,13 @@ class Scene:
         except NotFoundError:
             return False
 
+    def another_log(self) -> KafkaLog:
+        """The log as a process of its own would have it, which knows nothing yet."""
+        return KafkaLog(KafkaOptions(self.bootstrap, prefix=self.prefix))
+
     def host(self, flow: FlowDefinition = table.flow) -> FaustTracker:
         """A worker that is not started, as a process of its own would have it."""
-        log = KafkaLog(KafkaOptions(self.bootstrap, prefix=self.prefix))
+        log = self.another_log()
         return FaustTracker(flow, log, log.dead_letters, SystemClock(), options=self.options, read=event_of)
 
     def producer(self) -> Producer:
@@ -156,7 +160,14 @@ def orders(first: int, number: int) -> list[Envelope]:
 
 def read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes]]:
     """Key and value of every record of a topic, by a plain client."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "audit", "enable.auto.commit": False})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "audit",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",  # what was before may have been deleted
+        }
+    )
     found: list[tuple[str, bytes]] = []
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
     IsolationLevel,
@@ -25,6 +25,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from choreo.adapters.kafka import onlooker
 from choreo.adapters.kafka.admin import Admin
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.origin import Origin, origin_of
 from choreo.adapters.kafka.trouble import NO_LEADER, OUTDATED, PASSING, UNAUTHORIZED, cause_of, complaint, missing
 from choreo.adapters.refusals import bad_count, wrong_count
 from choreo.core.errors import NotFoundError, SettingsError, StorageError
@@ -46,9 +47,18 @@ LOG_CONFIG = {
 KAFKA = "kafka"
 _ABOUT_TOPICS = {KafkaError.TOPIC_ALREADY_EXISTS} | UNAUTHORIZED
 """Answers of a cluster that is there."""
+_BYTES_MAX = 1_048_588
+"""A broker's default for `max.message.bytes`."""
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+class Commit(NamedTuple):
+    """What a group has committed in a partition."""
+
+    offset: int
+    note: str
 
 
 class Cluster:
@@ -81,6 +91,18 @@ class Cluster:
         await self.partitions(topic)
         return int((await self._check(topic))["retention.ms"].value)
 
+    async def bytes_max(self, topic: str) -> int:
+        """The largest batch, compressed, that the topic takes; the broker's default where this user may not ask."""
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self._options.name(topic))
+        try:
+            found = await self._ask(topic, lambda admin, s: admin.describe_configs([resource], request_timeout=s))
+        except StorageError as error:
+            inner = cause_of(error.__cause__)
+            if inner is None or inner.code() not in UNAUTHORIZED:
+                raise
+            return _BYTES_MAX
+        return int(found[resource]["max.message.bytes"].value)
+
     async def create_letters(self, topic: str) -> None:
         """Make sure a topic of dead letters exists; one that does may be as its owner likes."""
         await self._made_sure(topic, 1)
@@ -88,11 +110,17 @@ class Cluster:
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has; raises NotFoundError."""
         known = self._partitions.get(topic)
-        if known is None:
-            wanted = TopicCollection([self._options.name(topic)])
-            found = await self._ask(topic, lambda admin, s: admin.describe_topics(wanted, request_timeout=s))
-            known = self._partitions[topic] = len(found[self._options.name(topic)].partitions)
-        return known
+        return (await self.origin(topic)).partitions if known is None else known
+
+    async def origin(self, topic: str) -> Origin:
+        """What the topic is just now; raises NotFoundError."""
+        name = self._options.name(topic)
+        found = await self._ask(
+            topic, lambda admin, s: admin.describe_topics(TopicCollection([name]), request_timeout=s)
+        )
+        origin = origin_of(found[name].topic_id, len(found[name].partitions))
+        self._partitions.setdefault(topic, origin.partitions)
+        return origin
 
     def name(self, topic: str) -> str:
         """Return the topic's name in the cluster."""
@@ -124,6 +152,14 @@ class Cluster:
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """The group's committed offset by partition, absent where it has none."""
+        return {place.partition: place.offset for place in await self._committed(topic, group)}
+
+    async def commits(self, topic: str, group: str) -> dict[int, Commit]:
+        """The group's committed offset by partition, with what is noted beside it; absent where it has none."""
+        places = await self._committed(topic, group)
+        return {place.partition: Commit(place.offset, place.metadata or "") for place in places}
+
+    async def _committed(self, topic: str, group: str) -> list[TopicPartition]:
         name = self._options.name(topic)
         wanted = [TopicPartition(name, number) for number in range(await self.partitions(topic))]
         try:
@@ -131,7 +167,7 @@ class Cluster:
         except KafkaException as error:
             where = f"group {group!r} on topic {topic!r}"
             raise complaint(self._admin.denied or error, self._options, where) from error
-        return {place.partition: place.offset for place in places if place.offset >= 0}
+        return [place for place in places if place.offset >= 0]
 
     async def _offsets(
         self,

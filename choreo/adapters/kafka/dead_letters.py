@@ -7,6 +7,7 @@ where each letter stands; the letters themselves are read when they are asked fo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from heapq import nlargest
 from typing import Any, NamedTuple
@@ -16,11 +17,12 @@ from confluent_kafka import KafkaException, Message
 
 from choreo.adapters.kafka.cluster import Cluster
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.reader import Place, Readers
+from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
 from choreo.adapters.kafka.records import Outgoing, event_of, headers_of
 from choreo.adapters.kafka.sender import Sender
 from choreo.adapters.kafka.trouble import complaint
 from choreo.adapters.refusals import no_letter
+from choreo.core.errors import ChoreoError, ConflictError, StorageError
 from choreo.core.events import Record
 from choreo.ports.dead_letters import DeadLetter
 
@@ -31,6 +33,8 @@ Page = list[DeadLetter]
 Messages = list[Message]
 PAGE = 1_000
 """Messages read at once."""
+TEXT_MAX = 1_000
+"""Characters kept of each text in a letter that does not fit: some 20 KB with all of them."""
 
 
 class _About(msgspec.Struct, omit_defaults=True):
@@ -46,6 +50,10 @@ class _About(msgspec.Struct, omit_defaults=True):
     set_aside_ms: int
     stamp_ms: int
     key: str = ""
+    digest: str = ""
+    """SHA-256 of the bytes that the letter was too large to hold; they stand where the record does."""
+    bytes: int = 0
+    """How many those are."""
 
 
 class _Place(NamedTuple):
@@ -73,12 +81,34 @@ class KafkaDeadLetters:
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep them, durably; of two of one id the first counts."""
-        by_topic: dict[str, list[Outgoing]] = {}
+        by_topic: dict[str, list[DeadLetter]] = {}
         for letter in letters:
-            by_topic.setdefault(letter.topic, []).append(_message_of(letter))
-        for topic, messages in by_topic.items():
+            by_topic.setdefault(letter.topic, []).append(letter)
+        for topic, its_letters in by_topic.items():
             await self._cluster.create_letters(topic + SUFFIX)
-            await self._sender.send(self._options.name(topic + SUFFIX), messages)
+            await self._keep(topic + SUFFIX, its_letters)
+
+    async def _keep(self, name: str, letters: Sequence[DeadLetter]) -> None:
+        """Write them whole where they fit; of one that does not, where its record stands and the digest of its bytes.
+
+        The client refuses one message, the broker a whole batch for one: then each is written alone.
+        """
+        topic = self._options.name(name)
+        try:
+            await self._sender.send(topic, [_message_of(letter) for letter in letters])
+        except ConflictError as error:
+            if len(letters) > 1:
+                for letter in letters:
+                    await self._keep(name, [letter])
+                return
+            try:
+                await self._sender.send(topic, [_short_message_of(letters[0])])
+            except ConflictError:
+                raise StorageError(
+                    f"it does not even take a letter without its record's bytes: {error.what}",
+                    where=f"topic {name!r}",
+                    remedy="Raise its max.message.bytes to 64 KiB or more.",
+                ) from error
 
     async def list(self, topic: str | None = None, limit: int = 100, after: str = "") -> list[DeadLetter]:
         """Newest first; raises NotFoundError if `after` is no letter."""
@@ -94,7 +124,7 @@ class KafkaDeadLetters:
     async def get(self, letter_id: str) -> DeadLetter:
         """One letter; raises NotFoundError."""
         await self._look(None)
-        found = await self._letters([(self._known(letter_id), letter_id)])
+        found = await self._letters([(self._known(letter_id), letter_id)], whole=True)
         if not found:
             raise no_letter(letter_id)
         return found[0]
@@ -146,8 +176,8 @@ class KafkaDeadLetters:
             letter_id = (message.key() or b"").decode(errors="replace")
             self._redriven[letter_id] = self._redriven.get(letter_id, 0) + 1
 
-    async def _letters(self, wanted: Sequence[tuple[_Place, str]]) -> Page:
-        """The letters at these places, in the order given."""
+    async def _letters(self, wanted: Sequence[tuple[_Place, str]], *, whole: bool = False) -> Page:
+        """The letters at these places, in the order given; `whole`: with bytes that did not fit, from the log."""
         by_log: dict[tuple[str, int], list[int]] = {}
         for place, _ in wanted:
             by_log.setdefault((place.topic, place.partition), []).append(place.offset)
@@ -156,9 +186,23 @@ class KafkaDeadLetters:
             for message in await self._messages(topic + SUFFIX, partition, sorted(offsets)):
                 about = _about(message)
                 if about is not None:
-                    found[about.id] = _letter_of(about, message, self._redriven.get(about.id, 0))
+                    letter = _letter_of(about, message, self._redriven.get(about.id, 0))
+                    found[about.id] = await self._completed(letter, about) if whole and about.digest else letter
         # One that retention has taken meanwhile is no letter any more.
         return [found[letter_id] for _, letter_id in wanted if letter_id in found]
+
+    async def _completed(self, letter: DeadLetter, about: _About) -> DeadLetter:
+        """The letter with its record as it stands in the log, if it still does."""
+        try:
+            read = await self._read(about.topic, about.partition, about.offset, 1)
+        except (OutOfRangeError, ChoreoError):
+            return letter
+        for message in read:
+            value = message.value() or b""
+            if message.offset() == about.offset and _digest(value) == about.digest:
+                event = event_of(message.headers() or (), message.key(), value, about.topic)
+                return msgspec.structs.replace(letter, record=msgspec.structs.replace(letter.record, event=event))
+        return letter
 
     async def _messages(self, name: str, partition: int, offsets: Sequence[int]) -> Messages:
         """The messages at these offsets, ascending; neighbours are read together."""
@@ -179,8 +223,28 @@ class KafkaDeadLetters:
 
 
 def _message_of(letter: DeadLetter) -> Outgoing:
-    record = letter.record
-    about = _About(
+    event = letter.record.event
+    headers = [*headers_of(event), (LETTER_HEADER, msgspec.json.encode(_about_of(letter)))]
+    return letter.id.encode(), event.data, headers
+
+
+def _short_message_of(letter: DeadLetter) -> Outgoing:
+    """The letter without its record's bytes: every text in it is cut, whatever a foreign producer put there."""
+    event = letter.record.event
+    short = {name: value[:TEXT_MAX] for name, value in msgspec.structs.asdict(event).items() if isinstance(value, str)}
+    about = msgspec.structs.replace(
+        _about_of(letter),
+        cause=f"{letter.cause[:TEXT_MAX]} (its {len(event.data):,} bytes do not fit into a letter)",
+        key=event.key[:TEXT_MAX],
+        digest=_digest(event.data),
+        bytes=len(event.data),
+    )
+    headers = headers_of(msgspec.structs.replace(event, **short, data=b""))
+    return letter.id.encode(), b"", [*headers, (LETTER_HEADER, msgspec.json.encode(about))]
+
+
+def _about_of(letter: DeadLetter) -> _About:
+    return _About(
         letter.id,
         letter.topic,
         letter.partition,
@@ -189,11 +253,13 @@ def _message_of(letter: DeadLetter) -> Outgoing:
         letter.step,
         letter.cause.encode(errors="replace").decode(),  # an error's text may hold what UTF-8 has no bytes for
         letter.set_aside_ms,
-        record.stamp_ms,
-        record.event.key,
+        letter.record.stamp_ms,
+        letter.record.event.key,
     )
-    headers = [*headers_of(record.event), (LETTER_HEADER, msgspec.json.encode(about))]
-    return letter.id.encode(), record.event.data, headers
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _letter_of(about: _About, message: Message, redriven: int) -> DeadLetter:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from confluent_kafka import KafkaException, Message
 
-from choreo.adapters.kafka.cluster import Cluster
+from choreo.adapters.kafka.cluster import Cluster, Commit
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
 from choreo.adapters.kafka.log_clock import LogTime
 from choreo.adapters.kafka.log_watch import LogWatch, Put
 from choreo.adapters.kafka.lookups import Lookups
 from choreo.adapters.kafka.member import KafkaMember
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.origin import Origin, Origins, OriginWatch, Recall, noted
 from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
 from choreo.adapters.kafka.records import log_stamp, message_of, record_of
 from choreo.adapters.kafka.sender import Sender
-from choreo.adapters.kafka.topics import tracker_app
+from choreo.adapters.kafka.topics import changelog_of, tracker_app
 from choreo.adapters.kafka.trouble import complaint
 from choreo.adapters.kafka.writing import Save, Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import admit, no_partition
+from choreo.core.errors import NotFoundError
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock
@@ -31,6 +33,8 @@ from choreo.ports.log import TRACKER_GROUP
 
 STAMP_SPAN = 1_000
 """Records looked through at once for one that carries the log's time."""
+HEADER_BYTES = 4_096
+"""Room for an event's headers and the batch around it: some 800 bytes, without a reason of its own."""
 
 
 class KafkaLog:
@@ -47,9 +51,11 @@ class KafkaLog:
         memory: Callable[[str], Memory | None] | None = None,
         save: Save | None = None,
         dependencies: Dependencies | None = None,
+        recall: Recall | None = None,
     ) -> None:
         """`inbox(group)` records the outcomes of a commit; `save` writes its states and views, if any are to come.
 
+        `recall` remembers what a topic was, beside the views and outcomes of it.
         `memory(group)` is what the inbox is kept in, where that may be lost while the log stays.
         """
         self._options = options
@@ -58,8 +64,10 @@ class KafkaLog:
         self.log_time = LogTime()
         """The log's time, as far as this process has seen it."""
         self._sender = Sender(options, self.log_time)
+        self._bytes_max: dict[str, int] = {}
         self._readers = Readers(options)
         self.dead_letters: KafkaDeadLetters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
+        self._origins = Origins(self._cluster.origin, self._noted_by_tracker, recall)
         self._writing = Writing(self._publish, self.dead_letters.add, inbox, save, memory)
 
     def watch(self, own: Clock, put: Put) -> LogWatch:
@@ -81,8 +89,19 @@ class KafkaLog:
         """How many partitions the topic has; raises NotFoundError."""
         return await self._cluster.partitions(topic)
 
+    async def bytes_max(self, topic: str) -> int:
+        """What the producer hands over and the topic takes, less the room for headers."""
+        known = self._bytes_max.get(topic)
+        if known is None:
+            taken = min(await self._cluster.bytes_max(topic), self._options.message_bytes_max)
+            known = self._bytes_max[topic] = max(1, taken - HEADER_BYTES)
+        return known
+
     async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
-        """Publish durably; raises ConflictError on an event without a key, and then none is published."""
+        """Publish durably; raises ConflictError on an event without a key, and then none is published.
+
+        Raises ReplacedLogError, as `read`, `end` and `member` do, where the topic is another one than before.
+        """
         admit(topic, events)
         places = await self._publish(topic, events)
         return [Position(topic, partition, offset) for partition, offset in places]
@@ -107,12 +126,13 @@ class KafkaLog:
 
     async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> KafkaMember:
         """Join the group; with an instance in the options, an older member of that instance is out at once."""
-        await self._cluster.partitions(topic)
+        called = _called(group, topic)
+        origin = await self._origins.sure(topic)
         self._sender.connect()  # members work, and work is published
-        ticket = Ticket(topic, _called(group, topic), name, 0)
         ends, stable_ends = partial(self._cluster.ends, topic), partial(self._cluster.stable_ends, topic)
-        lookups = Lookups(ends, stable_ends, partial(self._stamp, topic), self.log_time)
-        return KafkaMember(self._options, self._writing, ticket, types, lookups)
+        watch = OriginWatch(topic, self._origins)
+        lookups = Lookups(ends, stable_ends, partial(self._stamp, topic), self.log_time, origin, watch)
+        return KafkaMember(self._options, self._writing, Ticket(topic, called, name, 0), types, lookups)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """Return the group's committed offset by partition; where it has none, the first offset that there is.
@@ -122,6 +142,41 @@ class KafkaLog:
         known = await self._cluster.committed(topic, _called(group, topic))
         begins = await self._cluster.begins(topic, range(await self._cluster.partitions(topic)))
         return {partition: max(known.get(partition, 0), begin) for partition, begin in begins.items()}
+
+    async def origin(self, topic: str) -> str:
+        """What the topic is: its id and number of partitions. Raises ReplacedLogError, NotFoundError."""
+        return str(await self._origins.sure(topic))
+
+    async def described(self, topic: str) -> Origin:
+        """What any topic is just now, also one that is no log; raises NotFoundError."""
+        return await self._cluster.origin(topic)
+
+    async def commits(self, topic: str, group: str) -> dict[int, Commit]:
+        """What a group has committed in a topic, with its notes; absent where nothing."""
+        return await self._cluster.commits(topic, _called(group, topic))
+
+    async def tracked(self, topic: str, flow: str) -> dict[int, Commit]:
+        """What the tracker of a flow has committed in a topic, with its notes; absent where nothing."""
+        return await self._cluster.commits(topic, tracker_app(flow))
+
+    async def spans(self, topic: str) -> dict[int, tuple[int, int]]:
+        """The first offset that each partition still has, and the one that the next record will get."""
+        partitions = range(await self._cluster.partitions(topic))
+        begins, ends = await self._cluster.begins(topic, partitions), await self._cluster.ends(topic, partitions)
+        return {partition: (begins[partition], ends[partition]) for partition in partitions}
+
+    async def _noted_by_tracker(self, topic: str) -> Collection[str]:
+        """The notes beside the changelog's positions: those beside the log's go with the topic when it is deleted.
+
+        Without a note the changelog itself remembers how many partitions its log had.
+        """
+        changelog = changelog_of(topic)
+        try:
+            commits = await self._cluster.commits(changelog, tracker_app(topic))
+            made_for = Origin("", await self._cluster.partitions(changelog))
+        except NotFoundError:
+            return ()
+        return [*(commit.note for commit in commits.values()), noted(made_for)]
 
     async def close(self) -> None:
         """Wait a moment for what is under way, then let all connections go. Members are closed by who made them."""
@@ -175,7 +230,7 @@ class KafkaLog:
 
         Partitions that are added meanwhile move no key.
         """
-        count = await self._cluster.partitions(topic)
+        count = (await self._origins.sure(topic)).partitions
         messages, partitions = [], []
         for event in events:
             messages.append(message_of(event))
@@ -183,7 +238,7 @@ class KafkaLog:
         return await self._sender.send(self._options.name(topic), messages, partitions)
 
     async def _known(self, topic: str, partition: int) -> None:
-        partitions = await self._cluster.partitions(topic)
+        partitions = (await self._origins.sure(topic)).partitions
         if not 0 <= partition < partitions:
             raise no_partition(topic, partition, partitions)
 

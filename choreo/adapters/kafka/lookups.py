@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from choreo.adapters.kafka.log_clock import LogTime
+from choreo.adapters.kafka.origin import Origin, OriginWatch
 from choreo.ports.log import Gained
 
 Ends = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
@@ -23,6 +24,10 @@ class Lookups(NamedTuple):
     stamp: Callable[[int, int], Awaitable[int]]
     """Returns the stamp that the record at this partition and offset is given."""
     log_time: LogTime
+    origin: Origin
+    """What the topic was when the member joined."""
+    watch: OriginWatch
+    """Whether it still is."""
 
     async def to_the_end(self, gained: Sequence[Gained]) -> list[Gained]:
         """Return these with the ends of the log, for a consumer knows stable ends only.

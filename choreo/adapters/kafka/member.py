@@ -32,7 +32,7 @@ from choreo.adapters.kafka.witness import Witness
 from choreo.adapters.kafka.writing import Writing
 from choreo.adapters.membership import Ticket
 from choreo.adapters.refusals import lease_lost
-from choreo.core.errors import LeaseLostError, NotFoundError, StorageError
+from choreo.core.errors import LeaseLostError, NotFoundError, ReplacedLogError, StorageError
 from choreo.ports.log import Gained, Poll, Work
 
 FETCH_S = 0.2
@@ -85,19 +85,21 @@ class KafkaMember:
         self._standstill = Standstill(
             ticket, ask.stable_ends, lambda: self._basket.places(self._paused), options.still_s
         )
-        self._witness = Witness(writing.memory_of(ticket), self._subscription)
+        self._witness = Witness(ticket.topic, ask.origin, writing.memory_of(ticket), self._subscription)
         self._positions = Positions(options, ticket, self._subscription, self._witness)
 
     async def poll(self, limit: int, timeout_s: float) -> Poll:
         """At most `limit` records; see the port. Who polls again has settled what it had of lost partitions.
 
         Raises LeaseLostError once another process has joined under this member's instance, nothing comes of what
-        stands in the log or its client answers no more, StorageError when the broker refuses this member.
+        stands in the log, its client answers no more or the log is another one; StorageError when the broker refuses
+        this member.
         """
         if self._reported:
             await self._positions.tell_now()
-            self._let_go(self._reported)
+            _let_go(self._reported)
         self._standstill.check()
+        self._ask.watch.check()
         if self._subscription.unanswered:
             raise LeaseLostError("its client answers no more: another one is made", where=self._ticket.place)
         until = time.monotonic() + timeout_s
@@ -156,9 +158,10 @@ class KafkaMember:
         """Leave the group at once; a static member keeps its seat for the session, to come back to."""
         self._closed = True
         self._standstill.close()
+        self._ask.watch.close()
         self._positions.send()  # leaving is when the client sends what it has
-        self._let_go(self._reported)
-        self._let_go(self._asked)
+        _let_go(self._reported)
+        _let_go(self._asked)
         if self._looking is not None:
             self._looking.cancel()
         if self._fetching is not None:
@@ -181,7 +184,7 @@ class KafkaMember:
         self._leaving.update(known)
         self._asked.append(settle)
         if self._closed or not known:
-            self._let_go(self._asked)
+            _let_go(self._asked)
 
     def gone(self, partitions: Sequence[int]) -> None:
         """From the subscription: these are another member's, or will be."""
@@ -206,11 +209,6 @@ class KafkaMember:
         self._held.difference_update(mine)
         self._paused -= set(mine)
         self._news.set()
-
-    def _let_go(self, settles: list[Job]) -> None:
-        for settle in settles:
-            settle()
-        settles.clear()
 
     def _fetch(self) -> None:
         """Have one fetch under way, for what there is room for."""
@@ -277,10 +275,12 @@ class KafkaMember:
         """Where these begin and end; nothing, after a pause, while the cluster or the memory does not say."""
         try:
             return await self._ask.to_the_end(await self._witness.hear(await self._subscription.look_up(partitions)))
+        except ReplacedLogError as error:
+            self._ask.watch.refuse(error)
         except (KafkaException, StorageError, NotFoundError, TimeoutError) as error:
             _log.warning("%s: cannot begin yet: %s", self._ticket.place, self._options.masked(str(error)))
-            await asyncio.sleep(LOOK_AGAIN_S)
-            return []
+        await asyncio.sleep(LOOK_AGAIN_S)
+        return []
 
     async def _freshen(self) -> None:
         """Take over all that has come: the fetch under way ended with the first of it."""
@@ -303,6 +303,12 @@ class KafkaMember:
         strange = sorted(set(partitions) - mine)
         if strange:
             raise lease_lost(self._ticket, strange)
+
+
+def _let_go(settles: list[Job]) -> None:
+    for settle in settles:
+        settle()
+    settles.clear()
 
 
 def _out(ticket: Ticket) -> LeaseLostError:

@@ -1,4 +1,4 @@
-"""Asks how far a group has come, as a consumer that never joins it.
+"""Asks how far a group has come, or moves it while nobody is in it, as a consumer that never joins it.
 
 An admin client could be asked, but its process ends with a segmentation fault where the group's coordinator has moved
 or is still loading, as after every start of a broker: librdkafka (2.16.0, its issue 5040) then goes by a membership
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.trouble import COORDINATOR_MOVES, cause_of, sound
+from choreo.adapters.kafka.trouble import COORDINATOR_MOVES, MEMBERSHIP_GONE, cause_of, sound
+from choreo.core.errors import ConflictError
 
 AGAIN_S = 0.2
 """Between questions, while a coordinator moves or loads: seconds in all."""
@@ -34,6 +35,27 @@ async def committed(options: KafkaOptions, group: str, places: Sequence[TopicPar
             if inner is None or inner.code() not in COORDINATOR_MOVES or time.monotonic() > until:
                 raise
         await asyncio.sleep(AGAIN_S)
+
+
+async def move(options: KafkaOptions, group: str, places: Sequence[TopicPartition]) -> None:
+    """Commit these places for a group that nobody is in; raises ConflictError where somebody is, KafkaException."""
+    try:
+        await asyncio.to_thread(_move, options, group, list(places))
+    except KafkaException as error:
+        inner = cause_of(error)
+        if inner is None or inner.code() not in MEMBERSHIP_GONE:
+            raise
+        raise ConflictError(
+            "somebody is working in it", where=f"group {group!r}", remedy="Stop every role of the flow first."
+        ) from error
+
+
+def _move(options: KafkaOptions, group: str, places: list[TopicPartition]) -> None:
+    consumer = Consumer(options.onlooker(group))
+    try:
+        sound(consumer.commit(offsets=places, asynchronous=False) or [])
+    finally:
+        consumer.close()
 
 
 def _ask(options: KafkaOptions, group: str, places: list[TopicPartition]) -> list[TopicPartition]:

@@ -44,6 +44,7 @@ _PRODUCER: Mapping[str, Any] = {
     # Longer than a broker's fail-over, shorter than the patience of who asked through a door.
     "delivery.timeout.ms": 15_000,
 }
+_MESSAGE_BYTES_MAX = 1_000_000
 _CONSUMER_RULES: Mapping[str, Any] = {
     "group.protocol": "classic",
     "partition.assignment.strategy": "cooperative-sticky",
@@ -167,6 +168,11 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     def shown(self) -> str:
         """The brokers' addresses as they may be shown."""
         return self.masked(self.bootstrap)
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The largest message that the producer hands over: `message.max.bytes`, else the client's own default."""
+        return int(self.settings.get("message.max.bytes", _MESSAGE_BYTES_MAX))
 
     @property
     def session_s(self) -> float:

@@ -20,6 +20,8 @@ class MemoryLog:
         self._topics = topics
         self._groups = groups
         self._clock = clock
+        self.bound = 0
+        """What an event may have, as on a transport that has a bound."""
 
     async def create(self, topic: str, partitions: int) -> None:
         """Make sure the topic exists; raises SettingsError if it exists with another partition count."""
@@ -28,6 +30,10 @@ class MemoryLog:
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has; raises NotFoundError."""
         return len(self._topics.of(topic))
+
+    async def bytes_max(self, topic: str) -> int:  # noqa: ARG002 - it is the same for all
+        """As many as `bound` says."""
+        return self.bound
 
     async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
         """Publish; raises ConflictError on an event without a key, and then none is published."""

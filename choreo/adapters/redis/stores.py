@@ -6,6 +6,7 @@ Knows which part is given to which. All keys begin with one prefix, so that seve
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 
 from choreo.adapters.redis.generations import Generations
 from choreo.adapters.redis.inbox import RedisInbox
@@ -58,9 +59,26 @@ class RedisStores:
             )
         return inbox
 
+    async def remember(self, topic: str, note: str) -> None:
+        """Remember this of the topic from now on."""
+        await self.server.ask("HSET", f"{self._prefix}:origins", topic, note)
+
+    async def forget(self, topic: str, services: Iterable[str]) -> None:
+        """Drop the topic's views, and all that these services remember, of other topics too."""
+        await self.read_model.drop(topic)
+        for service in services:
+            await self.server.sweep(f"{self._prefix}:inbox:{service}:", lambda _: True)
+
     async def check(self) -> None:
         """Examine the server; it reports whether it can be used. Raises StorageError, SettingsError."""
         await self.server.check()
+
+    async def recall(self, topic: str, note: str) -> str:
+        """Return what was remembered first of the topic that views and outcomes are of: `note`, where nothing was."""
+        key = f"{self._prefix}:origins"
+        await self.server.ask("HSETNX", key, topic, note)
+        found: bytes = await self.server.ask("HGET", key, topic)
+        return (found or note.encode()).decode()
 
     async def clear(self) -> None:
         """Remove every key below the prefix."""

@@ -75,6 +75,10 @@ class SqliteLog:
         """How many partitions the topic has; raises NotFoundError."""
         return len(self._records.lanes(topic))
 
+    async def bytes_max(self, topic: str) -> int:  # noqa: ARG002 - it is the same for all
+        """There is no bound."""
+        return 0
+
     async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
         """Publish durably; raises ConflictError on an event without a key, and then none is published."""
         admit(topic, events)

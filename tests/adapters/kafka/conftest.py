@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
+from choreo.adapters.kafka.origin import Recall
 from choreo.adapters.memory import MemoryHome
 from choreo.ports.log import Work
 from choreo.testing.clock import VirtualClock
@@ -52,12 +53,15 @@ async def open_log(kafka: str, memory: MemoryHome) -> AsyncIterator[OpenLog]:
 
     async with AsyncExitStack() as stack:
 
-        def opened(instance: str = "", still_s: float = 30.0, **settings: str) -> KafkaLog:
+        def opened(
+            instance: str = "", still_s: float = 30.0, recall: Recall | None = None, **settings: str
+        ) -> KafkaLog:
             given = {**QUICK, **{name.replace("_", "."): value for name, value in settings.items()}}
             log = KafkaLog(
                 KafkaOptions(kafka, given, prefix=prefix, instance=instance, still_s=still_s),
                 inbox=memory.inbox,
                 save=save,
+                recall=recall,
             )
             stack.push_async_callback(log.close)
             return log
