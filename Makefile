@@ -51,7 +51,7 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 
 # Tests on a real broker, a real Redis and in containers: minutes, and servers of their own.
 ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/redis chaos cli/test_demo_on_kafka.py containers \
-	docs/test_kafka_page.py doors/test_a_foreign_page.py doors/test_planted_secrets.py \
+	docs/test_kafka_page.py doors/test_a_foreign_page.py doors/test_docs_page.py doors/test_planted_secrets.py \
 	hosts/test_tracker_faust.py members)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so

@@ -15,7 +15,7 @@ from choreo.app.query_positions import Positions
 from choreo.app.query_timeline import TimelineRow, timeline
 from choreo.app.query_words import waiting_for
 from choreo.app.views import Detail, detail_of
-from choreo.core.errors import NotFoundError
+from choreo.core.errors import DecodeError, NotFoundError
 from choreo.core.events import Position
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
@@ -25,6 +25,9 @@ from choreo.ports.read_model import Filter, InstanceView, Page, ReadModel
 
 FOLLOW_S = 0.2
 """How often a followed instance is looked at: soon enough for people, and 5 indexed reads a second for each of them."""
+
+ATTRIBUTES_MAX = 16
+"""Attributes of one question: each is an index that is looked into, and storage takes some 60 at most."""
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -78,6 +81,12 @@ class Queries:
         """A page of runs, newest first; an empty flow means every flow."""
         if wanted.flow:
             self.flows.definition(wanted.flow)
+        if len(wanted.attributes) > ATTRIBUTES_MAX:
+            raise DecodeError(
+                f"{len(wanted.attributes)} attributes are asked for, {ATTRIBUTES_MAX} at most",
+                where="filter",
+                remedy="Ask for those that leave the fewest, and look through what is answered.",
+            )
         return await self._read_model.instances(wanted, limit, cursor)
 
     async def instance(self, flow: str, key: str, run: str = "") -> Instance:

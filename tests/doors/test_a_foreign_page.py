@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -20,9 +18,9 @@ from starlette.types import Receive, Scope, Send
 from choreo.adapters.clock import SystemClock
 from choreo.surfaces.rest import Doors, create_app
 from choreo.surfaces.rest.guard import SAFE_METHODS
-from choreo.surfaces.rest.server import serve
 from tests.app.doors import Shop
 from tests.support.browser import chromium
+from tests.support.serving import served
 
 START = {"type": "OrderPlaced", "fields": {"order_id": "o-2"}}
 SENT = "{'type': 'OrderPlaced', 'fields': {'order_id': 'forged'}, 'reason': 'forged'}".replace("'", '"')
@@ -101,18 +99,6 @@ class Arrivals:
                 await self._more.wait()
         self.seen.clear()
         return found[0]
-
-
-@asynccontextmanager
-async def served(app: Any) -> AsyncIterator[int]:
-    """The app on a port of this machine, and its number."""
-    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(app, "127.0.0.1", 0, stop=stop, ready=address.set_result))
-    try:
-        yield int((await address).rpartition(":")[2])
-    finally:
-        stop.set()
-        await task
 
 
 def foreign_page() -> FastAPI:

@@ -21,7 +21,7 @@ router: APIRouter = APIRouter(prefix="/flows/{flow}/instances/{key}", tags=["ope
 _ReasonText = Annotated[str, Field(max_length=REASON_LENGTH_MAX, pattern=REASON_PATTERN, examples=["asked by ann"])]
 
 
-_NOT_BLANK = REASON_PATTERN.replace("^", r"^[!-~¡-\U0010ffff]", 1)
+_NOT_BLANK = REASON_PATTERN.replace("^", r"^[^\x00-\x20\x7f-\xa0]", 1)
 """A reason that begins with something to be read."""
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from choreo.surfaces.rest import actions, dead_letters, flows, health, instances, openapi, problems, strict
+from choreo.surfaces.rest import actions, dead_letters, docs, flows, health, instances, openapi, problems, strict
 from choreo.surfaces.rest.doors import Doors
 from choreo.surfaces.rest.guard import Guard
+from choreo.surfaces.rest.reads import Reads
 from choreo.surfaces.rest.transport import BoundedBody, EncodedPath
 
 
 def create_health_app(doors: Doors) -> FastAPI:
     """Health and metrics alone: what a process without the REST view shows of itself, and nobody can act through."""
-    app = FastAPI(title="choreo health", version="1", openapi_url=None)
+    app = FastAPI(title="choreo health", version="1", openapi_url=None, redirect_slashes=False)
     app.state.doors = doors
     app.include_router(health.router)
     problems.install(app)
+    app.add_middleware(Reads)
+    app.add_middleware(EncodedPath)
     return app
 
 
@@ -26,14 +29,17 @@ def create_app(doors: Doors) -> FastAPI:
         version="1",
         summary="Event-sourced choreography: flows, their instances, and what operators do to them.",
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
         dependencies=[strict.OnlyWhatIsRead],
     )
     app.state.doors = doors
-    for module in (flows, instances, actions, dead_letters, health):
+    for module in (flows, instances, actions, dead_letters, health, docs):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app, doors.flows)
     # The last one added sees the request first: the path must be right before a body is refused in its name.
+    app.add_middleware(Reads)
     app.add_middleware(BoundedBody)
     app.add_middleware(Guard, allowed_hosts=doors.allowed_hosts)
     app.add_middleware(EncodedPath)

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from choreo.app.publish_keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN
 from choreo.app.query_flows import Flows
+from choreo.surfaces.rest.patterns import translate
 from choreo.surfaces.rest.problems import MEDIA_TYPE, Problem
 
 _PROBLEM = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
@@ -54,6 +55,7 @@ def _described(app: FastAPI, flows: Flows) -> dict[str, Any]:
             "description": schemas["EventBody"]["description"],
             "oneOf": [{"$ref": f"#/components/schemas/{body['title']}"} for body, _ in bodies.values()],
         }
+    translate(document)
     return document
 
 

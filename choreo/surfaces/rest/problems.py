@@ -210,8 +210,10 @@ async def _of_http(request: Request, error: Any) -> Response:
         404: "there is nothing at this path",
         405: f"{request.method} is not allowed here",
     }.get(status, error.detail)
-    remedy = REMEDIES.get(status, "")
-    return problem(request.scope["path"], status, detail, remedy=remedy, headers=error.headers)
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", "").split(", "):
+        headers["Allow"] += ", HEAD"
+    return problem(request.scope["path"], status, detail, remedy=REMEDIES.get(status, ""), headers=headers)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

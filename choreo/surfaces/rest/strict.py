@@ -6,6 +6,7 @@ without asking first (Fetch, "CORS-safelisted request-header"), so a route that 
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from typing import Any
 
@@ -51,6 +52,14 @@ def _known_only(request: Request) -> None:
             f"there is no such parameter: {', '.join(unknown)}",
             where="query",
             remedy=f"Known here: {', '.join(sorted(known)) or 'none'}.",
+        )
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    twice = sorted(name for name, number in given.items() if number > 1)
+    if twice:
+        raise DecodeError(
+            f"given more than once: {', '.join(twice)[:200]}",
+            where="query",
+            remedy="Give each parameter once: of two only one could be meant.",
         )
 
 

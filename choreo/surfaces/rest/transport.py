@@ -21,7 +21,7 @@ CLOSE = {"Connection": "close"}
 
 
 class EncodedPath:
-    """Route by the path as it was sent, so that a key with a slash (%2F) stays one segment."""
+    """Route by the path as it was sent, so that a key with a slash (%2F) stays one segment; one at the end is none."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,7 +31,8 @@ class EncodedPath:
         if scope["type"] == "http":
             raw = scope.get("raw_path")
             path = raw.decode("latin-1") if raw else quote(scope["path"])
-            scope = {**scope, "path": quote(path, safe="%/:@!$&'()*+,;=~-._?")}
+            path = quote(path, safe="%/:@!$&'()*+,;=~-._?")
+            scope = {**scope, "path": path.removesuffix("/") or "/"}
         await self._app(scope, receive, send)
 
 

@@ -119,7 +119,7 @@ CASES = [
     Bad("unknown flow", "POST", "/flows/nope/events", 404, "Known here: order", {"json": PLACED}),
     Bad("unknown flow's list", "GET", "/flows/nope/instances", 404, "there is no flow 'nope'"),
     Bad("unknown path", "GET", "/flowz", 404, "nothing at this path"),
-    Bad("a slash at the end", "GET", "/flows/", 404, "nothing at this path"),
+    Bad("nothing between slashes", "GET", "/flows//instances", 404, "nothing at this path"),
     Bad("another method", "DELETE", "/flows/order", 405, "DELETE is not allowed here"),
     Bad("unknown status", "GET", LIST + "?status=lost", 422, "query.status"),
     Bad("limit of none", "GET", LIST + "?limit=0", 422, "greater than or equal to 1"),
@@ -131,6 +131,10 @@ CASES = [
     Bad("a time without zone", "GET", LIST + "?started_from=2026-01-01T00:00:00", 422, "RFC 3339"),
     Bad("a day that is none", "GET", LIST + "?started_before=2026-02-30T00:00:00Z", 422, "query.started_before"),
     Bad("a misspelt filter", "GET", LIST + "?stats=running", 422, "Known here: after, cursor, key, limit, started_before"),
+    Bad("a thousand filters", "GET", LIST + "?" + "&".join(f"attr.a{n}=1" for n in range(1_000)), 422, "1000 attributes are asked for, 16 at most"),
+    Bad("a filter given twice", "GET", LIST + "?attr.customer=ann&attr.customer=bob", 422, "given more than once: attr.customer"),
+    Bad("a status given twice", "GET", LIST + "?status=running&status=stuck", 422, "given more than once: status"),
+    Bad("an expectation nobody meets", "POST", EVENTS, 417, "100-continue", {"json": PLACED, "headers": {"Expect": "a miracle"}}),
     Bad("an attribute on one instance", "GET", LIST + "/busy?attr.customer=ann", 422, "no such parameter: attr.customer"),
     Bad("a position of garbage", "GET", LIST + "/busy", 422, "'here' is not a position", {"headers": {"Choreo-Position": "here"}}),
     Bad("a position beyond the log", "GET", LIST + "?after=order/0/999", 404, "there is no event at order/0/999"),
@@ -185,7 +189,7 @@ def test_a_problem_has_the_same_title_and_type_whatever_the_python() -> None:
 
 async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(client: httpx.AsyncClient) -> None:
     """405 names the allowed methods (RFC 9110, 15.5.6)."""
-    assert (await client.put("/flows/order")).headers["Allow"] == "GET"
+    assert (await client.put("/flows/order")).headers["Allow"] == "GET, HEAD"
 
 
 async def test_a_fault_of_ours_is_a_problem_without_its_inside(shop: Shop) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from fastapi import FastAPI
@@ -16,8 +15,9 @@ from choreo.adapters.clock import SystemClock
 from choreo.surfaces.rest import Doors, create_app
 from choreo.surfaces.rest.app import create_health_app
 from choreo.surfaces.rest.connections import HEAD_BYTES_MAX, Limits
-from choreo.surfaces.rest.server import HEALTH, REST_VIEW, serve
+from choreo.surfaces.rest.server import HEALTH, REST_VIEW
 from tests.app.doors import Shop
+from tests.support.serving import served
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 SOON_S = 0.2
@@ -33,18 +33,6 @@ async def doors() -> Doors:
 
 END = b'"hosts":{}}'
 """The last bytes of what /livez answers."""
-
-
-@asynccontextmanager
-async def served(app: FastAPI, limits: Limits) -> AsyncIterator[int]:
-    """The app on a port."""
-    stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(serve(app, "127.0.0.1", 0, stop=stop, ready=address.set_result, limits=limits))
-    try:
-        yield int((await address).rpartition(":")[2])
-    finally:
-        stop.set()
-        await task
 
 
 async def connected(port: int, first: bytes = b"") -> Wire:
