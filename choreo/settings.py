@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -28,11 +28,26 @@ def _listed(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _expanded(path: Path) -> Path:
+    """A path from a settings file has seen no shell: `~` is the home folder here too."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+
+
+HomePath = Annotated[Path, AfterValidator(_expanded)]
+
+
 class Settings(BaseSettings):
     """The settings of one process. Durations end in `_s` and are seconds."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix="CHOREO_", pyproject_toml_table_header=("tool", "choreo"), extra="forbid", frozen=True
+        env_prefix="CHOREO_",
+        pyproject_toml_table_header=("tool", "choreo"),
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     flows: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
@@ -42,19 +57,19 @@ class Settings(BaseSettings):
     """
     demo: str = ""
     """`module:name` of what `choreo demo` plays; services/demo.py in choreo's own checkout is one."""
-    database: Path = Path(".choreo/choreo.db")
+    database: HomePath = Path(".choreo/choreo.db")
     """The SQLite file of the embedded home."""
     kafka: str = Field(default="", repr=False)
     """`host:port` of Kafka's brokers; empty: the embedded home. librdkafka's own settings are CHOREO_KAFKA_*."""
     redis: str = Field(default="", repr=False)
     """URL of the Redis that holds inbox and read model of the home on Kafka, or of the sentinels that know it."""
-    data: Path = Path(".choreo/tracker")
+    data: HomePath = Path(".choreo/tracker")
     """Folder of the tracker's local copies on Kafka; they are restored where they are missing."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """FULL survives a power cut; NORMAL survives kill -9 only, and is faster."""
-    schemas: Path = Path("schemas")
+    schemas: HomePath = Path("schemas")
     """Folder of the frozen `.avsc` files."""
-    topics: Path = Path("topics")
+    topics: HomePath = Path("topics")
     """Folder of the `.yaml` files of the topics."""
     partitions: int = Field(default=8, ge=1, le=4_000)
     """Partitions of a topic that `topics/` does not describe."""
@@ -69,14 +84,16 @@ class Settings(BaseSettings):
     """Port of the REST view; 0: any that is free."""
     health_port: int = Field(default=0, ge=0, le=65_535)
     """Where a process without the REST view answers /livez, /readyz and /metrics, on every address; 0: nowhere."""
-    time_scale: float = Field(default=1, gt=0)
+    time_scale: float = Field(default=1, ge=0.001, le=1e9)
     """Divides every declared duration, the same in every process; never the clock."""
-    lease_s: float = Field(default=3, ge=0.2)
+    lease_s: float = Field(default=3, ge=0.2, le=86_400)
     """How long a process that no longer answers keeps its partitions: shorter takes over faster, and renews more."""
     concurrency: int = Field(default=64, ge=1, le=10_000)
     """Handlers of one step that run at once."""
-    stop_s: float = Field(default=10, ge=0)
+    stop_s: float = Field(default=10, ge=0, le=86_400)
     """How long a stop waits for handlers that run."""
+    tracebacks: bool = True
+    """Whether a failure says in the log what was raised, from what, and in which lines (4 KB at most)."""
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 - pydantic-settings' hook

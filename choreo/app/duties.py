@@ -41,6 +41,10 @@ class Duty(msgspec.Struct, frozen=True, eq=False):
     once: bool = True
     """A forward step on no cycle: it runs once a run."""
 
+    def returns(self, value: Any) -> bool:
+        """Whether the value is an event that the handler may return."""
+        return type(value) in self.successes or type(value) in self.failures
+
     @property
     def expected(self) -> str:
         """What the handler may return, for people."""

@@ -35,6 +35,9 @@ class Job(msgspec.Struct, eq=False, gc=False):
     given: Any = None
     """What the handler is given, once decoded."""
     prepared: bool = False
+    """Whether `given` is decoded. Each attempt is given its own copy: a handler may change what it was given."""
+    sealed: list[bytes] | None = None
+    """What the last attempt returned, encoded when it returned it."""
     key: str = ""
     """The idempotency key, once derived."""
     looks: int = 0

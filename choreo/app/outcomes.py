@@ -10,10 +10,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from choreo.app.duties import Duty
+from choreo.app.failures import JSON, failure_of
 from choreo.app.jobs import Job
 from choreo.core import facts, ids
 from choreo.core.errors import SchemaError
 from choreo.core.events import Envelope
+from choreo.core.keys import key_text
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetter
 from choreo.ports.inbox import Outcome
@@ -22,9 +25,14 @@ from choreo.ports.inbox import Outcome
 class Voice:
     """Speaks for one service in one flow."""
 
-    def __init__(self, flow: str, service: str, codec: Codec) -> None:
-        """`codec` encodes the events that handlers return."""
+    def __init__(self, flow: str, service: str, codec: Codec, *, key: str = "", tracebacks: bool = True) -> None:
+        """`codec` encodes the events that handlers return; `key` is the flow's key field in them.
+
+        `tracebacks`: whether a failure says in its payload what was raised, and where.
+        """
         self.flow = flow
+        self._key = key
+        self._tracebacks = tracebacks
         self.service = service
         self._source = f"choreo/{service}"
         self._codec = codec
@@ -37,7 +45,8 @@ class Voice:
         trigger, step, undo = event.id, job.duty.step, job.duty.undo
         # As its key at the gateway: where a lost inbox lets a stranger's second trigger start, one fact comes of both.
         about = event.run if job.duty.once else trigger
-        encode, content_type = self._codec.encode, self._codec.content_type
+        content_type = self._codec.content_type
+        sealed = job.sealed if job.sealed is not None else [self._codec.encode(value) for value in values]
         said = [
             Envelope(
                 id=ids.undo(entry, place) if undo else ids.outcome(about, step, place),
@@ -56,15 +65,26 @@ class Voice:
                 time_ms=now_ms,
                 traceparent=event.traceparent,
                 content_type=content_type,
-                data=encode(value),
+                data=data,
             )
-            for place, value in enumerate(values)
+            for place, (value, data) in enumerate(zip(values, sealed, strict=True))
         ]
         for one in said if self.bytes_max else ():
             check_size(one, self.bytes_max, f"step {step}")
         return said
 
-    def outcome_fact(self, job: Job, type_: str, reason: str, now_ms: int) -> Envelope:
+    def about_another(self, job: Job, values: Sequence[Any]) -> str:
+        """Say which of these events is about another key than the job's; empty where none is."""
+        key, field = job.event.key, self._key
+        for value in values:
+            own = getattr(value, field, key)
+            if own != key and key_text(own) != key:
+                return f"{type(value).event_type} about {key_text(own)!r:.100}, and its own key is {key!r:.100}"
+        return ""
+
+    def outcome_fact(
+        self, job: Job, type_: str, reason: str, now_ms: int, error: BaseException | None = None
+    ) -> Envelope:
         """One of choreo's own outcomes: `StepCompleted`, `StepFailed`, `StepSkipped`, `NothingToUndo`, `UndoFailed`."""
         cause = job.event.id
         if job.duty.undo:
@@ -74,7 +94,7 @@ class Voice:
             # The tracker tells what a redrive left undone from the trigger's own outcome by its cause.
             cause = job.answered if job.redriven and type_ != facts.STEP_COMPLETED else cause
             id_ = ids.outcome(cause, job.duty.step)
-        return self._fact(job, type_, id_, reason, now_ms, causation=cause)
+        return self._fact(job, type_, id_, reason, now_ms, causation=cause, error=error)
 
     def ignored(self, job: Job, reason: str, now_ms: int) -> Envelope:
         """`TriggerIgnored`: the event does not start the step, now or later."""
@@ -87,10 +107,10 @@ class Voice:
         held = self._fact(job, facts.STEP_HELD, id_, "the run is paused", now_ms, causation=job.answered)
         return replace(held, n=pause_n)
 
-    def attempt_failed(self, job: Job, reason: str, now_ms: int) -> Envelope:
+    def attempt_failed(self, job: Job, reason: str, now_ms: int, error: BaseException) -> Envelope:
         """`StepAttemptFailed`: the tracker says when it is time for the next one."""
         id_ = ids.attempt_failed(job.event.id, job.duty.step, job.attempt)
-        return self._fact(job, facts.STEP_ATTEMPT_FAILED, id_, reason, now_ms, causation=job.event.id)
+        return self._fact(job, facts.STEP_ATTEMPT_FAILED, id_, reason, now_ms, causation=job.event.id, error=error)
 
     def letter(self, job: Job, cause: str, now_ms: int) -> DeadLetter:
         """The job's record set aside for this step."""
@@ -100,8 +120,19 @@ class Voice:
             ids.derive("letter", *place, job.duty.step), *place, self.service, job.duty.step, cause, now_ms, record
         )
 
-    def _fact(self, job: Job, type_: str, id_: str, reason: str, now_ms: int, *, causation: str) -> Envelope:
+    def _fact(
+        self,
+        job: Job,
+        type_: str,
+        id_: str,
+        reason: str,
+        now_ms: int,
+        *,
+        causation: str,
+        error: BaseException | None = None,
+    ) -> Envelope:
         event, undo = job.event, job.duty.undo
+        failure = failure_of(error) if error is not None and self._tracebacks else b""
         return Envelope(
             id=id_,
             type=type_,
@@ -120,6 +151,8 @@ class Voice:
             source=self._source,
             time_ms=now_ms,
             traceparent=event.traceparent,
+            content_type=JSON if failure else "",
+            data=failure,
         )
 
 
@@ -135,6 +168,18 @@ def check_size(event: Envelope, bytes_max: int, where: str) -> None:
                 "and CHOREO_KAFKA_MESSAGE_MAX_BYTES of every role."
             ),
         )
+
+
+def sealed(codec: Codec, duty: Duty, value: Any) -> list[bytes] | None:
+    """Encode what a handler returned, before anything else of its code can change it.
+
+    None where it is not what the step may return, or does not fit: then it is looked at with all its faults.
+    """
+    values = value if isinstance(value, (list, tuple)) else [value]
+    try:
+        return [codec.encode(one) for one in values] if all(map(duty.returns, values)) else None
+    except Exception:  # noqa: BLE001 - it is encoded once more where its errors are told
+        return None
 
 
 def outcome(job: Job, events: Sequence[Envelope], *, success: bool = False, certain_if_begun: int = -1) -> Outcome:

@@ -151,8 +151,9 @@ class Histories:
         event = record.event
         if not event.data:
             return {}, ""
+        own = event.type.startswith(facts.PREFIX)
         try:
-            event_class = self._flows.event_class(flow, event.type)
+            event_class = None if own else self._flows.event_class(flow, event.type)
             return self._codec.fields(event_class, event.content_type, event.data), ""
         except DecodeError as error:
             return {}, error.sentence

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from choreo.app.failures import Failure
 from choreo.app.query_history import HistoryRow
 from choreo.core import facts
 from choreo.core.definition import FlowTable
@@ -32,6 +33,8 @@ class TimelineRow(msgspec.Struct, frozen=True):
     """From what made it happen to this, for outcomes and undos."""
     undo: bool = False
     """Whether it belongs to the way back."""
+    failure: Failure | None = None
+    """What an attempt raised, in a fact that says it has failed."""
 
 
 # Fact → its kind and what it means; `reason` is added where there is one.
@@ -76,6 +79,7 @@ _BACKWARD = frozenset(
 # Their reason is the turn's, or follows from what was said a line before.
 _SAID_BEFORE = frozenset({facts.COMPENSATION_REQUESTED, facts.FLOW_COMPENSATED, facts.FLOW_COMPLETED})
 _TIMED = frozenset({"done", "failed"})
+_FAILURES = frozenset({facts.STEP_FAILED, facts.STEP_ATTEMPT_FAILED, facts.UNDO_FAILED})
 
 
 def timeline(table: FlowTable, rows: Iterable[HistoryRow]) -> list[TimelineRow]:
@@ -103,6 +107,7 @@ def timeline(table: FlowTable, rows: Iterable[HistoryRow]) -> list[TimelineRow]:
                 type=row.type,
                 run=row.run,
                 took_ms=None if since_ms is None else row.stamp_ms - since_ms,
+                failure=_failure(row),
                 undo=undo or (row.entry != "" and row.type in (facts.STEP_RETRY_DUE, facts.STEP_ATTEMPT_FAILED)),
             )
         )
@@ -138,6 +143,14 @@ def _domain(table: FlowTable, row: HistoryRow) -> tuple[str, str, str]:
     if type_ in table.satisfies:
         return "outside", f"{type_} came from outside", ""
     return "end" if type_ == table.flow.fails else "outside", f"{type_} said", row.step
+
+
+def _failure(row: HistoryRow) -> Failure | None:
+    """What an attempt raised; None where that is not told, or another program wrote the fact."""
+    try:
+        return msgspec.convert(row.fields, Failure) if row.type in _FAILURES and row.fields else None
+    except msgspec.ValidationError:
+        return None
 
 
 def _because(text: str, reason: str) -> str:

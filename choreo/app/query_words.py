@@ -5,12 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from choreo.app.views import Detail, Effect, ExpectedStep
+from choreo.core.events import EARLIEST_MS, LATEST_MS
 from choreo.core.state import FAILED, REQUESTED
 
 
 def moment(time_ms: int) -> str:
-    """Epoch milliseconds as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Epoch milliseconds as RFC 3339 in UTC; beyond the years 1 to 9999 the nearest moment that can be written."""
+    return (
+        datetime.fromtimestamp(min(max(time_ms, EARLIEST_MS), LATEST_MS) / 1_000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def waiting_for(detail: Detail) -> list[str]:

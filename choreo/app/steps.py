@@ -16,7 +16,7 @@ from choreo.app.outcomes import Voice, outcome
 from choreo.app.runs import Standing
 from choreo.core import facts
 from choreo.core.durations import human
-from choreo.core.errors import ChoreoError, NonRetryableError
+from choreo.core.errors import ChoreoError, NonRetryableError, described
 from choreo.core.events import Envelope
 from choreo.ports.dead_letters import DeadLetter
 from choreo.ports.inbox import Begun, Outcome
@@ -130,11 +130,11 @@ class Steps:
 
     def set_aside(self, job: Job, error: BaseException, now_ms: int) -> Conclusion:
         """Its record cannot be read or handled: a dead letter, and a failure if somebody expects the step."""
-        letter = self._voice.letter(job, _sentence(error), now_ms)
+        letter = self._voice.letter(job, described(error), now_ms)
         if job.duty.reaction:
             return Conclusion(letter=letter, failed=True)
         type_ = facts.UNDO_FAILED if job.duty.undo else facts.STEP_FAILED
-        fact = self._voice.outcome_fact(job, type_, f"set aside: {_sentence(error)}"[:REASON_CHARS], now_ms)
+        fact = self._voice.outcome_fact(job, type_, f"set aside: {described(error)}"[:REASON_CHARS], now_ms, error)
         return Conclusion(outcome(job, [fact], certain_if_begun=-1 if job.duty.undo else 0), letter=letter, failed=True)
 
     def returned(self, job: Job, value: Any, now_ms: int) -> Conclusion:
@@ -161,23 +161,23 @@ class Steps:
         """An attempt has failed: try again soon, later, or never. `hasty`: look at once whether it still may."""
         duty, reason = job.duty, _reason(job, error)
         if isinstance(error, (NonRetryableError, *duty.never)):
-            return self.failed_for_good(job, f"{reason} (is not tried again)", now_ms)
+            return self.failed_for_good(job, f"{reason} (is not tried again)", now_ms, error)
         if job.attempt >= duty.retry.attempts_max:
             tried = f"{job.attempt} attempts failed, the last one: " if job.attempt > 1 else ""
-            return self.failed_for_good(job, tried + reason, now_ms)
+            return self.failed_for_good(job, tried + reason, now_ms, error)
         delay_ms = duty.retry.delay_ms(job.attempt)
         if hasty:
             return Conclusion(retry_ms=0)
         if duty.reaction or job.redriven or delay_ms <= duty.retry.inline_up_to_ms:
             return Conclusion(retry_ms=delay_ms)
-        return Conclusion(facts=(self._voice.attempt_failed(job, reason[:REASON_CHARS], now_ms),), put_off=True)
+        return Conclusion(facts=(self._voice.attempt_failed(job, reason[:REASON_CHARS], now_ms, error),), put_off=True)
 
-    def failed_for_good(self, job: Job, reason: str, now_ms: int) -> Conclusion:
-        """No further attempt, and no declared failure either: in doubt."""
+    def failed_for_good(self, job: Job, reason: str, now_ms: int, error: BaseException | None = None) -> Conclusion:
+        """No further attempt, and no declared failure either: in doubt. `error`: what the attempt raised."""
         if job.duty.reaction:
             return Conclusion(letter=self._voice.letter(job, reason[:REASON_CHARS], now_ms), failed=True)
         type_ = facts.UNDO_FAILED if job.duty.undo else facts.STEP_FAILED
-        fact = self._voice.outcome_fact(job, type_, reason[:REASON_CHARS], now_ms)
+        fact = self._voice.outcome_fact(job, type_, reason[:REASON_CHARS], now_ms, error)
         return Conclusion(outcome(job, [fact]), failed=True)
 
     def _said(self, job: Job, values: list[Any], now_ms: int, *, success: bool) -> Conclusion:
@@ -185,6 +185,9 @@ class Steps:
             events = self._voice.events(job, values, now_ms)
         except ChoreoError as error:
             return self.failed_for_good(job, f"{job.duty.step} returned what cannot be written: {error}", now_ms)
+        stranger = self._voice.about_another(job, values)
+        if stranger:
+            return self.failed_for_good(job, f"{job.duty.step} returned {stranger}", now_ms)
         # A declared failure leaves nothing for certain only where the attempt that says so was the only one.
         return Conclusion(outcome(job, events, success=success, certain_if_begun=-1 if success else 1))
 
@@ -208,11 +211,4 @@ def _counted(values: list[Any]) -> str:
 def _reason(job: Job, error: BaseException) -> str:
     if isinstance(error, AttemptTimedOut):
         return f"attempt {job.attempt} gave no answer within {human(job.duty.timeout_ms)}"
-    return f"attempt {job.attempt} failed with {_sentence(error)}"
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, ChoreoError):
-        return error.sentence
-    text = str(error).encode(errors="replace").decode()  # a header holds no half characters
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"attempt {job.attempt} failed with {described(error)}"

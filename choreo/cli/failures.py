@@ -14,10 +14,12 @@ from choreo.core.errors import (
     LeaseLostError,
     MissingExtraError,
     NotFoundError,
+    ProjectError,
     SchemaError,
     SettingsError,
     StorageError,
     UnavailableError,
+    described,
 )
 from choreo.redaction import redact
 
@@ -63,12 +65,16 @@ def tell(error: Exception) -> None:
         error = _usage(error)
     if not isinstance(error, ChoreoError):
         error = ChoreoError(
-            f"{type(error).__name__}: {error}",
+            described(error),
             remedy="This is a fault of choreo or of the project's own code: call it again with --debug to see where.",
         )
     lines = [f"error: {error.what}"]
     lines += [f"  where: {error.where}"] if error.where else []
     lines += [f"  remedy: {error.remedy}"] if error.remedy else []
+    if isinstance(error, ProjectError) and error.__cause__ is not None:
+        from choreo.app.failures import look  # noqa: PLC0415 - only a project that cannot be imported needs it
+
+        lines += [f"  at {frame}" for frame in look(error.__cause__).frames]
     sys.stderr.write(redact("\n".join([*lines, ""])))
 
 

@@ -18,7 +18,7 @@ from choreo.cli.deferred import Deferred, Sections
 from choreo.cli.failures import EXIT_CODES, INTERRUPTED, exit_code_of, tell
 from choreo.cli.log import without_secrets
 from choreo.cli.output import ClosedPipeError, flush, let_go
-from choreo.core.errors import DISTRIBUTION
+from choreo.core.errors import DISTRIBUTION, SettingsError
 from choreo.redaction import learn_environment, redact
 
 # Section → command → (where it stands, what it does). The order is that of `choreo --help`.
@@ -69,6 +69,7 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     given = [argument for argument in arguments if argument != "--debug"]
     try:
+        _require_text(arguments)
         answer = command().main(given or ["--help"], prog_name="choreo", standalone_mode=False)
         flush()
     except (ClosedPipeError, BrokenPipeError):
@@ -81,6 +82,18 @@ def run(arguments: Sequence[str]) -> int:
         tell(error)
         return exit_code_of(error)
     return answer if isinstance(answer, int) else 0
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no text in this system's encoding: nothing here could name, store or show them."""
+    variables = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("CHOREO_")]
+    for text in (*arguments, *variables):
+        if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise SettingsError(
+                f"{text!r:.200} holds bytes that are no text",
+                where="arguments or environment",
+                remedy="Give it in UTF-8.",
+            )
 
 
 def command() -> Sections:

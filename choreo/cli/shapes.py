@@ -96,7 +96,7 @@ def _timed(value: Any) -> Any:
     for name, each in value.items():
         if name.endswith("_ms") and name not in _DURATIONS:
             timed[name.removesuffix("_ms")] = _moment(each)
-        elif name == "fields":
+        elif name in ("fields", "failure"):
             timed[name] = each  # the user's own words
         else:
             timed[name] = _timed(each)

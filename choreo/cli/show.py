@@ -50,6 +50,21 @@ def show(
     table(
         ("after", "event", "took", "undo", "what happened"), rows, styles=[_STYLES.get(row.kind, "") for row in story]
     )
+    for row in story:
+        _failure(row)
+
+
+def _failure(row: TimelineRow) -> None:
+    """Print what an attempt raised, from what, and where."""
+    if row.failure is None:
+        return
+    failure = row.failure
+    write("")
+    write(plain(f"{row.step or row.type}, {_after(row.at_ms)}: {failure.type}: {failure.message}"))
+    for cause in failure.causes:
+        write(plain(f"  from {cause}"))
+    for frame in failure.frames:
+        write(plain(f"  at {frame}"))
 
 
 async def _watch(app: App, key: str, flow: str, run: str, output: Format) -> None:
@@ -67,6 +82,7 @@ async def _watch(app: App, key: str, flow: str, run: str, output: Format) -> Non
             line(of_timeline(told))
         else:
             write(plain("  ".join(_fixed(_cells(told)))))
+            _failure(told)
             flush()
     if output is Format.TABLE:
         write("")

@@ -20,7 +20,7 @@ from choreo.core.definition import (
     StepDefinition,
     WaitDefinition,
 )
-from choreo.core.durations import Duration, milliseconds
+from choreo.core.durations import DURATION_MAX_MS, Duration, milliseconds
 from choreo.core.errors import DeclarationError
 from choreo.core.hints import EventClass, Handler
 from choreo.core.retry import Retry
@@ -358,7 +358,14 @@ def _positive(value: Duration, where: str, what: str) -> int:
 
 def _deadline(value: Duration | None, rule: RetryRule, timeout_ms: int, where: str) -> int:
     if value is None:
-        return rule.span_ms(timeout_ms) + DEADLINE_SLACK_MS
+        deadline_ms = rule.span_ms(timeout_ms) + DEADLINE_SLACK_MS
+        if deadline_ms > DURATION_MAX_MS:
+            raise DeclarationError(
+                f"its {rule.attempts_max} attempts and the waits between them take more than a thousand years",
+                where=where,
+                remedy="Lower max_attempts, timeout= or the waits, or give deadline=.",
+            )
+        return deadline_ms
     deadline_ms = _positive(value, where, "deadline")
     if deadline_ms < timeout_ms:
         raise DeclarationError(

@@ -6,11 +6,13 @@ a type triggers, what role a type plays. The table is the protocol; nothing else
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import msgspec
 
+from choreo.core.durations import DURATION_MAX_MS
 from choreo.core.errors import DeclarationError
 
 DEADLINE_SLACK_MS = 600_000
@@ -19,6 +21,12 @@ DEADLINE_SLACK_MS = 600_000
 ATTEMPT_FLOOR_MS = 1_000
 """Divided durations leave an attempt at least this: work takes as long as ever, only waiting is shortened."""
 
+
+ATTEMPTS_MAX = 2**31 - 1
+"""Every store and client holds such a number."""
+
+_SUMMED_MAX = 10_000
+"""Waits that are summed one by one: some milliseconds at a declaration, and more than any growing series has."""
 
 LAG_FLOOR_MS = 30_000
 """Divided deadlines leave this beyond all attempts: a loaded machine or a killed process comes back no faster."""
@@ -36,12 +44,28 @@ class RetryRule(msgspec.Struct, frozen=True):
 
     def delay_ms(self, attempt: int) -> int:
         """The wait after that failed attempt (1, 2, …)."""
+        if attempt > self._growing:
+            return self.interval_max_ms
         return round(min(self.initial_ms * self.backoff ** (attempt - 1), self.interval_max_ms))
 
     def span_ms(self, timeout_ms: int) -> int:
-        """The longest time that all attempts and the waits between them take."""
-        waits = sum(self.delay_ms(n) for n in range(1, self.attempts_max))
-        return self.attempts_max * timeout_ms + waits
+        """The longest time that all attempts and the waits between them take; reckoned at once for any number."""
+        waits = self.attempts_max - 1
+        if self.backoff == 1 or not self.initial_ms:
+            waited_ms = waits * self.delay_ms(1)
+        else:
+            growing = min(waits, self._growing)
+            exact = min(growing, _SUMMED_MAX)
+            waited_ms = sum(self.delay_ms(n) for n in range(1, exact + 1))
+            waited_ms += (waits - exact) * self.interval_max_ms  # of a backoff close to 1 more than it takes
+        return self.attempts_max * timeout_ms + waited_ms
+
+    @property
+    def _growing(self) -> int:
+        """How many waits are shorter than the longest: beyond them no power is raised, which overflows."""
+        if self.backoff == 1 or not self.initial_ms:
+            return ATTEMPTS_MAX
+        return 1 + int(math.log(max(1, self.interval_max_ms) / self.initial_ms) / math.log(self.backoff))
 
 
 class CompensationDefinition(msgspec.Struct, frozen=True):
@@ -138,14 +162,32 @@ def export(flow: FlowDefinition) -> bytes:
 
 def load(text: bytes, where: str = "flow JSON") -> FlowDefinition:
     """The flow in an exported JSON; raises DeclarationError with the path of what is wrong."""
+    remedy = "Export it again with `choreo flow export`."
     try:
-        return msgspec.json.decode(text, type=FlowDefinition)
+        flow = msgspec.json.decode(text, type=FlowDefinition)
     except msgspec.DecodeError as error:
-        raise DeclarationError(str(error), where=where, remedy="Export it again with `choreo flow export`.") from error
+        raise DeclarationError(str(error), where=where, remedy=remedy) from error
+    for path, duration_ms in _durations(msgspec.to_builtins(flow), "$"):
+        if not 0 <= duration_ms <= DURATION_MAX_MS:
+            raise DeclarationError(f"{path} is {duration_ms}, no duration that ends", where=where, remedy=remedy)
+    return flow
+
+
+def _durations(value: Any, path: str) -> Iterator[tuple[str, int]]:
+    """Every duration in an exported flow, with its path."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            if str(name).endswith("_ms"):
+                yield f"{path}.{name}", each
+            else:
+                yield from _durations(each, f"{path}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for place, each in enumerate(value):
+            yield from _durations(each, f"{path}[{place}]")
 
 
 def _divided(duration_ms: int, by: float) -> int:
-    return max(1, round(duration_ms / by)) if duration_ms else 0
+    return min(max(1, round(duration_ms / by)), DURATION_MAX_MS) if duration_ms else 0
 
 
 def _scaled_attempts(of: StepDefinition | CompensationDefinition, by: float) -> dict[str, Any]:

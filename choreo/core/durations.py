@@ -10,23 +10,37 @@ from choreo.core.errors import DeclarationError
 Duration: TypeAlias = str | int | float
 """A text such as "30s", "1h30m", "250ms", or a number of seconds."""
 
+DURATION_MAX_MS = 31_556_952_000_000
+"""A thousand years: added to any moment of today it stays within the years that calendars and stores can hold."""
+
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
 
 def milliseconds(value: Duration, where: str = "") -> int:
-    """Turn a duration into whole milliseconds; raises DeclarationError on anything that is not a duration ≥ 0."""
+    """Turn a duration into whole milliseconds; raises DeclarationError on what is none from 0 to a thousand years."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise _refused(value, where)
     if isinstance(value, (int, float)):
-        if not 0 <= value < 1e12:
+        if not value >= 0:  # also not a number
             raise _refused(value, where)
-        return round(value * 1_000)
+        return _bounded(value * 1_000, value, where)
     text = value.strip().replace(" ", "")
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise _refused(value, where)
-    return round(sum(float(number) * _UNITS_MS[unit] for number, unit in parts))
+    return _bounded(sum(float(number) * _UNITS_MS[unit] for number, unit in parts), value, where)
+
+
+def _bounded(duration_ms: float, value: object, where: str) -> int:
+    """The duration in whole milliseconds; raises DeclarationError where no clock will live to see its end."""
+    if duration_ms > DURATION_MAX_MS:
+        raise DeclarationError(
+            f"{value!r:.60} is longer than a thousand years",
+            where=where,
+            remedy='Leave it out where nothing is bounded, or write such as "3650d".',
+        )
+    return round(duration_ms)
 
 
 def human(duration_ms: int) -> str:

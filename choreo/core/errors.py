@@ -35,6 +35,10 @@ class SettingsError(ChoreoError):
     """A setting, file or command-line value is missing or wrong."""
 
 
+class ProjectError(SettingsError):
+    """The project's own code raised an error while it was imported; the cause is that error."""
+
+
 class SchemaError(ChoreoError):
     """An event class does not fit its frozen contract, or a contract file cannot be read."""
 
@@ -91,7 +95,9 @@ def described(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = str(error)
-    except Exception as odd:  # noqa: BLE001 - a user's own __str__ may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as odd:  # noqa: BLE001 - a user's own __str__ may raise anything
         text = f"its text cannot be made: {type(odd).__name__}"
     text = printable(text, DESCRIBED_MAX)
     return f"{name}: {text}" if text else name

@@ -106,6 +106,11 @@ _EXTENSIONS: dict[str, str] = {
 }
 _FLAGS = frozenset({"certain", "moved"})
 _NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "nothings", "outcome", "due_ms", "deadline_ms"})
+NUMBER_MAX = 2**53
+"""The greatest number in a header: what every store, client and language holds exactly."""
+EARLIEST_MS, LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The moments a calendar has: the first of year 1 and the last of year 9999, in UTC."""
+
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(Envelope)}
 
 
@@ -116,7 +121,7 @@ def to_headers(event: Envelope) -> dict[str, str]:
         "ce_id": event.id,
         "ce_type": event.type,
         "ce_source": event.source or f"choreo/{event.flow}",
-        "ce_time": datetime.fromtimestamp(event.time_ms / 1000, UTC).isoformat().replace("+00:00", "Z"),
+        "ce_time": _written(event.time_ms),
     }
     for field, header in _EXTENSIONS.items():
         value = getattr(event, field)
@@ -134,7 +139,7 @@ def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -
     for field, header in _EXTENSIONS.items():
         text = headers.get(header)
         if text is not None:
-            values[field] = int(text) if field in _NUMBERS else text == "true" if field in _FLAGS else text
+            values[field] = number(text) if field in _NUMBERS else text == "true" if field in _FLAGS else text
     values.setdefault("flow", flow)
     return Envelope(
         id=headers.get("ce_id", ""),
@@ -145,6 +150,21 @@ def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -
         data=data,
         **values,
     )
+
+
+def number(text: str | bytes) -> int:
+    """Return the number in a header; raises ValueError where it is none, or one that a store could not hold."""
+    value = int(text)
+    if abs(value) > NUMBER_MAX:
+        message = "a number in its headers is beyond 2**53"
+        raise ValueError(message)
+    return value
+
+
+def _written(time_ms: int) -> str:
+    """A moment as CloudEvents has it; one that no calendar has as the nearest that is there."""
+    moment = datetime.fromtimestamp(min(max(time_ms, EARLIEST_MS), LATEST_MS) / 1000, UTC)
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _milliseconds(moment: str) -> int:

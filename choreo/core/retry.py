@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from choreo.core.definition import RetryRule
+from choreo.core.definition import ATTEMPTS_MAX, RetryRule
 from choreo.core.durations import Duration, milliseconds
 from choreo.core.errors import DeclarationError
 
@@ -28,9 +28,11 @@ class Retry:
 
     def rule(self, where: str) -> RetryRule:
         """The same as plain data; raises DeclarationError."""
-        if not _number(self.max_attempts, int) or self.max_attempts < 1:
+        if not _number(self.max_attempts, int) or not 1 <= self.max_attempts <= ATTEMPTS_MAX:
             raise DeclarationError(
-                f"Retry(max_attempts={self.max_attempts!r})", where=where, remedy="Give at least 1: the first attempt."
+                f"Retry(max_attempts={self.max_attempts!r:.40})",
+                where=where,
+                remedy=f"Give at least 1: the first attempt; at most {ATTEMPTS_MAX}.",
             )
         if not _number(self.backoff, int, float) or not 1 <= self.backoff < math.inf:
             raise DeclarationError(

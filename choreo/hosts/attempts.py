@@ -26,10 +26,12 @@ class Result(NamedTuple):
 class Attempt:
     """A handler about to be called, being called, or given up."""
 
-    __slots__ = ("_reported", "context", "duty", "given", "job", "started_s", "suspended", "withdrawn")
+    __slots__ = ("_reported", "_seal", "context", "duty", "given", "job", "started_s", "suspended", "withdrawn")
 
-    def __init__(self, job: Job, context: StepContext) -> None:
-        """`job` is prepared: what its handler is given is decoded."""
+    def __init__(
+        self, job: Job, context: StepContext, seal: Callable[[Any], list[bytes] | None] = lambda _: None
+    ) -> None:
+        """`job` is prepared: what its handler is given is decoded. `seal` encodes what the handler returns."""
         self.job: Job = job
         self.duty: Duty = job.duty
         self.given: Any = job.given
@@ -41,6 +43,7 @@ class Attempt:
         self.started_s: float = 0.0
         """When its handler was called, by the monotonic clock; 0: not yet."""
         self._reported = False
+        self._seal = seal
 
     @property
     def timeout_s(self) -> float:
@@ -49,10 +52,12 @@ class Attempt:
 
     def report(self, to: Callable[[Result], object], value: Any = None, error: BaseException | None = None) -> bool:
         """Hand in what came of it, unless something was handed in before: who is late is not heard."""
+        sealed = self._seal(value) if error is None else None
         with _CLAIM:
             if self._reported:
                 return False
             self._reported = True
+            self.job.sealed = sealed
         to(Result(self, value, error))
         return True
 

@@ -7,9 +7,10 @@ written off and replaced, within a bound.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
@@ -148,16 +149,16 @@ class _Worker(Thread):
 
 def _call(attempt: Attempt) -> Any:
     duty = attempt.duty
-    if not duty.is_async:
-        return duty.handler(attempt.given, attempt.context)
-    return asyncio.run(_within_timeout(attempt))
+    value = duty.handler(attempt.given, attempt.context)
+    # Also of a plain wrapper around an async handler, which cannot be told before it is called.
+    return asyncio.run(_within_timeout(attempt, value)) if inspect.iscoroutine(value) else value
 
 
-async def _within_timeout(attempt: Attempt) -> Any:
+async def _within_timeout(attempt: Attempt, handler: Coroutine[Any, Any, Any]) -> Any:
     deadline = asyncio.timeout(attempt.timeout_s)
     try:
         async with deadline:
-            return await attempt.duty.handler(attempt.given, attempt.context)
+            return await handler
     except TimeoutError as error:
         if deadline.expired():
             raise AttemptTimedOut from error

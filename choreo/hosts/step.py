@@ -67,6 +67,7 @@ class StepHost:
         in_hand_max: int = IN_HAND_MAX,
         stop_s: float = 10.0,
         hold_s: float = 3.0,
+        tracebacks: bool = True,
         counters: Counters | None = None,
         dependencies: Dependencies | None = None,
         log_clock: Clock | None = None,
@@ -74,7 +75,7 @@ class StepHost:
         """`name` is unique among the members, `flow` may be scaled, `log_clock` (or `clock`) judges deadlines.
 
         `concurrency`: handlers of one step that run at once; `stop_s`: how long a stop waits for those that run;
-        `hold_s`: how long nobody else begins what runs here if this process is not heard of any more.
+        `hold_s`: how long nobody else begins what runs here if this process is not heard of; `tracebacks`: see `Voice`.
         """
         self.service, self.flow, self.name = service, flow, name
         self.counters: Counters = counters or Counters()
@@ -83,9 +84,8 @@ class StepHost:
         """When it last polled, or began the commit that is under way: a sign of progress for health checks."""
         self._poll_size, self._stop_s = poll_size, stop_s
         ports = Ports(log, inbox, dead_letters, codec, clock, log_clock or clock)
-        hold = Hold(name, round(hold_s * 1_000))
-        limits = {"in_hand_max": in_hand_max, "concurrency": concurrency}
-        self._parts = parts = Parts(service, flow, ports, self.counters, hold=hold, **limits)
+        hold, limits = Hold(name, round(hold_s * 1_000)), (in_hand_max, concurrency)
+        self._parts = parts = Parts(service, flow, ports, self.counters, hold, limits, tracebacks=tracebacks)
         self._desk = parts.desk
         self._waits = Waits(clock, self._again)
         self._runners = Runners(service.name, concurrency, self._wake)

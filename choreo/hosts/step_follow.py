@@ -6,14 +6,17 @@ Whatever goes wrong for one job ends as a dead letter of that job; nothing here 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from choreo.app.jobs import Job
-from choreo.app.steps import Conclusion, Withdrawn
+from choreo.app.steps import AttemptTimedOut, Conclusion, Withdrawn
+from choreo.core.errors import described
 from choreo.hosts.attempts import Attempt, Result
 from choreo.hosts.step_parts import Parts
 from choreo.hosts.step_waits import Waits
+from choreo.redaction import redact
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +48,9 @@ class Follower:
         try:
             conclusion = self._conclude(job, value, error)
         # An event that cannot be encoded in a way nobody foresaw, an error whose text cannot be had, and the like.
-        except Exception as unforeseen:  # noqa: BLE001
+        except BaseException as unforeseen:
+            if isinstance(unforeseen, KeyboardInterrupt):
+                raise
             _log.exception("step %s: what came of %s cannot be handled", job.duty.step, job.place)
             conclusion = self._steps.set_aside(job, unforeseen, self._clock.now_ms())
         self.follow(job, conclusion)
@@ -100,6 +105,7 @@ class Follower:
         now_ms = self._clock.now_ms()
         if error is None:
             return self._steps.returned(job, value, now_ms)
+        _tell(job, error)
         standing = self._runs.of(job.event.run)
         hasty = not job.duty.reaction and not job.duty.undo and (standing.stopped or standing.paused)
         return self._steps.raised(job, error, now_ms, hasty=hasty)
@@ -111,3 +117,16 @@ class Follower:
             self._desk.leave(job)
         else:
             self._desk.make_ready(job)
+
+
+def _tell(job: Job, error: BaseException) -> None:
+    """Write what an attempt has failed with, for whoever is to mend it; without secrets."""
+    about = (job.duty.step, job.event.key, job.attempt)
+    if isinstance(error, AttemptTimedOut):
+        _log.warning("step %s, key %r, attempt %d gave no answer in time", *about)
+        return
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - a user's class may do anything when it is looked at
+        text = described(error)
+    _log.warning("step %s, key %r, attempt %d failed\n%s", *about, redact(text).rstrip())

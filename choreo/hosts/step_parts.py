@@ -42,12 +42,12 @@ class Parts:
         flow: FlowDefinition,
         ports: Ports,
         counters: Counters,
-        *,
         hold: Hold,
-        in_hand_max: int,
-        concurrency: int,
+        limits: tuple[int, int],
+        *,
+        tracebacks: bool,
     ) -> None:
-        """`flow` may be scaled; `hold` is this host's; the limits are those of `Desk`."""
+        """`flow` may be scaled; `hold` is this host's; `limits` are those of `Desk`. `tracebacks`: see `Voice`."""
         self.log: Log = ports.log
         self.inbox: Inbox = ports.inbox
         self.dead_letters: DeadLetters = ports.dead_letters
@@ -62,6 +62,6 @@ class Parts:
         self.runs: Runs = Runs()
         self.gates: GateBook = GateBook(self.table, self.duties.by_trigger, ports.inbox)
         self.put_off: PutOff = PutOff()
-        self.voice: Voice = Voice(flow.name, service.name, ports.codec)
+        self.voice: Voice = Voice(flow.name, service.name, ports.codec, key=flow.key, tracebacks=tracebacks)
         self.steps: Steps = Steps(self.voice)
-        self.desk: Desk = Desk(in_hand_max, concurrency, len(self.duties.forward))
+        self.desk: Desk = Desk(*limits, len(self.duties.forward))

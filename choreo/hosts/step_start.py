@@ -6,10 +6,12 @@ One read of marks, one write of attempts for all jobs at once. Raises StorageErr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from choreo.app.fetch import records_at
 from choreo.app.jobs import Job, forward_key, undo_key
+from choreo.app.outcomes import sealed
 from choreo.app.steps import DONE, Conclusion, Verdict, verdict
 from choreo.core import facts
 from choreo.core.context import StepContext
@@ -165,7 +167,8 @@ class Starter:
             job.looks += 1
             return
         job.attempt = max(begun.count, job.failed + 1)
-        attempt = job.in_hands = Attempt(job, self._context(job))
+        attempt = job.in_hands = Attempt(job, self._context(job), partial(sealed, self._parts.codec, job.duty))
+        job.given, job.prepared = None, False  # the next attempt decodes its own: this one may change what it has
         started.attempts.append(attempt)
 
     def _context(self, job: Job) -> StepContext:

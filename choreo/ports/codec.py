@@ -21,6 +21,9 @@ class Codec(Protocol):
         """The event in a value of this content type; raises DecodeError naming the field and the remedy."""
         ...
 
-    def fields(self, event_class: type[Any], content_type: str, data: bytes) -> dict[str, Any]:
-        """The event's fields as JSON-ready values, for people: the REST view, `choreo tail`, the timeline."""
+    def fields(self, event_class: type[Any] | None, content_type: str, data: bytes) -> dict[str, Any]:
+        """The event's fields as JSON-ready values, for people: the REST view, `choreo tail`, the timeline.
+
+        Of a fact of choreo's own there is no class.
+        """
         ...

@@ -182,6 +182,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             name=worker_name(service),
             concurrency=app.settings.concurrency,
             stop_s=app.settings.stop_s,
+            tracebacks=app.settings.tracebacks,
             hold_s=app.kafka.session_s if app.kafka else app.settings.lease_s,
             counters=app.counters,
             dependencies=app.dependencies,

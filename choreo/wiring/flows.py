@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from choreo.core.declare import Flow
-from choreo.core.errors import ChoreoError, SettingsError
+from choreo.core.errors import ChoreoError, ProjectError, SettingsError, described
 
 
 def load_flows(names: Iterable[str]) -> dict[str, Flow]:
@@ -64,10 +64,21 @@ def _load_flow(name: str) -> Flow:
 
 
 def _imported(module: str, where: str, remedy: str) -> ModuleType:
-    """Import a module of the project; raises SettingsError where it, or one that it needs, is not there."""
+    """Import a module of the project.
+
+    Raises SettingsError where it, or one that it needs, is not there, ProjectError where its own code fails.
+    """
     try:
         return importlib.import_module(module)
     except ChoreoError:
         raise
-    except ImportError as error:
-        raise SettingsError(f"it cannot be imported: {error}", where=where, remedy=remedy) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if isinstance(error, ImportError):
+            raise SettingsError(f"it cannot be imported: {error}", where=where, remedy=remedy) from error
+        raise ProjectError(
+            f"{module} cannot be imported: its own code failed with {described(error)}",
+            where=where,
+            remedy="Correct the module; the lines that failed are below.",
+        ) from error

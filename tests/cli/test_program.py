@@ -87,8 +87,11 @@ def test_a_fault_of_ours_is_told_as_one(desk: Any, monkeypatch: pytest.MonkeyPat
     """Whatever is raised, nobody is shown a traceback unasked."""
     monkeypatch.setenv("CHOREO_FLOWS", "broken_flow:flow")
     monkeypatch.syspath_prepend(str(desk.folder))
-    (desk.folder / "broken_flow.py").write_text("1 / 0\n")
-    answer = desk("check")
+    (desk.folder / "broken_flow.py").write_text(
+        "from desk_flow import *\nclass Odd(Flow):\n    definition = property(lambda self: 1 / 0)\n"
+        "flow = Odd('desk', key='ticket_id', starts=desk._starts, completes=desk._completes, services=desk.services)\n"
+    )
+    answer = desk("list")
     assert answer.code == OURS
     assert "error: ZeroDivisionError: division by zero" in answer.err
     assert "--debug" in answer.err

@@ -236,11 +236,19 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "no attempts": (
         step(retry=Retry(max_attempts=0)),
-        "step payment.charge: Retry(max_attempts=0). Give at least 1: the first attempt.",
+        "step payment.charge: Retry(max_attempts=0). Give at least 1: the first attempt; at most 2147483647.",
     ),
     "attempts of a kind": (
+        step(retry=Retry(max_attempts=10**400)),
+        f"step payment.charge: Retry(max_attempts={10**400!r:.40}). Give at least 1: the first attempt; at most",
+    ),
+    "endless attempts": (
+        step(retry=Retry(max_attempts=2_000_000, initial="52w", max_interval="52w")),
+        "step payment.charge: its 2000000 attempts and the waits between them take more than a thousand years. Lower",
+    ),
+    "attempts that are no number": (
         step(retry=Retry(max_attempts=True)),
-        "step payment.charge: Retry(max_attempts=True). Give at least 1: the first attempt.",
+        "step payment.charge: Retry(max_attempts=True). Give at least 1: the first attempt; at most 2147483647.",
     ),
     "backoff": (
         step(retry=Retry(backoff=0.5)),

@@ -136,3 +136,27 @@ def test_a_cycle_is_found_through_a_wait() -> None:
     again = StepDefinition("mail.again", "mail", "Picked", ("OrderPlaced",), (), 30_000, 60_000)
     table = FlowTable(FlowDefinition("order", "order_id", "OrderPlaced", "B", (CHARGE, again), waits=(PICK,)))
     assert table.cyclic == {"payment.charge", "mail.again"}
+
+
+@pytest.mark.parametrize("backoff", [1.0, 1 + 1e-12, 1.5, 2.0, 100.0, 1e300])
+def test_a_wait_is_reckoned_for_any_attempt_and_any_backoff(backoff: float) -> None:
+    """`interval_max_ms` bounds every wait, so no power of the backoff need be a number that a machine has."""
+    rule = RetryRule(initial_ms=1_000, backoff=backoff, interval_max_ms=60_000, attempts_max=2_000_000)
+    assert 1_000 <= rule.delay_ms(2) <= rule.delay_ms(2_000_000) <= 60_000
+    span_ms = rule.span_ms(timeout_ms=0)
+    assert rule.delay_ms(1) * 1_999_999 <= span_ms <= 60_000 * 1_999_999
+
+
+@pytest.mark.parametrize("rule", [CHARGE.retry, RetryRule(), RetryRule(initial_ms=0), RetryRule(attempts_max=90)])
+def test_the_span_is_the_sum_of_all_attempts_and_waits(rule: RetryRule) -> None:
+    """One by one, it is the same."""
+    waits = [rule.delay_ms(n) for n in range(1, rule.attempts_max)]
+    assert rule.span_ms(7) == 7 * rule.attempts_max + sum(waits)
+
+
+@pytest.mark.parametrize("duration_ms", ["-1", "1000000000000000"])
+def test_a_flow_from_json_holds_durations_that_end(duration_ms: str) -> None:
+    """An exported flow may be written by anybody."""
+    text = export(FLOW).replace(b'"deadline_ms": 7200000', f'"deadline_ms": {duration_ms}'.encode())
+    with pytest.raises(DeclarationError, match=r"\$\.deadline_ms is .*, no duration that ends"):
+        load(text)

@@ -82,6 +82,20 @@ def test_a_malformed_header_is_refused(headers: dict[str, str]) -> None:
         from_headers(headers, key="o-1", flow="order", data=b"")
 
 
+@pytest.mark.parametrize("header", ["ce_choreodue", "ce_choreoattempt", "ce_choreohops", "ce_choreooutcome"])
+def test_a_number_that_no_store_holds_is_refused(header: str) -> None:
+    """A foreign header may say anything; what passes is added to, shown and kept in 64 bits."""
+    with pytest.raises(ValueError, match="beyond 2"):
+        from_headers({header: "9" * 20}, key="o-1", flow="order", data=b"")
+
+
+@pytest.mark.parametrize("time_ms", [-(10**18), 10**18])
+def test_a_moment_beyond_the_calendar_is_written_as_its_end(time_ms: int) -> None:
+    """Such an event is still shown and sent."""
+    written = to_headers(Envelope(id="e", type="T", key="k", flow="f", time_ms=time_ms))["ce_time"]
+    assert from_headers({"ce_time": written}, key="k", flow="f", data=b"").time_ms
+
+
 def test_an_envelope_is_a_value() -> None:
     """Equal parts make equal envelopes."""
     event = Envelope(id="e", type="T", key="k", flow="f")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT: dict[str, tuple[dict[str, str], list[str]]] = {
     "a port beyond the last": ({"CHOREO_PORT": "70000"}, ["setting port", "70000", "CHOREO_PORT"]),
     "a port that is no number": ({"CHOREO_PORT": "http"}, ["setting port", "'http'"]),
-    "a scale of zero": ({"CHOREO_TIME_SCALE": "0"}, ["setting time_scale", "greater than 0"]),
+    "a scale of zero": ({"CHOREO_TIME_SCALE": "0"}, ["setting time_scale", "0.001"]),
     "a scale that is no number": ({"CHOREO_TIME_SCALE": "fast"}, ["setting time_scale", "'fast'"]),
     "an unknown synchronous": ({"CHOREO_SYNCHRONOUS": "OFF"}, ["setting synchronous", "'FULL' or 'NORMAL'"]),
     "a lease too short to renew": ({"CHOREO_LEASE_S": "0.01"}, ["setting lease_s", "0.2"]),

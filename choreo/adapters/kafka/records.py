@@ -14,13 +14,10 @@ import msgspec
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from msgspec.structs import astuple
 
-from choreo.core.events import Envelope, Record, from_headers, to_headers
+from choreo.core.events import Envelope, Record, from_headers, number, to_headers
 from choreo.core.facts import UNREADABLE
 
 TYPE_HEADER = "ce_type"
-NUMBER_MAX = 2**53
-"""Beyond it no JSON and no state could hold the number: a foreign header may say anything."""
-
 Headers = list[tuple[str, str | bytes | None]]
 Outgoing = tuple[bytes, bytes, Headers]
 """Key, value, headers."""
@@ -134,18 +131,11 @@ def _milliseconds(moment: bytes) -> int:
     return from_headers({"ce_time": moment.decode()}, key="", flow="", data=b"").time_ms
 
 
-def _number(text: bytes) -> int:
-    number = int(text)
-    if abs(number) > NUMBER_MAX:
-        raise ValueError("a number in its headers is beyond 2**53")
-    return number
-
-
 def _extensions() -> list[_Header]:
     """The headers beyond CloudEvents' own: for each field, the one that appears when it has a value of its own."""
     coders: dict[type, tuple[Any, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
         str: ("-", _text, bytes.decode),
-        int: (7, lambda value: b"%d" % value, _number),
+        int: (7, lambda value: b"%d" % value, number),
         bool: (True, lambda value: b"true" if value else b"False", lambda text: text == b"true"),
     }
     plain = to_headers(_BLANK)

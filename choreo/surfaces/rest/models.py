@@ -167,6 +167,15 @@ class HistoryPage(Answer):
     after: int = Field(description="Ask for the rest with it; -1 at the end.")
 
 
+class FailureAnswer(Answer):
+    """What an attempt raised; at most 4 KB, without secrets."""
+
+    type: str = Field(examples=["gateway.CardError"])
+    message: str = Field(examples=["the card has expired"])
+    causes: list[str] = Field(description="What it was raised from or while handling, nearest first.")
+    frames: list[str] = Field(description="Where: `file:line in function: code`, the innermost last.")
+
+
 class TimelineRowAnswer(Answer):
     """One line of an instance's story."""
 
@@ -179,6 +188,7 @@ class TimelineRowAnswer(Answer):
     type: str
     took_ms: int | None = Field(description="From what made it happen to this.")
     undo: bool = Field(description="It belongs to the way back.")
+    failure: FailureAnswer | None = Field(description="What an attempt raised, in a fact that says it has failed.")
 
 
 class Timeline(Answer):

@@ -1,0 +1,46 @@
+"""The business key as text: what stands in the message key, for a field of any type that can be a key.
+
+One value has one text, the one of JSON, so that two events about the same thing meet in one instance.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+
+def key_text(value: Any) -> str:
+    """Return the text of a key; raises TypeError on a value that cannot be one, such as None or a list."""
+    if type(value) is str:
+        return value
+    for kinds, text in _TEXTS:
+        if isinstance(value, kinds):
+            return text(value)
+    message = f"a {type(value).__name__} is no key"
+    raise TypeError(message)
+
+
+def _decimal(value: Decimal) -> str:
+    return format(value.normalize(), "f") if value else "0"
+
+
+def _moment(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+# The first that fits rules: True is an int, a datetime is a date, and a member of an enum may be a str.
+_TEXTS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
+    (enum.Enum, lambda member: key_text(member.value)),
+    (str, str.__str__),
+    (bool, lambda value: "true" if value else "false"),
+    (Decimal, _decimal),
+    (datetime, _moment),
+    ((int, float, UUID), str),
+    (date, date.isoformat),
+)
+KEY_TYPES = (str, bool, int, float, Decimal, datetime, date, UUID)
+"""What a key field may be declared as; besides, an Enum of texts and a Literal."""
