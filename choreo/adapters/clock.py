@@ -1,9 +1,25 @@
-"""The machine's own clock. The only place below the hosts where the time of day is read."""
+"""The machine's clocks. The only place below the hosts where the time of day is read.
+
+The time of day may be set back or ahead by anybody. Durations (leases, waits) are measured by the time since the
+machine's start, which no one sets; `SteadyClock` keeps the time of day of a log's only machine from leaping.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+
+from choreo.ports.clock import Clock
+
+# Linux: counts while the machine sleeps too, the same for every process.
+_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", None)
+
+LEAP_MS = 2_000
+"""A reading this much later than the time that has passed is a leap: a busy machine delays both readings alike."""
+TRUST_MS = 60_000
+"""A leap ahead that lasts this long was a correction; for a shorter one nobody should pay with late timers."""
+CATCH_UP = 9, 10
+"""The rate of a clock that is ahead of the time of day: a timer is a tenth late, an hour is caught up in ten."""
 
 
 class SystemClock:
@@ -13,6 +29,52 @@ class SystemClock:
         """The present moment."""
         return time.time_ns() // 1_000_000
 
+    def elapsed_ms(self) -> int:
+        """Return the time since the machine's start, comparable between its processes."""
+        now_ns = time.clock_gettime_ns(_SINCE_BOOT) if _SINCE_BOOT is not None else time.monotonic_ns()
+        return now_ns // 1_000_000
+
     async def sleep(self, duration_s: float) -> None:
         """Wait; other tasks run meanwhile."""
         await asyncio.sleep(duration_s)
+
+
+class SteadyClock:
+    """A clock whose time of day never goes back, leaps ahead only after `TRUST_MS`, and is never behind what it saw."""
+
+    def __init__(self, clock: Clock) -> None:
+        """`clock` is read at each call."""
+        self._clock = clock
+        self._anchor_ms, self._anchored_ms = clock.now_ms(), clock.elapsed_ms()
+        """A time of day that was believed, and the time since the start at that moment."""
+        self._leapt_ms: int | None = None
+        """Since when (time since the start) the time of day is ahead of what has passed."""
+
+    def now_ms(self) -> int:
+        """Return the time of day, or what it must be by the time that has passed."""
+        wall_ms, elapsed_ms = self._clock.now_ms(), self._clock.elapsed_ms()
+        passed_ms = max(0, elapsed_ms - self._anchored_ms)
+        if wall_ms - self._anchor_ms - passed_ms > LEAP_MS:
+            if self._leapt_ms is None:
+                self._leapt_ms = elapsed_ms
+            if elapsed_ms - self._leapt_ms < TRUST_MS:
+                return self._anchor_ms + passed_ms
+        self._leapt_ms = None
+        slow_ms = self._anchor_ms + passed_ms * CATCH_UP[0] // CATCH_UP[1]
+        if wall_ms < slow_ms:
+            return slow_ms
+        self._anchor_ms, self._anchored_ms = wall_ms, elapsed_ms
+        return wall_ms
+
+    def elapsed_ms(self) -> int:
+        """Return the time since the machine's start."""
+        return self._clock.elapsed_ms()
+
+    async def sleep(self, duration_s: float) -> None:
+        """Wait."""
+        await self._clock.sleep(duration_s)
+
+    def observe(self, stamp_ms: int) -> None:
+        """Go on from this moment if it is later: the log has been there, and its time must not stand still."""
+        if stamp_ms > self.now_ms():
+            self._anchor_ms, self._anchored_ms = stamp_ms, self._clock.elapsed_ms()

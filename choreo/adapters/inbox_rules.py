@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 
 import msgspec
 
+from choreo.adapters.membership import LEASE_MAX_MS
 from choreo.core.events import Envelope
 from choreo.ports.inbox import Begin, Begun, Hold, Outcome, RunMark
 
@@ -67,7 +68,7 @@ def begin(
                 continue
         if row is None:
             row = rows[at] = Remembered(attempt.run)
-        elif row.holder != who and row.held_until_ms > now_ms:
+        elif row.holder != who and 0 < row.held_until_ms - now_ms <= LEASE_MAX_MS:
             answers.append(Begun(0, held_ms=row.held_until_ms - now_ms))
             continue
         row.begun += 1

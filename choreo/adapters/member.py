@@ -96,12 +96,12 @@ class GroupMember:
         """
         # A member whose log is full never waits: it must let others run all the same.
         await asyncio.sleep(0)
-        until_ms = self._clock.now_ms() + round(timeout_s * 1_000)
+        until_ms = self._clock.elapsed_ms() + round(timeout_s * 1_000)
         look = True
         while True:
             gained, lost = await self._attend(look=look)
             records, behind = self._collect(limit)
-            caught_up, now_ms = self._caught_up(), self._clock.now_ms()
+            caught_up, now_ms = self._caught_up(), self._clock.elapsed_ms()
             if records or gained or lost or caught_up or now_ms >= until_ms:
                 read, self._read = self._read, {}
                 return Poll(records, gained, lost, read, full=len(records) >= limit)
@@ -144,7 +144,7 @@ class GroupMember:
 
     async def _attend(self, *, look: bool) -> tuple[list[Gained], list[int]]:
         """Renew, give up and take what is due; only looks when nothing is due."""
-        version, now_ms = self._home.version(look=look), self._clock.now_ms()
+        version, now_ms = self._home.version(look=look), self._clock.elapsed_ms()
         if version == self._version and now_ms < self._renew_at_ms:
             return [], []
         if self._fenced:

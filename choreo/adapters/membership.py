@@ -48,6 +48,10 @@ class Ticket(msgspec.Struct, frozen=True):
         return f"group {self.group!r} on topic {self.topic!r}, member {self.name!r}"
 
 
+LEASE_MAX_MS = 3_600_000
+"""A lease that ends later than this was written by another clock (another boot of the machine): it has ended."""
+
+
 class Turn(msgspec.Struct, frozen=True):
     """What a member has to change now."""
 
@@ -73,7 +77,8 @@ def turn(roster: Roster, ticket: Ticket, now_ms: int) -> Turn:
     seat = roster.seats.get(name)
     if seat is not None and seat.incarnation != ticket.incarnation:
         return Turn(fenced=True)
-    expired = tuple(sorted(n for n, s in roster.seats.items() if s.expires_ms <= now_ms and n != name))
+    live = range(now_ms + 1, now_ms + LEASE_MAX_MS + 1)
+    expired = tuple(sorted(n for n, s in roster.seats.items() if s.expires_ms not in live and n != name))
     held: dict[str, list[int]] = {n: [] for n in roster.seats if n not in expired}
     held.setdefault(name, [])
     free: list[int] = []

@@ -55,6 +55,10 @@ class ReplacedLogError(StorageError):
     """The log is another one than positions and states were written for: work on it stands until somebody chooses."""
 
 
+class LostStorageError(StorageError):
+    """The store was deleted or replaced while it was in use: the process must end, for nothing it writes is kept."""
+
+
 class LeaseLostError(ChoreoError):
     """This member no longer owns the partition it tried to commit for; its work is dropped, the new owner does it."""
 

@@ -38,7 +38,7 @@ def claimed(parent: Path) -> Iterator[Path]:
 def _claim(parent: Path) -> tuple[Path, int]:
     for number in count():
         folder = parent / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,10 +6,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Wall time in epoch milliseconds and a way to wait for it."""
+    """Wall time in epoch milliseconds, the time that has passed, and a way to wait for it."""
 
     def now_ms(self) -> int:
         """The present moment."""
+        ...
+
+    def elapsed_ms(self) -> int:
+        """Return the time since a fixed moment, which nobody sets: for leases and waits. Of one machine's boot only."""
         ...
 
     async def sleep(self, duration_s: float) -> None:

@@ -21,12 +21,17 @@ class VirtualClock:
 
     def __init__(self, now_ms: int = _EPOCH_MS) -> None:
         self._now_ms = now_ms
+        self._set_back_ms = 0
         self._order = count()
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
 
     def now_ms(self) -> int:
         """The present moment."""
         return self._now_ms
+
+    def elapsed_ms(self) -> int:
+        """Return the time that has passed, whatever the time of day was set to."""
+        return self._now_ms + self._set_back_ms
 
     async def sleep(self, duration_s: float) -> None:
         """Wait until the clock has been advanced this far."""
@@ -56,8 +61,11 @@ class VirtualClock:
         await _settle()
 
     def set_back(self, duration_s: float) -> None:
-        """Let the time of day jump back, as a corrected clock does; sleepers wake when it has caught up."""
-        self._now_ms -= round(duration_s * 1_000)
+        """Let the time of day jump back, or ahead by a negative duration; sleepers sleep as long as they wanted."""
+        jump_ms = round(duration_s * 1_000)
+        self._now_ms -= jump_ms
+        self._set_back_ms += jump_ms
+        self._sleepers = [(due_ms - jump_ms, number, woken) for due_ms, number, woken in self._sleepers]
 
 
 async def _settle() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from choreo.adapters.avro.codec import AvroCodec
-from choreo.adapters.clock import SystemClock
+from choreo.adapters.clock import SteadyClock, SystemClock
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
 from choreo.app.operate import Operator
@@ -132,10 +132,11 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
         return
     from choreo.wiring.embedded import open_embedded  # noqa: PLC0415 - a process on Kafka needs none of it
 
-    home = await open_embedded(settings, definitions, clock, dependencies, memory=memory)
+    steady = SteadyClock(clock)
+    home = await open_embedded(settings, definitions, steady, dependencies, memory=memory)
     try:
         codec = AvroCodec(settings.schemas if settings.schemas.is_dir() else None)
-        yield _assemble(settings, flows, definitions, home, codec, clock, dependencies)
+        yield _assemble(settings, flows, definitions, home, codec, steady, dependencies)
     finally:
         await home.close()
 

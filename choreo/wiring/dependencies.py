@@ -7,10 +7,10 @@ import logging
 from contextlib import suppress
 from typing import Protocol
 
-from choreo.core.errors import StorageError, UnavailableError
+from choreo.core.errors import LostStorageError, StorageError, UnavailableError
 
-LOOK_S = 5.0
-"""Three small requests to each server every 5 s; a condition is seen within that time by an idle role."""
+LOOK_S = 2.0
+"""A few small requests to each server every 2 s; a condition is seen within that time by an idle role."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ async def watch(home: Checked, stop: asyncio.Event, look_s: float = LOOK_S) -> N
     while not stop.is_set():
         try:
             await home.check()
+        except LostStorageError:
+            raise
         except (StorageError, UnavailableError) as error:
             _log.debug("check: %s", error)  # reported by the part that met it
         with suppress(TimeoutError):

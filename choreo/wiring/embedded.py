@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from choreo.adapters.clock import SteadyClock
 from choreo.adapters.memory.home import MemoryHome
 from choreo.adapters.sqlite.home import SqliteHome
 from choreo.adapters.topics_yaml import load_topics
-from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies
 from choreo.settings import Settings
 
 
 async def open_embedded(
-    settings: Settings, flows: Iterable[str], clock: Clock, dependencies: Dependencies, *, memory: bool
+    settings: Settings, flows: Iterable[str], clock: SteadyClock, dependencies: Dependencies, *, memory: bool
 ) -> SqliteHome | MemoryHome:
     """The home with a topic for each flow; raises SettingsError, StorageError."""
     home: SqliteHome | MemoryHome
@@ -26,6 +26,7 @@ async def open_embedded(
             clock=clock,
             lease_s=settings.lease_s,
             dependencies=dependencies,
+            observe=clock.observe,
         )
     try:
         topics = load_topics(settings.topics) if settings.topics.is_dir() else {}

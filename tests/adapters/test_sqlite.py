@@ -149,7 +149,8 @@ async def test_a_file_of_the_version_before_is_upgraded(path: Path, home: Sqlite
     await home.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "ALTER TABLE marks DROP COLUMN stopped_at; UPDATE meta SET value = 2 WHERE name = 'schema_version'"
+            "DROP TABLE gates; DROP TABLE gate_positions; ALTER TABLE marks DROP COLUMN stopped_at;"
+            "UPDATE meta SET value = 2 WHERE name = 'schema_version'"
         )
     other = await SqliteHome.open(path, clock=clock)
     inbox = other.inbox("payment")

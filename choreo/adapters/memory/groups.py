@@ -69,7 +69,7 @@ class MemoryGroups:
     async def attend(self, ticket: Ticket) -> Roster:
         """Renew the seat and take the member's turn."""
         rows = self._groups[ticket.topic, ticket.group]
-        mine = turn(Roster(*rows), ticket, self._clock.now_ms())
+        mine = turn(Roster(*rows), ticket, self._clock.elapsed_ms())
         if not mine.fenced:
             rows.seats[ticket.name] = Seat(ticket.incarnation, self._expiry_ms())
             for name in mine.expired:
@@ -165,4 +165,4 @@ class MemoryGroups:
         return self._epoch
 
     def _expiry_ms(self) -> int:
-        return self._clock.now_ms() + round(self.lease_s * 1_000)
+        return self._clock.elapsed_ms() + round(self.lease_s * 1_000)

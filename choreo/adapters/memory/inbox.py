@@ -24,11 +24,11 @@ class MemoryInbox:
 
     async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
         """Take the slots and count the attempts."""
-        return inbox_rules.begin(attempts, self._rows, self._slots, self._marks, hold, self._clock.now_ms())[0]
+        return inbox_rules.begin(attempts, self._rows, self._slots, self._marks, hold, self._clock.elapsed_ms())[0]
 
     async def renew(self, keys: Sequence[tuple[str, str]], hold: Hold) -> None:
         """Hold these from now."""
-        inbox_rules.renew(keys, self._rows, hold, self._clock.now_ms())
+        inbox_rules.renew(keys, self._rows, hold, self._clock.elapsed_ms())
 
     async def recorded(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Sequence[Envelope]]:
         """The recorded outcomes of these (trigger, step)."""

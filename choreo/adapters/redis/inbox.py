@@ -91,10 +91,10 @@ class RedisInbox:
         asked = [(a.trigger, a.step, a.run, a.slot, token, a.unmarked) for a, token in paired]
         try:
             memory = self._memory or await self._met()
-            patience_ms = min(hold.lease_ms, max(0, self._patient_until_ms - self._clock.now_ms()))
+            patience_ms = min(hold.lease_ms, max(0, self._patient_until_ms - self._clock.elapsed_ms()))
             numbers, others, name = await self._run(scripts.BEGIN, asked, memory, holder, hold.lease_ms, patience_ms)
         except StorageError:
-            self._patient_until_ms = self._clock.now_ms() + hold.lease_ms
+            self._patient_until_ms = self._clock.elapsed_ms() + hold.lease_ms
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.update(zip(keys, tokens, strict=True))
             raise

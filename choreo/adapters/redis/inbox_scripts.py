@@ -9,6 +9,8 @@ BEGIN says again what `adapters.inbox_rules.begin` says, for it must decide wher
 
 from __future__ import annotations
 
+from choreo.adapters.membership import LEASE_MAX_MS
+
 _HEAD = """
 local root, now, linger = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local asked, called = cmsgpack.unpack(ARGV[3]), ARGV[4]
@@ -87,7 +89,9 @@ for i, attempt in ipairs(asked) do
         local of_run, field = root .. ':run:' .. slot, 'slot:' .. step
         if redis.call('HSETNX', of_run, field, trigger) == 0 then first = redis.call('HGET', of_run, field) end
     end
-    if held and held ~= '0' and not mine(last) then held_ms = math.max(tonumber(held) - clock, patience) end
+    if held and held ~= '0' and not mine(last) and tonumber(held) - clock <= {LEASE_MAX_MS} then
+        held_ms = math.max(tonumber(held) - clock, patience)
+    end
     if mark then
         answers[i], others[#others + 1] = 0, {{i, unpack(mark)}}
     elseif outcome then

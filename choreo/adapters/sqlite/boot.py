@@ -33,6 +33,12 @@ def boot_of_machine() -> int:
         return 0
 
 
+def newest_ms(connection: sqlite3.Connection) -> int:
+    """Return the newest stamp of any partition, NO_DOUBT where there is no record."""
+    ((last_ms,),) = connection.execute(_LAST_STAMP)
+    return NO_DOUBT if last_ms is None else int(last_ms)
+
+
 def doubtful_ms(connection: sqlite3.Connection, boot: int) -> int:
     """Inside the opening transaction: up to which stamp triggers are in doubt, now under this boot; or NO_DOUBT."""
     noted = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('boot', 'doubtful_ms')"))
@@ -42,7 +48,9 @@ def doubtful_ms(connection: sqlite3.Connection, boot: int) -> int:
         if "boot" not in noted and boot:
             connection.execute(_NOTE, ("boot", boot))
         return doubtful
-    ((last_ms,),) = connection.execute(_LAST_STAMP)
-    doubtful = max(doubtful, last_ms if last_ms is not None else NO_DOUBT)
+    doubtful = max(doubtful, newest_ms(connection))
+    # Leases end by the time since the machine's start, and whoever had them ended with it.
+    connection.execute("DELETE FROM seats")
+    connection.execute("UPDATE attempts SET held_until_ms = 0 WHERE held_until_ms > 0")
     connection.executemany(_NOTE, [("boot", boot), ("doubtful_ms", doubtful)])
     return doubtful

@@ -6,15 +6,17 @@ would give and take the interpreter's lock at each of its steps. Knows no table 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from choreo.adapters.sqlite import boot
 from choreo.adapters.sqlite.schema import SCRIPT, UPGRADES, VERSION
-from choreo.core.errors import StorageError
+from choreo.core.errors import LostStorageError, StorageError
 
 _OPEN_TIMEOUT_S = 10.0
 _OPEN_AGAIN_S = 0.005
@@ -74,21 +76,61 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # As they are called now: a process may change its folder, and a link its target.
+        self._names = [Path(f"{path.resolve()}{suffix}") for suffix in ("", "-wal", "-shm")]
         self.boot: int = boot.boot_of_machine()
+        self._is_lost = False
+        self._files: list[tuple[int, int] | None] = []
         self.doubtful_ms: int = boot.NO_DOUBT
         """Of triggers up to this stamp nothing is certain."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
                 f"its folder cannot be made: {error.strerror}",
                 where=str(path),
                 remedy="Name a path in a folder that this user may write.",
             ) from error
+        # Nobody else may read it. SQLite gives the files beside it the same mode, and says what is wrong with the path.
+        with suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         self.connection: sqlite3.Connection = self._open()
+        self._files = self._identities()
+
+    def refuse_lost(self) -> None:
+        """Raise LostStorageError where the file or one of SQLite's files beside it is gone, or is another one now.
+
+        Until it is called again with the files in their place, `query` raises the same.
+        """
+        self._is_lost = self._identities() != self._files
+        if self._is_lost:
+            raise self._gone()
+
+    def _gone(self) -> LostStorageError:
+        return LostStorageError(
+            "the database file was deleted or replaced while this process used it; what is written is not kept",
+            where=str(self.path),
+            remedy="Stop every process on it, put the file back (or begin with a new one), and start them again.",
+        )
+
+    def _identities(self) -> list[tuple[int, int] | None]:
+        """Return device and inode of the database, its WAL and its index; None for one that is not there."""
+        found: list[tuple[int, int] | None] = []
+        for name in self._names:
+            try:
+                status = name.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                found.append(None)
+            except OSError:  # its folder may not be looked into any more: that says nothing about the file
+                return self._files
+            else:
+                found.append((status.st_dev, status.st_ino))
+        return found
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a reading statement; raises StorageError."""
+        if self._is_lost:
+            raise self._gone()
         try:
             return self.connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:

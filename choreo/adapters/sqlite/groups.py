@@ -184,7 +184,7 @@ class Groups:
 
     def _take_turn(self, ticket: Ticket) -> Roster:
         roster = self.roster(ticket.topic, ticket.group)
-        mine = turn(roster, ticket, self._clock.now_ms())
+        mine = turn(roster, ticket, self._clock.elapsed_ms())
         if mine.fenced:
             return roster
         self._sit(ticket)
@@ -212,7 +212,7 @@ class Groups:
         return self._version
 
     def _sit(self, ticket: Ticket) -> None:
-        expires_ms = self._clock.now_ms() + round(self.lease_s * 1_000)
+        expires_ms = self._clock.elapsed_ms() + round(self.lease_s * 1_000)
         row = (ticket.topic, ticket.group, ticket.name, ticket.incarnation, expires_ms)
         self._database.connection.execute(_SEAT, row)
 

@@ -80,7 +80,7 @@ class SqliteInbox:
 
         def job() -> None:
             rows = self._load({trigger for trigger, _ in keys})
-            self._save(rows, inbox_rules.renew(keys, rows, hold, self._clock.now_ms()))
+            self._save(rows, inbox_rules.renew(keys, rows, hold, self._clock.elapsed_ms()))
 
         if keys:
             await self._writer.write(job, Until.COMMITTED)
@@ -156,7 +156,7 @@ class SqliteInbox:
         return await self._writer.write(job, Until.COMMITTED)
 
     def _begin(self, attempts: Sequence[Begin], hold: Hold | None) -> list[Begun]:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.elapsed_ms()
         careful = {attempt.run for attempt in attempts if attempt.unmarked}
         marks = self._load_marks(careful) if careful else {}
         fresh = None if marks else self._attempts.begin_fresh(attempts, hold, now_ms)

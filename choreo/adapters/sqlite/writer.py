@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from choreo.adapters.sqlite.database import CONDITIONS, Database, code_of
 from choreo.adapters.sqlite.disk import Disk
-from choreo.core.errors import StorageError
+from choreo.core.errors import LostStorageError, StorageError
 from choreo.ports.dependencies import Dependencies, NoReports, report_error
 
 T = TypeVar("T")
@@ -145,6 +145,7 @@ class Writer:
             for waiting in batch:
                 results.append(waiting.job())  # noqa: PERF401 -- how far it came is needed where it fails
             self._database.connection.execute("COMMIT")
+            self._database.refuse_lost()
         except Exception as error:  # noqa: BLE001 -- whatever it is belongs to the one who waits for this job
             self._undo()
             # All jobs done: the commit itself failed, for everyone alike.
@@ -183,6 +184,8 @@ class Writer:
             if code_of(error) in CONDITIONS:
                 self._report(explained)
             error = explained
+        elif isinstance(error, LostStorageError):
+            self._report(error)
         if not waiting.done.done():
             waiting.done.set_exception(error)
 
