@@ -86,6 +86,10 @@ class LogClock:
             return high
         return low if low is not None and own_ms < low else own_ms
 
+    def elapsed_ms(self) -> int:
+        """Return the time since the machine's start."""
+        return self._own.elapsed_ms()
+
     async def sleep(self, duration_s: float) -> None:
         """Wait; other tasks run meanwhile."""
         await self._own.sleep(duration_s)
