@@ -35,7 +35,9 @@ class OwnRedis:
 
     def start(self, *settings: str) -> None:
         """Run it, and return when it answers."""
-        self.launch("--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0", *settings)
+        # On a busy disk `everysec` puts off the write itself, and a server that is killed has lost it.
+        keeps = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--repl-diskless-sync-delay", "0")
+        self.launch(*keeps, *settings)
         self._wait()
 
     def start_sentinel(self, name: str, primary: int) -> None:
