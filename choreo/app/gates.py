@@ -8,6 +8,7 @@ committed, so that a record that is read again makes its jobs again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
         limit_ms = self.now_ms - table.flow.linger_ms
         self.runs = [run for run in self.runs if not run.ended_ms or run.ended_ms >= limit_ms]
         event = identified(record)
-        run = self._run_of(table, event)
+        run = self._started(event) if event.type == table.flow.starts else self.run_of(event)
         answers = self._fold(table, run, event, record.offset) if run is not None else []
         self.answers += answers
         return answers
@@ -73,18 +74,19 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
             return 0
         return max((run.ended_ms for run in self.runs), default=1)
 
-    def _run_of(self, table: FlowTable, event: Envelope) -> GatedRun | None:
-        """Return the run the event belongs to: the same as in the tracker's state."""
-        if event.type == table.flow.starts:
-            if any(run.id == event.id for run in self.runs):
-                return None
-            self.runs.append(GatedRun(event.id))
-            return self.runs[-1]
+    def run_of(self, event: Envelope) -> GatedRun | None:
+        """Return the run that an event belongs to: the same as in the tracker's state."""
         if event.run:
             return next((run for run in self.runs if run.id == event.run), None)
         known = (run for run in self.runs if gates.has_read(run.gates, event.id, event.type))
         open_ = (run for run in self.runs if not run.ended_ms)
         return next(known, None) or next(open_, None)
+
+    def _started(self, event: Envelope) -> GatedRun | None:
+        if any(run.id == event.id for run in self.runs):
+            return None
+        self.runs.append(GatedRun(event.id))
+        return self.runs[-1]
 
     def _fold(self, table: FlowTable, run: GatedRun, event: Envelope, offset: int) -> list[Answer]:
         type_ = event.type
@@ -138,34 +140,48 @@ class Saving(NamedTuple):
 class GateBook:
     """The gates of the keys at hand, of one service in one flow."""
 
-    def __init__(self, table: FlowTable, triggers: Iterable[str], inbox: Inbox) -> None:
-        """`triggers` are the types that the service's steps are on."""
+    def __init__(
+        self, table: FlowTable, waits: Sequence[WaitDefinition], types: AbstractSet[str], inbox: Inbox
+    ) -> None:
+        """Fold the events of these types; `waits` are those that they decide about."""
         self._table = table
         self._inbox = inbox
-        waits = table.gate_waits(triggers)
         self.gated: frozenset[str] = frozenset(wait.until for wait in waits)
         """Types that trigger a step only through a gate."""
-        self.types: frozenset[str] = _folded(table, waits)
-        """Types that are folded, and must be read; empty where no step stands behind a wait."""
+        self.types: frozenset[str] = frozenset(types)
+        """Types that are folded, and must be read; empty where nothing is."""
         shape = repr((table.flow.starts, sorted((wait.on, wait.until, wait.fails) for wait in waits)))
         self._shape = blake2b(shape.encode(), digest_size=8).hexdigest()
         self._cached: dict[str, _Cached] = {}
         self._read: dict[int, int] = {}
         """Partition → the offset up to which its records are folded."""
+        self._fresh: set[int] = set()
+        """Partitions of which the inbox had nothing, so that nothing need be loaded from it."""
         self._unsaved: dict[str, int] = {}
         """Key → number of its last change."""
         self._changes = 0
 
     async def begin(self, partition: int) -> int:
         """Return the offset up to which the inbox has this partition's gates; 0 where it knows none of this shape."""
-        self._read[partition] = await self._inbox.gates_position(self._table.flow.name, self._shape, partition)
-        return self._read[partition]
+        at = await self._inbox.gates_position(self._table.flow.name, self._shape, partition)
+        self._read[partition] = at
+        if not at:
+            self._fresh.add(partition)
+        return at
 
     async def read(self, records: Sequence[Record]) -> list[tuple[Record, Answer]]:
         """Fold these records in and return what they decide, in order; those read before decide the same again."""
         records = [record for record in records if record.event.type in self.types]
-        await self._load(records)
+        await self._load({record.event.key: record.partition for record in records})
         return [(record, answer) for record in records for answer in self._fold(record)]
+
+    async def run_of(self, record: Record) -> str:
+        """Return the run that an event without one belongs to; "" where its key has none that is open."""
+        key = record.event.key
+        await self._load({key: record.partition})
+        known = self._cached.get(key)
+        run = known.state.run_of(identified(record)) if known else None
+        return run.id if run else ""
 
     def reached(self, partition: int, offset: int) -> None:
         """Note that everything of a partition before this offset is folded."""
@@ -197,28 +213,47 @@ class GateBook:
     def lose(self, partition: int) -> None:
         """The partition is another's, who goes on from what was saved."""
         self._read.pop(partition, None)
+        self._fresh.discard(partition)
         for key in [key for key, known in self._cached.items() if known.partition == partition]:
             del self._cached[key]
             self._unsaved.pop(key, None)
 
-    async def _load(self, records: Sequence[Record]) -> None:
-        """Have the states of these records' keys at hand."""
+    async def _load(self, keys: Mapping[str, int]) -> None:
+        """Have the states of these keys at hand; each with its partition."""
         if len(self._cached) > CACHED_MAX:
             self._cached = {key: known for key, known in self._cached.items() if key in self._unsaved}
-        missing = {r.event.key: r.partition for r in records if r.event.key not in self._cached}
-        if missing:
-            known = await self._inbox.gates(self._table.flow.name, self._shape, list(missing))
-            for key, partition in missing.items():
-                state = _decoder.decode(known[key]) if key in known else GatedKey()
-                self._cached[key] = _Cached(partition, state)
+            self._fresh.clear()  # what was let go is to be found in the inbox again
+        missing = {key: partition for key, partition in keys.items() if key not in self._cached}
+        wanted = [key for key, partition in missing.items() if partition not in self._fresh]
+        known = await self._inbox.gates(self._table.flow.name, self._shape, wanted) if wanted else {}
+        for key, partition in missing.items():
+            state = _decoder.decode(known[key]) if key in known else GatedKey()
+            self._cached[key] = _Cached(partition, state)
 
     def _fold(self, record: Record) -> list[Answer]:
         key = record.event.key
-        state = self._cached[key].state
-        if record.offset > state.position:
+        known = self._cached.get(key)
+        if known is None:  # nothing was left of it by a record before
+            known = self._cached[key] = _Cached(record.partition, GatedKey())
+        had_runs = bool(known.state.runs) or key in self._unsaved
+        answers = known.state.read(self._table, record)
+        if not known.state.runs and not had_runs:
+            del self._cached[key]  # it is of no run that is known: nothing to be remembered
+        elif record.offset == known.state.position:
             self._changes += 1
             self._unsaved[key] = self._changes
-        return state.read(self._table, record)
+        return answers
+
+
+def gates_of(table: FlowTable, triggers: Iterable[str], inbox: Inbox) -> GateBook:
+    """Return the gates of a service whose steps are on these types: without any where no step stands behind a wait."""
+    waits = table.gate_waits(triggers)
+    return GateBook(table, waits, _folded(table, waits), inbox)
+
+
+def runs_of(table: FlowTable, inbox: Inbox) -> GateBook:
+    """Return the open runs of each key alone, for an event of a step that says not which run it is of."""
+    return GateBook(table, (), {table.flow.starts} | facts.ENDS, inbox)
 
 
 def _folded(table: FlowTable, waits: Sequence[WaitDefinition]) -> frozenset[str]:

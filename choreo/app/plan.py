@@ -44,14 +44,16 @@ class Plan(NamedTuple):
 class Planner:
     """Reads records for one service in one flow."""
 
-    def __init__(self, duties: Duties, table: FlowTable, runs: Runs, gates: GateBook, log: Log) -> None:
+    def __init__(
+        self, duties: Duties, table: FlowTable, runs: Runs, gates: GateBook, finder: RunFinder, log: Log
+    ) -> None:
         """`runs` and `gates` learn from the facts that are read."""
         self._duties = duties
         self._gates = gates
         self._starts = table.flow.starts
         self._runs = runs
         self._log = log
-        self._finder = RunFinder(log, table)
+        self._finder = finder
 
     async def plan(self, records: list[Record], partitions: int) -> Plan:
         """The jobs of these records in their order."""

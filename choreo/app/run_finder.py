@@ -1,78 +1,52 @@
-"""Which run an event from outside belongs to: its key's oldest run without an end fact, as the tracker has it.
+"""Which run an event belongs to that does not say so: its key's oldest run without an end fact, as the tracker has it.
 
 A run that a late success opens again only goes back: what comes from outside is not for it.
 
-Reads headers of the log up to the event, and only for services that meet such events; nobody else pays for it.
+Looks through the log up to the event for starts and ends, and only in services that meet such events; nobody else pays
+for it. How far it has come is kept in the inbox, so that a restart does not begin at the first record again.
 """
 
 from __future__ import annotations
 
-from collections import deque
-
-from choreo.core import facts
+from choreo.app.gates import runs_of
 from choreo.core.definition import FlowTable
 from choreo.core.events import Record
-from choreo.core.fold import identified
+from choreo.ports.inbox import Inbox
 from choreo.ports.log import Log
 
-READ_AT_ONCE = 1_000
+READ_AT_ONCE = 10_000
+"""Records looked at for one piece: of most only the type, some 20 ms in all."""
 
 
 class RunFinder:
     """The runs of each key of a flow's partitions, as far as it was asked."""
 
-    def __init__(self, log: Log, table: FlowTable) -> None:
+    def __init__(self, log: Log, table: FlowTable, inbox: Inbox) -> None:
         """`log` is read only when `run_of` needs more of it."""
         self._log = log
-        self._table = table
-        self._partitions: dict[int, _Partition] = {}
+        self._runs = runs_of(table, inbox)
+        self._partitions: dict[int, int] = {}
 
     async def run_of(self, record: Record) -> str:
         """The run's id; "" where the event belongs to none that is open."""
-        known = self._partitions.setdefault(record.partition, _Partition(self._table))
-        while known.position < record.offset:
-            limit = min(READ_AT_ONCE, record.offset - known.position)
-            records = await self._log.read(record.topic, record.partition, known.position, limit)
-            if not records:
+        topic, partition, _ = record.position
+        at = self._partitions.get(partition)
+        if at is None:
+            at = await self._runs.begin(partition)
+        while at < record.offset:
+            limit = min(READ_AT_ONCE, record.offset - at)
+            records, following = await self._log.scan(topic, partition, at, limit, self._runs.types)
+            if following == at:
                 break
-            for earlier in records:
-                known.read(earlier)
-        return known.oldest(record.event.key)
+            await self._runs.read([earlier for earlier in records if earlier.offset < record.offset])
+            at = min(following, record.offset)
+            self._runs.reached(partition, at)
+            if limit == READ_AT_ONCE:
+                await self._runs.save({})
+        self._partitions[partition] = at
+        return await self._runs.run_of(record)
 
-
-class _Partition:
-    """The open runs by key, in the order of their starts; ended ones are remembered while they linger."""
-
-    def __init__(self, table: FlowTable) -> None:
-        self.position = 0
-        self._starts = table.flow.starts
-        self._linger_ms = table.flow.linger_ms
-        self._open: dict[str, list[str]] = {}
-        self._ended: dict[str, str] = {}
-        self._lingering: deque[tuple[int, str]] = deque()
-
-    def read(self, record: Record) -> None:
-        self.position = record.offset + 1
-        event = record.event
-        if event.type == self._starts:
-            start = identified(record).id
-            runs = self._open.setdefault(event.key, [])
-            if start not in runs and start not in self._ended:
-                runs.append(start)
-        elif event.type in facts.ENDS:
-            self._end(event.key, event.run, record.stamp_ms)
-
-    def oldest(self, key: str) -> str:
-        runs = self._open.get(key)
-        return runs[0] if runs else ""
-
-    def _end(self, key: str, run: str, stamp_ms: int) -> None:
-        runs = self._open.get(key, [])
-        if run in runs:
-            runs.remove(run)
-            self._ended[run] = key
-            self._lingering.append((stamp_ms, run))
-        if not runs:
-            self._open.pop(key, None)
-        while self._lingering and self._lingering[0][0] < stamp_ms - self._linger_ms:
-            self._ended.pop(self._lingering.popleft()[1], None)
+    def lose(self, partition: int) -> None:
+        """Begin where the inbox stands when this partition is asked about again."""
+        self._partitions.pop(partition, None)
+        self._runs.lose(partition)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from choreo.app.jobs import Job
 from choreo.app.plan import Plan, Planner
+from choreo.app.run_finder import RunFinder
 from choreo.app.seen import Seen, missing
 from choreo.app.steps import DONE, Conclusion
 from choreo.core.events import Record
@@ -24,7 +25,8 @@ class Intake:
         """The desk of `parts` gets the jobs."""
         self._parts = parts
         self._desk = parts.desk
-        self._planner = Planner(parts.duties, parts.table, parts.runs, parts.gates, parts.log)
+        self._finder = RunFinder(parts.log, parts.table, parts.inbox)
+        self._planner = Planner(parts.duties, parts.table, parts.runs, parts.gates, self._finder, parts.log)
         self._follower = follower
         self._scans: dict[int, Scan] = {}
         self._seen: dict[int, tuple[int, Seen]] = {}
@@ -96,6 +98,7 @@ class Intake:
         self._seen.pop(partition, None)
         self._read.pop(partition, None)
         self._parts.gates.lose(partition)
+        self._finder.lose(partition)
         self._records = [record for record in self._records if record.partition != partition]
         self._follower.lost(partition)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from choreo.app.counters import Counters
 from choreo.app.duties import Duties
-from choreo.app.gates import GateBook
+from choreo.app.gates import GateBook, gates_of
 from choreo.app.outcomes import Voice
 from choreo.app.put_off import PutOff
 from choreo.app.runs import Runs
@@ -60,7 +60,7 @@ class Parts:
         self.table: FlowTable = FlowTable(flow)
         self.duties: Duties = Duties(service, self.table)
         self.runs: Runs = Runs()
-        self.gates: GateBook = GateBook(self.table, self.duties.by_trigger, ports.inbox)
+        self.gates: GateBook = gates_of(self.table, self.duties.by_trigger, ports.inbox)
         self.put_off: PutOff = PutOff()
         self.voice: Voice = Voice(flow.name, service.name, ports.codec, key=flow.key, tracebacks=tracebacks)
         self.steps: Steps = Steps(self.voice)

@@ -17,6 +17,8 @@ from choreo.ports.log import Gained
 
 READ_AT_ONCE = 2_000
 """Headers a turn: some ten milliseconds, against a lease of seconds."""
+LOOK_AT_ONCE = 10_000
+"""Records looked at a turn for the gates: of most only the type, and in another thread where the log is on Kafka."""
 LOOK_AGAIN_MS = 250
 """Between looks for the end of a transaction of another producer: as long as a poll waits."""
 
@@ -79,14 +81,14 @@ class Scan:
 
     async def _fold(self, partitions: int) -> None:
         """Bring the gates on by one piece. All that it makes ready was answered before the position was committed."""
-        gates = self._parts.gates
-        if self._gates_at < 0:
+        gates, at = self._parts.gates, self._gates_at
+        if at < 0:
             self._gates_at = await gates.begin(self.partition)
             return
-        limit = min(READ_AT_ONCE, self._committed - self._gates_at)
-        records = await self._parts.log.read(self._parts.topic, self.partition, self._gates_at, limit)
-        records = [record for record in records if record.offset < self._committed]
-        await gates.read([record for record in records if in_place(record, partitions)])
-        self._gates_at = records[-1].offset + 1 if records else self._committed
+        limit = min(LOOK_AT_ONCE, self._committed - at)
+        records, following = await self._parts.log.scan(self._parts.topic, self.partition, at, limit, gates.types)
+        in_reach = [record for record in records if record.offset < self._committed and in_place(record, partitions)]
+        await gates.read(in_reach)
+        self._gates_at = min(following, self._committed) if following > at else self._committed
         gates.reached(self.partition, self._gates_at)
         await gates.save({self.partition: self._committed})

@@ -122,6 +122,15 @@ class Log(Protocol):
         """At most `limit` records from `offset` on, in order, with the log's stamps; [] at the end."""
         ...
 
+    async def scan(
+        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
+    ) -> tuple[Sequence[Record], int]:
+        """Look at some `limit` records from `offset` on; return those of these types, and the offset to go on from.
+
+        That is `offset` itself only at the end. What is of another type is not decoded.
+        """
+        ...
+
     async def end(self, topic: str, partition: int) -> int:
         """The offset the next record will get."""
         ...

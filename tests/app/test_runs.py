@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from choreo.adapters.memory.home import MemoryHome
+from choreo.app import run_finder
 from choreo.app.run_finder import RunFinder
 from choreo.app.runs import Runs
 from choreo.app.track import PartitionTracker
@@ -113,7 +115,28 @@ async def run_found(history: Sequence[tuple[str, str, str]], asked: str) -> str:
     ]
     await home.log.append("order", [*events, Envelope("", "Picked", asked, "order")])
     (event,) = await home.log.read("order", 0, len(events), 1)
-    return await RunFinder(home.log, FlowTable(ORDER)).run_of(event)
+    return await RunFinder(home.log, FlowTable(ORDER), home.inbox("mail")).run_of(event)
+
+
+async def test_a_finder_goes_on_where_the_inbox_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is restarted does not read its partitions from the first record again."""
+    monkeypatch.setattr(run_finder, "READ_AT_ONCE", 10)
+    home = MemoryHome(VirtualClock())
+    await home.log.create("order", 1)
+    starts = [Envelope(f"s-{n}", "OrderPlaced", f"o-{n}", "order", run=f"s-{n}") for n in range(25)]
+    await home.log.append("order", [*starts, Envelope("", "Picked", "o-3", "order")])
+    (event,) = await home.log.read("order", 0, 25, 1)
+    looked_from: list[int] = []
+    scan = home.log.scan
+
+    async def noted(topic: str, partition: int, offset: int, *rest: Any) -> Any:
+        looked_from.append(offset)
+        return await scan(topic, partition, offset, *rest)
+
+    monkeypatch.setattr(home.log, "scan", noted)
+    for _ in range(2):
+        assert await RunFinder(home.log, FlowTable(ORDER), home.inbox("mail")).run_of(event) == "s-3"
+    assert looked_from == [0, 10, 20, 20]
 
 
 START, END = "OrderPlaced", facts.FLOW_COMPLETED

@@ -114,6 +114,17 @@ class KafkaLog:
         messages = await self._messages(topic, partition, max(0, offset), limit)
         return await self._records(topic, partition, messages)
 
+    async def scan(
+        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
+    ) -> tuple[list[Record], int]:
+        """Return the records of these types among the next `limit`, and the offset to go on from."""
+        await self._known(topic, partition)
+        wanted = frozenset(type_.encode() for type_ in types)
+        messages, following = await self._looked_at(topic, partition, offset, limit, wanted)
+        # One by one, because the one before it in the log, whose time one without a time takes, may be missing here.
+        records = [record for message in messages for record in await self._records(topic, partition, [message])]
+        return records, following
+
     async def end(self, topic: str, partition: int) -> int:
         """The offset the next record will get; raises NotFoundError."""
         await self._known(topic, partition)
@@ -184,13 +195,21 @@ class KafkaLog:
         await self._readers.close()
 
     async def _messages(self, topic: str, partition: int, offset: int, limit: int) -> list[Message]:
+        return (await self._looked_at(topic, partition, offset, limit, None))[0]
+
+    async def _looked_at(
+        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[bytes] | None
+    ) -> tuple[list[Message], int]:
+        """Return the messages of these types (None: all) among the next `limit`, and the offset to go on from."""
         place = Place(self._options.name(topic), partition, offset)
         try:
             try:
-                return await self._readers.read(place, limit)
+                return await self._readers.scan(place, limit, types)
             except OutOfRangeError:
                 first = (await self._cluster.begins(topic, (partition,)))[partition]
-                return [] if offset >= first else await self._readers.read(place._replace(offset=first), limit)
+                if offset >= first:
+                    return [], offset
+                return await self._readers.scan(place._replace(offset=first), limit, types)
         except KafkaException as error:
             raise complaint(error, self._options, f"topic {topic!r}") from error
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.records import type_of
 from choreo.adapters.kafka.trouble import OUT_OF_RANGE, PARTITION_END, PASSING, TIMED_OUT
 
 READERS = 4
@@ -74,6 +75,14 @@ class _Reader:
             self._consumer.unassign()
         return found
 
+    def scan(self, place: Place, limit: int, types: frozenset[bytes] | None) -> tuple[list[Message], int]:
+        """Read; return the messages of these types (None: all), and the offset to go on from."""
+        found = self.read(place, limit)
+        following = (found[-1].offset() or 0) + 1 if found else place.offset
+        if types is None:
+            return found, following
+        return [message for message in found if type_of(message.headers() or ()) in types], following
+
     def rest(self) -> None:
         """Fetch no more."""
         self.at = None
@@ -114,13 +123,18 @@ class Readers:
         self._tidying: asyncio.TimerHandle | None = None
 
     async def read(self, place: Place, limit: int) -> list[Message]:
-        """At most `limit` messages from the place on, in order; fewer only at the end.
+        """At most `limit` messages from the place on, in order; fewer only at the end. Raises as `scan`."""
+        return (await self.scan(place, limit))[0]
 
+    async def scan(self, place: Place, limit: int, types: frozenset[bytes] | None = None) -> tuple[list[Message], int]:
+        """Return the messages of these types (None: all) among the next `limit`, and the offset to go on from.
+
+        The types are looked at in the reader's thread.
         Raises OutOfRangeError, and KafkaException when the broker does not answer.
         """
         async with self._turns:
             reader = self._take(place, ahead=limit >= PIECE)
-            reading = asyncio.get_running_loop().run_in_executor(self._threads, reader.read, place, limit)
+            reading = asyncio.get_running_loop().run_in_executor(self._threads, reader.scan, place, limit, types)
             self._busy.add(reading)
             # Whatever becomes of who asked: the reader is free when its thread is done with it, and not before.
             reading.add_done_callback(partial(self._freed, reader))

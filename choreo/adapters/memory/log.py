@@ -45,6 +45,12 @@ class MemoryLog:
         """At most `limit` records from `offset` on; raises NotFoundError on an unknown topic or partition."""
         return self._topics.partition(topic, partition)[max(0, offset) : max(0, offset) + limit]
 
+    async def scan(
+        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
+    ) -> tuple[Sequence[Record], int]:
+        """Return the records of these types among the next `limit`, and the offset to go on from."""
+        return self._groups.scan(topic, partition, offset, limit, types)
+
     async def end(self, topic: str, partition: int) -> int:
         """The offset the next record will get; raises NotFoundError."""
         return len(self._topics.partition(topic, partition))

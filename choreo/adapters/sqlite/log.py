@@ -122,6 +122,12 @@ class SqliteLog:
             offset = read
         return found
 
+    async def scan(
+        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
+    ) -> tuple[Sequence[Record], int]:
+        """Return at most `limit` records of these types, and the offset to go on from."""
+        return self._records.scan(topic, partition, offset, limit, types)
+
     async def end(self, topic: str, partition: int) -> int:
         """The offset the next record will get; raises NotFoundError."""
         return self._records.end(topic, partition)

@@ -79,6 +79,20 @@ class LogSuite:
         assert list(await home.log.read(TOPIC, 0, 30, 5)) == []
         assert list(await home.log.read(TOPIC, 0, 99, 5)) == []
 
+    async def test_a_scan_finds_the_records_of_some_types(self, home: Home) -> None:
+        """In order and each once, whatever the size of a piece; at the end it goes on from where it stands."""
+        await home.log.create(TOPIC, 1)
+        await home.log.append(TOPIC, [event(f"e-{n}", type_="OrderPlaced" if n % 3 else "Other") for n in range(30)])
+        for size in (1, 7, 100):
+            at, found = 4, list[int]()
+            while True:
+                records, following = await home.log.scan(TOPIC, 0, at, size, frozenset({"Other", "Another"}))
+                found += [record.offset for record in records]
+                if following == at:
+                    break
+                at = following
+            assert (found, at) == ([6, 9, 12, 15, 18, 21, 24, 27], 30)
+
     async def test_stamps_never_go_back(self, home: Home, clock: VirtualClock) -> None:
         """They are the clock's, but never below the partition's last."""
         await home.log.create(TOPIC, 1)
