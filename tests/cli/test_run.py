@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from choreo.cli.failures import INTERRUPTED
+from choreo.cli.running import OPEN_FILES_MAX
 
 
-def started(*arguments: str) -> subprocess.Popen[str]:
-    """A process that says on stderr what it runs."""
-    process = subprocess.Popen([sys.executable, "-m", "choreo", "run", *arguments], stderr=subprocess.PIPE, text=True)
+def started(*arguments: str, soft_limit: int = 0) -> subprocess.Popen[str]:
+    """A process that says on stderr what it runs; with a soft limit of open files, if one is given."""
+    command = [sys.executable, "-m", "choreo", "run", *arguments]
+    if soft_limit:
+        command = ["/bin/sh", "-c", f'ulimit -S -n {soft_limit}; exec "$@"', "sh", *command]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     assert "running" in process.stderr.readline()
     return process
@@ -55,6 +61,18 @@ def test_processes_on_one_file_carry_an_instance_to_its_end(parts: Any) -> None:
     shown = parts("show", "t-1", "-o", "json").json
     assert shown["status"] == "completed"
     assert [row["type"] for row in shown["timeline"] if row["kind"] == "done"] == ["SeatTaken", "TicketFiled"]
+
+
+def test_a_process_may_open_as_many_files_as_the_machine_lets_it(desk: Any) -> None:
+    """The soft limit that a login shell gives is raised to the hard one: fifty flows need more than 1,024."""
+    assert desk.folder
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    process = started("seats", soft_limit=128)
+    limits = Path(f"/proc/{process.pid}/limits").read_text()
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    (line,) = (line for line in limits.splitlines() if line.startswith("Max open files"))
+    assert int(line.split()[3]) == min(hard, OPEN_FILES_MAX)
 
 
 def test_a_process_is_stopped_by_control_c_too(desk: Any) -> None:

@@ -1,68 +1,77 @@
 """Dead letters on Kafka: a topic `<flow>.dead-letters` a flow, each letter a message that is the event it is about.
 
-Nothing is changed there: a redrive is one more message under the letter's id. What a process knows of the topic is
-where each letter stands; the letters themselves are read when they are asked for.
+Nothing is changed there: a redrive is one more message under the letter's id. Nothing of the topics is kept: they are
+read from their ends backwards, as far as a page or a letter needs it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from heapq import nlargest
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import KafkaException, Message
 
 from choreo.adapters.kafka.cluster import Cluster
+from choreo.adapters.kafka.dead_letters_form import (
+    About,
+    about_in,
+    digest,
+    letter_of,
+    message_of,
+    redriven_in,
+    redriven_message,
+    short_message_of,
+)
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
-from choreo.adapters.kafka.records import Outgoing, event_of, headers_of
+from choreo.adapters.kafka.records import event_of
 from choreo.adapters.kafka.sender import Sender
 from choreo.adapters.kafka.trouble import complaint
 from choreo.adapters.refusals import no_letter
 from choreo.core.errors import ChoreoError, ConflictError, StorageError
-from choreo.core.events import Record
 from choreo.ports.dead_letters import DeadLetter
 
 SUFFIX = ".dead-letters"
-LETTER_HEADER = "choreo_letter"
-REDRIVEN_HEADER = "choreo_redriven"
-Page = list[DeadLetter]
-Messages = list[Message]
-PAGE = 1_000
+PAGE = 500
 """Messages read at once."""
-TEXT_MAX = 1_000
-"""Characters kept of each text in a letter that does not fit: some 20 KB with all of them."""
+COUNTED_MAX = 10_000
+"""Messages of a partition up to which letters are counted one by one, which takes a second the first time; of more,
+every message counts: redrives and repetitions too."""
 
 
-class _About(msgspec.Struct, omit_defaults=True):
-    """What a letter says besides its event, as JSON in one header."""
-
-    id: str
-    topic: str
-    partition: int
-    offset: int
-    service: str
-    step: str
-    cause: str
-    set_aside_ms: int
-    stamp_ms: int
-    key: str = ""
-    digest: str = ""
-    """SHA-256 of the bytes that the letter was too large to hold; they stand where the record does."""
-    bytes: int = 0
-    """How many those are."""
-
-
-class _Place(NamedTuple):
+class _Placed(NamedTuple):
     """Where a letter stands; in the order of setting aside."""
 
     stamp_ms: int
     topic: str
     partition: int
     offset: int
+
+
+class _Found(NamedTuple):
+    """A letter that was read."""
+
+    place: _Placed
+    about: About
+    message: Message
+    redriven: int
+
+    @property
+    def letter(self) -> DeadLetter:
+        """The letter, without bytes that did not fit."""
+        return letter_of(self.about, self.message, self.redriven)
+
+
+class _Count(msgspec.Struct):
+    """The letters of one partition, counted so far."""
+
+    begin: int
+    next: int
+    ids: set[str]
 
 
 class KafkaDeadLetters:
@@ -73,11 +82,7 @@ class KafkaDeadLetters:
         self._cluster = cluster
         self._sender = sender
         self._readers = readers
-        self._places: dict[str, _Place] = {}
-        """By id; the first of each id counts."""
-        self._redriven: dict[str, int] = {}
-        self._next: dict[tuple[str, int], int] = {}
-        self._looking = asyncio.Lock()
+        self._counts: dict[tuple[str, int], _Count] = {}
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep them, durably; of two of one id the first counts."""
@@ -88,6 +93,32 @@ class KafkaDeadLetters:
             await self._cluster.create_letters(topic + SUFFIX)
             await self._keep(topic + SUFFIX, its_letters)
 
+    async def list(self, topic: str | None = None, limit: int = 100, after: str = "") -> list[DeadLetter]:
+        """Newest first; raises NotFoundError if `after` is no letter."""
+        before = (await self._find(after)).place if after else None
+        found: list[_Found] = []
+        for name, partition in await self._partitions(topic):
+            found += await self._newest(name, partition, limit, before)
+        return [each.letter for each in nlargest(limit, found, key=attrgetter("place"))]
+
+    async def get(self, letter_id: str) -> DeadLetter:
+        """One letter; raises NotFoundError."""
+        found = await self._find(letter_id)
+        return await self._completed(found) if found.about.digest else found.letter
+
+    async def count(self, topic: str | None = None) -> int:
+        """How many there are; of very many, how many messages stand there."""
+        number = 0
+        for name, partition in await self._partitions(topic):
+            begin, end = await self._span(name, partition)
+            number += end - begin if end - begin > COUNTED_MAX else await self._counted(name, partition, begin, end)
+        return number
+
+    async def redriven(self, letter_id: str) -> None:
+        """Count one more redrive; raises NotFoundError."""
+        topic = (await self._find(letter_id)).place.topic + SUFFIX
+        await self._sender.send(self._options.name(topic), [redriven_message(letter_id)])
+
     async def _keep(self, name: str, letters: Sequence[DeadLetter]) -> None:
         """Write them whole where they fit; of one that does not, where its record stands and the digest of its bytes.
 
@@ -95,14 +126,14 @@ class KafkaDeadLetters:
         """
         topic = self._options.name(name)
         try:
-            await self._sender.send(topic, [_message_of(letter) for letter in letters])
+            await self._sender.send(topic, [message_of(letter) for letter in letters])
         except ConflictError as error:
             if len(letters) > 1:
                 for letter in letters:
                     await self._keep(name, [letter])
                 return
             try:
-                await self._sender.send(topic, [_short_message_of(letters[0])])
+                await self._sender.send(topic, [short_message_of(letters[0])])
             except ConflictError:
                 raise StorageError(
                     f"it does not even take a letter without its record's bytes: {error.what}",
@@ -110,177 +141,90 @@ class KafkaDeadLetters:
                     remedy="Raise its max.message.bytes to 64 KiB or more.",
                 ) from error
 
-    async def list(self, topic: str | None = None, limit: int = 100, after: str = "") -> list[DeadLetter]:
-        """Newest first; raises NotFoundError if `after` is no letter."""
-        await self._look(None if after else topic)
-        before = self._known(after) if after else None
-        fitting = (
-            (place, id_)
-            for id_, place in self._places.items()
-            if topic in (None, place.topic) and (before is None or place < before)
-        )
-        return await self._letters(nlargest(limit, fitting))
+    async def _partitions(self, topic: str | None) -> Sequence[tuple[str, int]]:
+        """Every partition with letters of one flow, or of all."""
+        names = await self._cluster.named(SUFFIX)
+        wanted = names if topic is None else sorted({topic + SUFFIX}.intersection(names))
+        return [(name, number) for name in wanted for number in range(await self._cluster.partitions(name))]
 
-    async def get(self, letter_id: str) -> DeadLetter:
-        """One letter; raises NotFoundError."""
-        await self._look(None)
-        found = await self._letters([(self._known(letter_id), letter_id)], whole=True)
-        if not found:
-            raise no_letter(letter_id)
-        return found[0]
+    async def _newest(self, name: str, partition: int, limit: int, before: _Placed | None) -> Sequence[_Found]:
+        """The last letters of a partition, those before a place; of two of one id, the first of those that are read."""
+        redriven: Counter[str] = Counter()
+        found: dict[str, _Found] = {}
+        async for messages in self._backwards(name, partition):
+            for message in reversed(messages):
+                about = about_in(message)
+                if about is None:
+                    redriven[redriven_in(message)] += 1
+                    continue
+                place = _place_of(message, name)
+                if before is None or place < before:
+                    found[about.id] = _Found(place, about, message, redriven[about.id])
+            if len(found) >= limit:
+                break
+        return [*found.values()]
 
-    async def count(self, topic: str | None = None) -> int:
-        """How many there are."""
-        await self._look(topic)
-        return sum(topic in (None, place.topic) for place in self._places.values())
+    async def _find(self, letter_id: str) -> _Found:
+        for name, partition in await self._partitions(None):
+            redriven = 0
+            async for messages in self._backwards(name, partition):
+                found: _Found | None = None
+                for message in reversed(messages):
+                    about = about_in(message)
+                    if about is not None and about.id == letter_id:
+                        found = _Found(_place_of(message, name), about, message, redriven)
+                    elif about is None and redriven_in(message) == letter_id:
+                        redriven += 1
+                if found is not None:
+                    return found._replace(redriven=redriven)
+        raise no_letter(letter_id)
 
-    async def redriven(self, letter_id: str) -> None:
-        """Count one more redrive; raises NotFoundError."""
-        await self._look(None)
-        topic = self._known(letter_id).topic + SUFFIX
-        message: Outgoing = (letter_id.encode(), b"", [(REDRIVEN_HEADER, b"1")])
-        await self._sender.send(self._options.name(topic), [message])
-
-    def _known(self, letter_id: str) -> _Place:
-        place = self._places.get(letter_id)
-        if place is None:
-            raise no_letter(letter_id)
-        return place
-
-    async def _look(self, topic: str | None) -> None:
-        """Learn what has come since, of one flow or of all."""
-        async with self._looking:
-            names = await self._cluster.named(SUFFIX)
-            for name in names if topic is None else {topic + SUFFIX}.intersection(names):
-                partitions = range(await self._cluster.partitions(name))
-                for partition, end in (await self._cluster.stable_ends(name, partitions)).items():
-                    await self._read_on(name, partition, end)
-
-    async def _read_on(self, name: str, partition: int, end: int) -> None:
-        begins = (await self._cluster.begins(name, (partition,)))[partition]
-        offset = max(begins, self._next.get((name, partition), 0))
-        while offset < end:
-            messages = await self._read(name, partition, offset, min(PAGE, end - offset))
-            for message in messages:
-                self._learn(message, name.removesuffix(SUFFIX))
+    async def _counted(self, name: str, partition: int, begin: int, end: int) -> int:
+        """Count the letters one by one: those that came since the last time."""
+        count = self._counts.get((name, partition))
+        if count is None or count.begin != begin or count.next > end:
+            count = self._counts[name, partition] = _Count(begin, begin, set())
+        while count.next < end:
+            messages = await self._read(name, partition, count.next, min(PAGE, end - count.next))
+            count.ids.update(about.id for message in messages if (about := about_in(message)) is not None)
             # Where nothing is left to read before the end, something else stands there, such as a marker.
-            offset = (messages[-1].offset() or 0) + 1 if messages else end
-        self._next[name, partition] = offset
+            count.next = (messages[-1].offset() or 0) + 1 if messages else end
+        return len(count.ids)
 
-    def _learn(self, message: Message, topic: str) -> None:
-        about = _about(message)
-        if about is not None:
-            place = _Place(message.timestamp()[1], topic, message.partition() or 0, message.offset() or 0)
-            self._places.setdefault(about.id, place)
-        elif _header(message, REDRIVEN_HEADER):
-            letter_id = (message.key() or b"").decode(errors="replace")
-            self._redriven[letter_id] = self._redriven.get(letter_id, 0) + 1
-
-    async def _letters(self, wanted: Sequence[tuple[_Place, str]], *, whole: bool = False) -> Page:
-        """The letters at these places, in the order given; `whole`: with bytes that did not fit, from the log."""
-        by_log: dict[tuple[str, int], list[int]] = {}
-        for place, _ in wanted:
-            by_log.setdefault((place.topic, place.partition), []).append(place.offset)
-        found: dict[str, DeadLetter] = {}
-        for (topic, partition), offsets in by_log.items():
-            for message in await self._messages(topic + SUFFIX, partition, sorted(offsets)):
-                about = _about(message)
-                if about is not None:
-                    letter = _letter_of(about, message, self._redriven.get(about.id, 0))
-                    found[about.id] = await self._completed(letter, about) if whole and about.digest else letter
-        # One that retention has taken meanwhile is no letter any more.
-        return [found[letter_id] for _, letter_id in wanted if letter_id in found]
-
-    async def _completed(self, letter: DeadLetter, about: _About) -> DeadLetter:
+    async def _completed(self, found: _Found) -> DeadLetter:
         """The letter with its record as it stands in the log, if it still does."""
+        about, letter = found.about, found.letter
         try:
             read = await self._read(about.topic, about.partition, about.offset, 1)
         except (OutOfRangeError, ChoreoError):
             return letter
         for message in read:
             value = message.value() or b""
-            if message.offset() == about.offset and _digest(value) == about.digest:
+            if message.offset() == about.offset and digest(value) == about.digest:
                 event = event_of(message.headers() or (), message.key(), value, about.topic)
                 return msgspec.structs.replace(letter, record=msgspec.structs.replace(letter.record, event=event))
         return letter
 
-    async def _messages(self, name: str, partition: int, offsets: Sequence[int]) -> Messages:
-        """The messages at these offsets, ascending; neighbours are read together."""
-        found: list[Message] = []
-        left = offsets
-        while left:
-            together = [offset for offset in left if offset < left[0] + 2 * len(left)]
-            read = await self._read(name, partition, left[0], together[-1] - left[0] + 1)
-            found += [message for message in read if message.offset() in together]
-            left = left[len(together) :]
-        return found
+    async def _backwards(self, name: str, partition: int) -> AsyncIterator[Sequence[Message]]:
+        """The partition's messages, a page at a time, from the last page to the first."""
+        begin, end = await self._span(name, partition)
+        while end > begin:
+            start = max(begin, end - PAGE)
+            read = await self._read(name, partition, start, end - start)
+            yield [message for message in read if (message.offset() or 0) < end]
+            end = start
 
-    async def _read(self, name: str, partition: int, offset: int, limit: int) -> Messages:
+    async def _span(self, name: str, partition: int) -> tuple[int, int]:
+        begin = (await self._cluster.begins(name, (partition,)))[partition]
+        return begin, (await self._cluster.stable_ends(name, (partition,)))[partition]
+
+    async def _read(self, name: str, partition: int, offset: int, limit: int) -> Sequence[Message]:
         try:
             return await self._readers.read(Place(self._options.name(name), partition, offset), limit)
         except KafkaException as error:
             raise complaint(error, self._options, f"topic {name!r}") from error
 
 
-def _message_of(letter: DeadLetter) -> Outgoing:
-    event = letter.record.event
-    headers = [*headers_of(event), (LETTER_HEADER, msgspec.json.encode(_about_of(letter)))]
-    return letter.id.encode(), event.data, headers
-
-
-def _short_message_of(letter: DeadLetter) -> Outgoing:
-    """The letter without its record's bytes: every text in it is cut, whatever a foreign producer put there."""
-    event = letter.record.event
-    short = {name: value[:TEXT_MAX] for name, value in msgspec.structs.asdict(event).items() if isinstance(value, str)}
-    about = msgspec.structs.replace(
-        _about_of(letter),
-        cause=f"{letter.cause[:TEXT_MAX]} (its {len(event.data):,} bytes do not fit into a letter)",
-        key=event.key[:TEXT_MAX],
-        digest=_digest(event.data),
-        bytes=len(event.data),
-    )
-    headers = headers_of(msgspec.structs.replace(event, **short, data=b""))
-    return letter.id.encode(), b"", [*headers, (LETTER_HEADER, msgspec.json.encode(about))]
-
-
-def _about_of(letter: DeadLetter) -> _About:
-    return _About(
-        letter.id,
-        letter.topic,
-        letter.partition,
-        letter.offset,
-        letter.service,
-        letter.step,
-        letter.cause.encode(errors="replace").decode(),  # an error's text may hold what UTF-8 has no bytes for
-        letter.set_aside_ms,
-        letter.record.stamp_ms,
-        letter.record.event.key,
-    )
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _letter_of(about: _About, message: Message, redriven: int) -> DeadLetter:
-    place = (about.topic, about.partition, about.offset)
-    event = event_of(message.headers() or (), about.key.encode(), message.value(), about.topic)
-    record = Record(*place, about.stamp_ms, event)
-    return DeadLetter(about.id, *place, about.service, about.step, about.cause, about.set_aside_ms, record, redriven)
-
-
-def _about(message: Message) -> _About | None:
-    """None if it is no letter of ours, whatever its header says."""
-    try:
-        return _decode(_header(message, LETTER_HEADER))
-    except msgspec.MsgspecError:
-        return None
-
-
-def _header(message: Message, name: str) -> bytes:
-    headers: Any = message.headers() or ()
-    values = [value for header, value in headers if header == name and isinstance(value, bytes)]
-    return values[-1] if values else b""
-
-
-_decode = msgspec.json.Decoder(_About).decode
+def _place_of(message: Message, name: str) -> _Placed:
+    topic = name.removesuffix(SUFFIX)
+    return _Placed(message.timestamp()[1], topic, message.partition() or 0, message.offset() or 0)

@@ -1,15 +1,16 @@
-"""Dead letters that do not fit: they keep the position and the digest of the bytes, which are read from the log."""
+"""Dead letters that do not fit, which keep position and digest of the bytes; and more of them than are read at once."""
 
 import asyncio
 import os
 
 import msgspec
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
-from choreo.adapters.kafka import KafkaLog
-from choreo.adapters.kafka.dead_letters import SUFFIX
+from choreo.adapters.kafka import KafkaDeadLetters, KafkaLog
+from choreo.adapters.kafka.dead_letters import COUNTED_MAX, PAGE, SUFFIX
+from choreo.adapters.kafka.reader import Place
 from choreo.core import facts
 from choreo.core.errors import StorageError
 from choreo.core.events import Record
@@ -117,3 +118,40 @@ async def test_a_log_says_how_much_it_takes(open_log: OpenLog) -> None:
     assert 990_000 < await log.bytes_max(TOPIC) < 1_000_000
     assert await open_log(message_max_bytes="9000000").bytes_max(TOPIC) < 1_048_588
     assert await open_log(message_max_bytes="200000").bytes_max(TOPIC) < 200_000
+
+
+async def test_a_page_of_many_letters_reads_no_more_than_it_needs(open_log: OpenLog) -> None:
+    """A stranger wrote garbage for a night: the newest are read from the end, and nothing of them is kept."""
+    log = open_log()
+    await log.create(TOPIC, 1)
+    record = Record(TOPIC, 0, 0, 1, event("k"))
+    number = 2 * COUNTED_MAX
+    for first in range(0, number, 1_000):
+        await log.dead_letters.add([letter(record, first + place) for place in range(1_000)])
+    await log.dead_letters.redriven(f"letter-{number - 2}")
+    letters = open_log().dead_letters
+    read = counted_reads(letters)
+    page = await letters.list(TOPIC, 3)
+    assert [(each.id, each.redriven) for each in page] == [
+        (f"letter-{number - 1}", 0),
+        (f"letter-{number - 2}", 1),
+        (f"letter-{number - 3}", 0),
+    ]
+    assert await letters.count(TOPIC) == number + 1, "of so many, every message is counted, by its offset"
+    assert sum(read) <= PAGE
+    assert [each.id for each in await letters.list(TOPIC, 1, page[-1].id)] == [f"letter-{number - 4}"]
+    assert (await letters.get("letter-7")).id == "letter-7"
+
+
+def counted_reads(letters: KafkaDeadLetters) -> list[int]:
+    """How many messages are read from now on, call by call."""
+    numbers: list[int] = []
+    readers = letters._readers
+    read = readers.read
+
+    async def counting(place: Place, limit: int) -> list[Message]:
+        numbers.append(limit)
+        return await read(place, limit)
+
+    readers.read = counting  # type: ignore[method-assign]
+    return numbers
