@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
+from choreo.app.paging import Pages
 from choreo.app.project import PartitionProjector
 from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.core.errors import LeaseLostError, StorageError, UnavailableError
@@ -40,9 +41,10 @@ PAUSE_FIRST_S, PAUSE_MOST_S = 0.05, 1.0
 class _Partition:
     """One partition this host owns: how far it is saved, what was polled beyond that, what is folded and not saved."""
 
-    def __init__(self, projector: PartitionProjector, gained: Gained) -> None:
+    def __init__(self, projector: PartitionProjector, gained: Gained, pages: Pages) -> None:
         self.number = gained.partition
         self.projector = projector
+        self.pages = pages
         self.position = -1
         """As the store has it; -1 until it was asked."""
         self.polled = self.polled_from = self.committed = gained.committed
@@ -162,7 +164,7 @@ class ProjectorHost:
             partitions = await self._log.partitions(self.flow.name)
             for gained in poll.gained:
                 projector = PartitionProjector(self._table, gained.partition, partitions, self._attributes_of)
-                self._owned[gained.partition] = _Partition(projector, gained)
+                self._owned[gained.partition] = _Partition(projector, gained, Pages(self._poll_size))
         for record in poll.records:
             self._owned[record.partition].pending.append(record)
         for partition, offset in poll.read.items():
@@ -211,8 +213,9 @@ class ProjectorHost:
         owned.pending = [record for record in owned.pending if record.offset >= owned.position]
         if owned.position >= owned.polled_from:
             return owned.pending, owned.polled
-        limit = min(self._poll_size, owned.polled_from - owned.position)
+        limit = owned.pages.limit(owned.polled_from - owned.position)
         found = await self._log.read(self.flow.name, owned.number, owned.position, limit)
+        owned.pages.read(found)
         records = [record for record in found if record.offset < owned.polled_from]
         return records, records[-1].offset + 1 if records else owned.polled_from
 

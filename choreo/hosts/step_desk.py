@@ -19,6 +19,8 @@ from choreo.ports.log import Work
 
 BATCH = 500
 """Attempts begun at once. The write that counts them and the two thread switches cost about a millisecond together."""
+IN_HAND_BYTES = 32 << 20
+"""From so many bytes of events on the desk is full, however few jobs they are."""
 FAR_TOO_MUCH = 10
 """Times the desk: at some 2 kB a job, 40 MB of waiting for one step."""
 
@@ -45,18 +47,22 @@ class Desk:
         """Attempts in the runners' hands, by step."""
         self._ready: dict[str, deque[Job]] = {}
         self._in_hand: Counter[str] = Counter()
+        self._bytes = 0
+        """Of the events of all jobs in hand."""
         self._quick: set[str] = set()
 
     @property
     def full(self) -> bool:
         """Whether no more should be read. One step of several never fills the desk alone, unless by far too much."""
         weighed = sum(min(count, self._share) for count in self._in_hand.values())
-        return weighed >= self._in_hand_max or self._in_hand.total() >= FAR_TOO_MUCH * self._in_hand_max
+        is_heavy = self._bytes >= IN_HAND_BYTES
+        return is_heavy or weighed >= self._in_hand_max or self._in_hand.total() >= FAR_TOO_MUCH * self._in_hand_max
 
     def take(self, job: Job) -> None:
         """A job was read: it waits for its turn in its lane."""
         self.progress[job.source.partition].opened(job.source.offset)
         self._in_hand[job.duty.step] += 1
+        self._bytes += len(job.event.data)
         job.queued = True
         if self.lanes.add(job):
             self.make_ready(job)
@@ -154,7 +160,7 @@ class Desk:
         """The job is off the desk; the next of its lane is ready."""
         if not job.queued:
             return
-        self._in_hand[job.duty.step] -= 1
+        self._off(job)
         following = self.lanes.leave(job)
         if following is not None:
             self.make_ready(following)
@@ -166,7 +172,7 @@ class Desk:
         """
         self.progress.pop(partition, None)
         for job in self.lanes.drop_waiting(partition):
-            self._in_hand[job.duty.step] -= 1
+            self._off(job)
         for ready in self._ready.values():
             for job in [job for job in ready if job.source.partition == partition]:
                 ready.remove(job)
@@ -184,6 +190,10 @@ class Desk:
         for job in left:
             job.dropped = True
         return left
+
+    def _off(self, job: Job) -> None:
+        self._in_hand[job.duty.step] -= 1
+        self._bytes -= len(job.event.data)
 
     def partitions(self) -> Iterable[int]:
         """Those this host works."""

@@ -9,6 +9,7 @@ Records that come meanwhile are kept back. In pieces, because a member that does
 from __future__ import annotations
 
 from choreo.app.duties import RUN_FACTS
+from choreo.app.paging import Pages
 from choreo.app.plan import in_place
 from choreo.app.seen import Seen
 from choreo.core.events import Record
@@ -39,6 +40,7 @@ class Scan:
         self._gates_at = -1 if parts.gates.types else gained.committed
         """How far the gates are folded; -1: not known yet."""
         self._again_ms = 0
+        self._pages = Pages(READ_AT_ONCE)
 
     @property
     def is_waiting(self) -> bool:
@@ -69,6 +71,7 @@ class Scan:
                 self._parts.runs.read(record)
         self.seen.read(records)
         if records:
+            self._pages.read(records)
             self._next = records[-1].offset + 1
         elif stable >= self.end:
             self._next = self.end
@@ -76,7 +79,7 @@ class Scan:
             self._again_ms = self._parts.clock.now_ms() + LOOK_AGAIN_MS
 
     async def _read(self) -> list[Record]:
-        limit = min(READ_AT_ONCE, self.end - self._next)
+        limit = self._pages.limit(self.end - self._next)
         return await self._parts.log.read(self._parts.topic, self.partition, self._next, limit) if limit > 0 else []
 
     async def _fold(self, partitions: int) -> None:

@@ -118,8 +118,10 @@ class Inboxes:
 def messages(bootstrap: str, topic: str) -> Iterator[Message]:
     """Every message of the topic, partition by partition."""
     settings = {"bootstrap.servers": bootstrap, "group.id": "auditor", "enable.auto.commit": False}
-    # Never elsewhere than where it was told to read: by default the client would wait at the end for what is new.
-    consumer = Consumer({**settings, "auto.offset.reset": "error"})
+    # Never elsewhere than where it was told to read: by default the client would wait at the end for what is new. The
+    # last entries of a partition may be markers of a transaction, which are no messages: the client says that it ends.
+    reading = {"auto.offset.reset": "error", "isolation.level": "read_committed", "enable.partition.eof": True}
+    consumer = Consumer({**settings, **reading})
     try:
         partitions = consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions
         for partition in sorted(partitions):
@@ -139,6 +141,10 @@ def _from_start_to(end: int, place: TopicPartition, consumer: Consumer) -> Itera
             place.offset = (message.offset() or 0) + 1
             yield message
             until = time.monotonic() + PATIENCE_S
+            continue
+        if message is not None and trouble is not None and trouble.name() == "_PARTITION_EOF":
+            if (message.offset() or 0) >= end:
+                return
             continue
         why = str(trouble) if trouble else why
         if time.monotonic() >= until:

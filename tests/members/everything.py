@@ -35,7 +35,7 @@ class Everything:
 
     async def asked(self, path: str) -> tuple[int, str]:
         """What the REST view answers: status and body."""
-        return await asyncio.to_thread(_answer, self._door + path)
+        return await asyncio.to_thread(answer_at, self._door + path)
 
     async def unavailable(self) -> dict[str, dict[str, Any]]:
         """What /readyz says cannot be used, by name."""
@@ -89,7 +89,8 @@ async def running(
             await task
 
 
-def _answer(address: str) -> tuple[int, str]:
+def answer_at(address: str) -> tuple[int, str]:
+    """What is answered there: status and body; status 0 where nobody answers."""
     try:
         with urllib.request.urlopen(address, timeout=20) as answer:  # noqa: S310 - the test's own server
             return answer.status, answer.read().decode()

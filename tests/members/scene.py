@@ -73,7 +73,7 @@ class Scene:
         assert code == 0, f"{worker.role} ended with {code}: {worker.last_words}"
         self.fleet.workers.remove(worker)
 
-    async def until(self, true: Callable[[], Awaitable[bool]], what: str, patience_s: float = PATIENCE_S) -> float:
+    async def until(self, true: Callable[[], Awaitable[object]], what: str, patience_s: float = PATIENCE_S) -> float:
         """Wait for a fact, and say how long it took; one that does not come, or a process that ends, is a failure."""
         never = asyncio.Event()
         began_s = time.monotonic()

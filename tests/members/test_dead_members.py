@@ -5,6 +5,7 @@ Within 15 s on a machine that has nothing else to do; how long it took is kept i
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from schemas.orders import StockRejected
+from tests.members.everything import answer_at
 from tests.members.scene import PARTITIONS, Scene, keys_in, moves, owned, shared
+from tests.support.kafka import free_ports
 
 WITHIN_S = 30.0
 """Sessions last 8 and 10 s: the rest is for the rebalance, reading ahead and the work, on a machine that is shared."""
@@ -98,3 +101,29 @@ def _charges(books: Path) -> dict[str, int]:
 def _ask(books: Path, sql: str, *values: object) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(books / "bank.sqlite", timeout=30)) as db:
         return db.execute(sql, values).fetchall()
+
+
+async def test_two_processes_of_one_instance_say_so(scene: Scene) -> None:
+    """They put each other out of the group: orders are served, `/readyz` names the cause until one is stopped."""
+    ports = free_ports(2)
+    first, second = (
+        scene.fleet.start("inventory", CHOREO_KAFKA_GROUP_INSTANCE_ID="pod-1", CHOREO_HEALTH_PORT=str(port))
+        for port in ports
+    )
+
+    async def reported(*ports: int) -> str:
+        answers = [await asyncio.to_thread(answer_at, f"http://127.0.0.1:{port}/readyz") for port in ports]
+        return " ".join(body for status, body in answers if status == 503 and "instance of inventory" in body)
+
+    async def is_ready() -> bool:
+        return (await asyncio.to_thread(answer_at, f"http://127.0.0.1:{ports[0]}/readyz"))[0] == 200
+
+    await scene.until(lambda: reported(*ports), "one of them reports the other")
+    assert "CHOREO_KAFKA_GROUP_INSTANCE_ID" in await reported(*ports)
+    keys = keys_in(range(PARTITIONS), 1, "shared")
+    for key in keys:
+        await scene.place(key)
+    await scene.until(lambda: scene.said("StockReserved", keys), "all are served")
+    await scene.stop(second)
+    await scene.until(is_ready, "the other is alone, and ready")
+    assert owned(first)

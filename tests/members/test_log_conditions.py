@@ -5,8 +5,11 @@ All roles of the reference flow on a real broker and a real Redis.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -19,6 +22,8 @@ from confluent_kafka.admin import (
 )
 
 from choreo.adapters.clock import SystemClock
+from schemas.orders import ShipmentPicked
+from tests.audit import from_kafka
 from tests.members.conftest import Servers
 from tests.members.everything import running
 from tests.members.scene import FLOW, PARTITIONS, Scene, keys_in
@@ -90,6 +95,8 @@ async def test_a_foreign_producers_transactions(
         await scene.until(lambda: scene.said("ShipmentCreated", [open_]), "so is what it wrote")
         await scene.until(everyone.is_ready, "there is nothing to report any more")
         await scene.until(everyone.is_caught_up, "markers are no lag")
+    read = {fact.key for fact in await asyncio.to_thread(from_kafka.facts, servers.kafka, topic())}
+    assert read == {committed, open_, behind, beside}  # by the auditor, who shares no code with choreo
 
 
 async def test_a_topic_that_carries_its_producers_time_for_a_while(
@@ -118,6 +125,49 @@ async def test_a_topic_that_carries_its_producers_time_for_a_while(
             assert stamps == sorted(stamps)
             alone = [await scene.app.home.log.read(FLOW, partition, record.offset, 1) for record in together]
             assert [record.stamp_ms for (record,) in alone] == stamps
+
+
+def forget_groups(servers: Servers) -> None:
+    """Let the cluster lose what every group has committed, as it does a week after all members have left."""
+    admin = AdminClient({"bootstrap.servers": servers.kafka})
+    prefix = os.environ["CHOREO_KAFKA_TOPIC_PREFIX"]
+    groups = [found.group_id for found in admin.list_consumer_groups().result(20).valid]
+    mine = [group for group in groups if group.startswith(prefix)]
+    assert mine
+    for answer in admin.delete_consumer_groups(mine).values():
+        answer.result(20)
+
+
+def calls(scene: Scene) -> int:
+    """How often an outside system was called."""
+    found = 0
+    for book in ("bank", "warehouse", "carrier"):
+        with closing(sqlite3.connect(scene.books / f"{book}.sqlite", timeout=30)) as db:
+            found += db.execute("SELECT coalesce(sum(count), 0) FROM calls").fetchone()[0]
+    return found
+
+
+async def test_offsets_that_expired_while_nothing_ran(
+    scene: Scene, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is read again from the beginning, and what is done is done: no handler runs a second time."""
+    declined, shipped = keys_in(range(PARTITIONS), 1, "declined"), keys_in(range(PARTITIONS), 1, "shipped")
+    async with running(scene, monkeypatch) as everyone:
+        for key in (*declined, *shipped):
+            await scene.place(key, card="declined" if key in declined else "visa")
+        await scene.until(lambda: everyone.stand(declined, "compensated"), "the declined orders end")
+        await scene.until(lambda: scene.said("ShipmentCreated", shipped), "the others wait for their pick")
+        await scene.until(everyone.is_caught_up, "everything is read")
+    before, said = calls(scene), len(await scene.log())
+    forget_groups(servers)
+    async with running(scene, monkeypatch) as everyone:
+        await scene.until(everyone.is_caught_up, "everything is read again")
+        for key in shipped:
+            await scene.publish(ShipmentPicked(order_id=key, picked_by="p-7"))
+        await scene.until(lambda: everyone.stand(shipped, "completed"), "the open orders go on")
+    assert calls(scene) == before
+    new = {record.event.type for record in (await scene.log())[said:]}
+    assert new == {"ShipmentPicked", "OrderConfirmed", "choreo.FlowCompleted"}
 
 
 class WrongClock(SystemClock):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from choreo.settings import load
 from choreo.wiring import open_app
 from tests.members.conftest import Servers
+from tests.members.everything import running
 from tests.members.scene import Scene
 from tests.members.test_long_handlers import until
 from tests.support import required
@@ -142,6 +144,32 @@ async def test_who_shows_no_certificate_is_told(broker: SecureBroker, servers: S
     assert refused.returncode != 0
     assert "Traceback" not in refused.stderr
     assert "CHOREO_KAFKA_SSL_" in refused.stderr, refused.stderr
+
+
+async def test_a_right_that_is_taken_and_given_back(
+    broker: SecureBroker, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every role says that it may not use the topic, and goes on by itself when it may again."""
+    settings = installation(servers, tmp_path, by_password(broker))
+    monkeypatch.chdir(ROOT)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    async with open_app(load()) as app:
+        assert app.kafka is not None
+        await app.kafka.make_topics()
+        scene = Scene(app, Fleet(tmp_path, settings), tmp_path / "books")
+        async with running(scene, monkeypatch) as everyone:
+            await scene.place("before", card="declined")
+            await scene.until(lambda: everyone.stand(["before"], "compensated"), "an order ends")
+            with broker.refusing(settings["CHOREO_KAFKA_TOPIC_PREFIX"]):
+                for name in ("topic of order", "service payment in order", "projector of order", "tracker of order"):
+                    await scene.until(partial(everyone.reports, name), f"{name} is reported")
+                report = (await everyone.unavailable())["service payment in order"]
+                assert "refuses" in report["cause"]
+                assert "what this user may do" in report["remedy"]
+            await scene.place("after", card="declined")
+            await scene.until(lambda: everyone.stand(["after"], "compensated"), "orders end again", 90)
+            await scene.until(everyone.is_ready, "there is nothing to report any more")
 
 
 async def told(fleet: Fleet, *workers: Worker) -> None:

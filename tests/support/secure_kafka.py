@@ -5,10 +5,18 @@ Knows nothing of choreo.
 
 import datetime as dt
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
+    ResourcePatternType,
+    ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -26,6 +34,9 @@ listeners={listeners},SASL_SSL://localhost:{sasl},SSL://localhost:{tls}
 advertised.listeners={advertised},SASL_SSL://localhost:{sasl},SSL://localhost:{tls}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,SSL:SSL
 sasl.enabled.mechanisms=SCRAM-SHA-512
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.ssl.ssl.client.auth=required
 ssl.keystore.type=PEM
@@ -96,6 +107,19 @@ class SecureBroker(Broker):
         )
         more = _LISTENERS.format(listeners=listeners, advertised=advertised, sasl=sasl, tls=tls, folder=folder)
         self._settings.write_text(said + more)
+
+    @contextmanager
+    def refusing(self, prefix: str) -> Iterator[None]:
+        """Refuse its user every topic whose name begins so, until the block ends."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        what = (ResourceType.TOPIC, prefix, ResourcePatternType.PREFIXED, f"User:{USER}", "*", AclOperation.ALL)
+        refusal = AclBinding(*what, AclPermissionType.DENY)
+        admin.create_acls([refusal])[refusal].result(20)
+        try:
+            yield
+        finally:
+            given_back = AclBindingFilter(*what, AclPermissionType.DENY)
+            assert admin.delete_acls([given_back])[given_back].result(20)
 
     def start(self) -> None:
         """Start it, with its user."""

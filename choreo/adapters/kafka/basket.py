@@ -16,6 +16,9 @@ from choreo.adapters.kafka.records import log_stamp, record_of, type_of
 from choreo.adapters.kafka.trouble import PARTITION_END
 from choreo.core.events import Record
 
+POLL_BYTES = 8 << 20
+"""Bytes that one poll brings, and one record more: of ordinary events so many are more than any poll's limit."""
+
 
 class _Lane(msgspec.Struct):
     """One partition. `next` is the offset to take from; -1 until it is known where to begin."""
@@ -42,6 +45,10 @@ class Basket:
         self._moved: dict[int, int] = {}
         self._caught_up = False
         self._log_time = log_time
+        self.waiting_bytes = 0
+        """Of all messages that were put and not taken."""
+        self._room_bytes = 0
+        """What the poll under way may still take."""
         self._asked_ms = self._asked_before_ms = log_time.elapsed_ms()
 
     def asks(self) -> None:
@@ -66,7 +73,9 @@ class Basket:
 
     def drop(self, partition: int) -> None:
         """The partition is no longer this member's."""
-        self._lanes.pop(partition, None)
+        lane = self._lanes.pop(partition, None)
+        if lane is not None:
+            self.waiting_bytes -= sum(map(len, lane.waiting))
         self._moved.pop(partition, None)
 
     def put(self, message: Message) -> None:
@@ -75,6 +84,7 @@ class Basket:
         if lane is None:
             return
         lane.waiting.append(message)
+        self.waiting_bytes += len(message)
         if message.error() is not None:
             lane.ended_ms = self._asked_before_ms
         elif lane.ended_ms is not None:
@@ -105,7 +115,11 @@ class Basket:
         return {number: lane.next for number, lane in begun.items()}, empty
 
     def take(self, limit: int, paused: Collection[int]) -> list[Record]:
-        """At most `limit` records: an equal share of each partition, then what is left; another one first each time."""
+        """At most `limit` records: an equal share of each partition, then what is left; another one first each time.
+
+        They are fewer where they are large: see `is_cut`.
+        """
+        self._room_bytes = POLL_BYTES
         active = [
             (number, lane)
             for number, lane in sorted(self._lanes.items())
@@ -121,6 +135,11 @@ class Basket:
                 self._draw(number, lane, min(quota, limit - len(records)), records)
         return records
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last take ended because of the size of its records."""
+        return self._room_bytes <= 0
+
     def moved(self) -> dict[int, int]:
         """The next offset of each partition that was read on since this was last asked."""
         moved, self._moved = self._moved, {}
@@ -133,8 +152,9 @@ class Basket:
 
     def _draw(self, number: int, lane: _Lane, room: int, records: list[Record]) -> None:
         before, types, waiting, stamp_ms = lane.next, self._types, lane.waiting, None
-        while waiting and room > 0:
+        while waiting and room > 0 and self._room_bytes > 0:
             message = waiting.popleft()
+            self.waiting_bytes -= len(message)
             offset = message.offset() or 0
             if message.error() is not None:
                 # The end of the partition: what is behind the last record, if anything, is no record.
@@ -145,12 +165,14 @@ class Basket:
                     lane.stamp_ms = stamp_ms
                 elif lane.stamp_ms < 0:
                     waiting.appendleft(message)  # it comes when its time is known
+                    self.waiting_bytes += len(message)
                     break
                 lane.next = offset + 1
                 headers = message.headers() or ()
                 if types is None or type_of(headers) in types:
                     records.append(record_of(message, headers, self._topic, lane.stamp_ms))
                     room -= 1
+                    self._room_bytes -= len(message)
         if stamp_ms is not None:
             self._log_time.read(stamp_ms)
         if lane.next > before:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from confluent_kafka import KafkaException, Message
@@ -141,8 +141,9 @@ class KafkaLog:
         origin = await self._origins.sure(topic)
         self._sender.connect()  # members work, and work is published
         ends, stable_ends = partial(self._cluster.ends, topic), partial(self._cluster.stable_ends, topic)
-        watch = OriginWatch(topic, self._origins)
-        lookups = Lookups(ends, stable_ends, partial(self._stamp, topic), self.log_time, origin, watch)
+        stamp, probe = partial(self._stamp, topic), partial(self._probe, topic)
+        watch, reports = OriginWatch(topic, self._origins), self._dependencies
+        lookups = Lookups(ends, stable_ends, stamp, probe, self.log_time, origin, watch, reports)
         return KafkaMember(self._options, self._writing, Ticket(topic, called, name, 0), types, lookups)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
@@ -243,6 +244,12 @@ class KafkaLog:
             until = start
         messages = await self._messages(topic, partition, offset, 1)
         return messages[0].timestamp()[1] if messages else 0
+
+    async def _probe(self, topic: str, group: str, places: Mapping[int, int]) -> None:
+        """Do what a member of the group does, through other clients."""
+        partition, offset = next(iter(places.items()), (0, 0))
+        await self._cluster.committed(topic, group)
+        await self.read(topic, partition, offset, 1)
 
     async def _publish(self, topic: str, events: Sequence[Envelope]) -> list[tuple[int, int]]:
         """Publish each event to its key's partition, by the count the topic had when this process met it.

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from choreo.adapters.kafka.log_clock import LogTime
 from choreo.adapters.kafka.origin import Origin, OriginWatch
+from choreo.ports.dependencies import Dependencies
 from choreo.ports.log import Gained
 
 Ends = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
@@ -23,11 +24,15 @@ class Lookups(NamedTuple):
     """Up to where partitions can be read: an open transaction of another producer lies between this and the end."""
     stamp: Callable[[int, int], Awaitable[int]]
     """Returns the stamp that the record at this partition and offset is given."""
+    probe: Callable[[str, Mapping[int, int]], Awaitable[None]]
+    """Asks for a group's offsets and reads at one of these places; raises StorageError where that is refused."""
     log_time: LogTime
     origin: Origin
     """What the topic was when the member joined."""
     watch: OriginWatch
     """Whether it still is."""
+    dependencies: Dependencies
+    """Hears of what does not pass by itself."""
 
     async def to_the_end(self, gained: Sequence[Gained]) -> list[Gained]:
         """Return these with the ends of the log, for a consumer knows stable ends only.

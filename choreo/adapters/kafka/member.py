@@ -14,12 +14,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from choreo.adapters.kafka.backpressure import Backpressure
 from choreo.adapters.kafka.basket import Basket
 from choreo.adapters.kafka.crowd import Crowd
 from choreo.adapters.kafka.lookups import Lookups
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.positions import Positions
 from choreo.adapters.kafka.standstill import Standstill
+from choreo.adapters.kafka.static_member import StaticMember
 from choreo.adapters.kafka.subscription import Job, Subscription
 from choreo.adapters.kafka.trouble import (
     MEMBERSHIP_GONE,
@@ -43,8 +45,6 @@ GRAIN_S = 0.002
 """The least a poll waits for a fetch under way: who polls without patience must not spin."""
 AHEAD = 2_000
 """Messages kept here, four polls of a step host: a fetch brings what is missing to it."""
-HELD_BACK = 500
-"""Messages of a paused partition kept before it is no longer fetched."""
 
 FRESH_S = 0.01
 """How long a fetch of what lies there already may take."""
@@ -65,8 +65,6 @@ class KafkaMember:
         self._ticket = ticket
         self._basket = Basket(ticket.topic, types, ask.log_time)
         self._paused: frozenset[int] = frozenset()
-        self._held: set[int] = set()
-        """Paused partitions that are not even fetched."""
         self._arriving: set[int] = set()
         self._lost: list[int] = []
         self._leaving: set[int] = set()
@@ -76,15 +74,17 @@ class KafkaMember:
         """Each is called when the host has settled its partitions: those asked for, and those the host was told of."""
         self._crowd = Crowd()
         self._fenced: KafkaError | None = None
+        self._is_refused = False
         self._closed = False
         self._fetching: asyncio.Future[list[Message]] | None = None
         self._looking: asyncio.Task[list[Gained]] | None = None
         self._news = asyncio.Event()
         self._subscription = Subscription(options, ticket, self, self._basket.is_awaited)
+        self._backpressure = Backpressure(self._basket, self._subscription)
+        self._static = StaticMember(options, ticket, ask.dependencies)
         self._ask = ask
-        self._standstill = Standstill(
-            ticket, ask.stable_ends, lambda: self._basket.places(self._paused), options.still_s
-        )
+        places = lambda: self._basket.places(self._paused)  # noqa: E731 - one word for what a watch is given
+        self._standstill = Standstill(ticket, ask.stable_ends, places, options.still_s)
         self._witness = Witness(ticket.topic, ask.origin, writing.memory_of(ticket), self._subscription)
         self._positions = Positions(options, ticket, self._subscription, self._witness)
 
@@ -100,8 +100,14 @@ class KafkaMember:
             _let_go(self._reported)
         self._standstill.check()
         self._ask.watch.check()
+        self._static.goes_on()
         if self._subscription.unanswered:
             raise LeaseLostError("its client answers no more: another one is made", where=self._ticket.place)
+        if self._is_refused:
+            self._fetch()
+            self._unpack()
+            await self._ask.probe(self._ticket.group, self._basket.places(())[0])
+            self._is_refused = False  # its client has said so once, and would say no more
         until = time.monotonic() + timeout_s
         if timeout_s > 0 and await self._crowd.gather(self._news):
             await self._freshen()
@@ -119,7 +125,7 @@ class KafkaMember:
                 if not (records or gained or lost):
                     self._positions.tell_beside(idle=True)
                 self._crowd.saw(len(records), limit)
-                return Poll(records, gained, lost, self._basket.moved(), full=len(records) >= limit)
+                return Poll(records, gained, lost, self._basket.moved(), self._basket.is_cut or len(records) >= limit)
             if self._fenced is not None:
                 raise _out(self._ticket)
             await self._wait(max(GRAIN_S, patience_s))
@@ -151,7 +157,7 @@ class KafkaMember:
     def resume(self, partitions: Sequence[int]) -> None:
         """Undo `pause`."""
         self._paused -= set(partitions)
-        self._release(self._held.intersection(partitions))
+        self._backpressure.steer(self._paused)
         self._news.set()
 
     async def close(self) -> None:
@@ -206,7 +212,7 @@ class KafkaMember:
             self._looking.cancel()
             self._looking = None
         self._arriving.difference_update(mine)
-        self._held.difference_update(mine)
+        self._backpressure.forget(mine)
         self._paused -= set(mine)
         self._news.set()
 
@@ -214,19 +220,11 @@ class KafkaMember:
         """Have one fetch under way, for what there is room for."""
         if self._fetching is not None:
             return
-        full = [p for p in self._paused - self._held if self._basket.size((p,)) >= HELD_BACK]
-        if full:
-            self._held.update(full)
-            self._subscription.hold(full)
+        self._backpressure.steer(self._paused)
         room = AHEAD - self._basket.size(set(self._basket.partitions()) - self._paused)
         self._basket.asks()
         busy = self._basket.size(self._basket.partitions()) > 0
         self._fetching = self._subscription.fetch(max(1, room), FETCH_S, busy=busy)
-
-    def _release(self, partitions: Collection[int]) -> None:
-        if partitions:
-            self._held.difference_update(partitions)
-            self._subscription.release(list(partitions))
 
     def _unpack(self) -> None:
         """Take over what the fetch has brought; raises StorageError on what the broker refuses."""
@@ -252,8 +250,10 @@ class KafkaMember:
         code = trouble.code()
         if for_good(trouble) or code in MEMBERSHIP_GONE:
             self._fenced = trouble
+            self._static.put_out()
             self.gone(list(self._basket.partitions()))
         elif code in REFUSED:
+            self._is_refused = True
             raise complaint(trouble, self._options, self._ticket.place)
         else:
             _log.warning("%s: %s", self._ticket.place, self._options.masked(trouble.str()))

@@ -43,6 +43,8 @@ _PRODUCER: Mapping[str, Any] = {
     "linger.ms": 0,
     # Longer than a broker's fail-over, shorter than the patience of who asked through a door.
     "delivery.timeout.ms": 15_000,
+    # What waits to be sent; the default is a gigabyte.
+    "queue.buffering.max.kbytes": 65_536,
 }
 _MESSAGE_BYTES_MAX = 1_000_000
 _CONSUMER_RULES: Mapping[str, Any] = {
@@ -65,6 +67,10 @@ _CONSUMER: Mapping[str, Any] = {
     "fetch.queue.backoff.ms": 10,
     # A partition with a long backlog keeps others waiting behind this many records at most, about 0.2 s of work.
     "queued.min.messages": 5_000,
+    # Bytes that the client keeps, and those of one answer: its defaults are 64 MiB and 50 MB, and with records of the
+    # largest size all of it is used.
+    "queued.max.messages.kbytes": 16_384,
+    "fetch.max.bytes": 8 << 20,
     "fetch.error.backoff.ms": 100,
 }
 _READER_RULES: Mapping[str, Any] = {
@@ -78,6 +84,8 @@ _READER_RULES: Mapping[str, Any] = {
 _READER: Mapping[str, Any] = {
     # How long the broker waits before it says that there is no more: the wait of a read at the end.
     "fetch.wait.max.ms": 10,
+    # A reader of pieces fetches ahead: so far, of its one partition, and not 64 MiB.
+    "queued.max.messages.kbytes": 4_096,
     "fetch.queue.backoff.ms": 10,
     "fetch.error.backoff.ms": 100,
 }

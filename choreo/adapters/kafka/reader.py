@@ -11,6 +11,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -25,6 +26,8 @@ PIECE = 100
 """From so many records on a read is a piece of a longer one, and fetches ahead."""
 FETCH_PIECE, FETCH_POINT = 1 << 20, 1 << 16
 """Bytes a fetch brings. A record that is larger is brought all the same, alone."""
+SCAN_BYTES = 8 << 20
+"""Bytes looked at in one piece, of which most are dropped: a piece of 10,000 small records has fewer."""
 READ_S = 10.0
 """How long a read may go without an answer from the broker."""
 WAIT_S = 0.1
@@ -63,12 +66,12 @@ class _Reader:
         self.idle_since_s = 0.0
         """On the loop's clock."""
 
-    def read(self, place: Place, limit: int) -> list[Message]:
-        """At most `limit` messages from the place on, fewer only at the end."""
+    def read(self, place: Place, limit: int, bytes_max: float = inf) -> list[Message]:
+        """At most `limit` messages from the place on, fewer only at the end and where they are `bytes_max`."""
         if self.at != place:
             self._consumer.assign([TopicPartition(*place)])
         self.at = None
-        found, ended = self._collect(limit)
+        found, ended = self._collect(limit, bytes_max)
         if self.ahead and found and not ended:
             self.at = place._replace(offset=(found[-1].offset() or 0) + 1)
         else:
@@ -77,7 +80,7 @@ class _Reader:
 
     def scan(self, place: Place, limit: int, types: frozenset[bytes] | None) -> tuple[list[Message], int]:
         """Read; return the messages of these types (None: all), and the offset to go on from."""
-        found = self.read(place, limit)
+        found = self.read(place, limit, inf if types is None else SCAN_BYTES)
         following = (found[-1].offset() or 0) + 1 if found else place.offset
         if types is None:
             return found, following
@@ -91,14 +94,16 @@ class _Reader:
     def close(self) -> None:
         self._consumer.close()
 
-    def _collect(self, limit: int) -> tuple[list[Message], bool]:
+    def _collect(self, limit: int, bytes_max: float) -> tuple[list[Message], bool]:
         found: list[Message] = []
+        size = 0
         until = time.monotonic() + READ_S
-        while len(found) < limit:
+        while len(found) < limit and size < bytes_max:
             for message in gathered(self._consumer, limit - len(found), WAIT_S):
                 error = message.error()
                 if error is None:
                     found.append(message)
+                    size += len(message)
                     until = time.monotonic() + READ_S
                 elif error.code() == PARTITION_END:
                     return found, True

@@ -25,6 +25,10 @@ from choreo.adapters.membership import Ticket
 from choreo.core.errors import LeaseLostError
 from choreo.ports.log import Gained
 
+FETCH_BYTES = 8 << 20
+"""What one fetch brings at the most, and a portion more of records that are larger than those before."""
+FIRST_PORTION = 64
+"""Messages of the first portion, before anything is known of their size."""
 BUSY_SLICE_S, IDLE_SLICE_S = 0.002, 0.05
 """A poll cannot be interrupted: a commit waits for the end of the slice, unless a record ends it before. Short while
 one is to be expected; a slice costs some 15 µs, which are less than 1 % of a core then and nothing else."""
@@ -87,6 +91,8 @@ class Subscription:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._leaving = self._left = False
+        self._mean_bytes = FETCH_BYTES // FIRST_PORTION
+        """Of the messages brought last."""
         self._out_since_s = time.monotonic()
         """Since when this is no member that was told its share; 0: it is one."""
         self.unanswered: bool = False
@@ -198,13 +204,24 @@ class Subscription:
         until = time.monotonic() + wait_s
         self._see_to_membership()
         messages: list[Message] = []
+        room_bytes = FETCH_BYTES
         while True:
-            fresh = gathered(self._consumer, limit - len(messages), slice_s)
+            # In portions, by the size of those before: one call brings all that the client has of a backlog.
+            portion = min(limit - len(messages), max(1, room_bytes // self._mean_bytes))
+            fresh = gathered(self._consumer, portion, slice_s)
             messages += fresh
+            room_bytes -= self._weigh(fresh)
             # A record of another service's types wakes nobody: of an order's events six in seven are.
-            awaited = len(messages) >= limit or any(map(self._is_awaited, fresh))
+            awaited = len(messages) >= limit or room_bytes <= 0 or any(map(self._is_awaited, fresh))
             if awaited or not self._jobs.empty() or time.monotonic() >= until:
                 return messages
+
+    def _weigh(self, messages: Sequence[Message]) -> int:
+        """Return how many bytes these are, and keep their mean size for the next portion."""
+        size = sum(map(len, messages))
+        if messages:
+            self._mean_bytes = max(1, size // len(messages))
+        return size
 
     def _see_to_membership(self) -> None:
         """Raises LeaseLostError where the client has found no way back: seen once, after its broker's name was gone.
