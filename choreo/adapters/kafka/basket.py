@@ -98,7 +98,7 @@ class Basket:
         trouble = message.error()
         if trouble is not None:
             return trouble.code() != PARTITION_END
-        return self._types is None or type_of(message.headers() or ()) in self._types
+        return self._types is None or type_of(message.headers() or (), message) in self._types
 
     def size(self, partitions: Iterable[int]) -> int:
         """How many messages of these wait."""
@@ -169,7 +169,7 @@ class Basket:
                     break
                 lane.next = offset + 1
                 headers = message.headers() or ()
-                if types is None or type_of(headers) in types:
+                if types is None or type_of(headers, message) in types:
                     records.append(record_of(message, headers, self._topic, lane.stamp_ms))
                     room -= 1
                     self._room_bytes -= len(message)

@@ -84,7 +84,7 @@ class _Reader:
         following = (found[-1].offset() or 0) + 1 if found else place.offset
         if types is None:
             return found, following
-        return [message for message in found if type_of(message.headers() or ()) in types], following
+        return [message for message in found if type_of(message.headers() or (), message) in types], following
 
     def rest(self) -> None:
         """Fetch no more."""

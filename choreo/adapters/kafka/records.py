@@ -16,6 +16,7 @@ from msgspec.structs import astuple
 
 from choreo.core.events import Envelope, Record, from_headers, number, to_headers
 from choreo.core.facts import UNREADABLE
+from choreo.core.structured import binary_of, is_structured
 
 TYPE_HEADER = "ce_type"
 Headers = list[tuple[str, str | bytes | None]]
@@ -26,7 +27,7 @@ _BLANK = Envelope("", "", "", "")
 _CLOUDEVENTS = {"ce_specversion", "ce_id", TYPE_HEADER, "ce_source", "ce_time"}
 _PLACE = Envelope.__struct_fields__.index
 _ID, _TYPE, _KEY, _FLOW = map(_PLACE, ("id", "type", "key", "flow"))
-_SOURCE, _TIME, _DATA = map(_PLACE, ("source", "time_ms", "data"))
+_SOURCE, _TIME, _DATA, _CONTENT = map(_PLACE, ("source", "time_ms", "data", "content_type"))
 
 
 class _Header(NamedTuple):
@@ -61,12 +62,17 @@ def headers_of(event: Envelope) -> Headers:
     return headers
 
 
-def type_of(headers: Any) -> bytes:
-    """The type as it stands in the header, without decoding anything; b"" if there is none."""
+def type_of(headers: Any, message: Message) -> bytes:
+    """The type as it stands in the header, without decoding anything; b"" if there is none.
+
+    Of a CloudEvent in structured mode, which has no such header, it is read from the value.
+    """
     for name, value in headers:
         if name == TYPE_HEADER:
             return value if isinstance(value, bytes) else b""
-    return b""
+    if not any(name == "content-type" and is_structured((value or b"").decode("latin-1")) for name, value in headers):
+        return b""
+    return event_of(headers, message.key(), message.value(), "").type.encode(errors="replace")
 
 
 def log_stamp(message: Message) -> int | None:
@@ -101,10 +107,22 @@ def event_of(headers: Any, key: Any, value: Any, flow: str) -> Envelope:
     except (ValueError, OverflowError) as error:
         return _unreadable(headers, key, data, flow, str(error))
     if not values[_TYPE]:
-        return _unreadable(headers, key, data, flow, f"it has no {TYPE_HEADER} header")
+        return _structured(headers, key, data, flow, values[_CONTENT])
     if values[_SOURCE] == f"choreo/{values[_FLOW]}":
         values[_SOURCE] = ""  # written where the event names none
     return Envelope(*values)
+
+
+def _structured(headers: Any, key: Any, data: bytes, flow: str, content_type: str) -> Envelope:
+    """The event of a value that holds all of it; anything else without a type cannot be read."""
+    if not is_structured(content_type):
+        return _unreadable(headers, key, data, flow, f"it has no {TYPE_HEADER} header")
+    try:
+        inner, fields = binary_of(data)
+    except ValueError as error:
+        return _unreadable(headers, key, data, flow, str(error))
+    beside = [(name, text) for name, text in headers if name not in inner]
+    return event_of([*beside, *((name, text.encode()) for name, text in inner.items())], key, fields, flow)
 
 
 def _unreadable(headers: Any, key: Any, data: bytes, flow: str, why: str) -> Envelope:

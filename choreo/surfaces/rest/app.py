@@ -8,6 +8,7 @@ from choreo.surfaces.rest import actions, dead_letters, docs, flows, health, ins
 from choreo.surfaces.rest.doors import Doors
 from choreo.surfaces.rest.guard import Guard
 from choreo.surfaces.rest.reads import Reads
+from choreo.surfaces.rest.structured import Structured
 from choreo.surfaces.rest.transport import BoundedBody, EncodedPath
 
 
@@ -39,6 +40,7 @@ def create_app(doors: Doors) -> FastAPI:
     problems.install(app)
     openapi.install(app, doors.flows)
     # The last one added sees the request first: the path must be right before a body is refused in its name.
+    app.add_middleware(Structured)
     app.add_middleware(Reads)
     app.add_middleware(BoundedBody)
     app.add_middleware(Guard, allowed_hosts=doors.allowed_hosts)

@@ -139,7 +139,9 @@ async def publish_event(
 ) -> ReceiptAnswer:
     """A start with the same key and Idempotency-Key is published once. The event's key is read from its fields.
 
-    An event from outside is answered 404 where its key has no run, and 409 where no run awaits it any more.
+    An event from outside is answered 404 where its key has no run, and 409 where no run awaits it any more. A
+    CloudEvent in structured mode (`application/cloudevents+json`) is taken too: its `data` are the fields, its
+    extension `choreorun` the run, and its source and id are its Idempotency-Key unless one is given.
     """
     receipt = await doors.publisher.publish(
         flow,

@@ -10,7 +10,7 @@ from hypothesis.strategies import SearchStrategy, binary, booleans, builds, char
 
 from choreo.adapters.kafka.basket import Basket
 from choreo.adapters.kafka.log_clock import LogTime
-from choreo.adapters.kafka.records import event_of, headers_of, message_of, record_of
+from choreo.adapters.kafka.records import event_of, headers_of, message_of, record_of, type_of
 from choreo.core.events import Envelope, Record, from_headers, to_headers
 from choreo.core.facts import UNREADABLE
 from choreo.testing.conformance import TOPIC, event
@@ -186,3 +186,25 @@ async def test_a_record_with_its_producers_time_is_given_that_of_the_one_before_
     assert [(record.offset, record.stamp_ms) for record in held.take(10, ())] == [(0, 500), (2, 2_000), (3, 3_000)]
     await held.stamp_first(stamp)
     assert asked == [(0, 0)]
+
+
+def test_a_cloudevent_in_structured_mode_is_read_as_one_in_binary_mode() -> None:
+    """Also by who takes records of some types only; what is none is unreadable, and stops nobody."""
+    headers = [("content-type", b"application/cloudevents+json; charset=UTF-8"), ("other", b"\xff")]
+    value = (
+        b'{"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "ShipmentPicked", "data": {"order_id": "o-1"}}'
+    )
+    read = event_of(headers, b"o-1", value, TOPIC)
+    assert read == Envelope(
+        "e-1",
+        "ShipmentPicked",
+        "o-1",
+        TOPIC,
+        source="/shop",
+        content_type="application/json",
+        data=b'{"order_id": "o-1"}',
+    )
+    told = Message(topic="x", partition=0, offset=0, key=b"o-1", value=value, headers=headers)
+    assert type_of(headers, told) == b"ShipmentPicked"
+    for garbage in (b"{", b"[]", b'{"specversion": "1.0"}', None):
+        assert event_of(headers, b"o-1", garbage, TOPIC).type == UNREADABLE

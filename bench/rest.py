@@ -1,0 +1,111 @@
+"""What a start costs through the REST view: `python -m bench.rest`. CPU time of the process that serves it, by start.
+
+Only the door runs (`choreo run rest` on one file); clients keep their connections and send the next start when the one
+before is answered. Publishing, with its check for a start that was published before, and the write to disk are in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bench.figures import cpu_s, medians, say
+from bench.saga import OrderPlaced, placed
+
+CLIENTS = 64
+WARM_UP = 500
+ROOT = Path(__file__).parents[1]
+
+
+@asynccontextmanager
+async def served(folder: Path, synchronous: str) -> AsyncIterator[tuple[int, Process]]:
+    """The REST view alone, in a process of its own; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "CHOREO_FLOWS": "bench.saga:order",
+        "CHOREO_DATABASE": str(folder / "log.db"),
+        "CHOREO_SYNCHRONOUS": synchronous,
+        "CHOREO_PORT": str(port),
+    }
+    command = (sys.executable, "-m", "choreo", "run", "rest")
+    process = await create_subprocess_exec(*command, cwd=folder, env=environment, stdout=DEVNULL)
+    try:
+        while not await _answers(port):  # noqa: ASYNC110 - another process rings no bell
+            await asyncio.sleep(0.05)
+        yield port, process
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
+async def place(port: int, numbers: Iterator[int], prefix: str) -> None:
+    """Start a run for each of these numbers, one after the other, on one connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for number in numbers:
+        body = json.dumps({"type": OrderPlaced.event_type, "fields": placed(number, prefix).model_dump()}).encode()
+        writer.write(
+            b"POST /flows/order/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+        answer = await reader.readexactly(length)
+        if not head.startswith(b"HTTP/1.1 201"):
+            message = f"the start was not taken: {answer.decode()}"
+            raise RuntimeError(message)
+    writer.close()
+
+
+async def starts(synchronous: str, orders: int) -> dict[str, float]:
+    """One round."""
+    with tempfile.TemporaryDirectory(prefix="choreo-bench-") as folder:
+        async with served(Path(folder), synchronous) as (port, process):
+            await _all(port, WARM_UP, "warm")
+            before_s, begun_s = cpu_s(process.pid), time.perf_counter()
+            await _all(port, orders, "o")
+            took_s, cpu = time.perf_counter() - begun_s, cpu_s(process.pid) - before_s
+    return {"starts_s": orders / took_s, "starts_a_cpu_s": orders / cpu, "cpu_us_a_start": cpu / orders * 1e6}
+
+
+async def _all(port: int, orders: int, prefix: str) -> None:
+    numbers = iter(range(orders))
+    await asyncio.gather(*(place(port, numbers, prefix) for _ in range(CLIENTS)))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--orders", type=int, default=5_000)
+    parser.add_argument("--synchronous", choices=("FULL", "NORMAL"), default="FULL")
+    chosen = parser.parse_args()
+    rounds = [asyncio.run(starts(chosen.synchronous, chosen.orders)) for _ in range(chosen.rounds)]
+    figures = medians(rounds)
+    say({"orders": chosen.orders, "clients": CLIENTS, **figures}, as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""CloudEvents in structured mode at the REST view, as the CNCF's own SDK writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from choreo.surfaces.rest import Doors, create_app
+from tests.app.doors import Shop
+
+EVENTS = "/flows/order/events"
+PLACED = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "OrderPlaced", "data": {"order_id": "o-1"}}
+TYPE = {"Content-Type": "application/cloudevents+json; charset=utf-8"}
+
+
+@pytest.fixture
+async def shop() -> Shop:
+    """An empty shop."""
+    return await Shop().open()
+
+
+@pytest.fixture
+async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that sends CloudEvents."""
+    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=TYPE) as client:
+        yield client
+
+
+async def test_an_event_starts_a_run_and_is_published_once(shop: Shop, client: httpx.AsyncClient) -> None:
+    """Its source and id tell it from others; a traceparent goes with it."""
+    event = {**PLACED, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "time": "2026-11-28T12:00:00Z"}
+    first, again = [await client.post(EVENTS, content=json.dumps(event)) for _ in range(2)]
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["run"] == again.json()["run"]
+    other = await client.post(EVENTS, content=json.dumps({**PLACED, "source": "/another"}))
+    assert other.json()["run"] != first.json()["run"]
+    (record, *_) = await shop.home.read_model.history("order", "o-1")
+    assert record.event.traceparent == event["traceparent"]
+
+
+async def test_an_idempotency_key_of_the_request_weighs_more(client: httpx.AsyncClient) -> None:
+    """Two events under one are one."""
+    posts = [
+        await client.post(EVENTS, content=json.dumps({**PLACED, "id": id_}), headers={"Idempotency-Key": "k"})
+        for id_ in ("e-1", "e-2")
+    ]
+    assert [answer.status_code for answer in posts] == [201, 200]
+
+
+async def test_an_extension_names_the_run(shop: Shop, client: httpx.AsyncClient) -> None:
+    """As the header does in binary mode."""
+    await shop.charged("o-1")
+    picked = {**PLACED, "type": "ShipmentPicked", "choreorun": shop.run("o-1").id}
+    assert (await client.post(EVENTS, content=json.dumps(picked))).json()["run"] == shop.run("o-1").id
+    nowhere = await client.post(EVENTS, content=json.dumps({**picked, "choreorun": "nope", "id": "e-2"}))
+    assert nowhere.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"specversion": "0.3"}, "its specversion is not 1.0"),
+        ({"id": ""}, "it has no id"),
+        ({"source": None}, "it has no source"),
+        ({"data": [1]}, "its data is no JSON object"),
+        ({"data": "x", "datacontenttype": "text/plain"}, "its data is no JSON object"),
+        ({"data": {"order_id": "o-1", "color": "red"}}, "OrderPlaced.color"),
+        ({"type": "StockReserved"}, "StockReserved is said by stock.reserve"),
+    ],
+)
+async def test_what_is_no_event_of_the_flow_is_refused(
+    changed: dict[str, object], said: str, client: httpx.AsyncClient
+) -> None:
+    """As a problem, with what is wrong."""
+    answer = await client.post(EVENTS, content=json.dumps({**PLACED, **changed}))
+    assert answer.status_code in (409, 422)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert said in f"{answer.json()['where']}: {answer.json()['detail']}"
+
+
+async def test_only_publishing_takes_it_and_no_batches(client: httpx.AsyncClient) -> None:
+    """Elsewhere, and of many at once, the type is refused; too many bytes in pieces are, too."""
+    batch = {"Content-Type": "application/cloudevents-batch+json"}
+    assert (await client.post(EVENTS, content="[]", headers=batch)).status_code == 415
+    assert (await client.post("/flows/order/instances/o-1/cancel", content="{}")).status_code == 415
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65_536
+
+    assert (await client.post(EVENTS, content=endless())).status_code == 413
