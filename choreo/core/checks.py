@@ -49,8 +49,9 @@ def _all(flow: FlowDefinition) -> Iterator[Finding]:
         return  # What is forward and what is backward is not known, so that the rest would be noise.
     table = FlowTable(flow)
     graph = Graph(flow, table)
-    yield from checks_flow.ways(flow, table)
+    yield from checks_flow.ways(flow, table, graph)
     yield from checks_flow.waits(flow, table)
+    yield from checks_flow.together(flow, graph)
     yield from checks_flow.cycles(flow, table)
     yield from checks_flow.way_back(flow, graph)
     yield from checks_flow.compensations(flow, table)

@@ -5,12 +5,18 @@ Takes it for granted that each event has one role (checks_words says so first).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from itertools import combinations
 
 from choreo.core.checks_finding import Finding, error, warning
 from choreo.core.checks_graph import Graph, emitters, reached
 from choreo.core.definition import FlowDefinition, FlowTable, StepDefinition
+
+_ALIKE = 0.75
+"""Of a word of four letters one may be wrong; `Sent` and `Wanted` are two words."""
+_WORD = re.compile(r"[A-Z]*[^A-Z]+|[A-Z]+")
 
 
 def sources(flow: FlowDefinition) -> Iterator[Finding]:
@@ -33,7 +39,7 @@ def sources(flow: FlowDefinition) -> Iterator[Finding]:
         )
 
 
-def ways(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
+def ways(flow: FlowDefinition, table: FlowTable, graph: Graph) -> Iterator[Finding]:
     """Every step can be reached, every event leads on, and the end is the end of a success."""
     here, made = f"flow {flow.name}", emitters(flow)
     triggers = {*(step.on for step in flow.steps), *(wait.on for wait in flow.waits)}
@@ -59,7 +65,7 @@ def ways(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
             f"Let {made[flow.completes][0]} follow from {flow.starts}.",
         )
     for step in flow.steps:
-        for type_ in step.emits if step.name not in table.reactions else ():
+        for type_ in step.emits if step.name in graph.nodes and not graph.may_end(step.name) else ():
             if type_ not in triggers and type_ != flow.completes:
                 yield warning(
                     f"{here}, step {step.name}",
@@ -80,6 +86,24 @@ def waits(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
             )
         if wait.on == wait.until:
             yield error(where, f"waits for {wait.until}, the event that opens it", "Name another event in until=.")
+
+
+def together(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
+    """Waits that one event opens must all be satisfied; where one of two would do for the end, only one comes."""
+    for first, second in combinations(flow.waits, 2):
+        if first.on != second.on or not {first.name, second.name} <= graph.nodes.keys():
+            continue
+        where = f"flow {flow.name}, {first.name} and {second.name}"
+        what = f"{first.on} opens both, and a run in which only one of {first.until} and {second.until} comes"
+        remedy = (
+            f"If one of the two comes, declare one wait, until an event with a field that says which; "
+            f"if both do, open the second wait on what follows {first.until}."
+        )
+        if graph.ends_without(first.name, second.name) and graph.ends_without(second.name, first.name):
+            what = f"{what} goes on to {flow.completes} and is then undone when the other times out"
+            yield error(where, what, remedy)
+        else:
+            yield warning(where, f"{what} is undone when the other times out", remedy)
 
 
 def cycles(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
@@ -146,8 +170,16 @@ def compensations(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
 
 
 def _nearest(type_: str, known: set[str]) -> str:
-    close = get_close_matches(type_, sorted(known), n=1)
-    return f"Did you mean {close[0]}? " if close else ""
+    """Name the known type of which this may be a misspelling: word by word, for a prefix is no likeness."""
+    likeness, nearest = max(((_likeness(type_, other), other) for other in sorted(known) if other), default=(0.0, ""))
+    return f"Did you mean {nearest}? " if likeness >= _ALIKE else ""
+
+
+def _likeness(one: str, other: str) -> float:
+    """Return how alike two names are, from 0 to 1: their least alike words, or the whole where words are missing."""
+    words, others = _WORD.findall(one), _WORD.findall(other)
+    pairs = list(zip(words, others, strict=True)) if len(words) == len(others) else [(one, other)]
+    return min((SequenceMatcher(None, a.lower(), b.lower()).ratio() for a, b in pairs), default=0.0)
 
 
 def _short(step: StepDefinition) -> str:

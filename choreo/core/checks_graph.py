@@ -42,6 +42,7 @@ class Graph:
         self._on: dict[str, list[str]] = {}
         for node in self.nodes.values():
             self._on.setdefault(node.on, []).append(node.name)
+        self._end = flow.completes
         self.after: dict[str, frozenset[str]] = {name: self._beyond(name) for name in self.nodes}
         """Node → the nodes that may follow it, itself if it lies on a cycle."""
 
@@ -58,6 +59,22 @@ class Graph:
                 if mine != [branch]:
                     found |= self._from(branch)
         return frozenset(other for other in found if name not in self._from(other))
+
+    def ends_without(self, name: str, other: str) -> bool:
+        """Return whether the flow's end can follow this node without the other node."""
+        seen: set[str] = {other}
+        front = {name}
+        while front:
+            if any(self._end in self.nodes[node].leads_to for node in front):
+                return True
+            seen |= front
+            front = {after for node in front for after in self.next(node)} - seen
+        return False
+
+    def may_end(self, name: str) -> bool:
+        """Return whether nothing need follow this node: the flow's end comes before it, or on a branch beside it."""
+        before = any(name in self._from(node) for node in self._on.get(self._end, ()))
+        return before or any(self._end in self.nodes[node].leads_to for node in self.beside(name))
 
     def longest(self) -> tuple[int, list[str]]:
         """The longest way through, each node once, and its length in milliseconds; a cycle counts as one round."""

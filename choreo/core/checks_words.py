@@ -96,7 +96,7 @@ def roles(flow: FlowDefinition) -> Iterator[Finding]:
             yield error(where, f"it is {whose}", _remedy(type_, kinds))
         elif kinds == {_TIMEOUT} and len(found) > 1:
             yield error(where, f"it is {whose}", "Give each wait a fails= event of its own.")
-        elif kinds <= {_SUCCESS, _REACTION, _FAILURE, _UNDO} and len(found) > 1:
+        elif kinds == {_UNDO} and len(found) > 1:
             yield warning(
                 where,
                 f"it is {whose}, so that one without choreo's headers cannot be attributed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from choreo.core.definition import FlowDefinition
+from choreo.core.definition import FlowDefinition, WaitDefinition
 from tests.core.plain import (
     CHARGE,
     CONFIRM,
@@ -20,6 +20,8 @@ from tests.core.plain import (
     step,
     with_undo,
 )
+
+ANSWER = WaitDefinition("wait.Approved", on="OrderPlaced", until="Approved", timeout_ms=HOUR_MS, fails="NoApproval")
 
 ERRORS: dict[str, tuple[FlowDefinition, str]] = {
     "an event nobody emits": (
@@ -39,7 +41,7 @@ ERRORS: dict[str, tuple[FlowDefinition, str]] = {
     "an end nobody emits": (
         flow(*STEPS, completes="OrderDone"),
         (
-            "flow order: completes on OrderDone, which nobody emits. Did you mean OrderConfirmed? "
+            "flow order: completes on OrderDone, which nobody emits. "
             "Let the last step emit OrderDone, or change completes=."
         ),
     ),
@@ -98,6 +100,34 @@ ERRORS: dict[str, tuple[FlowDefinition, str]] = {
         flow(*STEPS, hops_max=-1),
         "flow order: max_hops=-1. Give 0, or the bound of the flow's cycle.",
     ),
+    "two answers as two waits": (
+        flow(
+            step("claim.pay", "Approved", "OrderConfirmed", effect=False),
+            step("claim.decline", "Rejected", "OrderConfirmed", effect=False),
+            waits=(ANSWER, replace(ANSWER, name="wait.Rejected", until="Rejected", fails="NotRejected")),
+        ),
+        (
+            "flow order, wait.Approved and wait.Rejected: OrderPlaced opens both, and a run in which only one of "
+            "Approved and Rejected comes goes on to OrderConfirmed and is then undone when the other times out. "
+            "If one of the two comes, declare one wait, until an event with a field that says which; if both do, open "
+            "the second wait on what follows Approved."
+        ),
+    ),
+    "two answers that lead to the end through other steps": (
+        flow(
+            step("claim.pay", "Approved", "Paid", effect=False),
+            step("claim.tell", "Paid", "OrderConfirmed", effect=False),
+            step("claim.decline", "Rejected", "Declined", effect=False),
+            step("claim.say", "Declined", "OrderConfirmed", effect=False),
+            waits=(ANSWER, replace(ANSWER, name="wait.Rejected", until="Rejected", fails="NotRejected")),
+        ),
+        (
+            "flow order, wait.Approved and wait.Rejected: OrderPlaced opens both, and a run in which only one of "
+            "Approved and Rejected comes goes on to OrderConfirmed and is then undone when the other times out. "
+            "If one of the two comes, declare one wait, until an event with a field that says which; if both do, open "
+            "the second wait on what follows Approved."
+        ),
+    ),
     "no way back from a later failure": (
         flow(replace(RESERVE, compensation=None), CHARGE, CONFIRM),
         (
@@ -155,6 +185,19 @@ WARNINGS: dict[str, tuple[FlowDefinition, str]] = {
             "completes. Declare a step on PaymentHeld, or name it in fails= if it is a failure."
         ),
     ),
+    "two waits of which one leads on": (
+        flow(
+            step("claim.pay", "Approved", "OrderConfirmed", effect=False),
+            step("claim.note", "Rejected", "Noted", effect=False),
+            waits=(ANSWER, replace(ANSWER, name="wait.Rejected", until="Rejected", fails="NotRejected")),
+        ),
+        (
+            "flow order, wait.Approved and wait.Rejected: OrderPlaced opens both, and a run in which only one of "
+            "Approved and Rejected comes is undone when the other times out. "
+            "If one of the two comes, declare one wait, until an event with a field that says which; if both do, open "
+            "the second wait on what follows Approved."
+        ),
+    ),
     "a compensation of a reaction": (
         flow(*STEPS, step("mail.tell", "PaymentDeclined", "Told", undone="Untold")),
         (
@@ -204,6 +247,80 @@ def test_what_may_be_meant_is_a_warning(doubtful: FlowDefinition, sentence: str)
 def test_a_sound_flow_has_no_errors(sound: FlowDefinition) -> None:
     """What is well declared is let through."""
     assert said("error", sound) == []
+
+
+STEPS_LEFT = (RESERVE, CHARGE, replace(CONFIRM, effect=False))
+
+QUIET: dict[str, FlowDefinition] = {
+    "a parallel branch that ends by itself": flow(
+        *STEPS_LEFT, step("mail.note", "StockReserved", "Noted", effect=False)
+    ),
+    "a parallel branch of two steps": flow(
+        *STEPS_LEFT,
+        step("ledger.book", "OrderPlaced", "Booked", effect=False),
+        step("ledger.close", "Booked", "BooksClosed", effect=False),
+    ),
+    "a branch after the end": flow(*STEPS_LEFT, step("mail.thank", "OrderConfirmed", "Thanked", effect=False)),
+    "a merge of alternatives": flow(
+        RESERVE,
+        replace(CHARGE, emits=("PaidByCard", "PaidByInvoice")),
+        step("mail.card", "PaidByCard", "Told", effect=False),
+        step("mail.invoice", "PaidByInvoice", "Told", effect=False),
+        step("mail.confirm", "Told", "OrderConfirmed"),
+    ),
+    "a merge of parallel branches": flow(
+        step("a.one", "OrderPlaced", "Checked", effect=False),
+        step("a.two", "OrderPlaced", "Checked", effect=False),
+        step("a.three", "Checked", "OrderConfirmed", effect=False),
+    ),
+    "one failure of two steps": flow(RESERVE, replace(CHARGE, fails=("StockRejected",)), CONFIRM),
+    "waits one after the other": flow(
+        step("claim.ask", "Approved", "Asked", effect=False),
+        step("claim.pay", "Signed", "OrderConfirmed", effect=False),
+        waits=(ANSWER, replace(ANSWER, name="wait.Signed", on="Asked", until="Signed", fails="NotSigned")),
+    ),
+    "waits on parallel branches that merge": flow(
+        step("a.one", "OrderPlaced", "Asked", effect=False),
+        step("a.two", "OrderPlaced", "Sent", effect=False),
+        step("a.three", "Approved", "Settled", effect=False),
+        step("a.four", "Signed", "Settled", effect=False),
+        step("a.five", "Settled", "OrderConfirmed", effect=False),
+        waits=(
+            replace(ANSWER, on="Asked"),
+            replace(ANSWER, name="wait.Signed", on="Sent", until="Signed", fails="NotSigned"),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("quiet", QUIET.values(), ids=list(QUIET))
+def test_a_sound_flow_raises_no_false_alarm(quiet: FlowDefinition) -> None:
+    """Parallel branches and merges are no mistakes."""
+    assert (said("error", quiet), said("warning", quiet)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("InvoiceWanted", ""),
+        ("OrderDone", ""),
+        ("InvoicePaid", ""),
+        ("InvoiceSend", "InvoiceSent"),
+        ("InvoicSent", "InvoiceSent"),
+        ("Invoicesent", "InvoiceSent"),
+        ("invoice_sent", "InvoiceSent"),
+        ("InvoiceSents", "InvoiceSent"),
+    ],
+)
+def test_only_a_likely_misspelling_is_asked_about(misspelt: str, meant: str) -> None:
+    """Names that begin alike are other events: what differs is compared word by word."""
+    wrong = flow(
+        step("bill.send", "OrderPlaced", "InvoiceSent", effect=False),
+        step("bill.close", misspelt, "OrderConfirmed", effect=False),
+        step("bill.done", "InvoiceSent", "OrderConfirmed", effect=False),
+    )
+    (sentence,) = said("error", wrong)
+    assert (f"Did you mean {meant}?" in sentence) if meant else ("Did you mean" not in sentence)
 
 
 def test_a_typing_error_is_one_finding() -> None:

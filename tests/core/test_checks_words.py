@@ -153,14 +153,10 @@ ERRORS: dict[str, tuple[FlowDefinition, str]] = {
 }
 
 WARNINGS: dict[str, tuple[FlowDefinition, str]] = {
-    "a success of two steps": (
-        flow(
-            *STEPS[:2],
-            replace(CONFIRM, effect=False),
-            step("mail.again", "PaymentCharged", "OrderConfirmed", effect=False),
-        ),
+    "an undo of two steps": (
+        flow(replace(RESERVE, compensation=undo("Undone")), replace(CHARGE, compensation=undo("Undone")), CONFIRM),
         (
-            "flow order, event OrderConfirmed: it is a success of step mail.again and a success of step mail.confirm, "
+            "flow order, event Undone: it is an undo of step payment.charge and an undo of step stock.reserve, "
             "so that one without choreo's headers cannot be attributed. "
             "Give each step an event of its own, or let every producer of it set ce_choreostep."
         ),
