@@ -149,7 +149,10 @@ async def test_a_file_of_the_version_before_is_upgraded(path: Path, home: Sqlite
     await home.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "DROP TABLE gates; DROP TABLE gate_positions; ALTER TABLE marks DROP COLUMN stopped_at;"
+            "DROP INDEX instances_by_flow; DROP INDEX instances_by_key; DROP INDEX letters_by_topic;"
+            "DROP TRIGGER instance_added; DROP TRIGGER instance_moved; DROP TRIGGER instance_removed;"
+            "DROP TABLE instance_counts; DROP TABLE gates; DROP TABLE gate_positions;"
+            "ALTER TABLE marks DROP COLUMN stopped_at;"
             "UPDATE meta SET value = 2 WHERE name = 'schema_version'"
         )
     other = await SqliteHome.open(path, clock=clock)

@@ -106,6 +106,11 @@ class Database:
         if self._is_lost:
             raise self._gone()
 
+    def refuse_read(self) -> None:
+        """Raise LostStorageError if the last `refuse_lost` did."""
+        if self._is_lost:
+            raise self._gone()
+
     def _gone(self) -> LostStorageError:
         return LostStorageError(
             "the database file was deleted or replaced while this process used it; what is written is not kept",
@@ -129,8 +134,7 @@ class Database:
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a reading statement; raises StorageError."""
-        if self._is_lost:
-            raise self._gone()
+        self.refuse_read()
         try:
             return self.connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:

@@ -146,6 +146,7 @@ class SqliteHome:
         """Write what is still waiting, flush it, and close the file."""
         try:
             await self.log.close()
+            await self.read_model.close()
             await self.disk.close()
         finally:
             self._database.close()

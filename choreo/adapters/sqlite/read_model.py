@@ -13,6 +13,7 @@ import msgspec
 
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
+from choreo.adapters.sqlite.reader import Reader
 from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.writer import Writer
 from choreo.adapters.views import as_values, cursor_after, place_of
@@ -31,6 +32,12 @@ _SELECT = f"SELECT {_COLUMNS} FROM instances WHERE flow = ?"  # noqa: S608 -- ou
 _INDEX_NEW = """INSERT INTO attributes (name, value, number)
     SELECT a.key, a.value, i.number FROM instances AS i, json_each(i.attributes) AS a WHERE i.number > ?"""
 
+FEW = 1_000
+"""Rows with an attribute that are sorted; where there are more, the list is walked and each row is looked up."""
+_FEW = f"SELECT 1 FROM attributes WHERE name = ? AND value = ? LIMIT {FEW + 1}"  # noqa: S608 -- our own number
+_AMONG_FEW = "number IN (SELECT number FROM attributes WHERE name = ? AND value = ?)"
+_AMONG_MANY = "EXISTS (SELECT 1 FROM attributes AS a WHERE a.name = ? AND a.value = ? AND a.number = instances.number)"
+
 _attributes_of = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -48,6 +55,7 @@ class SqliteReadModel:
     ) -> None:
         """`shown` returns when what was just read is on the disk."""
         self._database = database
+        self._reader = Reader(database)
         self._writer = writer
         self._records = records
         self._shown = shown
@@ -68,19 +76,19 @@ class SqliteReadModel:
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
         """A page of instances; raises NotFoundError on a cursor that is not one of ours."""
-        conditions, values = _conditions(wanted)
+        conditions, values = self._conditions(wanted)
         sql = f"""SELECT number, {_COLUMNS} FROM instances
             WHERE (started_ms, number) < (?, ?) {"".join(f" AND {condition}" for condition in conditions)}
             ORDER BY started_ms DESC, number DESC LIMIT ?"""  # noqa: S608 -- our own words; values are bound
-        rows = await self._ask(sql, (*place_of(cursor), *values, limit + 1))
+        rows = await self._ask_aside(sql, (*place_of(cursor), *values, limit + 1))
         page = [(number, _view(row)) for number, *row in rows[:limit]]
         more = len(rows) > limit and page
         return Page([view for _, view in page], cursor_after(page[-1][1].started_ms, page[-1][0]) if more else "")
 
     async def instance(self, flow: str, key: str, run: str = "") -> InstanceView | None:
         """One run; without `run` the key's newest."""
-        sql = f"{_SELECT} AND key = ? AND ? IN (run, '') ORDER BY started_ms DESC, number DESC LIMIT 1"
-        rows = await self._ask(sql, (flow, key, run))
+        which = "AND run = ?" if run else "ORDER BY started_ms DESC, number DESC LIMIT 1"
+        rows = await self._ask(f"{_SELECT} AND key = ? {which}", (flow, key, run) if run else (flow, key))
         return _view(rows[0]) if rows else None
 
     async def runs(self, flow: str, key: str) -> list[InstanceView]:
@@ -97,7 +105,12 @@ class SqliteReadModel:
 
     async def counts(self, flow: str) -> dict[str, int]:
         """How many runs there are by status."""
-        return dict(await self._ask("SELECT status, count(*) FROM instances WHERE flow = ? GROUP BY status", (flow,)))
+        sql = "SELECT status, instances FROM instance_counts WHERE flow = ? AND instances > 0"
+        return dict(await self._ask(sql, (flow,)))
+
+    async def close(self) -> None:
+        """Let the connection of the lists go."""
+        await self._reader.close()
 
     async def drop(self, topic: str) -> None:
         """Forget every view of the topic and set the tracker back to its beginning."""
@@ -115,29 +128,36 @@ class SqliteReadModel:
         views = map(_view, await self._ask(f"{_SELECT} ORDER BY key, run", (topic,)))
         return {f"{view.key}/{view.run}": as_values(view) for view in views}
 
+    def _conditions(self, wanted: Filter) -> tuple[list[str], list[Any]]:
+        """The filter as conditions of SQL and the values they are bound to."""
+        asked = (
+            ("flow = ?", wanted.flow),
+            ("status = ?", wanted.status),
+            ("key = ?", wanted.key),
+            ("started_ms >= ?", wanted.started_from_ms),
+            ("started_ms < ?", wanted.started_before_ms),
+        )
+        conditions = [condition for condition, value in asked if value]
+        values: list[Any] = [value for _, value in asked if value]
+        for name, value in wanted.attributes.items():
+            few = len(self._database.query(_FEW, (name, value))) <= FEW
+            conditions.append(_AMONG_FEW if few else _AMONG_MANY)
+            values += [name, value]
+        return conditions, values
+
+    async def _ask_aside(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """As `_ask`, in a thread: a filter that lets few rows through may look at all of them."""
+        rows = await self._reader.query(sql, values)
+        if rows:
+            await self._shown()
+        return rows
+
     async def _ask(self, sql: str, values: Sequence[Any]) -> list[Any]:
         """All rows, once they are on the disk. That there are none may be said at once."""
         rows = self._database.query(sql, values)
         if rows:
             await self._shown()
         return rows
-
-
-def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
-    """The filter as conditions of SQL and the values they are bound to."""
-    asked = (
-        ("flow = ?", wanted.flow),
-        ("status = ?", wanted.status),
-        ("key = ?", wanted.key),
-        ("started_ms >= ?", wanted.started_from_ms),
-        ("started_ms < ?", wanted.started_before_ms),
-    )
-    conditions = [condition for condition, value in asked if value]
-    values: list[Any] = [value for _, value in asked if value]
-    for name, value in wanted.attributes.items():
-        conditions.append("number IN (SELECT number FROM attributes WHERE name = ? AND value = ?)")
-        values += [name, value]
-    return conditions, values
 
 
 def _row(view: InstanceView) -> tuple[Any, ...]:

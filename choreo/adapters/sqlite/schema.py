@@ -7,7 +7,7 @@ foreign producers use the view `log`, which has the plain columns.
 
 from __future__ import annotations
 
-VERSION = 4
+VERSION = 5
 
 OFFSET_BITS = 40
 """10**12 offsets in a partition, 8 million partitions in a file."""
@@ -93,6 +93,28 @@ CREATE TABLE gate_positions (
 ) STRICT, WITHOUT ROWID;
 """
 
+# A page of a list is a piece of an index, and how many runs there are is counted as they change: neither grows with the
+# number of runs. The number of a row is the last column of every index.
+_LISTS = """
+CREATE INDEX instances_by_flow ON instances (flow, started_ms);
+CREATE INDEX instances_by_key ON instances (flow, key, started_ms);
+CREATE INDEX letters_by_topic ON letters (topic);
+CREATE TABLE instance_counts (
+    flow TEXT NOT NULL, status TEXT NOT NULL, instances INTEGER NOT NULL, PRIMARY KEY (flow, status)
+) STRICT, WITHOUT ROWID;
+INSERT INTO instance_counts SELECT flow, status, count(*) FROM instances GROUP BY flow, status;
+CREATE TRIGGER instance_added AFTER INSERT ON instances BEGIN
+    INSERT INTO instance_counts VALUES (new.flow, new.status, 1) ON CONFLICT DO UPDATE SET instances = instances + 1;
+END;
+CREATE TRIGGER instance_moved AFTER UPDATE OF status ON instances WHEN old.status <> new.status BEGIN
+    UPDATE instance_counts SET instances = instances - 1 WHERE flow = old.flow AND status = old.status;
+    INSERT INTO instance_counts VALUES (new.flow, new.status, 1) ON CONFLICT DO UPDATE SET instances = instances + 1;
+END;
+CREATE TRIGGER instance_removed AFTER DELETE ON instances BEGIN
+    UPDATE instance_counts SET instances = instances - 1 WHERE flow = old.flow AND status = old.status;
+END;
+"""
+
 _STORES = """
 CREATE TABLE letters (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -122,10 +144,11 @@ _FIRST_ROWS = f"""
 INSERT INTO meta VALUES ('schema_version', {VERSION}), ('epoch', 0);
 """  # noqa: S608 -- our own number
 
-SCRIPT = _META + _LOG + _GROUPS + _INBOX + _GATES + _STORES + _FIRST_ROWS
+SCRIPT = _META + _LOG + _GROUPS + _INBOX + _GATES + _STORES + _LISTS + _FIRST_ROWS
 
 UPGRADES = {
     2: "ALTER TABLE marks ADD COLUMN stopped_at INTEGER NOT NULL DEFAULT -1;",  # where a run was stopped is not known
     3: _GATES,  # services fold them from the log
+    4: _LISTS,
 }
 """Version → the statements that make the next one of it."""
