@@ -1,6 +1,7 @@
-"""Lists and counts of a file with many runs: pieces of an index, read beside the event loop; nothing is sorted whole."""
+"""Lists and counts of a file with many runs: pieces of an index, read beside the event loop, nothing sorted whole."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
