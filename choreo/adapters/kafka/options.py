@@ -43,10 +43,12 @@ _PRODUCER: Mapping[str, Any] = {
     "linger.ms": 0,
     # Longer than a broker's fail-over, shorter than the patience of who asked through a door.
     "delivery.timeout.ms": 15_000,
-    # What waits to be sent; the default is a gigabyte.
-    "queue.buffering.max.kbytes": 65_536,
 }
 _MESSAGE_BYTES_MAX = 1_000_000
+_WAITING_KBYTES = 65_536
+"""What a producer keeps to be sent, and at least two messages of the largest size; its default is a gigabyte."""
+_FETCH_BYTES = 8 << 20
+"""Of one answer to a consumer; its default is 50 MB."""
 _CONSUMER_RULES: Mapping[str, Any] = {
     "group.protocol": "classic",
     "partition.assignment.strategy": "cooperative-sticky",
@@ -67,10 +69,8 @@ _CONSUMER: Mapping[str, Any] = {
     "fetch.queue.backoff.ms": 10,
     # A partition with a long backlog keeps others waiting behind this many records at most, about 0.2 s of work.
     "queued.min.messages": 5_000,
-    # Bytes that the client keeps, and those of one answer: its defaults are 64 MiB and 50 MB, and with records of the
-    # largest size all of it is used.
+    # Bytes that the client keeps; its default is 64 MiB, and with records of the largest size all of it is used.
     "queued.max.messages.kbytes": 16_384,
-    "fetch.max.bytes": 8 << 20,
     "fetch.error.backoff.ms": 100,
 }
 _READER_RULES: Mapping[str, Any] = {
@@ -144,11 +144,14 @@ class KafkaOptions(msgspec.Struct, frozen=True):
 
     def producer(self) -> dict[str, Any]:
         """The configuration of a producer."""
-        return self._client(_PRODUCER, _PRODUCER_RULES, _CONSUMERS_ONLY) | {"logger": Chatter(self.masked)}
+        waiting = {"queue.buffering.max.kbytes": max(_WAITING_KBYTES, self.message_bytes_max // 512)}
+        preferred = {**_PRODUCER, **waiting}
+        return self._client(preferred, _PRODUCER_RULES, _CONSUMERS_ONLY) | {"logger": Chatter(self.masked)}
 
     def consumer(self, group: str, member: str, topic: str) -> dict[str, Any]:
         """The configuration of a member of `group`; `member` is shown by Kafka's tools as the client's id."""
-        config = self._client(_CONSUMER, _CONSUMER_RULES, _PRODUCERS_ONLY)
+        fetched = {"fetch.max.bytes": max(_FETCH_BYTES, self.message_bytes_max)}  # the client takes no less
+        config = self._client({**_CONSUMER, **fetched}, _CONSUMER_RULES, _PRODUCERS_ONLY)
         config.update({"group.id": self.name(group), "client.id": member, "logger": Chatter(self.masked)})
         if self.instance:
             config["group.instance.id"] = f"{self.instance}-{topic}"
@@ -180,7 +183,14 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     @property
     def message_bytes_max(self) -> int:
         """The largest message that the producer hands over: `message.max.bytes`, else the client's own default."""
-        return int(self.settings.get("message.max.bytes", _MESSAGE_BYTES_MAX))
+        value = str(self.settings.get("message.max.bytes", _MESSAGE_BYTES_MAX))
+        if not value.isdecimal():
+            raise SettingsError(
+                f"{value!r} is no number of bytes",
+                where=f"{ENVIRONMENT}MESSAGE_MAX_BYTES",
+                remedy=f"Write it in digits, such as {_MESSAGE_BYTES_MAX}.",
+            )
+        return int(value)
 
     @property
     def session_s(self) -> float:

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.subscription import Subscription
-from choreo.adapters.kafka.trouble import MEMBERSHIP_GONE, cause_of, complaint
+from choreo.adapters.kafka.trouble import MEMBERSHIP_GONE, cause_of, complaint, for_good
 from choreo.adapters.kafka.witness import Witness
 from choreo.adapters.membership import Ticket
 from choreo.core.errors import LeaseLostError, StorageError
@@ -70,7 +70,7 @@ class Positions:
             ) from error
         except KafkaException as error:
             inner = cause_of(error)
-            if inner is None or inner.code() not in MEMBERSHIP_GONE:
+            if inner is None or not (inner.code() in MEMBERSHIP_GONE or for_good(inner)):
                 raise complaint(error, self._options, self._ticket.place) from error
             raise LeaseLostError(
                 f"the group has given partitions {sorted(places)} to others: their positions were not moved",

@@ -1,6 +1,7 @@
 """What is said to librdkafka, and what is never said to anybody."""
 
 import pytest
+from confluent_kafka import Consumer, Producer
 
 from choreo.adapters.kafka import KafkaOptions
 from choreo.adapters.kafka.options import settings_of
@@ -74,3 +75,20 @@ async def test_a_secret_is_shown_nowhere() -> None:
         await Sender(wrong).send("order", [message_of(event("e-1"))])
     assert "hunter2" not in str(refused.value)
     assert "security.protocol" in str(refused.value)
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000, 50_000_000, 900_000_000])
+def test_the_largest_message_may_be_of_any_size(size: int) -> None:
+    """Every client is made with it: what is bounded by bytes makes room for one message at least."""
+    options = KafkaOptions.of("localhost:1", {"message.max.bytes": str(size)})
+    for config in (options.consumer("g", "m", "t"), options.reader(1 << 20), options.onlooker("g")):
+        Consumer(config).close()
+    Producer(options.producer()).purge()
+    assert options.consumer("g", "m", "t")["fetch.max.bytes"] >= size
+    assert options.producer()["queue.buffering.max.kbytes"] * 1_024 >= size
+
+
+def test_a_size_that_is_no_number_is_an_error() -> None:
+    """With the variable that it comes from."""
+    with pytest.raises(SettingsError, match="CHOREO_KAFKA_MESSAGE_MAX_BYTES"):
+        KafkaOptions.of("localhost:1", {"message.max.bytes": "large"}).producer()
