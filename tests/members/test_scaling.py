@@ -66,9 +66,11 @@ async def test_a_service_is_scaled_up_and_down_under_a_foreign_producers_load(
     began_s = time.monotonic()
 
     await foreign.order(wanted[0::3])
+    await scene.until(lambda: _has_read(scene, ORDERS // 3), "the one worker is at it", PATIENCE_S)
     more = scene.fleet.start("payment"), scene.fleet.start("payment")
     await foreign.order(wanted[1::3])
     await scene.until(lambda: shared(first, *more), "three workers share the partitions")
+    await scene.until(lambda: _has_read(scene, ORDERS), "the three workers are at it", PATIENCE_S)
     await foreign.order(wanted[2::3])
     for worker in more:
         await scene.stop(worker)
@@ -82,6 +84,11 @@ async def test_a_service_is_scaled_up_and_down_under_a_foreign_producers_load(
     assert {status: number for status, number in counts.items() if number} == Counter(ends.values())
     assert audit.audit(scene.books, ends) == []
     record_testsuite_property("scaling: orders, s", f"{len(wanted)}, {took_s:.1f}")
+
+
+async def _has_read(scene: Scene, records: int) -> bool:
+    """Whether the service is through with so many records; an order and its pick are the least of each."""
+    return sum((await scene.app.home.log.committed(FLOW, "payment")).values()) >= records
 
 
 async def _are_over(scene: Scene, orders: int) -> bool:

@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 
 from choreo.adapters.kafka import onlooker
 from choreo.adapters.kafka.admin import Admin
+from choreo.adapters.kafka.commit_notes import NotedOffset
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.origin import Origin, origin_of
 from choreo.adapters.kafka.trouble import NO_LEADER, OUTDATED, PASSING, UNAUTHORIZED, cause_of, complaint, missing
@@ -157,9 +158,9 @@ class Cluster:
     async def commits(self, topic: str, group: str) -> dict[int, Commit]:
         """The group's committed offset by partition, with what is noted beside it; absent where it has none."""
         places = await self._committed(topic, group)
-        return {place.partition: Commit(place.offset, place.metadata or "") for place in places}
+        return {place.partition: Commit(place.offset, place.note) for place in places}
 
-    async def _committed(self, topic: str, group: str) -> list[TopicPartition]:
+    async def _committed(self, topic: str, group: str) -> list[NotedOffset]:
         name = self._options.name(topic)
         wanted = [TopicPartition(name, number) for number in range(await self.partitions(topic))]
         try:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from choreo.adapters.kafka.commit_notes import NotedOffset, noted_offsets
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.trouble import COORDINATOR_MOVES, MEMBERSHIP_GONE, cause_of, sound
 from choreo.core.errors import ConflictError
@@ -21,7 +22,7 @@ AGAIN_S = 0.2
 """Between questions, while a coordinator moves or loads: seconds in all."""
 
 
-async def committed(options: KafkaOptions, group: str, places: Sequence[TopicPartition]) -> list[TopicPartition]:
+async def committed(options: KafkaOptions, group: str, places: Sequence[TopicPartition]) -> list[NotedOffset]:
     """What the group has committed in these places; an offset below 0 where nothing. Raises KafkaException.
 
     A consumer for each question: it takes 50 ms, and one that is kept and not polled never hears of a new coordinator.
@@ -58,9 +59,9 @@ def _move(options: KafkaOptions, group: str, places: list[TopicPartition]) -> No
         consumer.close()
 
 
-def _ask(options: KafkaOptions, group: str, places: list[TopicPartition]) -> list[TopicPartition]:
+def _ask(options: KafkaOptions, group: str, places: list[TopicPartition]) -> list[NotedOffset]:
     consumer = Consumer(options.onlooker(group))
     try:
-        return sound(consumer.committed(places, timeout=options.request_s))
+        return noted_offsets(consumer, places, options.request_s)
     finally:
         consumer.close()

@@ -18,6 +18,8 @@ from choreo.core.errors import LeaseLostError, NotFoundError, ReplacedLogError, 
 LOOK_S = 5.0
 """How often a topic that is being worked is asked for its identity: one request, answered by any broker."""
 _SEPARATOR = "|"
+NOTE_END = "\n"
+"""Ends every note: a client may give more than that of it."""
 _UNKNOWN_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """The id of brokers that know none, 16 zero bytes."""
 
@@ -46,11 +48,12 @@ def origin_of(topic_id: object, partitions: int) -> Origin:
 
 def noted(origin: Origin, more: str = "") -> str:
     """Return the note for a commit: the origin, and `more` about what is kept beside the log."""
-    return f"{origin}{_SEPARATOR}{more}"
+    return f"{origin}{_SEPARATOR}{more}{NOTE_END}"
 
 
 def read_note(note: str) -> tuple[Origin | None, str]:
     """Return the origin and the rest of a note; without an origin, None and the whole note."""
+    note = note.partition(NOTE_END)[0]
     head, separator, more = note.partition(_SEPARATOR)
     topic_id, slash, partitions = head.rpartition("/")
     if not (separator and slash and partitions.isdecimal()):

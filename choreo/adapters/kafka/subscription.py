@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from choreo.adapters.kafka.commit_notes import noted_offsets
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.reader import gathered
 from choreo.adapters.kafka.trouble import TIMED_OUT, cause_of, complaint, sound
@@ -244,12 +245,12 @@ class Subscription:
     def _look_up(self, partitions: Sequence[int]) -> list[Found]:
         places = [TopicPartition(self._name, partition) for partition in partitions]
         found = []
-        for place in sound(self._consumer.committed(places, timeout=LOOK_UP_S)):
+        for place, told in zip(places, noted_offsets(self._consumer, places, LOOK_UP_S), strict=True):
             ends: tuple[int, int] | None = self._consumer.get_watermark_offsets(place, timeout=LOOK_UP_S)
             if ends is None:
                 raise KafkaException(KafkaError(TIMED_OUT))
-            gained = Gained(place.partition, max(place.offset, ends[0]), ends[1])
-            found.append(Found(gained, (place.metadata or "") if place.offset >= 0 else None))
+            gained = Gained(place.partition, max(told.offset, ends[0]), ends[1])
+            found.append(Found(gained, told.note if told.offset >= 0 else None))
         return found
 
     def _call(self, method: Any, partitions: Sequence[int]) -> None:
