@@ -116,6 +116,10 @@ class Broker:
         """End it at once, as a crash does."""
         self._end(signal.SIGKILL)
 
+    def tool(self, name: str) -> list[str]:
+        """Return the command of one of Kafka's own tools, by its class."""
+        return [*self._java, name]
+
     def freeze(self) -> None:
         """Let it hang: it takes connections and requests, and answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)

@@ -93,8 +93,8 @@ class Authority:
 class SecureBroker(Broker):
     """A broker with three doors: plain (for the test itself), password over TLS, certificate."""
 
-    def __init__(self, folder: Path) -> None:
-        """With its authority and certificate; raises MissingError."""
+    def __init__(self, folder: Path, *, more: str = "") -> None:
+        """With its authority and certificate, and more settings of the broker's; raises MissingError."""
         super().__init__(folder)
         self.authority = Authority(folder)
         self.authority.issue("broker")
@@ -105,8 +105,8 @@ class SecureBroker(Broker):
             re.search(rf"^{name}=(.*)$", said, re.MULTILINE)[1]  # type: ignore[index]  # the broker's own settings
             for name in ("listeners", "advertised.listeners")
         )
-        more = _LISTENERS.format(listeners=listeners, advertised=advertised, sasl=sasl, tls=tls, folder=folder)
-        self._settings.write_text(said + more)
+        doors = _LISTENERS.format(listeners=listeners, advertised=advertised, sasl=sasl, tls=tls, folder=folder)
+        self._settings.write_text(said + doors + more)
 
     @contextmanager
     def refusing(self, prefix: str) -> Iterator[None]:
@@ -124,10 +124,14 @@ class SecureBroker(Broker):
     def start(self) -> None:
         """Start it, with its user."""
         super().start()
+        self.add_user(USER)
+
+    def add_user(self, name: str) -> None:
+        """Let in somebody else, with the same password."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        known = UserScramCredentialUpsertion(USER, scram, PASSWORD.encode())
-        admin.alter_user_scram_credentials([known])[USER].result(20)
+        known = UserScramCredentialUpsertion(name, scram, PASSWORD.encode())
+        admin.alter_user_scram_credentials([known])[name].result(20)
 
 
 def _usage(*, authority: bool) -> x509.KeyUsage:
