@@ -51,11 +51,15 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 
 # Tests on a real broker, a real Redis and in containers: minutes, and servers of their own.
 ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/redis chaos cli/test_demo_on_kafka.py containers \
-	docs/test_kafka_page.py doors/test_a_foreign_page.py doors/test_docs_page.py doors/test_planted_secrets.py \
-	hosts/test_tracker_faust.py members)
+	docs/test_kafka_acls.py docs/test_kafka_page.py doors/test_a_foreign_page.py doors/test_docs_page.py \
+	doors/test_planted_secrets.py hosts/test_tracker_faust.py members)
+
+# HALVES=2: tests on servers wait most of the time, the others compute; the two run side by side, with one report.
+HALVES ?= 1
+PYTEST_HALVES := $(if $(filter 2,$(HALVES)),--numprocesses 2 --dist loadgroup)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so
-	@$(BIN)/python -m pytest
+	@CHOREO_TESTS_ON_SERVERS="$(ON_SERVERS)" $(BIN)/python -m pytest $(PYTEST_HALVES) --durations 40 --durations-min 5
 
 quick: check ## every check, and the tests that need no server
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ON_SERVERS))

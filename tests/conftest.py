@@ -1,5 +1,6 @@
 """What every test shares: the profile of the property tests, and a Ctrl-C that counts."""
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,19 @@ settings.load_profile("choreo")
 # Who runs the tests in the background of a shell has them ignore Ctrl-C, and with them every process they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep tests on servers in one process, one after the other, and each other file in one process, beside them.
+
+    Only where `make test HALVES=2` asks for two processes: a server of a fixture is then started once, as without them.
+    """
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    on_servers = [config.rootpath / path for path in os.environ["CHOREO_TESTS_ON_SERVERS"].split()]
+    for item in items:
+        served = any(item.path.is_relative_to(path) for path in on_servers)
+        item.add_marker(pytest.mark.xdist_group("servers" if served else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,9 @@ REFUSED: list[tuple[str, Act, type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("situation", "act", "error", "said"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("situation", "act", "error", "said"), REFUSED, ids=lambda value: getattr(value, "__name__", str(value))[:40]
+)
 async def test_what_does_not_fit_is_refused(
     shop: Shop, situation: str, act: Act, error: type[Exception], said: str
 ) -> None:
