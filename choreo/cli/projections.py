@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
 import typer
 
+from choreo.app.rebuild import changes, refusal
 from choreo.cli.deferred import group
 from choreo.cli.output import Format, Output, document, plain, write
 from choreo.cli.project import FlowArgument, chosen, in_app
+from choreo.core.definition import FlowTable
 from choreo.wiring import App, forget_views, run
 
 cli: typer.Typer = group("Rebuild states and read model from the log.")
@@ -17,13 +20,17 @@ LOOK_S = 0.05
 """How often the rebuild is looked at."""
 
 
+AcceptChanges = Annotated[bool, typer.Option("--accept-changes", help="Rebuild although it changes what is shown.")]
+
+
 @cli.command("rebuild")
-def rebuild(flow: FlowArgument = "", *, output: Output = Format.TABLE) -> None:
+def rebuild(flow: FlowArgument = "", *, accept_changes: AcceptChanges = False, output: Output = Format.TABLE) -> None:
     """Drop a flow's states and read model, and fold the log again from its beginning.
 
-    May be done while everything runs: what the tracker has said before is not said again.
+    May be done while everything runs: what the tracker has said before is not said again. Refused, with the list, where
+    the flow as it is declared now would change the status or the effects of an instance.
     """
-    name, counts = in_app(lambda app: _rebuild(app, flow))
+    name, counts = in_app(lambda app: _rebuild(app, flow, accept_changes=accept_changes))
     if output is Format.JSON:
         document({"flow": name, "instances": counts})
         return
@@ -31,10 +38,13 @@ def rebuild(flow: FlowArgument = "", *, output: Output = Format.TABLE) -> None:
     write(plain(f"flow {name} rebuilt: {shown or 'no instances'}"))
 
 
-async def _rebuild(app: App, flow: str) -> tuple[str, dict[str, int]]:
+async def _rebuild(app: App, flow: str, *, accept_changes: bool) -> tuple[str, dict[str, int]]:
     """Drop both, then let a tracker read to where the log ended at this moment."""
     name = chosen(app.flows, flow)
     log = app.home.log
+    found = await changes(FlowTable(app.definitions[name]), log, app.home.read_model)
+    if found and not accept_changes:
+        raise refusal(name, found)
     ends = {number: await log.stable_end(name, number) for number in range(await log.partitions(name))}
     await forget_views(app, name)
     stop = asyncio.Event()

@@ -11,7 +11,7 @@ from choreo.core import facts, ids
 from choreo.core.durations import human
 from choreo.core.fold import Fold, domain_payload
 from choreo.core.gates import Gates
-from choreo.core.ledger import IN_DOUBT
+from choreo.core.ledger import IN_DOUBT, closed, unanswered
 from choreo.core.state import (
     COMPENSATED,
     COMPENSATING,
@@ -146,11 +146,6 @@ def _newest_unsettled(run: Run, steps: set[str]) -> Entry | None:
     return max(candidates, key=lambda entry: entry.opened, default=None)
 
 
-def closed(entry: Entry, state: str) -> Entry:
-    """The entry in its new state, with no request under way."""
-    return replace(entry, state=state, due_ms=0, attempt=0, retry_ms=0, answers="", held=False)
-
-
 def nothing_to_undo(fold: Fold, run: Run) -> None:
     """`choreo.NothingToUndo`: counted for every round; one of the present round settles, unless an outcome is known."""
     entry, round_ = run.entry(fold.event.entry), fold.event.round
@@ -172,7 +167,7 @@ def undo_failed(fold: Fold, run: Run) -> None:
     """`choreo.UndoFailed` of the present round: the entry is failed, the run stuck, the next entry goes on."""
     entry = run.entry(fold.event.entry)
     if entry is not None and entry.state == REQUESTED and entry.round == fold.event.round:
-        run.put(replace(closed(entry, FAILED), cause=fold.event.reason or "its undo failed"))
+        run.put(unanswered(entry, fold.event.reason or "its undo failed"))
 
 
 def undo_deadline_passed(fold: Fold, run: Run) -> None:
@@ -181,7 +176,7 @@ def undo_deadline_passed(fold: Fold, run: Run) -> None:
     if entry is not None and entry.state == REQUESTED and entry.due_ms and entry.due_ms == fold.event.due_ms:
         step = fold.table.steps.get(entry.step)
         within = f"within {human(step.compensation.deadline_ms)}" if step and step.compensation else "in time"
-        run.put(replace(closed(entry, FAILED), cause=f"its undo gave no answer {within}"))
+        run.put(unanswered(entry, f"its undo gave no answer {within}"))
 
 
 def turn_announced(_fold: Fold, run: Run) -> None:
@@ -242,6 +237,7 @@ def _end(fold: Fold, run: Run, status: str) -> None:
     run.completing = False
     kept = {facts.CANCEL_REFUSED, fold.table.flow.fails if status == COMPENSATED else ""}
     run.outbox = [fact for fact in run.outbox if fact.type in kept]
+    run.ledger = [closed(e, OPEN) if e.state == REQUESTED and not e.due_ms else e for e in run.ledger]
     run.expected, run.waits, run.taken, run.refused = [], [], [], []
     run.gates = Gates(closed="its run has ended")
 

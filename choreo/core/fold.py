@@ -66,12 +66,14 @@ class Fold:
     def is_duplicate(self, run: Run) -> bool:
         """Return whether the run has read this event before; remember one that nothing else would recognise.
 
-        An event that names what caused it is recognised by what it changed. So are choreo's own facts.
+        An event that names what caused it is recognised by what it changed. So are choreo's own facts about runs.
         """
         event = self.event
-        own = event.type.startswith(facts.PREFIX) or event.causation or event.due_ms or event.entry
-        if event.run and (own or event.type in self.table.satisfies):
-            return False  # of the latter the gates keep a memory
+        about_run = event.type.startswith(facts.PREFIX) and not event.step
+        if event.run and (event.causation or event.trigger or event.entry or event.due_ms or about_run):
+            return False
+        if event.run and event.type in self.table.satisfies:
+            return False  # the gates keep a memory of these
         token = recent.token(event.type, event.id)
         if recent.knows(run.recent, token):
             return True

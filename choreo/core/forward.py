@@ -183,11 +183,9 @@ def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
     redriven = bool(event.trigger and event.causation) and event.trigger != event.causation
     expected = None if redriven else expectation(fold, run, name, trigger_id)
     if expected is not None:
-        run.settle(expected)
-        if not event.certain:
-            doubt(fold, run, expected.step, expected.trigger, raw=expected.raw)
-        elif expected.step not in fold.table.cyclic:
-            run.refused = [*run.refused, (expected.step, expected.trigger)]
+        _given_up(run, expected)
+        if not event.certain or expected.attempt:  # of several attempts no failure is certain
+            doubt(fold, run, expected.step, expected.trigger, raw=expected.raw, unexpected=event.certain)
         turn(fold, run, cause)
     elif not trigger_id:
         fold.orphan()
@@ -196,6 +194,12 @@ def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
         doubt(fold, run, name, trigger_id, unexpected=True)
     elif not redriven:
         settle_doubt(run, entry_of(fold, run, name, trigger_id), trigger_id)
+
+
+def _given_up(run: Run, expected: Expected) -> None:
+    """Settle what has failed; read again, its trigger makes nothing expected."""
+    run.settle(expected)
+    run.refused = [*run.refused, (expected.step, expected.trigger)]
 
 
 def expectation(fold: Fold, run: Run, name: str, trigger_id: str) -> Expected | None:
@@ -273,6 +277,8 @@ def trigger_ignored(fold: Fold, run: Run) -> None:
     if expected is not None:
         run.settle(expected)
         _take_slot(fold, run, expected.step)
+        if expected.attempt:  # it had the slot before, and a host whose memory was lost gave it to another
+            doubt(fold, run, expected.step, expected.trigger, raw=expected.raw)
 
 
 def step_deadline_passed(fold: Fold, run: Run) -> None:
@@ -284,7 +290,7 @@ def step_deadline_passed(fold: Fold, run: Run) -> None:
     elif expected.due_ms == event.due_ms:
         step = fold.table.steps.get(event.step)
         within = f"within {human(step.deadline_ms)}" if step else "in time"
-        run.settle(expected)
+        _given_up(run, expected)
         doubt(fold, run, event.step, event.trigger, raw=expected.raw)
         turn(fold, run, f"{event.step} gave no outcome {within}")
 

@@ -84,14 +84,25 @@ def _doubt_more(run: Run, entry: Entry, whose: str) -> None:
 
 
 def settle_doubt(run: Run, entry: Entry | None, trigger_id: str) -> None:
-    """A late outcome that is certain to have left nothing settles its doubt, where no undo is under way."""
+    """A late outcome that is certain to have left nothing settles its doubt; an undo under way still answers."""
     if entry is None or not entry.in_doubt or trigger_id not in entry.doubted:
-        return
-    if entry.state not in (OPEN, FAILED):
         return
     doubted = tuple(other for other in entry.doubted if other != trigger_id)
     entry = replace(entry, doubted=doubted, cleared=(*entry.cleared, trigger_id)[-_DOUBTED_MAX:])
-    run.put(entry if doubted else replace(entry, state=NOTHING, cause=""))
+    settled = not doubted and entry.state in (OPEN, FAILED)
+    run.put(replace(entry, state=NOTHING, cause="") if settled else entry)
+
+
+def unanswered(entry: Entry, cause: str) -> Entry:
+    """Return the entry whose undo has failed; it does not matter where nothing was left for certain."""
+    if entry.in_doubt and entry.cleared and not entry.doubted:
+        return replace(closed(entry, NOTHING), cause="")
+    return replace(closed(entry, FAILED), cause=cause)
+
+
+def closed(entry: Entry, state: str) -> Entry:
+    """The entry in its new state, with no request under way."""
+    return replace(entry, state=state, due_ms=0, attempt=0, retry_ms=0, answers="", held=False)
 
 
 def _reopen(run: Run) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from choreo.core import facts, gates, ids
-from choreo.core.backward import COMPLETING, closed, refuse, turn
+from choreo.core.backward import COMPLETING, refuse, turn
 from choreo.core.fold import Fold, wake
 from choreo.core.forward import expectation
-from choreo.core.ledger import doubt
+from choreo.core.ledger import closed, doubt
 from choreo.core.state import FAILED, OPEN, REQUESTED, RESOLVED, UNSETTLED, Entry, Expected, Run
 
 
@@ -75,7 +75,8 @@ def held(fold: Fold, run: Run) -> None:
         return
     if event.n <= item.held_n and (event.n or event.id == item.answers):
         return
-    item = replace(item, held=True, held_n=event.n, retry_ms=0, answers=event.id)
+    attempt = max(item.attempt, event.attempt)
+    item = replace(item, held=True, held_n=event.n, attempt=attempt, retry_ms=0, answers=event.id)
     _store(run, item)
     if not run.paused_ms and not run.ended:
         _wake(fold, run, item)

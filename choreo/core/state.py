@@ -167,7 +167,7 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     taken: list[str] = []
     """Steps on no cycle whose one slot is known to be taken: of a trigger read again nothing more can come."""
     refused: list[tuple[str, str]] = []
-    """(step, trigger) given up before an attempt, which leaves the slot to another trigger."""
+    """(step, trigger) that have failed: the trigger may be read again before the turn is announced."""
 
     @property
     def ended(self) -> bool:

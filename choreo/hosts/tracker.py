@@ -265,12 +265,15 @@ class TrackerHost:
         rows = await self._states.due(self.flow.name, partition, _FAR_FUTURE_MS, DUE_AT_ONCE)
         past = [row for row in rows if row.due_ms <= now_ms]
         found = [fact for row in past for fact in due(self._table, row.key, decode(row.state), now_ms)]
-        said = [fact for fact in found if now_ms >= owned.said.get(fact.id, 0)]
+        again_ms = {fact.id: owned.said.get(fact.id, 0) for fact in found}
+        said = [fact for fact in found if again_ms[fact.id] <= now_ms]
         owned.said.update((fact.id, _FAR_FUTURE_MS) for fact in said)
+        moments = [moment for moment in again_ms.values() if now_ms < moment < _FAR_FUTURE_MS]
         if len(past) < len(rows):
-            owned.due_ms = rows[len(past)].due_ms
-        else:
-            owned.due_ms = 0 if len(rows) < DUE_AT_ONCE else now_ms
+            moments.append(rows[len(past)].due_ms)
+        elif len(rows) == DUE_AT_ONCE:
+            moments.append(now_ms)
+        owned.due_ms = min(moments, default=0)
         return said
 
     def _patience_s(self) -> float:

@@ -101,3 +101,33 @@ def test_a_late_success_opens_no_completed_or_terminated_run(end: str) -> None:
     story = given(WIDE, "OrderPlaced", "StockReserved", *ending).when(event("LabelPrinted", id="late"))
     story.then_nothing().then(status="completed" if end == facts.FLOW_COMPLETED else "terminated")
     assert "labels.print" in {entry.step for entry in story.runs[0].ledger}
+
+
+def test_a_success_after_it_was_resolved_by_hand_makes_the_run_stuck() -> None:
+    """Only a person knows whether it was undone by hand: the run says so, and an operator decides anew."""
+    resolved = event("choreo.UndoResolved", step="payment.charge", reason="no charge at the bank")
+    story = given(ORDER, *DOUBTED, "choreo.UndoFailed", resolved, "StockReleased").then(status="compensated")
+    story.when("PaymentCharged").then("choreo.FlowStuck", status="stuck")
+    story.then(ledger={"stock.reserve": "undone", "payment.charge": "failed"})
+    assert story.runs[0].ledger[1].cause == "it succeeded after it was resolved by hand: look whether it is undone"
+    story.when(twin("choreo.UndoResolved")).then_nothing().then(status="stuck")
+    story.when(event("choreo.UndoRetryRequested", step="payment.charge"))
+    story.then(undo("payment.charge", outcome=story.offset_of("PaymentCharged")))
+    story.when("PaymentRefunded").then(status="compensated")
+
+
+def test_a_failure_that_is_certain_settles_the_doubt_when_its_undo_fails_too() -> None:
+    """It was read while the undo was under way, which might have answered."""
+    story = given(ORDER, *DOUBTED).when("PaymentDeclined")
+    story.then(ledger={"stock.reserve": "open", "payment.charge": "requested in doubt"})
+    story.when("choreo.UndoFailed").then(ledger={"stock.reserve": "requested", "payment.charge": "nothing"})
+
+
+def test_each_answer_nothing_is_counted_once_whatever_its_round() -> None:
+    """The key of an undo derives from the number of answers that were read: a gateway answers a new key anew."""
+    story = given(ORDER, *DOUBTED, elapsed("1h"), event("choreo.UndoRetryRequested", step="payment.charge"))
+    story.when("StockReleased").then(undo("payment.charge", round=2, n=0))
+    late = event("choreo.NothingToUndo", step="payment.charge", round=1, id="late")
+    story.when(late, twin("choreo.NothingToUndo"), "PaymentCharged", "choreo.UndoFailed")
+    story.when(event("choreo.UndoRetryRequested", step="payment.charge"))
+    story.then(undo("payment.charge", round=3, n=1))

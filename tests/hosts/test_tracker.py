@@ -32,6 +32,22 @@ def definition(linger_ms: int) -> FlowDefinition:
     )
 
 
+class Ahead:
+    """A clock that is ahead of another by so much."""
+
+    def __init__(self, clock: VirtualClock, by_ms: int) -> None:
+        self._clock = clock
+        self._by_ms = by_ms
+
+    def now_ms(self) -> int:
+        """The other's time and more."""
+        return self._clock.now_ms() + self._by_ms
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait in the other's time."""
+        await self._clock.sleep(seconds)
+
+
 class Stage:
     """One partition (unless told otherwise), a tracker or several, and what the tests do and see."""
 
@@ -42,13 +58,13 @@ class Stage:
         self.linger_ms = 7 * 24 * HOUR_S * 1_000
         self.hosts: list[tuple[TrackerHost, asyncio.Task[None]]] = []
 
-    def start(self, name: str = "one", attributes: dict[str, str] | None = None) -> TrackerHost:
-        """Start a tracker."""
+    def start(self, name: str = "one", attributes: dict[str, str] | None = None, *, ahead_ms: int = 0) -> TrackerHost:
+        """Start a tracker; its clock may be ahead of the log's."""
         host = TrackerHost(
             definition(self.linger_ms),
             self.home.log,
             self.home.states,
-            self.clock,
+            Ahead(self.clock, ahead_ms),
             name=name,
             attributes_of=lambda _: attributes or {},
         )
@@ -213,6 +229,20 @@ async def test_a_timer_fact_that_came_too_early_is_said_again_when_it_is_due() -
         stamps = [r.stamp_ms for r in await stage.log() if r.event.id == early.id]
         assert len(stamps) == 2
         assert stamps[0] < due_ms <= stamps[1]
+        assert await status(stage) == "compensating"
+
+
+async def test_a_tracker_whose_clock_is_ahead_says_its_timer_until_the_log_has_it() -> None:
+    """Each time it comes too early the log's stamp tells how long to wait: the moment is not forgotten on the way."""
+    async with staged() as stage:
+        stage.start(ahead_ms=8_000)
+        await stage.say(start())
+        await stage.clock.advance(HOUR_S - 4)
+        assert await status(stage) == "running"
+        await stage.clock.advance(16)
+        fact = [(r.stamp_ms, r.event.due_ms) for r in await stage.log() if r.event.type == facts.STEP_DEADLINE_PASSED]
+        assert len(fact) == 2
+        assert fact[0][0] < fact[0][1] <= fact[1][0]
         assert await status(stage) == "compensating"
 
 
