@@ -33,19 +33,16 @@ def definition(linger_ms: int) -> FlowDefinition:
 
 
 class Ahead:
-    """A clock that is ahead of another by so much."""
+    """A clock that is ahead of another by so much; it waits in the other's time."""
 
     def __init__(self, clock: VirtualClock, by_ms: int) -> None:
         self._clock = clock
         self._by_ms = by_ms
+        self.sleep = clock.sleep
 
     def now_ms(self) -> int:
         """The other's time and more."""
         return self._clock.now_ms() + self._by_ms
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait in the other's time."""
-        await self._clock.sleep(seconds)
 
 
 class Stage:
