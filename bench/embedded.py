@@ -8,6 +8,7 @@ take turns, so that a machine that slows down slows all; medians of the rounds.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -20,8 +21,11 @@ from typing import Any
 from bench import raw, restate
 from bench.figures import medians, rounded, say
 from bench.flight import LAYOUTS, WARM_UP
+from bench.flight_http import http_flight
 
 SYNCHRONOUS = ("FULL", "NORMAL")
+HTTP = "http"
+"""The round in which orders come, and their ends are heard of, through the REST view, as Restate's are."""
 
 
 def _flown(synchronous: str, layout: str, chosen: argparse.Namespace) -> dict[str, float]:
@@ -45,19 +49,24 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
             for layout in LAYOUTS:
                 flown = _flown(synchronous, layout, chosen)
                 rounds[synchronous, layout].append(flown)
+            over_http = http_flight(synchronous, chosen.orders, chosen.slow_orders, chosen.warm_up)
+            rounds[synchronous, HTTP].append(asyncio.run(over_http))
             with tempfile.TemporaryDirectory(prefix="choreo-bench-") as folder:
                 bare = raw.orders_s(Path(folder), synchronous, chosen.raw_orders)
             rounds[synchronous, "raw"].append({"orders_s": bare})
         if peers:
-            rounds["", "restate"].append(restate.run(peers, chosen.restate_orders))
+            for tuned in (True, False):
+                peer = "restate tuned" if tuned else "restate"
+                rounds["", peer].append(restate.run(peers, chosen.restate_orders, tuned=tuned))
     found = {name: medians(taken) for name, taken in rounds.items()}
-    peer = found.get(("", "restate"))
+    peer = found.get(("", "restate tuned"))
     return {
         "orders": chosen.orders,
         "rounds": chosen.rounds,
         "cpus": os.cpu_count() or 0,
         **{synchronous: _beside(synchronous, found, peer) for synchronous in SYNCHRONOUS},
-        "restate": peer or "skipped",
+        "restate_tuned": peer or "skipped",
+        "restate": found.get(("", "restate"), "skipped"),
     }
 
 
@@ -73,11 +82,13 @@ def _beside(
         "layout": best,
         "p50_ms": layouts["one"]["p50_ms"],
         "p99_ms": layouts["one"]["p99_ms"],
+        HTTP: found[synchronous, HTTP],
         "raw_orders_s": bare,
         "over_raw": rounded(layouts[best]["orders_s"] / bare),
     }
     if peer:
         figures["orders_s_over_restate"] = rounded(layouts[best]["orders_s"] / peer["orders_s"])
+        figures["http_orders_s_over_restate"] = rounded(found[synchronous, HTTP]["orders_s"] / peer["orders_s"])
         # What a core can carry: this ratio stands also on a machine that others use, too.
         figures["restate_cpu_over_ours"] = rounded(peer["cpu_us_an_order"] / layouts[best]["cpu_us_an_order"])
     return figures | {"processes": layouts}

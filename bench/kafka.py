@@ -30,7 +30,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         chain, peer_rounds = [], []
         for number in range(chosen.rounds):
             if peers:
-                peer_rounds.append(restate.run(peers, chosen.restate_orders))
+                peer_rounds.append(restate.run(peers, chosen.restate_orders, tuned=True))
             chain.append(_chain(servers, servers.own(f"chain{number}"), chosen))
         tracker = servers.figures(servers.own("replay"), "bench.kafka_alone", "replay", servers.own("chain0"))
     figures = medians(chain)

@@ -28,20 +28,20 @@ ROOT = Path(__file__).parents[1]
 
 
 @asynccontextmanager
-async def served(folder: Path, synchronous: str) -> AsyncIterator[tuple[int, Process]]:
-    """The REST view alone, in a process of its own; yields its port."""
+async def served(folder: Path, synchronous: str, *command: str) -> AsyncIterator[tuple[int, Process]]:
+    """A process of choreo's with the REST view, on a file in this folder; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith("CHOREO_")},
         "PYTHONPATH": str(ROOT),
         "CHOREO_FLOWS": "bench.saga:order",
         "CHOREO_DATABASE": str(folder / "log.db"),
         "CHOREO_SYNCHRONOUS": synchronous,
         "CHOREO_PORT": str(port),
     }
-    command = (sys.executable, "-m", "choreo", "run", "rest")
-    process = await create_subprocess_exec(*command, cwd=folder, env=environment, stdout=DEVNULL)
+    called = (sys.executable, "-m", "choreo", *command)
+    process = await create_subprocess_exec(*called, cwd=folder, env=environment, stdout=DEVNULL)
     try:
         while not await _answers(port):  # noqa: ASYNC110 - another process rings no bell
             await asyncio.sleep(0.05)
@@ -64,32 +64,43 @@ async def place(port: int, numbers: Iterator[int], prefix: str) -> None:
     """Start a run for each of these numbers, one after the other, on one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for number in numbers:
-        body = json.dumps({"type": OrderPlaced.event_type, "fields": placed(number, prefix).model_dump()}).encode()
-        writer.write(
-            b"POST /flows/order/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-        answer = await reader.readexactly(length)
-        if not head.startswith(b"HTTP/1.1 201"):
-            message = f"the start was not taken: {answer.decode()}"
-            raise RuntimeError(message)
+        await start(reader, writer, number, prefix)
     writer.close()
+
+
+async def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, prefix: str) -> str:
+    """Start one run; returns the position that was answered."""
+    body = json.dumps({"type": OrderPlaced.event_type, "fields": placed(number, prefix).model_dump()}).encode()
+    writer.write(
+        b"POST /flows/order/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    answer = await reader.readexactly(int(header(head, b"content-length")))
+    if not head.startswith(b"HTTP/1.1 201"):
+        message = f"the start was not taken: {answer.decode()}"
+        raise RuntimeError(message)
+    return header(head, b"choreo-position")
+
+
+def header(head: bytes, name: bytes) -> str:
+    """The value of a header of an answer."""
+    return head.lower().partition(b"\r\n" + name + b":")[2].partition(b"\r\n")[0].strip().decode()
 
 
 async def starts(synchronous: str, orders: int) -> dict[str, float]:
     """One round."""
     with tempfile.TemporaryDirectory(prefix="choreo-bench-") as folder:
-        async with served(Path(folder), synchronous) as (port, process):
-            await _all(port, WARM_UP, "warm")
+        async with served(Path(folder), synchronous, "run", "rest") as (port, process):
+            await place_all(port, WARM_UP, "warm")
             before_s, begun_s = cpu_s(process.pid), time.perf_counter()
-            await _all(port, orders, "o")
+            await place_all(port, orders, "o")
             took_s, cpu = time.perf_counter() - begun_s, cpu_s(process.pid) - before_s
     return {"starts_s": orders / took_s, "starts_a_cpu_s": orders / cpu, "cpu_us_a_start": cpu / orders * 1e6}
 
 
-async def _all(port: int, orders: int, prefix: str) -> None:
+async def place_all(port: int, orders: int, prefix: str) -> None:
+    """Start that many runs, from as many clients as there are."""
     numbers = iter(range(orders))
     await asyncio.gather(*(place(port, numbers, prefix) for _ in range(CLIENTS)))
 

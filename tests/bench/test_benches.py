@@ -34,11 +34,18 @@ def test_embedded_states_both_ways_to_synchronise_every_layout_and_the_raw_loop(
     sizes = ("--rounds", "1", "--orders", "40", "--slow-orders", "2", "--raw-orders", "100", "--warm-up", "20")
     figures, said = run("embedded", *sizes)
     assert "CHOREO_BENCH_PEERS" in said
-    assert figures["restate"] == "skipped"
+    assert figures["restate"] == figures["restate_tuned"] == "skipped"
     for synchronous in ("FULL", "NORMAL"):
         beside = figures[synchronous]
         assert {"orders_s", "p50_ms", "p99_ms", "raw_orders_s", "over_raw"} <= beside.keys()
         assert set(beside["processes"]) == set(LAYOUTS)
+        assert {"orders_s", "cpu_us_an_order", "p50_ms", "p99_ms"} == beside["http"].keys()
+
+
+def test_a_start_through_rest_has_its_cost() -> None:
+    """In CPU time of the process that serves it."""
+    figures, _ = run("rest", "--orders", "100", "--rounds", "1")
+    assert {"starts_s", "starts_a_cpu_s", "cpu_us_a_start"} <= figures.keys()
 
 
 def test_step_breaks_the_cost_of_an_event_down() -> None:
