@@ -6,12 +6,12 @@ by steps and refused too, for a made-up outcome would be believed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
+from choreo.app.exact_json import read, written
 from choreo.app.outcomes import check_size
 from choreo.app.publish_awaited import Awaiting
 from choreo.app.publish_keys import checked_key
@@ -20,6 +20,7 @@ from choreo.core import ids
 from choreo.core.definition import FlowTable
 from choreo.core.errors import ConflictError, DecodeError, NotFoundError, SchemaError
 from choreo.core.events import Envelope, Position, Record
+from choreo.core.keys import key_text
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.log import Log
@@ -43,7 +44,7 @@ class Receipt(msgspec.Struct, frozen=True):
     """Empty on an event from outside that names no run: it belongs to the key's oldest open one."""
     position: Position
     duplicate: bool = False
-    """The same start stands in the log already; nothing was published."""
+    """The same event stands in the log already; nothing was published."""
 
 
 class Publisher:
@@ -103,18 +104,18 @@ class Publisher:
             run = id_
             known = await self._record_of(flow, key, id_)
             if known is not None:
-                return self._same_start(known, made)
+                return self._again(known, made)
         else:
             id_ = ids.derive("outside", flow, type_, key, run, idempotency_key) if idempotency_key else self._new_id()
             if run and await self._record_of(flow, key, run) is None:
                 raise _no_run(flow, key, run)
+            known = await self._record_of(flow, key, id_) if idempotency_key else None
+            if known is not None:
+                return self._again(known, made)
             if not (allow_early or force):
                 refusal = await self._awaiting.refusal(table, type_, key, run)
                 if refusal is not None:
-                    known = await self._record_of(flow, key, id_) if idempotency_key else None
-                    if known is None:
-                        raise refusal
-                    return Receipt(id_, type_, flow, key, known.event.run, known.position, duplicate=True)
+                    raise refusal
         headers = {"id": id_, "type": type_, "key": key, "flow": flow, "run": run, "traceparent": traceparent}
         position = await self._append(self._said(made, version=table.flow.version, **headers))
         return Receipt(id_, type_, flow, key, run, position)
@@ -141,27 +142,55 @@ class Publisher:
     def _made(self, table: FlowTable, event: Any, type_: str, key: str) -> Any:
         """The event as an object of its class."""
         if not isinstance(event, Mapping):
-            self._flows.event_class(table.flow.name, getattr(type(event), "event_type", type(event).__name__))
-            return event
+            return self._of_its_class(table, event)
         event_class = self._flows.event_class(table.flow.name, type_)
-        fields = {table.flow.key: key, **event} if key else dict(event)
+        if not key or table.flow.key in event:
+            return self._read(event_class, type_, event)
         try:
-            text = json.dumps(fields, default=str, allow_nan=False)
+            return self._read(event_class, type_, {table.flow.key: key, **event})
+        except DecodeError:
+            typed = _typed(key)
+            if isinstance(typed, str):
+                raise
+            return self._read(event_class, type_, {table.flow.key: typed, **event})
+
+    def _of_its_class(self, table: FlowTable, event: Any) -> Any:
+        """The object itself; raises DecodeError where it is of a subclass, whose own fields nobody would read."""
+        type_ = getattr(type(event), "event_type", type(event).__name__)
+        event_class = self._flows.event_class(table.flow.name, type_)
+        if type(event) is not event_class:
+            raise DecodeError(
+                f"it is of another class {type(event).__qualname__} than the flow's",
+                where=type_,
+                remedy="Make it of the class that the flow names.",
+            )
+        return event
+
+    def _read(self, event_class: type[Any], type_: str, fields: Mapping[str, Any]) -> Any:
+        try:
+            text = written(fields)
         except (TypeError, ValueError) as error:
             raise DecodeError(
-                f"its fields cannot be written as JSON: {error}", where=type_, remedy="Use finite numbers."
+                f"its fields cannot be written as JSON: {error}",
+                where=type_,
+                remedy="Use finite numbers, texts, lists and objects.",
             ) from error
-        return self._codec.decode(event_class, _JSON, text.encode())
+        return self._codec.decode(event_class, _JSON, text)
 
-    def _same_start(self, known: Record, made: Any) -> Receipt:
-        event = known.event
-        if self._codec.decode(type(made), event.content_type, event.data) != made:
+    def _again(self, known: Record, made: Any) -> Receipt:
+        """What is answered to an event that stands in the log; raises ConflictError where it has other fields."""
+        event, class_ = known.event, type(made)
+        before = self._codec.fields(class_, event.content_type, event.data)
+        now = self._codec.fields(class_, self._codec.content_type, self._codec.encode(made))
+        # What the class makes anew for each event was given by nobody.
+        left_out = made.filled_in()
+        if any(before[name] != value for name, value in now.items() if name not in left_out):
             raise ConflictError(
-                "this start was published before, with other fields",
-                where=f"flow {event.flow}, key {event.key!r}, run {event.id}",
-                remedy="Send the fields of the first time, or another Idempotency-Key to start another run.",
+                "this event was published before, with other fields",
+                where=f"flow {event.flow}, key {event.key!r}, {event.type} {event.id}",
+                remedy="Send the fields of the first time, or another Idempotency-Key for another event.",
             )
-        return Receipt(event.id, event.type, event.flow, event.key, event.id, known.position, duplicate=True)
+        return Receipt(event.id, event.type, event.flow, event.key, event.run, known.position, duplicate=True)
 
     async def _record_of(self, flow: str, key: str, event_id: str) -> Record | None:
         """The key's record with this id; a run's id is its start's."""
@@ -179,7 +208,10 @@ class Publisher:
 def _key_of(table: FlowTable, made: Any, key: str) -> str:
     """The business key in the event; raises DecodeError where it is not what the caller said it is."""
     where = f"{type(made).event_type}.{table.flow.key}"
-    own = checked_key(str(getattr(made, table.flow.key, "")), where)
+    try:
+        own = checked_key(key_text(getattr(made, table.flow.key, "")), where)
+    except TypeError as error:
+        raise DecodeError(str(error), where=where, remedy="Give the instance's business key, like o-1001.") from error
     if key and key != own:
         raise DecodeError(
             f"the event is about {own!r}, not about the given key {key!r}",
@@ -187,6 +219,14 @@ def _key_of(table: FlowTable, made: Any, key: str) -> str:
             remedy="Leave the key out: it is read from this field.",
         )
     return own
+
+
+def _typed(key: str) -> Any:
+    """A key that was given as text, as its field's JSON may have it: a number, true."""
+    try:
+        return read(key)
+    except ValueError:
+        return key
 
 
 def _made_by_steps(table: FlowTable, type_: str) -> ConflictError:

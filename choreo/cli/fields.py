@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
+from choreo.app.exact_json import read
 from choreo.core.errors import SettingsError
 
 
@@ -38,8 +37,8 @@ def _takes_text(declared: Mapping[str, Any], parts: Mapping[str, Any]) -> bool:
 
 def _json(name: str, text: str) -> Any:
     try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        return read(text)
+    except ValueError as error:
         raise SettingsError(
             f"{text!r} is neither a number nor JSON",
             where=f"--field {name}",

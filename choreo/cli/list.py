@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -36,9 +37,7 @@ def list_(
     """List instances, newest first; without FLOW those of every flow."""
     if status and status not in STATUSES:
         raise SettingsError(f"{status!r} is no status", where="--status", remedy=f"Use one of {', '.join(STATUSES)}.")
-    wanted = Filter(
-        flow, status, key, dict(map(_attribute, attr or ())), _time(since, "--since"), _time(before, "--before")
-    )
+    wanted = Filter(flow, status, key, _attributes(attr or ()), _time(since, "--since"), _time(before, "--before"))
 
     async def ask(app: App) -> Page:
         return await app.queries.instances(wanted, limit, cursor)
@@ -53,6 +52,15 @@ def list_(
     )
     if page.cursor:
         write(plain(f"more: --cursor {page.cursor}"))
+
+
+def _attributes(texts: Sequence[str]) -> dict[str, str]:
+    """The filters by name; raises SettingsError on a name that stands twice, for no run has two values of it."""
+    attributes: dict[str, str] = {}
+    for name, value in map(_attribute, texts):
+        if attributes.setdefault(name, value) != value:
+            raise SettingsError(f"{name} is given twice", where="--attr", remedy="Keep one of the two.")
+    return attributes
 
 
 def _attribute(text: str) -> tuple[str, str]:
@@ -70,8 +78,9 @@ def _time(text: str, where: str) -> int:
         return 0
     try:
         parsed = datetime.fromisoformat(text)
-    except ValueError as error:
+        moment_ms = round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1_000)
+    except (ValueError, OverflowError) as error:
         raise SettingsError(
             f"{text!r} is no time", where=where, remedy="Write it such as 2025-03-01T12:00Z."
         ) from error
-    return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1_000)
+    return max(1, moment_ms)  # 0 would be no filter, and no run was started before 1970

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
+from choreo.app.exact_json import read
 from choreo.app.publish import Receipt
 from choreo.app.query_positions import token_of
 from choreo.cli.fields import of_pairs
@@ -65,8 +65,8 @@ def _object(text: str) -> dict[str, Any]:
     """The fields in a JSON text."""
     where = "stdin" if text == "-" else "--json"
     try:
-        fields = msgspec.json.decode(sys.stdin.buffer.read() if text == "-" else text.encode())
-    except (msgspec.DecodeError, UnicodeError) as error:
+        fields = read(sys.stdin.buffer.read() if text == "-" else text)
+    except ValueError as error:
         raise SettingsError(
             f"is not JSON: {error}", where=where, remedy="""Give one object: '{"order_id": "o-1"}'."""
         ) from error

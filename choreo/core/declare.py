@@ -237,6 +237,9 @@ class Flow:
         """Every event class of the flow by type; raises DeclarationError when two share a type."""
         classes: dict[str, EventClass] = {}
         for cls in self._all_classes():
+            require_key = getattr(cls, "require_key", None)
+            if require_key is not None:
+                require_key(self._key)
             known = classes.setdefault(cls.event_type, cls)
             if known is not cls:
                 raise DeclarationError(

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+TRACKER_JSON = "application/json; source=tracker"
+"""Content type of a domain event that the tracker makes: its key is the text of the message key, whatever the field's
+type, and its `reason` is a sentence, whatever the class would have it be."""
+
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """One event as it is published: who it is about, what made it, and its payload. Times are epoch milliseconds."""

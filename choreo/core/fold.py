@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from choreo.core import facts, ids, recent
 from choreo.core.definition import FlowTable
-from choreo.core.events import Envelope, Record
+from choreo.core.events import TRACKER_JSON, Envelope, Record
 from choreo.core.state import TRUNCATED, Entry, Expected, KeyState, Run
 
 _ORPHANS_MAX = 100
@@ -187,4 +187,4 @@ def domain_payload(table: FlowTable, type_: str, key: str, reason: str) -> dict[
     values = {table.flow.key: key}
     if "reason" in table.flow.events.get(type_, ("reason",)):
         values["reason"] = reason
-    return {"content_type": "application/json", "data": msgspec.json.encode(values)}
+    return {"content_type": TRACKER_JSON, "data": msgspec.json.encode(values)}

@@ -23,7 +23,9 @@ from choreo.adapters.avro.exact_json import exact
 from choreo.adapters.avro.frozen import versions_by_fingerprint
 from choreo.adapters.avro.plain import Plain, plain_of
 from choreo.adapters.avro.schema import Schema, common_fields, definitions, schema_from, schema_of
+from choreo.adapters.avro.tracker_json import made_by_tracker
 from choreo.core.errors import DecodeError, SchemaError, described
+from choreo.core.events import TRACKER_JSON
 
 E = TypeVar("E")
 
@@ -57,14 +59,8 @@ class AvroCodec:
         buffer.write(prefix)
         try:
             _write(buffer, parsed, plain(event))
-        # Whatever fastavro's and the types' own conversions raise means one thing: the object does not fit.
-        except Exception as error:
-            field, cause = field_that_cannot_be_written(event, error)
-            raise SchemaError(
-                f"cannot be written: {cause}",
-                where=f"{event_class.event_type}.{field}",
-                remedy="Give the field a value of the type, range, digits and time zone its declaration has.",
-            ) from error
+        except Exception:  # noqa: BLE001 - which field is at fault, and why, is found where it is written once more
+            return prefix + _body(event)
         return buffer.getvalue()
 
     def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
@@ -73,7 +69,9 @@ class AvroCodec:
         try:
             if _is_avro(content_type, data):
                 return cast("E", class_.__pydantic_validator__.validate_python(self._values(class_, data)))
-            return cast("E", class_.__pydantic_validator__.validate_json(exact(class_, data), strict=True))
+            if content_type == TRACKER_JSON:
+                return cast("E", made_by_tracker(class_, data))
+            return cast("E", _fitting(class_.__pydantic_validator__.validate_json(exact(class_, data), strict=True)))
         except ValidationError as error:
             raise _refused(class_, error) from error
         except DecodeError:
@@ -86,6 +84,12 @@ class AvroCodec:
         """The event's fields as JSON-ready values; without a class as the writer's schema has them."""
         if event_class is not None:
             event = self.decode(event_class, content_type, data)
+            if not _is_avro(content_type, data) and content_type != TRACKER_JSON:
+                schema = schema_of(
+                    cast("Any", event_class)
+                )  # as it is shown once it was written: 1.5 with all its places
+                values = _read(BytesIO(_body(event)), schema.parsed, None)
+                event = event_class.__pydantic_validator__.validate_python(values)
             try:
                 return cast("dict[str, Any]", event.model_dump(mode="json", warnings="none"))
             except BaseException as error:  # a serializer of the user's, as in decode
@@ -149,6 +153,32 @@ class AvroCodec:
                 remedy="Freeze the writer's classes (choreo schemas freeze) and deploy the schemas folder here first.",
             )
         return self._versions[fingerprint]
+
+
+def _body(event: Any) -> bytes:
+    """The event as Avro without a head; raises SchemaError naming the field that does not fit."""
+    event_class: Any = type(event)
+    buffer = BytesIO()
+    try:
+        _write(buffer, schema_of(event_class).parsed, plain_of(event_class)(event))
+    # Whatever fastavro's and the types' own conversions raise means one thing: the object does not fit.
+    except Exception as error:
+        field, cause = field_that_cannot_be_written(event, error)
+        raise SchemaError(
+            f"cannot be written: {cause}",
+            where=f"{event_class.event_type}.{field}",
+            remedy="Give the field a value of the type, range, digits and time zone its declaration has.",
+        ) from error
+    return buffer.getvalue()
+
+
+def _fitting(event: Any) -> Any:
+    """The event that was read from JSON; raises DecodeError where no step could pass its values on."""
+    try:
+        _body(event)
+    except SchemaError as error:
+        raise DecodeError(error.what, where=error.where, remedy=error.remedy) from error
+    return event
 
 
 def _reading(writer: Any, target: Any) -> _Read:

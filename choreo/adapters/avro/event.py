@@ -6,16 +6,20 @@ is refused when it is declared. Knows nothing of bytes, files or logs.
 
 from __future__ import annotations
 
+import enum
 import re
+import typing
 from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
 from choreo.adapters.avro.defaults import made_each_time
+from choreo.adapters.avro.plain import filter_text
 from choreo.adapters.avro.schema import declaration_of
-from choreo.adapters.avro.types import Place
+from choreo.adapters.avro.types import Place, shown, without_constraints
 from choreo.core.errors import DeclarationError
 from choreo.core.facts import PREFIX
+from choreo.core.keys import KEY_TYPES
 
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 
@@ -94,6 +98,30 @@ class Event(Part):
     def event_fields(cls) -> tuple[str, ...]:
         """The names of its fields, in declared order."""
         return tuple(cls.model_fields)
+
+    @classmethod
+    def require_key(cls, name: str) -> None:
+        """Raise DeclarationError where the field of that name cannot be a business key."""
+        field = cls.model_fields.get(name)
+        if field is None:
+            return
+        inner, _ = without_constraints(field.rebuild_annotation())
+        named = isinstance(inner, type) and issubclass(inner, (enum.Enum, *KEY_TYPES))
+        if not named and typing.get_origin(inner) is not typing.Literal:
+            raise Place(cls.__name__, name).refuse(
+                f"{shown(inner)} cannot be a business key", "Use str, int, UUID, an Enum or such, and never None"
+            )
+
+    @classmethod
+    def filter_text(cls, name: str, text: str) -> str:
+        """Return a filter's text as the field's value is shown, so that 12.5 finds 12.5000; else the text itself."""
+        field = cls.model_fields.get(name)
+        if field is None:
+            return text
+        try:
+            return filter_text(field.rebuild_annotation(), text)
+        except (ValueError, TypeError, ArithmeticError):
+            return text
 
     def filled_in(self) -> frozenset[str]:
         """The names of fields that nobody gave and that are made anew for each event (`default_factory=uuid4`)."""

@@ -14,8 +14,9 @@ from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any, TypeAlias
+from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from choreo.adapters.avro.types import Place, decimal_of, required_of, without_constraints
 
@@ -153,3 +154,17 @@ def in_utc(moment: datetime) -> datetime:
     except OverflowError as error:
         message = f"{moment.isoformat()} lies outside of the years 1 to 9999 in UTC"
         raise ValueError(message) from error
+
+
+def filter_text(annotation: Any, text: str) -> str:
+    """Return a text as a field of this type shows its value; raises ValueError or TypeError where it is none of it."""
+    inner, metadata = without_constraints(required_of(annotation) or annotation)
+    if inner is Decimal:
+        return str(decimal_conversion(*decimal_of(metadata, Place("", "")))(Decimal(text)))
+    if inner is datetime:
+        return str(TypeAdapter(datetime).dump_python(in_utc(datetime.fromisoformat(text)), mode="json"))
+    if inner is float:
+        return str(float(text))
+    if inner is int:
+        return str(int(text))
+    return str(UUID(text)) if inner is UUID else text

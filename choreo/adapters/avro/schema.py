@@ -41,7 +41,7 @@ def schema_from(declaration: dict[str, Any]) -> Schema:
 
 
 @cache
-def schema_of(event_class: type[Any]) -> Schema:
+def schema_of(event_class: Any) -> Schema:
     """The schema of an event class; raises DeclarationError where it has none."""
     return schema_from(declaration_of(event_class, event_class.event_type))
 

@@ -139,7 +139,8 @@ class SqliteReadModel:
         )
         conditions = [condition for condition, value in asked if value]
         values: list[Any] = [value for _, value in asked if value]
-        for name, value in wanted.attributes.items():
+        for name, asked in wanted.attributes.items():
+            value = _escaped(asked)
             few = len(self._database.query(_FEW, (name, value))) <= FEW
             conditions.append(_AMONG_FEW if few else _AMONG_MANY)
             values += [name, value]
@@ -171,11 +172,21 @@ def _row(view: InstanceView) -> tuple[Any, ...]:
         view.changed_ms,
         view.partition,
         view.position,
-        msgspec.json.encode(view.attributes).decode(),
+        msgspec.json.encode({name: _escaped(value) for name, value in view.attributes.items()}).decode(),
         view.detail,
     )
 
 
 def _view(row: Sequence[Any]) -> InstanceView:
-    values: list[Any] = [*row[:9], _attributes_of(row[9]), row[10]]
+    attributes = {name: _unescaped(value) for name, value in _attributes_of(row[9]).items()}
+    values: list[Any] = [*row[:9], attributes, row[10]]
     return InstanceView(*values)
+
+
+def _escaped(value: str) -> str:
+    """An attribute as its row holds it: SQLite ends a text of JSON at its first NUL, and would find it by the rest."""
+    return value.replace("\x1b", "\x1b1").replace("\0", "\x1b0") if "\0" in value or "\x1b" in value else value
+
+
+def _unescaped(value: str) -> str:
+    return value.replace("\x1b0", "\0").replace("\x1b1", "\x1b") if "\x1b" in value else value

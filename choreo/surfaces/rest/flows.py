@@ -14,11 +14,12 @@ from choreo.app.publish import Receipt
 from choreo.app.query_positions import token_of
 from choreo.core.diagram import mermaid
 from choreo.surfaces.rest.doors import Given
+from choreo.surfaces.rest.exact import ExactRoute
 from choreo.surfaces.rest.models import FlowList, FlowSummary, ReceiptAnswer
 from choreo.surfaces.rest.parameters import FlowName, IdempotencyKey, traceparent_of
 from choreo.surfaces.rest.refusals import refused, refused_write
 
-router: APIRouter = APIRouter(tags=["flows"])
+router: APIRouter = APIRouter(tags=["flows"], route_class=ExactRoute)
 
 WRITTEN: dict[str, Any] = {
     "headers": {

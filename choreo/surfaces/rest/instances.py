@@ -64,11 +64,10 @@ async def list_instances(
 ) -> InstancePage:
     """Filter by attributes of the start event too: `?attr.customer_id=c-7` (any number, all must fit)."""
     doors.flows.definition(flow)
-    attributes = {
-        name.removeprefix(ATTRIBUTE): value
-        for name, value in request.query_params.items()
-        if name.startswith(ATTRIBUTE)
-    }
+    asked = {pair for pair in request.query_params.multi_items() if pair[0].startswith(ATTRIBUTE)}
+    attributes = {name.removeprefix(ATTRIBUTE): value for name, value in asked}
+    if len(attributes) < len(asked) or started_before == 0:
+        return InstancePage(items=[], cursor="")  # no run has two values of one attribute, or was started before 1970
     wanted = Filter(flow, status or "", key, attributes, started_from or 0, started_before or 0)
     try:
         page = await doors.queries.instances(wanted, limit, cursor)

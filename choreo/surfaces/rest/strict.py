@@ -54,7 +54,7 @@ def _known_only(request: Request) -> None:
             remedy=f"Known here: {', '.join(sorted(known)) or 'none'}.",
         )
     given = Counter(name for name, _ in request.query_params.multi_items())
-    twice = sorted(name for name, number in given.items() if number > 1)
+    twice = sorted(name for name, number in given.items() if number > 1 and not name.startswith(free))
     if twice:
         raise DecodeError(
             f"given more than once: {', '.join(twice)[:200]}",
