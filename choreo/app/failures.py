@@ -63,8 +63,12 @@ def _failure(told: traceback.TracebackException) -> Failure:
     while cause is not None and len(causes) < _CAUSES:
         causes.append(_text("".join(cause.format_exception_only()).strip()))
         cause = _cause(cause)
-    frames = [frame for frame in told.stack if not frame.filename.startswith(_LEFT_OUT)] or list(told.stack)
-    return Failure(_type(told), _text(str(told)), causes, [_frame(frame) for frame in frames[-_FRAMES:]])
+    frames = [frame for frame in told.stack if not frame.filename.startswith(_LEFT_OUT)]
+    if isinstance(told.exc_type, type) and issubclass(told.exc_type, SyntaxError):
+        line = int(told.lineno or 0)
+        frames.append(traceback.FrameSummary(str(told.filename), line, "<module>", line=str(told.text)))
+    shown = [_frame(frame) for frame in (frames or list(told.stack))[-_FRAMES:]]
+    return Failure(_type(told), _text(str(told)), causes, shown)
 
 
 def _type(told: traceback.TracebackException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -37,6 +38,15 @@ CASES: list[tuple[str, tuple[str, ...], int, str]] = [
     ("a part that lacks a field", (*START, "--key", "t", "--field", 'lines=[{"sku": "a"}]'), USAGE, "lines.0.quantity"),
     ("JSON that is none", (*START, "--json", "{ticket"), USAGE, "is not JSON"),
     ("JSON that is no object", (*START, "--json", "[1]"), USAGE, "is JSON, but no object"),
+    ("JSON with a name twice", (*START, "--json", '{"ticket_id": "a", "ticket_id": "b"}'), USAGE, "is given twice"),
+    ("JSON with NaN", (*START, "--json", '{"ticket_id": "a", "priority": NaN}'), USAGE, "NaN is no number of JSON"),
+    ("JSON that is nested too deeply", (*START, "--json", "[" * 100_000), USAGE, "is not JSON"),
+    ("a misspelt field", (*START, "--key", "t", "--field", "priorty=1"), USAGE, "Did you mean priority?"),
+    ("a misspelt field of a part", (*START, "--field", 'lines=[{"sku": "a", "quantty": 1}]'), USAGE, "mean quantity?"),
+    ("a number beyond 64 bits", (*START, "--key", "t", "--field", f"priority={2**70}"), USAGE, "TicketOpened.priority"),
+    ("bytes that are no text", ("show", "a\udcff"), USAGE, "holds bytes that are no text"),
+    ("a field of bytes that are no text", (*START, "--field", "ticket_id=\udcff"), USAGE, "bytes that are no text"),
+    ("an attribute of two values", ("list", "--attr", "a=1", "--attr", "a=2"), USAGE, "a is given twice"),
     ("nothing on stdin", (*START, "--json", "-"), USAGE, "is not JSON"),
     ("two keys", (*START, "--key", "t-1", "--field", "ticket_id=t-2"), USAGE, "not about the given key 't-1'"),
     ("a key with a control character", (*START, "--key", "a\x00b"), USAGE, "control character"),
@@ -80,6 +90,10 @@ SETTINGS: list[tuple[str, dict[str, str], int, str]] = [
     ("too many partitions", {"CHOREO_PARTITIONS": "100000"}, USAGE, "setting partitions"),
     ("no such mode", {"CHOREO_SYNCHRONOUS": "SOMETIMES"}, USAGE, "setting synchronous"),
     ("time that stands still", {"CHOREO_TIME_SCALE": "0"}, USAGE, "setting time_scale"),
+    ("time without end", {"CHOREO_TIME_SCALE": "1e-9"}, USAGE, "setting time_scale"),
+    ("a lease without end", {"CHOREO_LEASE_S": "inf"}, USAGE, "setting lease_s"),
+    ("the home of nobody", {"CHOREO_DATABASE": "~nobody-at-all/x.db"}, USAGE, "setting database"),
+    ("a setting of bytes", {"CHOREO_REDIS": "redis://\udcff"}, USAGE, "bytes that are no text"),
     ("a flow without its name", {"CHOREO_FLOWS": "desk_flow"}, USAGE, "it names no flow"),
     ("a module that is not there", {"CHOREO_FLOWS": "nowhere:flow"}, USAGE, "it cannot be imported"),
     ("a name that is not there", {"CHOREO_FLOWS": "desk_flow:counter"}, USAGE, "has no 'counter'"),
@@ -104,6 +118,26 @@ def test_bad_settings_are_refused_with_a_remedy(
     assert message in answer.err
     assert "  remedy: " in answer.err
     assert "Traceback" not in answer.err
+
+
+BROKEN = ["None.nothing", "raise SystemExit(3)", "raise RecursionError", "def f(:", "1 / 0", "import nowhere_at_all"]
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_an_error_in_a_module_of_the_project_is_shown_as_that(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """With the lines of the project that failed; it is not said that the flow is not there."""
+    monkeypatch.setenv("CHOREO_FLOWS", "broken_flow:flow")
+    monkeypatch.syspath_prepend(str(desk.folder))
+    monkeypatch.delitem(sys.modules, "broken_flow", raising=False)
+    (desk.folder / "broken_flow.py").write_text(f"x = 1\n{code}\n")
+    answer = desk("list")
+    assert answer.code == USAGE
+    assert "cannot be imported" in answer.err
+    assert "has no 'flow'" not in answer.err
+    assert code in answer.err or "nowhere_at_all" in answer.err
+    assert desk("list", "--debug").code == USAGE
 
 
 def test_outside_of_a_project_it_says_how_to_begin(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
