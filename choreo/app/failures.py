@@ -64,7 +64,7 @@ def _failure(told: traceback.TracebackException) -> Failure:
         causes.append(_text("".join(cause.format_exception_only()).strip()))
         cause = _cause(cause)
     frames = [frame for frame in told.stack if not frame.filename.startswith(_LEFT_OUT)]
-    if isinstance(told.exc_type, type) and issubclass(told.exc_type, SyntaxError):
+    if issubclass(told.exc_type, SyntaxError):
         line = int(told.lineno or 0)
         frames.append(traceback.FrameSummary(str(told.filename), line, "<module>", line=str(told.text)))
     shown = [_frame(frame) for frame in (frames or list(told.stack))[-_FRAMES:]]

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from choreo.app.exact_json import read
 
@@ -16,14 +17,14 @@ class _ExactRequest(Request):
     """A request whose body is read so."""
 
     async def json(self) -> Any:
-        """Read the body; raises json.JSONDecodeError, which is answered with 400."""
+        """Read the body; raises json.JSONDecodeError or HTTPException, which are answered with 400."""
         body = (await self.body()).decode()
         try:
             return read(body)
         except json.JSONDecodeError:
             raise
         except ValueError as error:
-            raise json.JSONDecodeError(str(error), body, 0) from error
+            raise HTTPException(400, f"the body cannot be parsed: {error}") from error
 
 
 class ExactRoute(APIRoute):

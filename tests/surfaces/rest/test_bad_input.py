@@ -98,7 +98,7 @@ CASES = [
     Bad("a separator in the key", "POST", EVENTS, 422, "control character", event(order_id="a\x1fb")),
     Bad("a key of dots", "POST", EVENTS, 422, "dot name", event(order_id="..")),
     Bad("a key too long", "POST", EVENTS, 422, "513 characters, 512 at most", event(order_id="x" * 513)),
-    Bad("half a surrogate pair", "POST", EVENTS, 422, "invalid JSON: unexpected end of hex escape", {
+    Bad("half a surrogate pair", "POST", EVENTS, 422, "surrogates not allowed", {
         "content": b'{"type": "OrderPlaced", "fields": {"order_id": "\\ud800"}}', "headers": {"Content-Type": "application/json"},
     }),
     Bad("bytes that are no UTF-8", "POST", EVENTS, 400, "parsing the body", {
@@ -107,6 +107,12 @@ CASES = [
     Bad("too deep", "POST", EVENTS, 400, "pars", {
         "content": b'{"type":"OrderPlaced","fields":{"order_id":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
         "headers": {"Content-Type": "application/json"},
+    }),
+    Bad("a name twice", "POST", EVENTS, 400, "'order_id' is given twice", {
+        "content": b'{"type": "OrderPlaced", "fields": {"order_id": "a", "order_id": "b"}}', "headers": {"Content-Type": "application/json"},
+    }),
+    Bad("a number that is none", "POST", EVENTS, 400, "NaN is no number of JSON", {
+        "content": b'{"type": "OrderPlaced", "fields": {"order_id": NaN}}', "headers": {"Content-Type": "application/json"},
     }),
     Bad("too large", "POST", EVENTS, 413, "larger than 1048576 bytes", event(customer="x" * (1 << 20))),
     Bad("a start for a run", "POST", EVENTS, 422, "a start begins a run of its own", {"json": {**PLACED, "run": "r"}}),
@@ -132,7 +138,6 @@ CASES = [
     Bad("a day that is none", "GET", LIST + "?started_before=2026-02-30T00:00:00Z", 422, "query.started_before"),
     Bad("a misspelt filter", "GET", LIST + "?stats=running", 422, "Known here: after, cursor, key, limit, started_before"),
     Bad("a thousand filters", "GET", LIST + "?" + "&".join(f"attr.a{n}=1" for n in range(1_000)), 422, "1000 attributes are asked for, 16 at most"),
-    Bad("a filter given twice", "GET", LIST + "?attr.customer=ann&attr.customer=bob", 422, "given more than once: attr.customer"),
     Bad("a status given twice", "GET", LIST + "?status=running&status=stuck", 422, "given more than once: status"),
     Bad("an expectation nobody meets", "POST", EVENTS, 417, "100-continue", {"json": PLACED, "headers": {"Expect": "a miracle"}}),
     Bad("an attribute on one instance", "GET", LIST + "/busy?attr.customer=ann", 422, "no such parameter: attr.customer"),
