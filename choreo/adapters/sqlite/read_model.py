@@ -139,8 +139,8 @@ class SqliteReadModel:
         )
         conditions = [condition for condition, value in asked if value]
         values: list[Any] = [value for _, value in asked if value]
-        for name, asked in wanted.attributes.items():
-            value = _escaped(asked)
+        for name, text in wanted.attributes.items():
+            value = _escaped(text)
             few = len(self._database.query(_FEW, (name, value))) <= FEW
             conditions.append(_AMONG_FEW if few else _AMONG_MANY)
             values += [name, value]
