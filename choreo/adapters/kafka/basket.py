@@ -28,8 +28,6 @@ class _Lane(msgspec.Struct):
     """The end that stood when the partition was gained, until it is reached; -1 then."""
     stamp_ms: int = -1
     """The log's time at the last message taken; -1 until one carries it."""
-    ended_ms: int | None = None
-    """A moment at which nothing stood behind the last message; None where something may have."""
     waiting: deque[Message] = msgspec.field(default_factory=deque)
 
 
@@ -49,11 +47,6 @@ class Basket:
         """Of all messages that were put and not taken."""
         self._room_bytes = 0
         """What the poll under way may still take."""
-        self._asked_ms = self._asked_before_ms = log_time.elapsed_ms()
-
-    def asks(self) -> None:
-        """The client is asked for more: whatever it brings of an end was true after it was asked the time before."""
-        self._asked_before_ms, self._asked_ms = self._asked_ms, self._log_time.elapsed_ms()
 
     async def stamp_first(self, stamp: Callable[[int, int], Awaitable[int]]) -> None:
         """Ask for the log's time where the first message taken of a partition will not carry it."""
@@ -85,13 +78,9 @@ class Basket:
             return
         lane.waiting.append(message)
         self.waiting_bytes += len(message)
-        if message.error() is not None:
-            lane.ended_ms = self._asked_before_ms
-        elif lane.ended_ms is not None:
-            stamp_ms = log_stamp(message)
-            if stamp_ms is not None:
-                self._log_time.read(stamp_ms, lane.ended_ms)
-            lane.ended_ms = None
+        end = self._log_time.end_of(self._topic, message.partition() or 0)
+        if end is not None and message.error() is None and (message.offset() or 0) >= end.offset:
+            self._log_time.passed(end, log_stamp(message))
 
     def is_awaited(self, message: Message) -> bool:
         """Whether it is worth waking for: a record of interest, or trouble. Asked in any thread."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from choreo.ports.clock import Clock
 
@@ -20,6 +21,15 @@ def _elapsed_ms() -> int:
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
 
 
+class SeenEnd(NamedTuple):
+    """Where a partition ended when it was asked for, and when that was, on the clock that never jumps."""
+
+    topic: str
+    partition: int
+    offset: int
+    asked_ms: int
+
+
 class LogTime:
     """Bounds of the log's time, each as its distance from a clock that never jumps. May be used in several threads."""
 
@@ -27,6 +37,7 @@ class LogTime:
         """Nothing is known yet."""
         self.elapsed_ms = elapsed_ms
         """The clock that never jumps."""
+        self._ends: dict[tuple[str, int], SeenEnd] = {}
         self._low: int | None = None
         self._high: int | None = None
 
@@ -43,6 +54,20 @@ class LogTime:
     def appended(self, stamp_ms: int, sent_ms: int) -> None:
         """Take the stamp of a record that was just acknowledged; it was sent at `sent_ms` of `elapsed_ms`."""
         self._between(stamp_ms - self.elapsed_ms(), stamp_ms - sent_ms)
+
+    def ended(self, end: SeenEnd) -> None:
+        """Take where a partition ended: what stands from there on was appended after it was asked for."""
+        self._ends[end.topic, end.partition] = end
+
+    def end_of(self, topic: str, partition: int) -> SeenEnd | None:
+        """Return where the partition was seen to end, until a record from there on has been read."""
+        return self._ends.get((topic, partition))
+
+    def passed(self, end: SeenEnd, stamp_ms: int | None) -> None:
+        """Take the stamp of a record from this end on; None where it does not carry the log's time."""
+        self._ends.pop((end.topic, end.partition), None)
+        if stamp_ms is not None:
+            self.read(stamp_ms, end.asked_ms)
 
     def bounds(self) -> tuple[int | None, int | None]:
         """Return the earliest and the latest that the log's time can be now, in epoch ms; None where it is unknown."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from choreo.adapters.kafka.cluster import Cluster
-from choreo.adapters.kafka.log_clock import SKEW_MAX_MS, LogTime
+from choreo.adapters.kafka.log_clock import SKEW_MAX_MS, LogTime, SeenEnd
 from choreo.adapters.kafka.trouble import UNAUTHORIZED, cause_of
 from choreo.core.errors import NotFoundError, SettingsError, StorageError
 from choreo.ports.clock import Clock
@@ -72,8 +72,11 @@ class LogWatch:
     async def _look_for_transactions(self, topic: str) -> None:
         partitions = range(await self._cluster.partitions(topic))
         stable = await self._cluster.stable_ends(topic, partitions)
+        asked_ms = self._log_time.elapsed_ms()
         ends = await self._cluster.ends(topic, partitions)
         now_ms = self._log_time.elapsed_ms()
+        for number in partitions:
+            self._log_time.ended(SeenEnd(topic, number, ends[number], asked_ms))
         for number in partitions:
             before = self._held.pop((topic, number), None)
             if ends[number] > stable[number]:

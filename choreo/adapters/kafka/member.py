@@ -222,7 +222,6 @@ class KafkaMember:
             return
         self._backpressure.steer(self._paused)
         room = AHEAD - self._basket.size(set(self._basket.partitions()) - self._paused)
-        self._basket.asks()
         busy = self._basket.size(self._basket.partitions()) > 0
         self._fetching = self._subscription.fetch(max(1, room), FETCH_S, busy=busy)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.strategies import SearchStrategy, binary, booleans, builds, characters, integers, text
 
 from choreo.adapters.kafka.basket import Basket
-from choreo.adapters.kafka.log_clock import LogTime
+from choreo.adapters.kafka.log_clock import LogTime, SeenEnd
 from choreo.adapters.kafka.records import event_of, headers_of, message_of, record_of, type_of
 from choreo.core.events import Envelope, Record, from_headers, to_headers
 from choreo.core.facts import UNREADABLE
@@ -208,3 +208,20 @@ def test_a_cloudevent_in_structured_mode_is_read_as_one_in_binary_mode() -> None
     assert type_of(headers, told) == b"ShipmentPicked"
     for garbage in (b"{", b"[]", b'{"specversion": "1.0"}', None):
         assert event_of(headers, b"o-1", garbage, TOPIC).type == UNREADABLE
+
+
+def test_a_record_behind_a_seen_end_bounds_the_logs_time() -> None:
+    """It was appended after the end was asked for. What stood before it tells nothing, however long it waited here."""
+    elapsed_ms = 50_000
+    log_time = LogTime(lambda: elapsed_ms)
+    held = Basket(TOPIC, None, log_time)
+    held.add(0)
+    held.begin(0, 0, 3)
+    log_time.ended(SeenEnd(TOPIC, 0, 1, 40_000))
+    held.put(message(0, timestamp=(BROKERS, 7_000)))
+    held.take(10, ())
+    assert log_time.bounds() == (7_000, None)
+    held.put(message(1, timestamp=(BROKERS, 9_000)))
+    held.take(10, ())
+    assert log_time.bounds() == (9_000, 19_000)
+    assert log_time.end_of(TOPIC, 0) is None
