@@ -1,29 +1,50 @@
-"""On a real broker and Redis: a step behind a wait runs once it is open, also where its process or its inbox died."""
+"""A step behind a wait runs once it is open, also where its process or inbox died: on a broker, and in a file."""
 
 from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from choreo.adapters.redis.server import RedisServer
+from choreo.settings import load
+from choreo.wiring import open_app
 from schemas.orders import ShipmentPicked
 from tests.members.conftest import Servers
 from tests.members.scene import FLOW, PARTITIONS, Scene, keys_in
+from tests.support.fleet import ROOT, Fleet
 
 WITHIN_S = 60.0
 
 
-async def _worked(scene: Scene, service: str) -> bool:
-    """Whether the service has committed everything that stands in the log."""
-    ends = {p: await scene.app.home.log.end(FLOW, p) for p in range(PARTITIONS)}
-    committed = await scene.app.home.log.committed(FLOW, service)
-    return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+@pytest.fixture
+async def in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """The same scene on one SQLite file."""
+    values = {
+        "CHOREO_DATABASE": str(tmp_path / "choreo.db"),
+        "CHOREO_BOOKS_DIR": str(tmp_path / "books"),
+        "CHOREO_PARTITIONS": str(PARTITIONS),
+    }
+    monkeypatch.chdir(ROOT)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    fleet = Fleet(tmp_path, values)
+    async with open_app(load()) as app:
+        try:
+            yield Scene(app, fleet, tmp_path / "books")
+        finally:
+            fleet.kill_all()
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["its process died", "its inbox was lost too"])
-async def test_an_early_pick_confirms_the_order_once_it_is_shipped(
-    scene: Scene, servers: Servers, *, lost: bool
-) -> None:
-    """The pick is kept by a process that is killed; its heir finds it in the inbox, or folds it again from the log."""
+async def _nothing() -> None:
+    """Lose nothing."""
+
+
+async def _early_picks(scene: Scene, lose: Callable[[], Awaitable[None]]) -> None:
+    """Picks come before anything is shipped; the process that has read them is killed, and `lose` done."""
     for service in ("inventory", "payment"):
         scene.fleet.start(service)
     victim = scene.fleet.start("notification")
@@ -38,10 +59,7 @@ async def test_an_early_pick_confirms_the_order_once_it_is_shipped(
     await scene.until(lambda: _worked(scene, "notification"), "the picks are read")
     assert await scene.keys("OrderConfirmed") == []
     scene.fleet.kill(victim)
-    if lost:
-        server = RedisServer(servers.redis)
-        await server.ask("FLUSHALL")
-        await server.close()
+    await lose()
     scene.fleet.start("notification")
     scene.fleet.start("shipping")
     await scene.until(lambda: scene.said("OrderConfirmed", keys), "all are confirmed", WITHIN_S)
@@ -51,3 +69,41 @@ async def test_an_early_pick_confirms_the_order_once_it_is_shipped(
     for key in keys:
         types = [record.event.type for record in records if record.event.key == key]
         assert types.index("ShipmentPicked") < types.index("ShipmentCreated") < types.index("OrderConfirmed")
+
+
+async def _worked(scene: Scene, service: str) -> bool:
+    """Whether the service has committed everything that stands in the log."""
+    ends = {p: await scene.app.home.log.end(FLOW, p) for p in range(PARTITIONS)}
+    committed = await scene.app.home.log.committed(FLOW, service)
+    return all(committed.get(partition, 0) >= end for partition, end in ends.items())
+
+
+async def test_an_early_pick_outlives_its_process(scene: Scene) -> None:
+    """The heir finds it in the inbox."""
+    await _early_picks(scene, _nothing)
+
+
+async def test_an_early_pick_outlives_the_inbox(scene: Scene, servers: Servers) -> None:
+    """The heir folds it again from the log."""
+
+    async def flushed() -> None:
+        server = RedisServer(servers.redis)
+        await server.ask("FLUSHALL")
+        await server.close()
+
+    await _early_picks(scene, flushed)
+
+
+async def test_an_early_pick_outlives_its_process_in_a_file(in_a_file: Scene) -> None:
+    """The heir finds it in the inbox."""
+    await _early_picks(in_a_file, _nothing)
+
+
+async def test_an_early_pick_outlives_a_change_of_the_declaration_in_a_file(in_a_file: Scene, tmp_path: Path) -> None:
+    """Gates that are not there, or of another shape, are folded again from the log."""
+
+    async def forgotten() -> None:
+        with closing(sqlite3.connect(tmp_path / "choreo.db", isolation_level=None)) as db:
+            db.executescript("DELETE FROM gates; DELETE FROM gate_positions;")
+
+    await _early_picks(in_a_file, forgotten)
