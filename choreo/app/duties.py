@@ -14,7 +14,7 @@ import msgspec
 
 from choreo.core import facts
 from choreo.core.declare import Service, Step
-from choreo.core.definition import FlowTable, RetryRule, StepDefinition
+from choreo.core.definition import FlowTable, RetryRule
 
 RUN_FACTS = facts.ENDS | {facts.FLOW_TURNED, facts.FLOW_PAUSED, facts.FLOW_RESUMED}
 """Facts about a run that stop, hold or release its forward steps."""
@@ -34,6 +34,8 @@ class Duty(msgspec.Struct, frozen=True, eq=False):
     timeout_ms: int
     deadline_ms: int
     retry: RetryRule
+    time_scale: float = 1
+    """By how much the durations here are divided."""
     undo: bool = False
     takes_none: bool = False
     reaction: bool = False
@@ -61,9 +63,7 @@ class Duties:
         """Steps of the service that the flow does not have are left out."""
         declared = [step for step in service.steps.values() if step.name in table.steps]
         self.forward: dict[str, Duty] = {step.name: _forward(step, table) for step in declared}
-        self.undo: dict[str, Duty] = {
-            step.name: _undo(step, table.steps[step.name]) for step in declared if step.compensation
-        }
+        self.undo: dict[str, Duty] = {step.name: _undo(step, table) for step in declared if step.compensation}
         self.by_trigger: dict[str, Sequence[Duty]] = {}
         for step in declared:
             known = self.by_trigger.get(step.on.event_type, ())
@@ -101,13 +101,14 @@ def _forward(step: Step, table: FlowTable) -> Duty:
         timeout_ms=definition.timeout_ms,
         deadline_ms=definition.deadline_ms,
         retry=definition.retry,
+        time_scale=table.flow.time_scale,
         reaction=step.name in table.reactions,
         once=step.name not in table.cyclic,
     )
 
 
-def _undo(step: Step, definition: StepDefinition) -> Duty:
-    compensation, rules = step.compensation, definition.compensation
+def _undo(step: Step, table: FlowTable) -> Duty:
+    compensation, rules = step.compensation, table.steps[step.name].compensation
     if compensation is None or rules is None:
         message = f"{step.name} has no compensation"
         raise ValueError(message)
@@ -122,6 +123,7 @@ def _undo(step: Step, definition: StepDefinition) -> Duty:
         timeout_ms=rules.timeout_ms,
         deadline_ms=rules.deadline_ms,
         retry=rules.retry,
+        time_scale=table.flow.time_scale,
         undo=True,
         takes_none=rules.takes_none,
         once=False,

@@ -13,7 +13,6 @@ from choreo.app.failures import Failure
 from choreo.app.query_history import HistoryRow
 from choreo.core import facts
 from choreo.core.definition import FlowTable
-from choreo.core.durations import human
 
 
 class TimelineRow(msgspec.Struct, frozen=True):
@@ -131,7 +130,7 @@ def _domain(table: FlowTable, row: HistoryRow) -> tuple[str, str, str]:
         return "start", f"{type_} started it", ""
     if type_ in table.wait_failures:
         wait = table.wait_failures[type_]
-        return "timer", f"{wait.until} did not come within {human(wait.timeout_ms)}: {type_}", row.step
+        return "timer", f"{wait.until} did not come within {table.shown(wait.timeout_ms)}: {type_}", row.step
     for kind, verb, makers in (
         ("undo", "undone", table.undos.get(type_, ())),
         ("failed", "failed", table.failures.get(type_, ())),

@@ -15,7 +15,7 @@ from choreo.app.jobs import Job
 from choreo.app.outcomes import Voice, outcome
 from choreo.app.runs import Standing
 from choreo.core import facts
-from choreo.core.durations import human
+from choreo.core.durations import human_of
 from choreo.core.errors import ChoreoError, NonRetryableError, described
 from choreo.core.events import Envelope
 from choreo.ports.dead_letters import DeadLetter
@@ -76,7 +76,10 @@ def verdict(job: Job, standing: Standing, now_ms: int, hops_max: int) -> tuple[V
     if standing.stopped or (hops_max and job.event.hops >= hops_max):
         return (Verdict.SKIP, "its run is turned back or ended") if _expected(job, standing) else (Verdict.DROP, "")
     if overdue:
-        return Verdict.SKIP, f"its deadline of {human(job.duty.deadline_ms)} had passed before it could start"
+        return (
+            Verdict.SKIP,
+            f"its deadline of {human_of(job.duty.deadline_ms, job.duty.time_scale)} had passed before it could start",
+        )
     if paused and job.redriven:
         return Verdict.SKIP, "its run is paused; redrive it again once the run is resumed"
     return (Verdict.HOLD, "") if paused else (Verdict.START, "")
@@ -210,5 +213,5 @@ def _counted(values: list[Any]) -> str:
 
 def _reason(job: Job, error: BaseException) -> str:
     if isinstance(error, AttemptTimedOut):
-        return f"attempt {job.attempt} gave no answer within {human(job.duty.timeout_ms)}"
+        return f"attempt {job.attempt} gave no answer within {human_of(job.duty.timeout_ms, job.duty.time_scale)}"
     return f"attempt {job.attempt} failed with {described(error)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from choreo.core import facts, ids
-from choreo.core.durations import human
 from choreo.core.fold import Fold, domain_payload
 from choreo.core.gates import Gates
 from choreo.core.ledger import IN_DOUBT, closed, unanswered
@@ -175,7 +174,8 @@ def undo_deadline_passed(fold: Fold, run: Run) -> None:
     entry = run.entry(fold.event.entry)
     if entry is not None and entry.state == REQUESTED and entry.due_ms and entry.due_ms == fold.event.due_ms:
         step = fold.table.steps.get(entry.step)
-        within = f"within {human(step.compensation.deadline_ms)}" if step and step.compensation else "in time"
+        allowed_ms = step.compensation.deadline_ms if step and step.compensation else 0
+        within = f"within {fold.table.shown(allowed_ms)}" if allowed_ms else "in time"
         run.put(unanswered(entry, f"its undo gave no answer {within}"))
 
 

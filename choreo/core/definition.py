@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from choreo.core.durations import DURATION_MAX_MS
+from choreo.core.durations import DURATION_MAX_MS, human_of
 from choreo.core.errors import DeclarationError
 
 DEADLINE_SLACK_MS = 600_000
@@ -127,6 +127,8 @@ class FlowDefinition(msgspec.Struct, frozen=True):
     hops_max: int = 0
     """How many triggers an event may lie behind its start; 0 where the flow has no cycle."""
     version: int = 1
+    time_scale: float = 1
+    """By how much the durations here are divided."""
     events: Mapping[str, tuple[str, ...]] = {}
 
     def scaled(self, by: float) -> Self:
@@ -142,6 +144,7 @@ class FlowDefinition(msgspec.Struct, frozen=True):
             waits=waits,
             deadline_ms=max(_divided(self.deadline_ms, by), min(self.deadline_ms, longest_ms)),
             linger_ms=_divided(self.linger_ms, by),
+            time_scale=self.time_scale * by,
         )
 
     @property
@@ -240,6 +243,10 @@ class FlowTable:
         repeated = _repeated(flow, self.cyclic)
         self.waits_once: frozenset[str] = frozenset(wait.name for wait in flow.waits if wait.on not in repeated)
         """Waits on no cycle: they open once a run."""
+
+    def shown(self, duration_ms: int) -> str:
+        """Return one of the flow's durations for people, marked where it is divided."""
+        return human_of(duration_ms, self.flow.time_scale)
 
     def gate_waits(self, triggers: Iterable[str]) -> tuple[WaitDefinition, ...]:
         """Return the waits that decide when events of these types trigger a step, and those that open these waits."""

@@ -55,6 +55,11 @@ def human(duration_ms: int) -> str:
     return text
 
 
+def human_of(duration_ms: int, divided_by: float) -> str:
+    """A duration as `human` writes it; of one that was divided (CHOREO_TIME_SCALE) also by how much."""
+    return human(duration_ms) if divided_by == 1 else f"{human(duration_ms)} (time scale {divided_by:g})"
+
+
 def _refused(value: object, where: str) -> DeclarationError:
     return DeclarationError(
         f"{value!r} is not a duration",

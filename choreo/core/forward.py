@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from choreo.core import facts, gates, recent
 from choreo.core.backward import turn
 from choreo.core.definition import StepDefinition
-from choreo.core.durations import human
 from choreo.core.fold import Fold
 from choreo.core.ledger import doubt, entry_of, opened, settle_doubt
 from choreo.core.state import Entry, Expected, OpenWait, Run
@@ -248,7 +247,7 @@ def _wait_over(fold: Fold, run: Run, because: str) -> None:
     for open_wait in run.waits:
         if (open_wait.name, open_wait.trigger, open_wait.due_ms) == (event.step, event.trigger, event.due_ms):
             wait = next((wait for wait in fold.table.flow.waits if wait.name == open_wait.name), None)
-            within = f" within {human(wait.timeout_ms)}" if wait else " in time"
+            within = f" within {fold.table.shown(wait.timeout_ms)}" if wait else " in time"
             run.close(open_wait)
             turn(fold, run, f"{open_wait.until} did not come{within}{because}")
 
@@ -289,7 +288,7 @@ def step_deadline_passed(fold: Fold, run: Run) -> None:
         _wait_over(fold, run, "")
     elif expected.due_ms == event.due_ms:
         step = fold.table.steps.get(event.step)
-        within = f"within {human(step.deadline_ms)}" if step else "in time"
+        within = f"within {fold.table.shown(step.deadline_ms)}" if step else "in time"
         _given_up(run, expected)
         doubt(fold, run, event.step, event.trigger, raw=expected.raw)
         turn(fold, run, f"{event.step} gave no outcome {within}")
@@ -298,7 +297,7 @@ def step_deadline_passed(fold: Fold, run: Run) -> None:
 def flow_deadline_passed(fold: Fold, run: Run) -> None:
     """A timer fact: the flow as a whole took too long."""
     if run.due_ms and fold.event.due_ms == run.due_ms:
-        turn(fold, run, f"the flow's deadline of {human(fold.table.flow.deadline_ms)} has passed")
+        turn(fold, run, f"the flow's deadline of {fold.table.shown(fold.table.flow.deadline_ms)} has passed")
 
 
 FACTS = {

@@ -147,6 +147,13 @@ def test_a_wait_that_is_not_satisfied_fails_with_its_own_event() -> None:
     story.then(waits=[], cause="Picked did not come within 1h: PickTimedOut")
 
 
+def test_a_divided_duration_is_shown_as_such() -> None:
+    """A day's wait that took a minute is no mistake of the clock."""
+    story = given(PICKED.scaled(60), *PAID).when(elapsed("1m"))
+    story.then("PickTimedOut", "choreo.FlowTurned", undo("payment.charge"))
+    story.then(cause="Picked did not come within 1m (time scale 60): PickTimedOut")
+
+
 def test_the_event_of_a_timeout_carries_the_key_and_a_reason() -> None:
     """A domain event the tracker says itself has the class's fields: the key, and a reason where there is one."""
     told = replace(PICKED, events={**PICKED.events, "PickTimedOut": ("order_id", "reason")})
