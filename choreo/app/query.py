@@ -6,9 +6,11 @@ Answers are values, the same for REST, CLI and web; words for people are made he
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 
 import msgspec
 
+from choreo.app.pace import Pace
 from choreo.app.query_flows import Flows
 from choreo.app.query_history import Attribution, Histories, HistoryRow
 from choreo.app.query_positions import Positions
@@ -68,15 +70,23 @@ class Queries:
     """The door for questions. Every method raises NotFoundError on a flow or instance that is not there."""
 
     def __init__(
-        self, flows: Flows, log: Log, read_model: ReadModel, letters: DeadLetters, codec: Codec, clock: Clock
+        self,
+        flows: Flows,
+        log: Log,
+        read_model: ReadModel,
+        letters: DeadLetters,
+        codec: Codec,
+        clock: Clock,
+        pace: Pace | None = None,
     ) -> None:
-        """Take the parts; nothing is read yet."""
+        """Take the parts; nothing is read yet. `pace`: of lists, where they share their loop with the work."""
         self.flows = flows
         self._letters = letters
         self._positions = Positions(log, read_model, clock)
         self._log = log
         self._read_model = read_model
         self._clock = clock
+        self._pace = pace
         self._histories = Histories(flows, read_model, codec)
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
@@ -89,7 +99,8 @@ class Queries:
                 where="filter",
                 remedy="Ask for those that leave the fewest, and look through what is answered.",
             )
-        return await self._read_model.instances(wanted, limit, cursor)
+        async with self._pace.turn() if self._pace else nullcontext():
+            return await self._read_model.instances(wanted, limit, cursor)
 
     async def instance(self, flow: str, key: str, run: str = "") -> Instance:
         """One run; without `run` the key's newest."""

@@ -19,6 +19,7 @@ from choreo.adapters.clock import SteadyClock, SystemClock
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
 from choreo.app.operate import Operator
+from choreo.app.pace import Pace
 from choreo.app.publish import Publisher
 from choreo.app.query import Queries
 from choreo.app.query_flows import Flows
@@ -152,7 +153,9 @@ def _assemble(
 ) -> App:
     known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
     publisher = Publisher(known, home.log, home.read_model, codec, clock, new_id=lambda: str(uuid.uuid4()))
-    queries = Queries(known, home.log, home.read_model, home.dead_letters, codec, clock)
+    # Embedded, lists and work share a loop and a file; on Kafka they meet nowhere.
+    pace = None if settings.kafka else Pace(clock)
+    queries = Queries(known, home.log, home.read_model, home.dead_letters, codec, clock, pace)
     operator = Operator(known, home.log, home.read_model, home.dead_letters, clock)
     return App(
         settings,

@@ -63,6 +63,14 @@ def test_core_compares_an_empty_store_with_a_full_one() -> None:
     assert figures["full_over_empty"] > 0
 
 
+def test_lists_compares_an_order_beside_lists_with_one_alone() -> None:
+    """In one run, on one process."""
+    figures, _ = run("lists", "--runs", "2000", "--orders", "3", "--rounds", "1")
+    assert figures["runs"] == 2_000
+    assert figures["beside_over_alone"] > 0
+    assert figures["lists_s"] > 0
+
+
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
 def test_the_raw_loop_carries_every_order_to_its_end(tmp_path: Path, synchronous: str) -> None:
     """A baseline that lost events would flatter itself."""
