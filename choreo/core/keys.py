@@ -25,7 +25,8 @@ def key_text(value: Any) -> str:
 
 
 def _decimal(value: Decimal) -> str:
-    return format(value.normalize(), "f") if value else "0"
+    text = format(value, "f") if value else "0"  # not normalize(), which rounds to the context's digits
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _moment(value: datetime) -> str:

@@ -56,8 +56,8 @@ def default_json(value: Any, annotation: Any) -> Any:
         items = _is_a(dict, value).items()
         return {_is_a(str, key): _branch(each, arguments[1], begins_with_null=False) for key, each in items}
     if inner is Decimal:
-        digits, places = decimal_of(metadata, Place("", ""))
-        unscaled = int(decimal_conversion(digits, places)(value).scaleb(places))
+        sign, digits, _ = decimal_conversion(*decimal_of(metadata, Place("", "")))(value).as_tuple()
+        unscaled = int("".join(map(str, digits))) * (-1 if sign else 1)  # no arithmetic of Decimal, which rounds
         return unscaled.to_bytes((unscaled + (unscaled < 0)).bit_length() // 8 + 1, "big", signed=True).decode(
             "latin-1"
         )
