@@ -17,6 +17,7 @@ from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
 from choreo.core.definition import FlowDefinition, FlowTable
 from choreo.core.errors import (
+    NotFoundError,
     ReplacedLogError,
     SettingsError,
     StorageError,
@@ -120,7 +121,8 @@ class FaustTracker:
                         await self._live(folder, local)
                 except ChangelogError:
                     raise
-                except (StorageError, UnavailableError) as error:
+                except (StorageError, UnavailableError, NotFoundError) as error:
+                    # A topic that is not found was there: at the start it is a SettingsError.
                     pause_s = _PAUSE_S if self.now_ms() - began_ms > 60_000 else min(pause_s * 2, _PAUSE_MAX_S)
                     report_error(self.dependencies, self.role, error)
                     self.counters.add("tracker_restarts", 1)

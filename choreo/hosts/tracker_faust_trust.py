@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from choreo.adapters.kafka.cluster import Commit
-from choreo.adapters.kafka.origin import Origin, noted, read_note
+from choreo.adapters.kafka.origin import Origin, noted, read_note, written
 from choreo.hosts.tracker_faust_partition import Missing
 
 Span = tuple[int, int]
@@ -43,7 +43,7 @@ class Taken(msgspec.Struct, frozen=True):
 
 def note_of(origin: Origin, footing: Footing) -> str:
     """Return what to note beside a position."""
-    return noted(origin, msgspec.json.encode(footing).decode())
+    return written(noted(origin, msgspec.json.encode(footing).decode()))
 
 
 def footing_of(note: str) -> Footing | None:

@@ -24,6 +24,8 @@ class _Lane(msgspec.Struct):
     """One partition. `next` is the offset to take from; -1 until it is known where to begin."""
 
     next: int = -1
+    due: int = -1
+    """Behind the last message that was brought; -1 before the first."""
     awaited: int = -1
     """The end that stood when the partition was gained, until it is reached; -1 then."""
     stamp_ms: int = -1
@@ -42,6 +44,7 @@ class Basket:
         self._first = 0
         self._moved: dict[int, int] = {}
         self._caught_up = False
+        self._jumps: dict[int, tuple[int, int]] = {}
         self._log_time = log_time
         self.waiting_bytes = 0
         """Of all messages that were put and not taken."""
@@ -78,8 +81,12 @@ class Basket:
             return
         lane.waiting.append(message)
         self.waiting_bytes += len(message)
-        end = self._log_time.end_of(self._topic, message.partition() or 0)
-        if end is not None and message.error() is None and (message.offset() or 0) >= end.offset:
+        offset, number = message.offset() or 0, message.partition() or 0
+        if 0 <= lane.due < offset:
+            self._jumps.setdefault(number, (lane.due, offset))
+        lane.due = offset + 1
+        end = self._log_time.end_of(self._topic, number)
+        if end is not None and message.error() is None and offset >= end.offset:
             self._log_time.passed(end, log_stamp(message))
 
     def is_awaited(self, message: Message) -> bool:
@@ -133,6 +140,11 @@ class Basket:
         """The next offset of each partition that was read on since this was last asked."""
         moved, self._moved = self._moved, {}
         return moved
+
+    def jumps(self) -> dict[int, tuple[int, int]]:
+        """The first jump of each partition since this was last asked: the offset due, and the one that came."""
+        jumps, self._jumps = self._jumps, {}
+        return jumps
 
     def caught_up(self) -> bool:
         """Whether a partition was read to the end it had when it was gained, since this was last asked."""

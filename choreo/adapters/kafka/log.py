@@ -8,6 +8,7 @@ from functools import partial
 from confluent_kafka import KafkaException, Message
 
 from choreo.adapters.kafka.cluster import Cluster, Commit
+from choreo.adapters.kafka.cuts import Cuts
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
 from choreo.adapters.kafka.log_clock import LogTime
 from choreo.adapters.kafka.log_watch import LogWatch, Put
@@ -65,6 +66,7 @@ class KafkaLog:
         """The log's time, as far as this process has seen it."""
         self._sender = Sender(options, self.log_time)
         self._bytes_max: dict[str, int] = {}
+        self._cuts: dict[tuple[str, str], Cuts] = {}
         self._readers = Readers(options)
         self.dead_letters: KafkaDeadLetters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
         self._origins = Origins(self._cluster.origin, self._noted_by_tracker, recall)
@@ -142,8 +144,8 @@ class KafkaLog:
         self._sender.connect()  # members work, and work is published
         ends, stable_ends = partial(self._cluster.ends, topic), partial(self._cluster.stable_ends, topic)
         stamp, probe = partial(self._stamp, topic), partial(self._probe, topic)
-        watch, reports = OriginWatch(topic, self._origins), self._dependencies
-        lookups = Lookups(ends, stable_ends, stamp, probe, self.log_time, origin, watch, reports)
+        watch, cuts = OriginWatch(topic, self._origins), self._cuts_of(topic, called)
+        lookups = Lookups(ends, stable_ends, stamp, probe, self.log_time, origin, watch, self._dependencies, cuts)
         return KafkaMember(self._options, self._writing, Ticket(topic, called, name, 0), types, lookups)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
@@ -250,6 +252,11 @@ class KafkaLog:
         partition, offset = next(iter(places.items()), (0, 0))
         await self._cluster.committed(topic, group)
         await self.read(topic, partition, offset, 1)
+
+    def _cuts_of(self, topic: str, group: str) -> Cuts:
+        if (topic, group) not in self._cuts:
+            self._cuts[topic, group] = Cuts(topic, group, partial(self._cluster.begins, topic), self._dependencies)
+        return self._cuts[topic, group]
 
     async def _publish(self, topic: str, events: Sequence[Envelope]) -> list[tuple[int, int]]:
         """Publish each event to its key's partition, by the count the topic had when this process met it.

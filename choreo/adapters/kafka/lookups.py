@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from choreo.adapters.kafka.cuts import Cuts
 from choreo.adapters.kafka.log_clock import LogTime
 from choreo.adapters.kafka.origin import Origin, OriginWatch
 from choreo.ports.dependencies import Dependencies
@@ -33,6 +34,8 @@ class Lookups(NamedTuple):
     """Whether it still is."""
     dependencies: Dependencies
     """Hears of what does not pass by itself."""
+    cuts: Cuts
+    """What the group has missed."""
 
     async def to_the_end(self, gained: Sequence[Gained]) -> list[Gained]:
         """Return these with the ends of the log, for a consumer knows stable ends only.

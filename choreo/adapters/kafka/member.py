@@ -82,9 +82,8 @@ class KafkaMember:
         self._subscription = Subscription(options, ticket, self, self._basket.is_awaited)
         self._backpressure = Backpressure(self._basket, self._subscription)
         self._static = StaticMember(options, ticket, ask.dependencies)
-        self._ask = ask
-        places = lambda: self._basket.places(self._paused)  # noqa: E731 - one word for what a watch is given
-        self._standstill = Standstill(ticket, ask.stable_ends, places, options.still_s)
+        self._ask, still_s = ask, options.still_s
+        self._standstill = Standstill(ticket, ask.stable_ends, lambda: self._basket.places(self._paused), still_s)
         self._witness = Witness(ticket.topic, ask.origin, writing.memory_of(ticket), self._subscription)
         self._positions = Positions(options, ticket, self._subscription, self._witness)
 
@@ -92,8 +91,7 @@ class KafkaMember:
         """At most `limit` records; see the port. Who polls again has settled what it had of lost partitions.
 
         Raises LeaseLostError once another process has joined under this member's instance, nothing comes of what
-        stands in the log, its client answers no more or the log is another one; StorageError when the broker refuses
-        this member.
+        stands in the log, its client answers no more or the log is another one; StorageError on what is refused.
         """
         if self._reported:
             await self._positions.tell_now()
@@ -119,6 +117,7 @@ class KafkaMember:
             lost, self._lost = self._lost, []
             await self._basket.stamp_first(self._ask.stamp)
             records = self._basket.take(limit, self._paused)
+            self._ask.cuts.jumped(self._basket.jumps())
             caught_up, patience_s = self._basket.caught_up(), until - time.monotonic()
             if records or gained or lost or caught_up or (waited and patience_s <= 0):
                 self._reported, self._asked = self._asked, []
@@ -273,7 +272,9 @@ class KafkaMember:
     async def _look_up(self, partitions: Collection[int]) -> list[Gained]:
         """Where these begin and end; nothing, after a pause, while the cluster or the memory does not say."""
         try:
-            return await self._ask.to_the_end(await self._witness.hear(await self._subscription.look_up(partitions)))
+            found = await self._subscription.look_up(partitions)
+            self._ask.cuts.gained(found)
+            return await self._ask.to_the_end(await self._witness.hear(found))
         except ReplacedLogError as error:
             self._ask.watch.refuse(error)
         except (KafkaException, StorageError, NotFoundError, TimeoutError) as error:

@@ -51,6 +51,11 @@ def noted(origin: Origin, more: str = "") -> str:
     return f"{origin}{_SEPARATOR}{more}{NOTE_END}"
 
 
+def written(note: str) -> str:
+    """Return a note as a client of another make writes it: with the zero byte that ends it for librdkafka."""
+    return note + "\0"
+
+
 def read_note(note: str) -> tuple[Origin | None, str]:
     """Return the origin and the rest of a note; without an origin, None and the whole note."""
     note = note.partition(NOTE_END)[0]
@@ -135,6 +140,11 @@ class Origins:
             if not is_remembered:
                 remembered, is_remembered = await self._remembered(topic, now)
                 known += remembered
+        except NotFoundError as error:
+            if met is None:
+                raise
+            # It was there: somebody is at it just now, and it may come back.
+            raise StorageError(error.what, where=error.where, remedy=error.remedy) from error
         except StorageError:
             if met is None:
                 raise

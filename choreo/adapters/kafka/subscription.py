@@ -52,6 +52,8 @@ class Found(NamedTuple):
     gained: Gained
     said: str | None
     """What the group's last commit said beside its position; None: there was no commit."""
+    position: int
+    """Where the group had come; before the first offset where records are gone that it has not read."""
 
 
 class Listener(Protocol):
@@ -243,14 +245,15 @@ class Subscription:
         sound(self._consumer.commit(offsets=places, asynchronous=False) or [])
 
     def _look_up(self, partitions: Sequence[int]) -> list[Found]:
-        places = [TopicPartition(self._name, partition) for partition in partitions]
         found = []
+        places = [TopicPartition(self._name, partition) for partition in partitions]
         for place, told in zip(places, noted_offsets(self._consumer, places, LOOK_UP_S), strict=True):
             ends: tuple[int, int] | None = self._consumer.get_watermark_offsets(place, timeout=LOOK_UP_S)
             if ends is None:
                 raise KafkaException(KafkaError(TIMED_OUT))
             gained = Gained(place.partition, max(told.offset, ends[0]), ends[1])
-            found.append(Found(gained, told.note if told.offset >= 0 else None))
+            is_known = told.offset >= 0
+            found.append(Found(gained, told.note if is_known else None, told.offset if is_known else gained.committed))
         return found
 
     def _call(self, method: Any, partitions: Sequence[int]) -> None:

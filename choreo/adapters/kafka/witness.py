@@ -36,12 +36,12 @@ class Witness:
         Raises ReplacedLogError where they are of another log, StorageError where the memory is away, KafkaException
         where the cluster is.
         """
-        was = first_noted(said for _, said in found if said is not None)
+        was = first_noted(said for _, said, _ in found if said is not None)
         check(self._topic, was or self._origin, self._origin)
         if self._memory is not None:
-            names = (read_note(said)[1] for _, said in found if said is not None)
+            names = (read_note(said)[1] for _, said, _ in found if said is not None)
             await self._memory.meet([name for name in names if name])
-        unsaid = {gained.partition: gained.committed for gained, said in found if said != self.saying}
+        unsaid = {gained.partition: gained.committed for gained, said, _ in found if said != self.saying}
         if unsaid:
             await self._subscription.commit(unsaid, self.saying)
-        return [gained for gained, _ in found]
+        return [gained for gained, _, _ in found]

@@ -9,6 +9,7 @@ import pytest
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.kafka.origin import Recall
 from choreo.adapters.memory import MemoryHome
+from choreo.ports.dependencies import Dependencies
 from choreo.ports.log import Work
 from choreo.testing.clock import VirtualClock
 from tests.support import required
@@ -54,7 +55,11 @@ async def open_log(kafka: str, memory: MemoryHome) -> AsyncIterator[OpenLog]:
     async with AsyncExitStack() as stack:
 
         def opened(
-            instance: str = "", still_s: float = 30.0, recall: Recall | None = None, **settings: str
+            instance: str = "",
+            still_s: float = 30.0,
+            recall: Recall | None = None,
+            dependencies: Dependencies | None = None,
+            **settings: str,
         ) -> KafkaLog:
             given = {**QUICK, **{name.replace("_", "."): value for name, value in settings.items()}}
             log = KafkaLog(
@@ -62,6 +67,7 @@ async def open_log(kafka: str, memory: MemoryHome) -> AsyncIterator[OpenLog]:
                 inbox=memory.inbox,
                 save=save,
                 recall=recall,
+                dependencies=dependencies,
             )
             stack.push_async_callback(log.close)
             return log
