@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 from choreo.app.duties import Duties
 from choreo.app.jobs import Job
-from choreo.core import facts
+from choreo.core import facts, ids
 from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope, Record
-from choreo.core.fold import identified
+from choreo.core.fold import identified, is_foreign
 
 _PUT_OFF = frozenset({facts.STEP_ATTEMPT_FAILED, facts.STEP_HELD})
 _Key = tuple[str, str]
@@ -36,7 +36,8 @@ class Seen:
             if event.type in self._duties.outcome_types:
                 step = event.step or self._only_emitter(event.type)
                 if event.causation and step in self._duties.forward:
-                    self._outcomes.setdefault((event.causation, step), set()).add(identified(record).id)
+                    for trigger in _named(event):
+                        self._outcomes.setdefault((trigger, step), set()).add(identified(record).id)
             elif event.type in _PUT_OFF and event.step in self._duties.forward:
                 about = event.entry or event.trigger
                 self._put_off[about, event.step] = record.offset
@@ -53,6 +54,12 @@ class Seen:
     def _only_emitter(self, type_: str) -> str:
         emitters = self._table.successes.get(type_, ()) + self._table.failures.get(type_, ())
         return emitters[0] if len(emitters) == 1 else ""
+
+
+def _named(event: Envelope) -> Iterable[str]:
+    """Return the ids by which the outcome's trigger may be known: a foreign producer names its own event's id."""
+    own = ids.of_source(event.source, event.causation, event.key) if is_foreign(event) else ""
+    return (event.causation, own) if own else (event.causation,)
 
 
 def missing(recorded: Iterable[Envelope], seen: set[str]) -> tuple[Envelope, ...]:

@@ -118,6 +118,10 @@ EARLIEST_MS, LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(Envelope)}
 
 
+UNNAMED_SOURCE = "unnamed"
+"""Source of a foreign event that has an id and names no source: such ids count together."""
+
+
 def to_headers(event: Envelope) -> dict[str, str]:
     """The event's headers in CloudEvents binary mode; fields at their default are left out."""
     headers = {
@@ -149,7 +153,7 @@ def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -
         id=headers.get("ce_id", ""),
         type=headers.get("ce_type", ""),
         key=key,
-        source=headers.get("ce_source", ""),
+        source=headers.get("ce_source", "") or (UNNAMED_SOURCE if headers.get("ce_id") else ""),
         time_ms=_milliseconds(headers.get("ce_time", "")),
         data=data,
         **values,

@@ -14,7 +14,7 @@ import msgspec
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from msgspec.structs import astuple
 
-from choreo.core.events import Envelope, Record, from_headers, number, to_headers
+from choreo.core.events import UNNAMED_SOURCE, Envelope, Record, from_headers, number, to_headers
 from choreo.core.facts import UNREADABLE
 from choreo.core.structured import binary_of, is_structured
 
@@ -108,7 +108,9 @@ def event_of(headers: Any, key: Any, value: Any, flow: str) -> Envelope:
         return _unreadable(headers, key, data, flow, str(error))
     if not values[_TYPE]:
         return _structured(headers, key, data, flow, values[_CONTENT])
-    if values[_SOURCE] == f"choreo/{values[_FLOW]}":
+    if values[_ID] and not values[_SOURCE]:
+        values[_SOURCE] = UNNAMED_SOURCE
+    elif values[_SOURCE] == f"choreo/{values[_FLOW]}":
         values[_SOURCE] = ""  # written where the event names none
     return Envelope(*values)
 
