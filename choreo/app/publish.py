@@ -21,6 +21,7 @@ from choreo.core.definition import FlowTable
 from choreo.core.errors import ConflictError, DecodeError, NotFoundError, SchemaError
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.keys import key_text
+from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.log import Log
@@ -102,12 +103,12 @@ class Publisher:
             if run not in ("", id_):
                 raise _starts_its_own(flow, run)
             run = id_
-            known = await self._record_of(flow, key, id_)
+            known = await self._start_of(flow, key, id_)
             if known is not None:
                 return self._again(known, made)
         else:
             id_ = ids.derive("outside", flow, type_, key, run, idempotency_key) if idempotency_key else self._new_id()
-            if run and await self._record_of(flow, key, run) is None:
+            if run and await self._start_of(flow, key, run) is None:
                 raise _no_run(flow, key, run)
             known = await self._record_of(flow, key, id_) if idempotency_key else None
             if known is not None:
@@ -192,9 +193,19 @@ class Publisher:
             )
         return Receipt(event.id, event.type, event.flow, event.key, event.run, known.position, duplicate=True)
 
-    async def _record_of(self, flow: str, key: str, event_id: str) -> Record | None:
-        """The key's record with this id; a run's id is its start's."""
-        after = -1
+    async def _start_of(self, flow: str, key: str, run: str) -> Record | None:
+        """Return the start of this run, if it stands in the log.
+
+        A run without a view has no start before the views' position: a key with many runs is not read from its
+        beginning at each new one. The position is asked for first, for the views move on meanwhile.
+        """
+        partition = partition_of(key, await self._log.partitions(flow))
+        position = (await self._read_model.positions(flow)).get(partition, 0)
+        is_shown = await self._read_model.instance(flow, key, run) is not None
+        return await self._record_of(flow, key, run, -1 if is_shown else position - 1)
+
+    async def _record_of(self, flow: str, key: str, event_id: str, after: int = -1) -> Record | None:
+        """The key's record with this id behind that offset; a run's id is its start's."""
         while True:
             page = await self._read_model.history(flow, key, after, HISTORY_PAGE)
             for record in page:

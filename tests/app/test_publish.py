@@ -35,6 +35,23 @@ async def test_the_same_start_is_answered_with_the_first_ones_receipt(shop: Shop
     assert len(await shop.home.read_model.history("order", "o-1")) == 1
 
 
+async def test_the_same_start_is_known_however_far_the_views_are(shop: Shop) -> None:
+    """Of a run that is shown the start is looked for in the whole history, of others only behind the views."""
+    first = await shop.publisher.publish("order", OrderPlaced(order_id="o-1"), idempotency_key="1")
+    await shop.track()
+    for number in ("2", "3"):
+        await shop.publisher.publish("order", OrderPlaced(order_id="o-1"), idempotency_key=number)
+    again = [
+        await shop.publisher.publish("order", OrderPlaced(order_id="o-1"), idempotency_key=number) for number in "123"
+    ]
+    assert [receipt.duplicate for receipt in again] == [True, True, True]
+    assert again[0].position == first.position
+    await shop.home.read_model.drop("order")
+    unseen = await shop.publisher.publish("order", OrderPlaced(order_id="o-1"), idempotency_key="1")
+    assert (unseen.duplicate, unseen.position) == (True, first.position)
+    assert len(await shop.home.read_model.history("order", "o-1")) == 3
+
+
 async def test_the_same_start_with_other_fields_is_no_duplicate_but_a_mistake(shop: Shop) -> None:
     """Silence would lose the second order."""
     await shop.publisher.publish("order", OrderPlaced(order_id="o-1"))
