@@ -99,8 +99,16 @@ class Queries:
                 where="filter",
                 remedy="Ask for those that leave the fewest, and look through what is answered.",
             )
+        if wanted.flow:
+            wanted = msgspec.structs.replace(wanted, attributes=self._as_shown(wanted))
         async with self._pace.turn() if self._pace else nullcontext():
             return await self._read_model.instances(wanted, limit, cursor)
+
+    def _as_shown(self, wanted: Filter) -> dict[str, str]:
+        """The attributes asked for, as the start event's class shows such values: 12.5 finds 12.5000."""
+        start = self.flows.classes[wanted.flow].get(self.flows.definition(wanted.flow).starts)
+        text_of = getattr(start, "filter_text", lambda _, text: text)
+        return {name: text_of(name, text) for name, text in wanted.attributes.items()}
 
     async def instance(self, flow: str, key: str, run: str = "") -> Instance:
         """One run; without `run` the key's newest."""

@@ -1,7 +1,7 @@
 """Publishing through a door: ids that collapse, keys that are read from the event, and what is refused."""
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -208,3 +208,25 @@ async def test_an_event_that_leaves_no_room_for_later_ones_is_refused(shop: Shop
     await shop.publisher.publish("order", OrderPlaced(order_id="o" * 20))
     with pytest.raises(ConflictError, match="does not fit into the log, which takes 75"):
         await shop.publisher.publish("order", OrderPlaced(order_id="o" * 40))
+
+
+async def test_an_event_from_outside_sent_again_is_said_to_be_one_and_with_other_fields_a_mistake(shop: Shop) -> None:
+    """As a start: silence would lose what the second one says."""
+    await shop.charged("o-1")
+    first = await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"), idempotency_key="k")
+    again = await shop.publisher.publish("order", ShipmentPicked(order_id="o-1"), idempotency_key="k")
+    assert (again.id, again.position, again.duplicate) == (first.id, first.position, True)
+    with pytest.raises(ConflictError, match="published before, with other fields"):
+        await shop.publisher.publish("order", ShipmentPicked(order_id="o-1", picked_by="bob"), idempotency_key="k")
+
+
+async def test_an_object_of_a_subclass_is_refused(shop: Shop) -> None:
+    """Its further fields would be read by nobody."""
+
+    class Special(OrderPlaced):
+        event_type: ClassVar[str] = "OrderPlaced"
+        discount: int = 0
+
+    with pytest.raises(DecodeError, match="of another class"):
+        await shop.publisher.publish("order", Special(order_id="o-1", discount=5))
+    assert await shop.home.read_model.history("order", "o-1") == []

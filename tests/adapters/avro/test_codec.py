@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
@@ -20,6 +20,7 @@ from choreo.adapters.avro.event import Event, Part
 from choreo.adapters.avro.frozen import freeze
 from choreo.adapters.avro.schema import schema_of
 from choreo.core.errors import DecodeError, SchemaError
+from choreo.core.events import TRACKER_JSON
 
 NOW = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
 
@@ -374,3 +375,15 @@ def test_only_events_are_written(codec: AvroCodec) -> None:
     """A handler that returns something else reads what to do."""
     with pytest.raises(SchemaError, match=r"dict: is not an event\. Return an object of a class declared with Event"):
         codec.encode({"order_id": "o"})
+
+
+def test_a_domain_event_of_the_tracker_is_read_whatever_its_class_narrows(codec: AvroCodec) -> None:
+    """It says the key as text and a reason in words; a step on it must run all the same."""
+    data = b'{"k": "42", "reason": "Picked did not come within 1s"}'
+    for kind, reason in ((int, str), (int, Literal["late"]), (Literal[42], Annotated[str, Field(max_length=5)])):
+        late = made("Late", k=kind, reason=reason)
+        read = codec.decode(late, TRACKER_JSON, data)
+        assert (read.k, read.reason) == (42, "Picked did not come within 1s")
+        assert codec.fields(late, TRACKER_JSON, data) == {"k": 42, "reason": "Picked did not come within 1s"}
+    with pytest.raises(DecodeError, match=r"Late\.more: field required"):
+        codec.decode(made("Late", k=int, reason=str, more=int), TRACKER_JSON, data)

@@ -202,3 +202,33 @@ def test_two_parts_of_one_name_are_refused() -> None:
         class Other(Event):
             first: Item
             second: type(Part)("Item", (Part,), {"__annotations__": {"x": int}, "__module__": __name__})  # type: ignore[valid-type]
+
+
+SETTINGS: list[tuple[str, Any]] = [
+    ("extra", "allow"),
+    ("extra", "ignore"),
+    ("frozen", False),
+    ("allow_inf_nan", True),
+    ("use_enum_values", True),
+    ("val_json_bytes", "utf8"),
+]
+
+
+@pytest.mark.parametrize(("name", "setting"), SETTINGS)
+def test_a_setting_under_which_an_event_would_lose_something_is_refused(name: str, setting: Any) -> None:
+    """Fields that nobody declared would be taken and dropped, or a value be read as another."""
+    with pytest.raises(DeclarationError, match=f"model_config sets {name}="):
+        type(Event)("Wrong", (Event,), {"__annotations__": {"k": str}, "model_config": {name: setting}})
+
+
+@pytest.mark.parametrize("kind", [str, int, UUID, date, Colour, Literal["a", "b"], Annotated[str, Field(max_length=5)]])
+def test_a_key_may_be_of_any_type_that_has_one_text(kind: Any) -> None:
+    """The message key is that text."""
+    declare(kind)().require_key("field")
+
+
+@pytest.mark.parametrize("kind", [bytes, list[str], str | None, Item, dict[str, str]])
+def test_a_key_that_has_no_one_text_is_refused(kind: Any) -> None:
+    """At the declaration of the flow."""
+    with pytest.raises(DeclarationError, match=r"Wrong\.field: .* cannot be a business key"):
+        declare(kind)().require_key("field")
