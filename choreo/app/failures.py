@@ -22,6 +22,8 @@ _FRAMES, _CAUSES, _CHARS = 12, 5, 400
 _LEFT_OUT = (str(Path(__file__).parents[1]), "<frozen ", importlib.__file__)
 
 JSON = "application/json"
+LOGGER = "choreo.failures"
+"""Where each failed attempt is logged with its traceback: a name of its own, so that it can be turned down alone."""
 
 
 class Failure(msgspec.Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import sys
@@ -33,8 +34,10 @@ def demo(
     Exits with 1 if anything does not add up.
     """
     from choreo import settings as settings_module  # noqa: PLC0415 - `choreo --help` must answer at once
+    from choreo.app.failures import LOGGER  # noqa: PLC0415
     from choreo.cli import demo_play  # noqa: PLC0415
 
+    logging.getLogger(LOGGER).setLevel(logging.ERROR)  # its handlers fail on purpose, a hundred times
     named = settings_module.load()
     what = demo_play.load_demo(named)
     shutil.rmtree(DEMO_FOLDER, ignore_errors=True)

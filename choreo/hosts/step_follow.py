@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from choreo.app.failures import LOGGER
 from choreo.app.jobs import Job
 from choreo.app.steps import AttemptTimedOut, Conclusion, Withdrawn
 from choreo.core.errors import described
@@ -19,6 +20,7 @@ from choreo.hosts.step_waits import Waits
 from choreo.redaction import redact
 
 _log = logging.getLogger(__name__)
+_failures = logging.getLogger(LOGGER)
 
 
 class Follower:
@@ -123,10 +125,10 @@ def _tell(job: Job, error: BaseException) -> None:
     """Write what an attempt has failed with, for whoever is to mend it; without secrets."""
     about = (job.duty.step, job.event.key, job.attempt)
     if isinstance(error, AttemptTimedOut):
-        _log.warning("step %s, key %r, attempt %d gave no answer in time", *about)
+        _failures.warning("step %s, key %r, attempt %d gave no answer in time", *about)
         return
     try:
         text = "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - a user's class may do anything when it is looked at
         text = described(error)
-    _log.warning("step %s, key %r, attempt %d failed\n%s", *about, redact(text).rstrip())
+    _failures.warning("step %s, key %r, attempt %d failed\n%s", *about, redact(text).rstrip())

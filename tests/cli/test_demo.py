@@ -19,6 +19,7 @@ def test_every_order_ends_as_it_must_and_the_books_add_up(checkout: Path) -> Non
     """A hundred orders hold every kind; the JSON has the figures that were promised."""
     ran = _demo(checkout, "--orders", "100", "-o", "json")
     assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr  # its handlers fail on purpose
     result = json.loads(ran.stdout)
     assert list(result) == [
         "orders", "completed", "compensated", "stuck", "dead_letters", "audit_ok", "orders_per_s", "p50_ms", "p99_ms",
