@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 RULES = [block.text for block in blocks_of(ROOT / "docs" / "how-to" / "kafka-acls.md") if block.argument == "acls"]
 # Who comes without a name is the cluster's administrator: the test itself, through the plain listener.
 ASKS = """
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=false
 """
 
 
