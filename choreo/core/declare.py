@@ -199,9 +199,11 @@ class Flow:
         max_hops: int = 0,
         version: int = 1,
     ) -> None:
-        """Collect the parts; `definition` checks the whole. `max_hops` bounds a flow that has a cycle.
+        """Collect the parts; `definition` checks the whole.
 
-        Raises DeclarationError on a part that is not what its name says.
+        `key` is the field that every event carries; `starts`, `completes` and `fails` are event classes. `deadline`
+        bounds a run, `linger` is how long it is remembered after its end, `max_hops` bounds a flow that has a cycle.
+        Every event of a run has its `version`. Raises DeclarationError on a part that is not what its name says.
         """
         checks.require_name(name, "flow")
         where = f"flow {name}"

@@ -23,6 +23,7 @@ class Retry:
     max_attempts: int = 5
     """How often the handler is called at most, the first attempt included."""
     never: tuple[type[BaseException], ...] = ()
+    """Exceptions after which another attempt is useless."""
     inline_up_to: Duration = "5s"
     """A wait up to this is kept in the host's memory; a longer one survives restarts as a fact in the log."""
 
