@@ -6,9 +6,12 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from choreo.adapters.kafka.commit_notes import noted_offsets, whole_note
-from choreo.adapters.kafka.origin import NOTE_END, Origin, noted, read_note
+from choreo.adapters.kafka.origin import NOTE_END, Origin, noted, read_note, written
 from choreo.testing.conformance import TOPIC
 from tests.adapters.kafka.conftest import OpenLog
+from tests.support.required import needed
+
+aiokafka = needed("aiokafka", "faust")
 
 ORIGIN = Origin("AAAAAAAAAAAAAAAAAAAAAA", 8)
 PARTITIONS = 60
@@ -23,7 +26,7 @@ def test_what_stands_behind_a_note_is_no_part_of_it(behind: str) -> None:
 
 
 async def test_notes_of_every_length_come_back_as_they_were(kafka: str, open_log: OpenLog) -> None:
-    """Read again and again: each time the client copies them to another place."""
+    """Those that a service's client writes itself."""
     log = open_log()
     await log.create(TOPIC, PARTITIONS)
     topic = log._options.name(TOPIC)
@@ -33,10 +36,29 @@ async def test_notes_of_every_length_come_back_as_they_were(kafka: str, open_log
         places = [TopicPartition(topic, number, 7, note) for number, note in enumerate(notes)]
         consumer.commit(offsets=places, asynchronous=False)
         asked = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        for _ in range(50):
-            found = noted_offsets(consumer, asked, 10)
-            assert [(each.partition, each.offset, each.note) for each in found] == [
-                (number, 7, note) for number, note in enumerate(notes)
-            ]
+        found = noted_offsets(consumer, asked, 10)
+        assert [(each.partition, each.offset, each.note) for each in found] == [
+            (number, 7, note) for number, note in enumerate(notes)
+        ]
     finally:
         consumer.close()
+
+
+async def test_notes_that_go_through_the_trackers_client_come_back_as_they_were(kafka: str, open_log: OpenLog) -> None:
+    """It sends no final zero: without one of ours, something else in memory is read behind most of them."""
+    log = open_log()
+    await log.create(TOPIC, PARTITIONS)
+    topic = log._options.name(TOPIC)
+    notes = [noted(ORIGIN, "n" * length) for length in range(PARTITIONS)]
+    client = aiokafka.AIOKafkaConsumer(bootstrap_servers=kafka, group_id=topic, enable_auto_commit=False)
+    await client.start()
+    try:
+        places = [aiokafka.TopicPartition(topic, number) for number in range(PARTITIONS)]
+        client.assign(places)
+        sent = [aiokafka.structs.OffsetAndMetadata(7, written(note)) for note in notes]
+        await client.commit(dict(zip(places, sent, strict=True)))
+    finally:
+        await client.stop()
+    for _ in range(10):
+        commits = await log._cluster.commits(TOPIC, TOPIC)
+        assert [commits[number].note for number in range(PARTITIONS)] == notes
