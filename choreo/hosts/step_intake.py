@@ -59,8 +59,7 @@ class Intake:
         """Read ahead where that is due, then make jobs of what has come."""
         if self._scans or self._records:
             self._partitions = self._partitions or await self._parts.log.partitions(self._parts.topic)
-        # One partition after the other: a reader that goes on where it stopped has fetched ahead.
-        for scan in [scan for scan in self._scans.values() if not scan.is_waiting][:1]:
+        for scan in [scan for scan in self._scans.values() if not scan.is_waiting]:
             await scan.go_on(self._partitions)
             if scan.finished:
                 self._scanned(scan, member)
