@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
@@ -33,9 +33,9 @@ required.needed("redis", "redis")
 required.needed("faust", "faust")
 
 ROOT = Path(__file__).parents[2]
-GIVEN_UP_S = 8
-"""A command that waits for a server is told to stop then."""
-AT_ONCE = 4
+GOES_ON_S = 4
+"""How long a command that waits for a server goes on before it is told to stop."""
+AT_ONCE = 8
 
 SECRETS = {
     "kafka": "kAfk4-hunter2 ü'x",
@@ -153,37 +153,44 @@ def planted(ports: Mapping[str, int], **changed: str) -> dict[str, str]:
     }
 
 
-def shown_by(call: list[str], environment: Mapping[str, str], folder: Path) -> tuple[str, str]:
-    """What a command prints, on both streams; one that waits is told to stop, and told again."""
+def shown_by(call: list[str], environment: Mapping[str, str], folder: Path, until: str = "\n") -> tuple[str, str]:
+    """What a command prints, on both streams; one that has said this and goes on is told to stop, and told again."""
     given = [part.format(kafka=environment["CHOREO_KAFKA"], redis=environment["CHOREO_REDIS"]) for part in call]
-    with subprocess.Popen(
-        [sys.executable, "-m", "choreo", *given, "--debug"],
-        cwd=folder,
-        env=dict(environment, HOME=str(folder)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        for stop in (process.terminate, process.kill, None):
+    printed = folder / "printed"
+    with (
+        printed.open("w") as sink,
+        subprocess.Popen(
+            [sys.executable, "-m", "choreo", *given, "--debug"],
+            cwd=folder,
+            env=dict(environment, HOME=str(folder)),
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        while process.poll() is None and until not in printed.read_text():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+        for stop in (process.terminate, process.kill):
             try:
-                return " ".join(call[:2]), process.communicate(timeout=GIVEN_UP_S)[0]
+                process.wait(GOES_ON_S)
             except subprocess.TimeoutExpired:
-                if stop is None:
-                    raise
                 stop()
-    raise AssertionError(call)
+    return " ".join(call[:2]), printed.read_text()
 
 
-def shown(environment: Mapping[str, str], folder: Path, commands: tuple[str, ...]) -> dict[str, str]:
+def shown(environment: Mapping[str, str], folder: Path, commands: tuple[str, ...], until: str = "\n") -> dict[str, str]:
     """What each of these commands prints."""
     calls = [call for name in commands for call in CALLS[name]]
-    places = []
-    for number, _ in enumerate(calls):
-        place = folder / str(number)
-        shutil.copytree(ROOT / "topics", place / "topics")
-        places.append(place)
+    places = [project(folder / str(number)) for number, _ in enumerate(calls)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(pool.map(lambda at: shown_by(at[0], environment, at[1]), zip(calls, places, strict=True)))
+        said = pool.map(lambda at: shown_by(at[0], environment, at[1], until), zip(calls, places, strict=True))
+        return dict(said)
+
+
+def project(folder: Path) -> Path:
+    """A folder with what commands read of a project."""
+    shutil.copytree(ROOT / "topics", folder / "topics")
+    return folder
 
 
 def no_secret_in(said: Mapping[str, str]) -> None:
@@ -217,7 +224,7 @@ def test_servers_that_are_away(away: int, tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 def test_a_registry_that_refuses_and_repeats_what_it_was_sent(strangers: dict[str, int], tmp_path: Path) -> None:
     """It shows user and password, in base64 too; what is cut out of the log is seen to be cut out."""
-    said = shown(planted(strangers), tmp_path, ("run",))
+    said = shown(planted(strangers), tmp_path, ("run",), until="schema registry")
     no_secret_in(said)
     assert "schema registry" in said["run payment"]
     assert MASK in said["run payment"]
@@ -246,13 +253,17 @@ UNREADABLE = {
 def test_settings_that_cannot_be_read(away: int, tmp_path: Path) -> None:
     """The message names the setting, and no piece of its value."""
     ports = dict.fromkeys(("redis", "registry", "kafka"), away)
-    for number, (mistake, changed) in enumerate(UNREADABLE.items()):
-        environment = planted(ports, **changed)
-        if not any("REGISTRY" in name for name in changed):
+
+    def tried(mistake: str) -> tuple[str, str]:
+        environment = planted(ports, **UNREADABLE[mistake])
+        if not any("REGISTRY" in name for name in UNREADABLE[mistake]):
             del environment["CHOREO_SCHEMA_REGISTRY_URL"]
-        said = shown(environment, tmp_path / str(number), ("list",))
-        assert said["list order"], mistake
-        no_secret_in({f"{mistake}: {command}": text for command, text in said.items()})
+        return mistake, shown_by(["list", "order"], environment, project(tmp_path / mistake))[1]
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        said = dict(pool.map(tried, UNREADABLE))
+    no_secret_in(said)
+    assert all(said.values())
 
 
 def test_a_file_of_settings_that_cannot_be_read(tmp_path: Path) -> None:
