@@ -40,7 +40,9 @@ class Lookups(NamedTuple):
     async def to_the_end(self, gained: Sequence[Gained]) -> list[Gained]:
         """Return these with the ends of the log, for a consumer knows stable ends only.
 
-        What stands behind an open transaction is to be read as well before a partition is worked.
+        What stands behind an open transaction is to be read as well before a partition is worked. Raises
+        ReplacedLogError where the topic is another log than the member joined: nothing of it is to be read.
         """
+        await self.watch.look()
         ends = await self.ends([one.partition for one in gained])
         return [replace(one, end=max(one.end, ends[one.partition])) for one in gained]

@@ -119,9 +119,14 @@ class Origins:
         self._met: dict[str, _Met] = {}
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def sure(self, topic: str) -> Origin:
-        """Return what the topic is. Raises ReplacedLogError where it was another one before, NotFoundError."""
+    async def sure(self, topic: str, *, fresh: bool = False) -> Origin:
+        """Return what the topic is; `fresh`: it is looked at now. Raises ReplacedLogError where it was another before.
+
+        Raises NotFoundError.
+        """
         met = self._met.get(topic)
+        if fresh and met is not None:
+            met = self._met[topic] = met._replace(looked_s=met.looked_s - LOOK_S)
         if met is None or time.monotonic() - met.looked_s >= LOOK_S:
             async with self._asking[topic]:
                 met = self._met.get(topic)
@@ -193,6 +198,10 @@ class OriginWatch:
             raise refused
         if self._found is not None:
             raise LeaseLostError(self._found.what, where=self._found.where, remedy=self._found.remedy)
+
+    async def look(self) -> None:
+        """Look now: partitions were given, which happens too when a topic is made again. Raises ReplacedLogError."""
+        await self._origins.sure(self._topic, fresh=True)
 
     def close(self) -> None:
         """Look no more."""
