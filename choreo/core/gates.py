@@ -7,19 +7,16 @@ turn closes a gate where `choreo.FlowTurned` stands, because hosts read only tha
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
-from choreo.core import facts
+from choreo.core import facts, recent
 from choreo.core.definition import FlowTable, WaitDefinition
 
 KEPT_MAX = 16
 """Events of one type and run that are kept for openings still to come: more is a flood, not an early answer."""
-REMEMBERED_MAX = 1_000
-"""Events of a run of which a duplicate is recognised: 9 kB of state, reached only by a run that waits 500 times."""
 
 CLOSES = facts.ENDS | {facts.FLOW_TURNED}
 """Facts after which no wait of the run makes anything ready."""
@@ -51,8 +48,8 @@ class Gates(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Events from outside that no opening has taken."""
     once: tuple[str, ...] = ()
     """Waits on no cycle that have been opened."""
-    read: tuple[int, ...] = ()
-    """Tokens of the events that were read: a duplicate changes nothing."""
+    read: bytes = b""
+    """Memory of the events that were read (recent.py): a duplicate changes nothing."""
     closed: str = ""
     """Why nothing becomes ready any more; empty while something may."""
 
@@ -119,7 +116,7 @@ def closed(gates: Gates, fact: str) -> Gates:
 
 def has_read(gates: Gates, event_id: str, type_: str) -> bool:
     """Return whether this event was read before."""
-    return _token(event_id, type_) in gates.read
+    return recent.knows(gates.read, recent.token(type_, event_id))
 
 
 class _Fold:
@@ -132,10 +129,10 @@ class _Fold:
         self._from_ms = from_ms
 
     def read(self, event: Outside) -> None:
-        token = _token(event.id, event.type)
-        if token in self.gates.read:
+        token = recent.token(event.type, event.id)
+        if recent.knows(self.gates.read, token):
             return
-        self.gates = replace(self.gates, read=(*self.gates.read, token)[-REMEMBERED_MAX:])
+        self.gates = replace(self.gates, read=recent.with_new(self.gates.read, token))
         if event.type in self._table.satisfies:
             self._from_outside(event)
         else:
@@ -185,8 +182,3 @@ class _Fold:
 
     def _drop(self, gone: list[Outside]) -> None:
         self.gates = replace(self.gates, kept=tuple(kept for kept in self.gates.kept if kept not in gone))
-
-
-def _token(event_id: str, type_: str) -> int:
-    """Return a number that stands for the event: 8 bytes instead of some 50."""
-    return int.from_bytes(blake2b(f"{type_}\x1f{event_id}".encode(errors="surrogatepass"), digest_size=8).digest())
