@@ -55,6 +55,8 @@ class Scheduler:
             (self._tick, 4),
             (self._operate, 1),
             (self._outside, 3),
+            (self._stranger, 1),
+            (self._again, 1),
             (self._crash, 1),
         ]
         actions, weights = zip(*moves, strict=True)
@@ -97,6 +99,21 @@ class Scheduler:
             picked = Envelope(id=chance.choice(["", "picked-1"]), type="Picked", key=KEY, flow="order")
             if any(record.event.type == "PaymentCharged" for record in self.world.log) or self.world.likely(0.3):
                 self.world.publish([picked])
+
+    def _stranger(self) -> None:
+        """Somebody writes an event that a step has made already, under an id of his own and without a run."""
+        made = [record.event for record in self.world.log if record.event.type in ("StockReserved", "PaymentCharged")]
+        if made and self.world.likely(0.3, "a foreign duplicate under another id"):
+            event = self.world.chance.choice(made)
+            number = self.world.chance.randrange(3)
+            self.world.publish([Envelope(id=f"stranger-{number}", type=event.type, key=KEY, flow="order")])
+
+    def _again(self) -> None:
+        """Any record is written once more, however late: a pause after its resume, a failure after the end."""
+        if self.world.likely(0.5, "a late duplicate of any record"):
+            record = self.world.chance.choice(self.world.log)
+            if record.event.id:
+                self.world.append(record.event)
 
     def _crash(self) -> None:
         host = self.world.chance.choice(self.hosts)
