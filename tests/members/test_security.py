@@ -162,7 +162,7 @@ async def test_a_right_that_is_taken_and_given_back(
             await scene.place("before", card="declined")
             await scene.until(lambda: everyone.stand(["before"], "compensated"), "an order ends")
             with broker.refusing(settings["CHOREO_KAFKA_TOPIC_PREFIX"]):
-                for name in ("topic of order", "service payment in order", "projector of order", "tracker of order"):
+                for name in ("service payment in order", "projector of order", "tracker of order"):
                     await scene.until(partial(everyone.reports, name), f"{name} is reported")
                 report = (await everyone.unavailable())["service payment in order"]
                 assert "refuses" in report["cause"]
