@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from choreo.cli.deferred import Deferred, Sections
-from choreo.cli.failures import EXIT_CODES, INTERRUPTED, exit_code_of, tell
+from choreo.cli.failures import EXIT_CODES, INTERRUPTED, OURS, exit_code_of, tell
 from choreo.cli.log import without_secrets
 from choreo.cli.output import ClosedPipeError, flush, let_go
 from choreo.core.errors import DISTRIBUTION, SettingsError
@@ -54,6 +54,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 
+_LONG_RUNNING = (["run"], ["dev"])
+"""A fault of choreo's own that ended one of these may not come again: its traceback is printed at once."""
+
 _HELP = "Flows as choreography: declared by their steps, checked before they run, watched and undone."
 
 
@@ -77,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - where a failure becomes a sentence and an exit code, whatever it is
-        if debug:
+        if debug or (given[:1] in _LONG_RUNNING and exit_code_of(error) == OURS):
             sys.stderr.write(redact("".join(traceback.format_exception(error))))
         tell(error)
         return exit_code_of(error)

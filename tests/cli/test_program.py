@@ -83,18 +83,35 @@ def test_a_failure_is_told_without_a_traceback_and_with_one_under_debug(desk: An
     assert seen.err.endswith(told.err)
 
 
-def test_a_fault_of_ours_is_told_as_one(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is raised, nobody is shown a traceback unasked."""
+def break_flow(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the project a flow that raises an error of no class of ours."""
     monkeypatch.setenv("CHOREO_FLOWS", "broken_flow:flow")
     monkeypatch.syspath_prepend(str(desk.folder))
     (desk.folder / "broken_flow.py").write_text(
         "from desk_flow import *\nclass Odd(Flow):\n    definition = property(lambda self: 1 / 0)\n"
         "flow = Odd('desk', key='ticket_id', starts=desk._starts, completes=desk._completes, services=desk.services)\n"
     )
+
+
+def test_a_fault_of_ours_is_told_as_one(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is raised, nobody is shown a traceback unasked."""
+    break_flow(desk, monkeypatch)
     answer = desk("list")
     assert answer.code == OURS
     assert "error: ZeroDivisionError: division by zero" in answer.err
     assert "--debug" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_process_that_ends_by_a_fault_of_ours_shows_its_traceback_at_once(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that needed hours to come does not come again under --debug."""
+    break_flow(desk, monkeypatch)
+    answer = desk("run", "tracker")
+    assert answer.code == OURS
+    assert "Traceback" in answer.err
+    assert "error: ZeroDivisionError: division by zero" in answer.err
 
 
 def test_version_and_module_are_the_same_program() -> None:
