@@ -119,7 +119,7 @@ class StateTable(faust.Table[bytes, bytes]):
                 where=f"topic {topic}, partition {partition}",
                 remedy="Start the process again: it goes on from the last safe offset.",
             ) from error
-        self.written[partition] = max(self.written.get(partition, 0), *(offset + 1 for offset in offsets))
+        self.written[partition] = max([self.written.get(partition, 0), *(offset + 1 for offset in offsets)])
         self._restore_from(partition, offsets)
 
     def _restore_from(self, partition: int, offsets: Iterable[int]) -> None:
