@@ -286,7 +286,8 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
     if app.settings.health_port:
         from choreo.surfaces.rest.server import serve_health  # noqa: PLC0415 - an optional extra
 
-        tasks.append(asyncio.create_task(serve_health(app, app.settings.health_port, stop)))
+        reads = bool({REST, PROJECTOR if app.kafka else TRACKER} & set(roles))
+        tasks.append(asyncio.create_task(serve_health(app, app.settings.health_port, stop, reads=reads)))
     tasks.append(asyncio.create_task(watch(app.home, stop)))
     stopping = asyncio.create_task(stop.wait())
     try:

@@ -45,6 +45,8 @@ class Doors:
     dependencies: Dependencies = field(default_factory=NoReports)
     poll_age_s_max: float = POLL_AGE_S_MAX
     read_model_lag_max: int = READ_MODEL_LAG_MAX
+    reads: bool = True
+    """Whether this process serves or fills the read model, so that its lag makes the process unready."""
     allowed_hosts: tuple[str, ...] = ()
     """Names this process is called by, beside `localhost` and the addresses of the loopback."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, NamedTuple, Protocol
@@ -128,9 +129,12 @@ async def serve_app(opened: Opened, stop: asyncio.Event, ready: Callable[[str], 
     await serve(create_app(doors_of(opened)), settings.host, settings.port, stop=stop, ready=ready)
 
 
-async def serve_health(opened: Opened, port: int, stop: asyncio.Event) -> None:
-    """Serve health and metrics on every address until `stop` is set; raises SettingsError where it cannot listen."""
-    app = create_health_app(doors_of(opened))
+async def serve_health(opened: Opened, port: int, stop: asyncio.Event, *, reads: bool) -> None:
+    """Serve health and metrics on every address until `stop` is set; raises SettingsError where it cannot listen.
+
+    `reads`: whether this process serves or fills the read model.
+    """
+    app = create_health_app(replace(doors_of(opened), reads=reads))
     await serve(app, EVERYWHERE, port, stop=stop, door=HEALTH)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import httpx
@@ -9,9 +10,14 @@ import pytest
 from fastapi import FastAPI
 
 from choreo.app.dependencies import DependencyReports
+from choreo.core.events import Envelope
+from choreo.settings import Settings
 from choreo.surfaces.rest.app import create_app, create_health_app
-from choreo.surfaces.rest.doors import Doors
+from choreo.surfaces.rest.doors import READ_MODEL_LAG_MAX, Doors
+from choreo.wiring import REST, open_app, run
 from tests.app.doors import Shop
+from tests.support.asking import FLOW, Asking
+from tests.support.kafka import free_ports
 
 
 async def test_health_and_metrics_answer_and_nothing_else_does() -> None:
@@ -49,3 +55,24 @@ async def test_a_process_is_not_ready_while_it_cannot_use_something(make: Callab
         reports.clear("tracker of order")
         assert (await client.get("/readyz")).status_code == 200
         assert "choreo_dependency_unavailable{" not in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize(("role", "status"), [("desk", 200), (REST, 503)])
+async def test_a_read_model_that_lags_makes_only_those_unready_who_serve_it(role: str, status: int) -> None:
+    """A step service does its work whatever fills the read model does; both say how far behind it is."""
+    Asking()
+    port, other = free_ports(2)
+    settings, stop = Settings(flows=("asking_project:flow",), health_port=port, port=other), asyncio.Event()
+    async with open_app(settings, memory=True) as app:
+        noise = [Envelope(str(n), "Noise", f"k-{n}", FLOW, source="elsewhere") for n in range(READ_MODEL_LAG_MAX + 1)]
+        await app.home.log.append(FLOW, noise)
+        running = asyncio.create_task(run(app, [role], stop))
+        transport = httpx.AsyncHTTPTransport(retries=5)  # connects again until the door is open
+        try:
+            async with httpx.AsyncClient(transport=transport, base_url=f"http://localhost:{port}") as client:
+                answer = await client.get("/readyz")
+        finally:
+            stop.set()
+            await running
+    assert answer.status_code == status, answer.text
+    assert str(READ_MODEL_LAG_MAX + 1) in answer.text
