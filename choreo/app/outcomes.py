@@ -14,12 +14,16 @@ from choreo.app.duties import Duty
 from choreo.app.failures import JSON, failure_of
 from choreo.app.jobs import Job
 from choreo.core import facts, ids
-from choreo.core.errors import SchemaError
+from choreo.core.errors import SchemaError, printable
 from choreo.core.events import Envelope
 from choreo.core.keys import key_text
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetter
 from choreo.ports.inbox import Outcome
+from choreo.redaction import redact
+
+REASON_CHARS = 500
+"""A reason is a sentence in a header, not a stack trace."""
 
 
 class Voice:
@@ -117,7 +121,13 @@ class Voice:
         record = job.record
         place = (record.topic, record.partition, record.offset)
         return DeadLetter(
-            ids.derive("letter", *place, job.duty.step), *place, self.service, job.duty.step, cause, now_ms, record
+            ids.derive("letter", *place, job.duty.step),
+            *place,
+            self.service,
+            job.duty.step,
+            redact(cause),
+            now_ms,
+            record,
         )
 
     def _fact(
@@ -147,13 +157,18 @@ class Voice:
             hops=event.hops + 1,
             entry=event.entry if undo else "",
             round=event.round if undo else 0,
-            reason=reason,
+            reason=_reason(reason),
             source=self._source,
             time_ms=now_ms,
             traceparent=event.traceparent,
             content_type=JSON if failure else "",
             data=failure,
         )
+
+
+def _reason(text: str) -> str:
+    """Return a reason as the log may keep it: without secrets, then short, for half a secret would not be found."""
+    return printable(redact(text), REASON_CHARS) if text else ""
 
 
 def check_size(event: Envelope, bytes_max: int, where: str) -> None:

@@ -23,8 +23,6 @@ from choreo.ports.inbox import Begun, Outcome
 
 LOOK_FIRST_MS, LOOK_MOST_MS = 50, 1_000
 """Waits between looks at what another process is at: doubling."""
-REASON_CHARS = 500
-"""A cause is a sentence in a header, not a stack trace."""
 
 
 class Verdict(Enum):
@@ -137,7 +135,7 @@ class Steps:
         if job.duty.reaction:
             return Conclusion(letter=letter, failed=True)
         type_ = facts.UNDO_FAILED if job.duty.undo else facts.STEP_FAILED
-        fact = self._voice.outcome_fact(job, type_, f"set aside: {described(error)}"[:REASON_CHARS], now_ms, error)
+        fact = self._voice.outcome_fact(job, type_, f"set aside: {described(error)}", now_ms, error)
         return Conclusion(outcome(job, [fact], certain_if_begun=-1 if job.duty.undo else 0), letter=letter, failed=True)
 
     def returned(self, job: Job, value: Any, now_ms: int) -> Conclusion:
@@ -173,14 +171,14 @@ class Steps:
             return Conclusion(retry_ms=0)
         if duty.reaction or job.redriven or delay_ms <= duty.retry.inline_up_to_ms:
             return Conclusion(retry_ms=delay_ms)
-        return Conclusion(facts=(self._voice.attempt_failed(job, reason[:REASON_CHARS], now_ms, error),), put_off=True)
+        return Conclusion(facts=(self._voice.attempt_failed(job, reason, now_ms, error),), put_off=True)
 
     def failed_for_good(self, job: Job, reason: str, now_ms: int, error: BaseException | None = None) -> Conclusion:
         """No further attempt, and no declared failure either: in doubt. `error`: what the attempt raised."""
         if job.duty.reaction:
-            return Conclusion(letter=self._voice.letter(job, reason[:REASON_CHARS], now_ms), failed=True)
+            return Conclusion(letter=self._voice.letter(job, reason, now_ms), failed=True)
         type_ = facts.UNDO_FAILED if job.duty.undo else facts.STEP_FAILED
-        fact = self._voice.outcome_fact(job, type_, reason[:REASON_CHARS], now_ms, error)
+        fact = self._voice.outcome_fact(job, type_, reason, now_ms, error)
         return Conclusion(outcome(job, [fact]), failed=True)
 
     def _said(self, job: Job, values: list[Any], now_ms: int, *, success: bool) -> Conclusion:

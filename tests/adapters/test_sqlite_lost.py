@@ -110,6 +110,21 @@ async def test_a_file_that_is_put_back_is_used_again(home: SqliteHome, path: Pat
     assert [record.event.id for record in await home.log.read("order", 0, 0, 10)] == ["e-1", "e-3"]
 
 
+async def test_no_file_is_made_beside_the_wal_of_one_that_was_moved(
+    home: SqliteHome, path: Path, clock: VirtualClock
+) -> None:
+    """Its newest records stand there, and SQLite would empty it: a command in another terminal is refused."""
+    WAYS["file moved"](path)
+    with pytest.raises(StorageError, match="newest records") as caught:
+        await SqliteHome.open(path, clock=clock)
+    assert caught.value.remedy.startswith("Put the file back")
+    put_back(path)
+    await home.check()
+    other = await SqliteHome.open(path, clock=clock)
+    assert [record.event.id for record in await other.log.read("order", 0, 0, 10)] == ["e-1"]
+    other._database.close()
+
+
 async def test_what_is_made_is_readable_by_its_owner_alone(home: SqliteHome, path: Path) -> None:
     """The file, what SQLite keeps beside it, and the folder."""
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in (path.parent, *path.parent.iterdir())}

@@ -125,3 +125,20 @@ async def test_a_plain_wrapper_around_an_async_handler_is_awaited() -> None:
     async with staged(plain_payment(timed)) as stage:
         await stage.publish(Placed(order_id="o-1"))
         assert (await stage.one("Charged")).key == "o-1"
+
+
+@pytest.mark.parametrize("retry", [Retry(max_attempts=1), Retry(initial="1h", max_interval="1d", max_attempts=3)])
+async def test_a_reason_holds_no_password_however_long_it_is(retry: Retry) -> None:
+    """Whoever lists runs reads it, and the log keeps it: the URL that a client shows in its error is cut out."""
+
+    async def charge(event: Placed, ctx: StepContext) -> Any:
+        raise ConnectionError(f"{'x' * event.number} redis://user:hunter22@db is away")
+
+    async with staged(payment(charge, retry=retry)) as stage:
+        # The reason is cut inside of the password.
+        for number in (0, 430):
+            await stage.publish(Placed(order_id=f"o-{number}", number=number))
+        type_ = facts.STEP_FAILED if retry.max_attempts == 1 else facts.STEP_ATTEMPT_FAILED
+        for failed in await stage.said(type_, 2):
+            assert "hunter" not in failed.reason
+            assert "ConnectionError" in failed.reason

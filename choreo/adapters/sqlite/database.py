@@ -91,11 +91,23 @@ class Database:
                 where=str(path),
                 remedy="Name a path in a folder that this user may write.",
             ) from error
+        self._refuse_beside_wal()
         # Nobody else may read it. SQLite gives the files beside it the same mode, and says what is wrong with the path.
         with suppress(OSError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         self.connection: sqlite3.Connection = self._open()
         self._files = self._identities()
+
+    def _refuse_beside_wal(self) -> None:
+        """Raise StorageError where the file is gone and its WAL is not: SQLite empties the WAL beside a new file."""
+        name, wal, _ = self._names
+        # The WAL first: whoever makes both at this moment makes the file before its WAL.
+        if wal.exists() and not name.exists():
+            raise StorageError(
+                f"the database file is not there, and its newest records still stand beside it in {wal.name}",
+                where=str(self.path),
+                remedy="Put the file back; or remove what ends in -wal and -shm beside it, to begin with a new one.",
+            )
 
     def refuse_lost(self) -> None:
         """Raise LostStorageError where the file or one of SQLite's files beside it is gone, or is another one now.
