@@ -61,7 +61,7 @@ def refusal(flow: str, found: Sequence[Change]) -> ConflictError:
     more = f"\n  and {len(found) - LISTED_MAX} more" if len(found) > LISTED_MAX else ""
     listed = "".join(f"\n  {change}" for change in found[:LISTED_MAX])
     return ConflictError(
-        f"the flow as it is declared now would change {len(found)} instances:{listed}{more}",
+        f"the flow as it is declared now would change {len(found)} instance{'s' * (len(found) != 1)}:{listed}{more}",
         where=f"flow {flow}, rebuild",
         remedy="Declare it as it was when they ran, or accept the changes with --accept-changes.",
     )

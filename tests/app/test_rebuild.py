@@ -79,6 +79,7 @@ async def test_what_would_be_shown_otherwise_is_listed(fields: dict[str, object]
         if change.key != "running":
             assert change.shown.split()[0] == change.folded.split()[0] == change.key
     error = refusal("order", found)
+    assert f"change {len(found)} {'instance:' if len(found) == 1 else 'instances:'}" in error.what
     assert all(str(change) in str(error) for change in found)
     assert "--accept-changes" in error.remedy
 

@@ -191,7 +191,7 @@ async def _of_validation(request: Request, error: Any) -> Response:
     """What pydantic found: 400 where the body is no JSON at all, 422 where it is not what is asked for."""
     found = error.errors()
     status = 400 if any(item["type"] == "json_invalid" for item in found) else 422
-    faults = [Fault(where=".".join(str(part) for part in item["loc"]), what=item["msg"]) for item in found]
+    faults = [Fault(where=".".join(str(part) for part in item["loc"]), what=_told(item)) for item in found]
     first, more = faults[0], len(faults) - 1
     return problem(
         request.scope["path"],
@@ -202,6 +202,12 @@ async def _of_validation(request: Request, error: Any) -> Response:
         remedy="Correct what `errors` names; /openapi.json says what each part may be.",
         errors=faults,
     )
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    """Return what pydantic says of one value, without its own class names, and with the place where JSON breaks off."""
+    message = str(found["msg"]).removeprefix("Value error, ")
+    return f"{message}: {found['ctx']['error']}" if found["type"] == "json_invalid" else message
 
 
 async def _of_http(request: Request, error: Any) -> Response:
