@@ -200,7 +200,10 @@ class TrackerDesk:
                 raise StorageError(
                     f"the state of {key!r} has read beyond the end of the log: it is of another log",
                     where=f"topic {self._topic}, partition {partition}",
-                    remedy="Remove the tracker's folder and its changelog topic: states are rebuilt from the log.",
+                    remedy=(
+                        f"Stop every role, `choreo topics adopt {self._topic}`, start them: states and positions of "
+                        "the other log are dropped, and this one is read from its first record."
+                    ),
                 )
             index_stored(index, key.decode(), stored)
             if number % _ROWS_AT_ONCE == _ROWS_AT_ONCE - 1:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from choreo.cli.failures import CONFLICT
 
 
 def test_a_rebuild_gives_what_was_there_before(desk: Any) -> None:
@@ -20,3 +28,40 @@ def test_a_rebuild_gives_what_was_there_before(desk: Any) -> None:
 def test_nothing_is_rebuilt_to_nothing(desk: Any) -> None:
     """An empty log has no instances."""
     assert desk("projections", "rebuild").out == "flow desk rebuilt: no instances\n"
+
+
+@pytest.fixture
+def redeclared(desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """The same project with a ticket whose seat is taken, after its step was declared to leave nothing to undo."""
+    desk.opened("t-1", seated=True)
+    desk.opened("t-2")
+    project = shutil.copytree(Path.cwd(), tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    module = project / "desk_flow.py"
+    text = module.read_text()
+    start, end = text.index("@take.compensate"), text.index("@archive.step")
+    module.write_text((text[:start] + text[end:]).replace("emits=SeatTaken)", "emits=SeatTaken, effect=False)"))
+    monkeypatch.chdir(project)
+    known = sys.modules.pop("desk_flow")
+    yield desk
+    sys.modules["desk_flow"] = known
+
+
+def test_a_rebuild_that_would_change_what_is_shown_is_refused_with_the_list(redeclared: Any) -> None:
+    """Nothing is dropped: the views are byte for byte what they were."""
+    before = redeclared.within(lambda app: app.home.read_model.digest("desk"))
+    answer = redeclared("projections", "rebuild", "desk")
+    said = " ".join(answer.err.split())
+    assert answer.code == CONFLICT
+    assert "would change 1 instances" in said
+    assert "t-1 (run " in said
+    assert "t-2 (run " not in said
+    assert "--accept-changes" in said
+    assert redeclared.within(lambda app: app.home.read_model.digest("desk")) == before
+
+
+def test_changes_that_are_accepted_are_made(redeclared: Any) -> None:
+    """Afterwards the flow as it is declared now gives what is shown, and nothing is left to accept."""
+    accepted = redeclared("projections", "rebuild", "desk", "--accept-changes", "-o", "json")
+    assert accepted.code == 0
+    assert accepted.json == {"flow": "desk", "instances": {"running": 2}}
+    assert redeclared("projections", "rebuild", "desk").code == 0

@@ -10,12 +10,14 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
-from choreo.adapters.kafka import origin
+from choreo.adapters.kafka import adopting, origin
 from choreo.core import facts
 from choreo.core.definition import FlowDefinition
+from choreo.core.errors import ConflictError, ReplacedLogError
 from choreo.hosts import tracker_faust_host
 from choreo.hosts.tracker_faust_host import FaustTracker
 from choreo.hosts.tracker_faust_local import ASIDE
+from choreo.hosts.tracker_faust_trust import reviewed
 from choreo.ports.log import TRACKER_GROUP
 from tests.support import required
 from tests.support.faust_orders import FLOW, PARTITIONS, Scene, orders, table, until
@@ -174,6 +176,64 @@ async def test_a_log_made_again_under_a_tracker_is_left_alone_until_somebody_cho
     other = scene.another_log()
     assert [await other._cluster.ends(FLOW, range(PARTITIONS))] == [dict.fromkeys(range(PARTITIONS), 0)]
     await other.close()
+
+
+async def test_a_log_that_is_adopted_is_folded_from_its_first_record_by_the_tracker_that_waits(scene: Scene) -> None:
+    """Without a restart, and with no state of the log before: the same orders come again, and end again."""
+    async with tracking(scene) as host:
+        await scene.append(orders(0, ORDERS))
+        await until(scene.settled, "everything is read and said")
+        topic, admin = scene.prefix + FLOW, scene.admin()
+        await asyncio.to_thread(admin.delete_topics([topic])[topic].result)
+        await until(lambda: _made(scene), "the topic is there again")
+        await until(lambda: _stands(host, "made again"), "it says why it stands")
+        await until(lambda: _adopted(scene), "it has left its group")
+        await scene.make()
+        await until(lambda: _is_answered(scene), "whoever knew the log before works the new one")
+        await scene.append(orders(0, 10))
+        await until(scene.settled, "the new log is read and said")
+        await until(lambda: _works(host), "it says that it works")
+    await scene.check()
+
+
+async def test_states_that_are_ahead_of_the_log_are_reported_with_the_way_out(scene: Scene) -> None:
+    """An empty log was said to have the same records: nothing is decided, and adopting it anew is the remedy."""
+    async with tracking(scene):
+        await scene.append(orders(0, ORDERS))
+        await until(scene.settled, "everything is read and said")
+    topic, admin = scene.prefix + FLOW, scene.admin()
+    await asyncio.to_thread(admin.delete_topics([topic])[topic].result)
+    await until(lambda: _made(scene), "the topic is there again")
+    await adopting.keep(scene.log._options, FLOW, [], reviewed)
+    async with tracking(scene) as host:
+        await until(lambda: _stands(host, "beyond the end of the log"), "it says why it stands")
+        assert any(f"choreo topics adopt {FLOW}`" in each.remedy for each in host.dependencies.all())
+    await until(lambda: _adopted(scene), "it has left its group")
+    await scene.make()
+    await until(lambda: _is_answered(scene), "whoever knew the log before works the new one")
+    async with tracking(scene):
+        await scene.append(orders(0, 10))
+        await until(scene.settled, "the new log is read and said")
+    await scene.check()
+
+
+async def _adopted(scene: Scene) -> bool:
+    try:
+        await adopting.begin_anew(scene.log._options, FLOW, [])
+    except ConflictError:
+        return False
+    return True
+
+
+async def _is_answered(scene: Scene) -> bool:
+    try:
+        return await scene.length() == 0
+    except ReplacedLogError:
+        return False
+
+
+async def _works(host: FaustTracker) -> bool:
+    return not host.dependencies.all()
 
 
 async def _made(scene: Scene) -> bool:

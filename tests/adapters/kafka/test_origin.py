@@ -1,22 +1,28 @@
 """A topic that was made again, or got other partitions: nobody works on with what was remembered of the one before."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from choreo.adapters.kafka import KafkaLog, origin
 from choreo.adapters.kafka.origin import Origin, check, noted, read_note
 from choreo.adapters.kafka.topics import changelog_of, tracker_app
+from choreo.cli.failures import CONFLICT, UNAVAILABLE
+from choreo.cli.program import run
 from choreo.core.errors import LeaseLostError, NotFoundError, ReplacedLogError, StorageError
 from choreo.ports.log import Member, Work
 from choreo.testing.conformance import TOPIC, event
 from tests.adapters.kafka.conftest import OpenLog
+from tests.support.redis_server import OwnRedis
 
+DESK = Path(__file__).parents[2] / "cli" / "desk"
+"""A small project: flow `desk` with a topic of two partitions, and service `seats`."""
 PARTITIONS = 2
 WITHIN_S = 40.0
 
@@ -28,9 +34,9 @@ def admin(kafka: str, monkeypatch: pytest.MonkeyPatch) -> AdminClient:
     return AdminClient({"bootstrap.servers": kafka, "log_level": 2})
 
 
-async def worked(log: KafkaLog, number: int) -> Member:
-    """A member of `payment` that has committed as many records."""
-    member = await log.member(TOPIC, "payment", "one")
+async def worked(log: KafkaLog, number: int, topic: str = TOPIC, group: str = "payment") -> Member:
+    """A member of the group that has committed as many records."""
+    member = await log.member(topic, group, "one")
     done: dict[int, int] = {}
     async with asyncio.timeout(WITHIN_S):
         while sum(done.values()) < number:
@@ -41,23 +47,23 @@ async def worked(log: KafkaLog, number: int) -> Member:
     return member
 
 
-async def made_again(log: KafkaLog, admin: AdminClient, partitions: int = PARTITIONS) -> None:
+async def made_again(log: KafkaLog, admin: AdminClient, topic: str = TOPIC) -> None:
     """The topic is deleted, and another one of its name is made."""
-    name = log._options.name(TOPIC)
-    before = await described(log)
+    name = log._options.name(topic)
+    before = await described(log, topic)
     await asyncio.to_thread(admin.delete_topics([name])[name].result)
     async with asyncio.timeout(WITHIN_S):
-        while await described(log) in (before, None):
+        while await described(log, topic) in (before, None):
             try:
-                await log._cluster.create(TOPIC, partitions)
+                await log._cluster.create(topic, PARTITIONS)
             except NotFoundError:
                 await asyncio.sleep(0)
 
 
-async def described(log: KafkaLog) -> Any:
+async def described(log: KafkaLog, topic: str) -> Any:
     """The topic as the cluster describes it; None: there is none."""
     try:
-        return await log._cluster.origin(TOPIC)
+        return await log._cluster.origin(topic)
     except NotFoundError:
         return None
 
@@ -81,12 +87,12 @@ async def refused(log: KafkaLog) -> str:
     return sentence
 
 
-async def noted_by_tracker(log: KafkaLog, admin: AdminClient) -> None:
+async def noted_by_tracker(log: KafkaLog, admin: AdminClient, topic: str = TOPIC) -> None:
     """The tracker has worked this log: a commit in its changelog says so, and outlives the log's topic."""
     options = log._options
-    name, group = options.name(changelog_of(TOPIC)), options.name(tracker_app(TOPIC))
+    name, group = options.name(changelog_of(topic)), options.name(tracker_app(topic))
     await asyncio.to_thread(admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result)
-    note = noted(await log.described(TOPIC), "what it adds")
+    note = noted(await log.described(topic), "what it adds")
     tracker = Consumer({"bootstrap.servers": options.bootstrap, "group.id": group})
     async with asyncio.timeout(WITHIN_S):
         while True:
@@ -235,6 +241,85 @@ async def is_there(log: KafkaLog, topic: str) -> bool:
         return bool(await log.described(topic))
     except NotFoundError:
         return False
+
+
+Command = Callable[..., Awaitable[int]]
+
+
+@pytest.fixture
+def choreo(kafka: str, open_log: OpenLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """Run a command in the small project, on this test's topics and a Redis of its own; returns its exit code."""
+    redis = OwnRedis(tmp_path)
+    redis.start()
+    monkeypatch.chdir(DESK)
+    monkeypatch.setenv("CHOREO_KAFKA", kafka)
+    monkeypatch.setenv("CHOREO_KAFKA_TOPIC_PREFIX", open_log()._options.prefix)
+    monkeypatch.setenv("CHOREO_REDIS", redis.url)
+    monkeypatch.setenv("CHOREO_DATA", str(tmp_path / "tracker"))
+    yield lambda *arguments: asyncio.to_thread(run, arguments)
+    redis.stop()
+
+
+def opens(ticket: str) -> tuple[str, ...]:
+    """Return the arguments of the command that starts a run with this key."""
+    return ("publish", "desk", "TicketOpened", "--key", ticket)
+
+
+async def test_a_topic_that_was_adopted_is_worked_from_its_first_record(
+    open_log: OpenLog, admin: AdminClient, choreo: Command
+) -> None:
+    """Not while a member of the old log is in a group; afterwards doors and services work the new one."""
+    # given a service that has read three events of a log that was made again
+    log = open_log()
+    await log.create("desk", PARTITIONS)
+    for number in range(3):
+        assert await choreo(*opens(f"t-{number}")) == 0
+    await noted_by_tracker(log, admin, "desk")
+    member = await worked(log, 3, "desk", "seats")
+    await made_again(log, admin, "desk")
+    assert await choreo(*opens("t-3")) == UNAVAILABLE
+    # when it is adopted
+    assert await choreo("topics", "adopt") == CONFLICT
+    assert await choreo(*opens("t-3")) == UNAVAILABLE, "a refusal changes nothing"
+    await member.close()
+    assert await choreo("topics", "adopt") == 0
+    # then
+    assert await choreo(*opens("t-3")) == 0
+    fresh = open_log()
+    assert sum((await fresh._cluster.ends("desk", range(PARTITIONS))).values()) == 1
+    assert await fresh.partitions(changelog_of("desk")) == PARTITIONS
+    await (await worked(fresh, 1, "desk", "seats")).close()
+
+
+async def test_a_topic_that_was_restored_keeps_what_is_known_of_its_records(
+    open_log: OpenLog, admin: AdminClient, choreo: Command, kafka: str
+) -> None:
+    """The changelog stays, noted for the new topic; a service, whose positions went with the old one, reads all."""
+    # given a log that was made again with the records that it had
+    log = open_log()
+    await log.create("desk", PARTITIONS)
+    for number in range(3):
+        assert await choreo(*opens(f"t-{number}")) == 0
+    await noted_by_tracker(log, admin, "desk")
+    await (await worked(log, 3, "desk", "seats")).close()
+    stood = await log.committed("desk", "seats")
+    changelog = await log.described(changelog_of("desk"))
+    await made_again(log, admin, "desk")
+    restored = Producer({"bootstrap.servers": kafka})
+    for partition, offset in stood.items():
+        for _ in range(offset):
+            restored.produce(log._options.name("desk"), b"as it was", partition=partition)
+    assert await asyncio.to_thread(restored.flush, WITHIN_S) == 0
+    assert await choreo(*opens("t-3")) == UNAVAILABLE
+    # when
+    assert await choreo("topics", "adopt", "--same-records") == 0
+    # then
+    assert await choreo(*opens("t-3")) == 0
+    fresh = open_log()
+    assert await fresh.described(changelog_of("desk")) == changelog
+    (commit,) = (await fresh._cluster.commits(changelog_of("desk"), tracker_app("desk"))).values()
+    assert read_note(commit.note) == (await fresh.described("desk"), "what it adds")
+    await (await worked(fresh, 4, "desk", "seats")).close()
 
 
 @pytest.mark.parametrize("more", ["", "inbox-1", "a|b|c"])
