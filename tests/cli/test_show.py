@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from choreo.app.failures import JSON, failure_of
 from choreo.core import facts
 from choreo.core.events import Envelope
 
@@ -66,3 +69,32 @@ def test_text_from_the_log_cannot_drive_the_terminal(desk: Any) -> None:
     shown = desk("show", "t-1").out
     assert "\x1b" not in shown
     assert r"\x1b]0;owned" in shown
+
+
+def test_a_failed_attempt_is_told_with_its_cause_and_its_place(desk: Any) -> None:
+    """Below the story, which step raised what, from what and where; without a failure there is no such line."""
+    desk.opened("t-1")
+    assert "ConnectionError" not in desk("show", "t-1").out
+    run = desk("show", "t-1", "-o", "json").json["run"]
+    headers = {"run": run, "step": "seats.take", "attempt": 1, "reason": "no seat", "content_type": JSON}
+    failed = Envelope("a", facts.STEP_ATTEMPT_FAILED, "t-1", "desk", data=failure_of(raised()), **headers)
+    foreign = Envelope("b", facts.STEP_ATTEMPT_FAILED, "t-1", "desk", data=b'{"type": 7}', **headers)
+    desk.within(lambda app: app.home.log.append("desk", [failed, foreign]))
+    desk.fold()
+    shown = desk("show", "t-1").out
+    lines = shown.split("\n\n")[-1].splitlines()
+    assert lines[0].startswith("seats.take, +")
+    assert lines[0].endswith(r": LookupError: no seat \x1b[31m left")
+    assert lines[1] == "  from ConnectionError: the hall does not answer"
+    assert lines[2].startswith(f"  at {__file__}:")
+    assert "in raised: raise LookupError" in lines[2]
+    assert shown.count("LookupError: no seat") == 1
+    told = [row["failure"] for row in desk("show", "t-1", "-o", "json").json["timeline"]]
+    assert [failure and failure["type"] for failure in told] == [None, "LookupError", None]
+
+
+def raised() -> BaseException:
+    """An error that a step may raise, with all that is told of it."""
+    with pytest.raises(LookupError) as caught:
+        raise LookupError("no seat \x1b[31m left") from ConnectionError("the hall does not answer")
+    return caught.value

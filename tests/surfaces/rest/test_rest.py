@@ -114,7 +114,7 @@ async def test_a_read_waits_for_what_was_written_and_then_gives_up(shop: Shop, c
 
 
 async def test_lists_filter_and_page(shop: Shop, client: httpx.AsyncClient) -> None:
-    """By status, attribute, key and time; a cursor gives the next page, newest start first."""
+    """By status, attribute, key and time; no run has two values of an attribute or began before 1970; pages go on."""
     for number in range(5):
         await shop.start(f"o-{number}", customer="ann" if number % 2 else "bob")
     await shop.completed("o-9")
@@ -127,11 +127,26 @@ async def test_lists_filter_and_page(shop: Shop, client: httpx.AsyncClient) -> N
     assert await keys("attr.customer=bob&attr.order_id=o-2") == ["o-2"]
     assert await keys("key=o-3") == ["o-3"]
     assert await keys("started_before=2026-01-01T00:00:00Z") == []
+    for early in ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.0005Z", "1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z"):
+        assert await keys(f"started_before={early}") == []
+    assert await keys("attr.customer=bob&attr.customer=ann") == []
+    assert await keys("attr.customer=bob&attr.customer=bob") == ["o-4", "o-2", "o-0"]
     assert len(await keys("started_from=2026-01-01T01:00:00%2B01:00")) == 6
     page = (await client.get(f"{LIST}?limit=4")).json()
     rest = (await client.get(f"{LIST}?limit=4&cursor={page['cursor']}")).json()
     assert [item["key"] for item in (*page["items"], *rest["items"])] == ["o-9", "o-4", "o-3", "o-2", "o-1", "o-0"]
     assert rest["cursor"] == ""
+
+
+async def test_the_timeline_tells_what_an_attempt_raised(shop: Shop, client: httpx.AsyncClient) -> None:
+    """Type, message, causes and lines; null where nothing was raised, or another program wrote something else."""
+    await shop.start("o-1")
+    failure = {"type": "CardError", "message": "expired", "causes": ["OSError: away"], "frames": ["a.py:1 in f: x"]}
+    said = {"step": "stock.reserve", "content_type": "application/json"}
+    await shop.fact("o-1", "choreo.StepAttemptFailed", **said, attempt=1, data=json.dumps(failure).encode())
+    await shop.fact("o-1", "choreo.StepAttemptFailed", **said, attempt=2, data=b'{"type": 7, "message": []}')
+    rows = (await client.get(f"{LIST}/o-1/timeline")).json()["items"]
+    assert [row["failure"] for row in rows] == [None, failure, None]
 
 
 async def test_history_pages_by_offset(shop: Shop, client: httpx.AsyncClient) -> None:
