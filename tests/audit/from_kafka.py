@@ -47,7 +47,7 @@ def fact_of(message: Message) -> Fact:
         partition=partition,
         offset=offset,
         stamp_ms=message.timestamp()[1],
-        id=id_ or str(uuid.uuid5(_IDS, "\x1f".join(("foreign", FLOW, str(partition), str(offset))))),
+        id=id_ or _placed(partition, offset),
         type=type_,
         key=_text(message.key()),
         certain=headers.get("ce_choreocertain") == "true",
@@ -56,6 +56,12 @@ def fact_of(message: Message) -> Fact:
         **{name: headers.get(header, "") for name, header in _TEXTS.items()},
         **{name: int(headers[header]) for name, header in _NUMBERS.items() if header in headers},
     )
+
+
+def _placed(partition: int, offset: int) -> str:
+    """Return the id of an event that has none: derived from its first position, and marked as a UUIDv8."""
+    text = str(uuid.uuid5(_IDS, "\x1f".join(("foreign", FLOW, str(partition), str(offset)))))
+    return f"{text[:14]}8{text[15:]}"
 
 
 def letters(bootstrap: str, topic: str) -> list[tuple[int, int, str, str]]:

@@ -203,6 +203,7 @@ async def test_a_member_to_which_nothing_comes_is_told_so(open_log: OpenLog) -> 
     member: Any = hung.member
     member._subscription.hold([0])
     member.pause([0])
+    await member._subscription.look_up([0])  # calls of the client are made in their order: this one after the hold
     await log.append(TOPIC, [event("e-1")])
     for _ in range(10):
         await hung.look()
