@@ -52,7 +52,7 @@ def test_a_rebuild_that_would_change_what_is_shown_is_refused_with_the_list(rede
     answer = redeclared("projections", "rebuild", "desk")
     said = " ".join(answer.err.split())
     assert answer.code == CONFLICT
-    assert "would change 1 instances" in said
+    assert "would change 1 instance:" in said
     assert "t-1 (run " in said
     assert "t-2 (run " not in said
     assert "--accept-changes" in said
