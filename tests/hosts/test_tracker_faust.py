@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from choreo.core import facts
-from choreo.core.definition import FlowDefinition
 from choreo.core.errors import SettingsError
 from choreo.core.fold import identified
 from choreo.core.partition import partition_of
@@ -26,7 +24,7 @@ from choreo.hosts.tracker_faust import StateTable, TrackerApp
 from choreo.hosts.tracker_faust_desk import ChangelogError
 from choreo.hosts.tracker_faust_host import FaustTracker
 from tests.support import required
-from tests.support.faust_orders import FLOW, PARTITIONS, PATIENCE_S, Scene, orders, table, until
+from tests.support.faust_orders import FLOW, PARTITIONS, PATIENCE_S, Scene, orders, table, tracking, until
 from tests.support.kafka import Broker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,18 +107,6 @@ def workers() -> Iterator[list[Worker]]:
     yield started
     for worker in started:
         worker.kill()
-
-
-@asynccontextmanager
-async def tracking(scene: Scene, flow: FlowDefinition = table.flow) -> AsyncIterator[FaustTracker]:
-    """A worker in this process."""
-    host = scene.host(flow)
-    running = asyncio.create_task(host.run())
-    try:
-        yield host
-    finally:
-        await host.stop()
-        await running
 
 
 async def feed(scene: Scene, places: Iterator[int], over: asyncio.Event) -> None:

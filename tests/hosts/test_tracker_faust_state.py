@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from choreo.adapters.kafka import adopting, origin
 from choreo.core import facts
-from choreo.core.definition import FlowDefinition
 from choreo.core.errors import ConflictError, ReplacedLogError
 from choreo.hosts import tracker_faust_host
 from choreo.hosts.tracker_faust_host import FaustTracker
@@ -20,7 +18,7 @@ from choreo.hosts.tracker_faust_local import ASIDE
 from choreo.hosts.tracker_faust_trust import reviewed
 from choreo.ports.log import TRACKER_GROUP
 from tests.support import required
-from tests.support.faust_orders import FLOW, PARTITIONS, Scene, orders, table, until
+from tests.support.faust_orders import FLOW, PARTITIONS, Scene, orders, table, tracking, until
 
 ORDERS = 100
 Loss = Callable[[Scene], Awaitable[None]]
@@ -42,18 +40,6 @@ async def scene(bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     await scene.make()
     yield scene
     await scene.log.close()
-
-
-@asynccontextmanager
-async def tracking(scene: Scene, flow: FlowDefinition = table.flow) -> AsyncIterator[FaustTracker]:
-    """A worker in this process."""
-    host = scene.host(flow)
-    running = asyncio.create_task(host.run())
-    try:
-        yield host
-    finally:
-        await host.stop()
-        await running
 
 
 async def changelog_made_again(scene: Scene) -> None:
@@ -162,15 +148,20 @@ async def _folded_anew(host: FaustTracker) -> bool:
     return host.counters.read().get("tracker_folded_anew", 0) >= PARTITIONS
 
 
+async def _make_the_log_again(scene: Scene, host: FaustTracker) -> None:
+    """Delete the topic under a tracker that has read it, and make it; return when the tracker reports it."""
+    await scene.append(orders(0, ORDERS))
+    await until(scene.settled, "everything is read and said")
+    topic, admin = scene.prefix + FLOW, scene.admin()
+    await asyncio.to_thread(admin.delete_topics([topic])[topic].result)
+    await until(lambda: _made(scene), "the topic is there again")
+    await until(lambda: _stands(host, "made again"), "it says why it stands")
+
+
 async def test_a_log_made_again_under_a_tracker_is_left_alone_until_somebody_chooses(scene: Scene) -> None:
     """It reports why it stands, and says nothing about orders of another log; nor does one that is started later."""
     async with tracking(scene) as host:
-        await scene.append(orders(0, ORDERS))
-        await until(scene.settled, "everything is read and said")
-        topic, admin = scene.prefix + FLOW, scene.admin()
-        await asyncio.to_thread(admin.delete_topics([topic])[topic].result)
-        await until(lambda: _made(scene), "the topic is there again")
-        await until(lambda: _stands(host, "made again"), "it says why it stands")
+        await _make_the_log_again(scene, host)
     async with tracking(scene) as host:
         await until(lambda: _stands(host, "made again"), "it says why it stands")
     other = scene.another_log()
@@ -181,12 +172,7 @@ async def test_a_log_made_again_under_a_tracker_is_left_alone_until_somebody_cho
 async def test_a_log_that_is_adopted_is_folded_from_its_first_record_by_the_tracker_that_waits(scene: Scene) -> None:
     """Without a restart, and with no state of the log before: the same orders come again, and end again."""
     async with tracking(scene) as host:
-        await scene.append(orders(0, ORDERS))
-        await until(scene.settled, "everything is read and said")
-        topic, admin = scene.prefix + FLOW, scene.admin()
-        await asyncio.to_thread(admin.delete_topics([topic])[topic].result)
-        await until(lambda: _made(scene), "the topic is there again")
-        await until(lambda: _stands(host, "made again"), "it says why it stands")
+        await _make_the_log_again(scene, host)
         await until(lambda: _adopted(scene), "it has left its group")
         await scene.make()
         await until(lambda: _is_answered(scene), "whoever knew the log before works the new one")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -193,3 +193,15 @@ async def until(true: Callable[[], Awaitable[bool]], what: str, patience_s: floa
         assert time.monotonic() < give_up_s, f"waited {patience_s:.0f} s in vain: {what}"
         with suppress(TimeoutError):
             await asyncio.wait_for(never.wait(), LOOK_S)
+
+
+@asynccontextmanager
+async def tracking(scene: Scene, flow: FlowDefinition = table.flow) -> AsyncIterator[FaustTracker]:
+    """Run a worker in this process."""
+    host = scene.host(flow)
+    running = asyncio.create_task(host.run())
+    try:
+        yield host
+    finally:
+        await host.stop()
+        await running
