@@ -50,13 +50,14 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 	@docker compose down --remove-orphans
 
 # Tests on a real broker, a real Redis and in containers: minutes, and servers of their own.
-ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/redis chaos cli/test_demo_on_kafka.py containers \
-	docs/test_kafka_acls.py docs/test_kafka_page.py doors/test_a_foreign_page.py doors/test_docs_page.py \
-	doors/test_planted_secrets.py hosts/test_tracker_faust.py members)
+ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/postgres adapters/redis chaos cli/test_demo_on_kafka.py containers \
+	docs/test_kafka_acls.py docs/test_kafka_page.py scenarios/test_a_foreign_page.py scenarios/test_docs_page.py \
+	scenarios/test_planted_secrets.py adapters/faust/test_lost_state.py \
+	adapters/faust/test_tracking.py kafka)
 
 # HALVES=2: tests on servers wait most of the time, the others compute; the two run side by side, with one report.
 HALVES ?= 1
-PYTEST_HALVES := $(if $(filter 2,$(HALVES)),--numprocesses 2 --dist loadgroup)
+PYTEST_HALVES := $(if $(filter 2,$(HALVES)),--numprocesses 2 --dist loadscope)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so
 	@CHOREO_TESTS_ON_SERVERS="$(ON_SERVERS)" $(BIN)/python -m pytest $(PYTEST_HALVES) --durations 40 --durations-min 5
@@ -83,7 +84,7 @@ bench: $(VENV)/.test-ready ## orders per second on the embedded log, the core's 
 lock: $(VENV)/.test-ready ## resolve both lock files anew; they name no index and hold a hash of every file
 	$(COMPILE) --all-extras --output-file requirements.lock
 	$(COMPILE) --extra web --constraint requirements.lock --output-file requirements-demo.lock
-	$(subst --group build,,$(COMPILE)) --extra web --extra kafka --extra redis --extra registry --extra faust \
+	$(subst --group build,,$(COMPILE)) --extra web --extra kafka --extra redis --extra postgres --extra registry --extra faust \
 		--constraint requirements.lock --output-file requirements-kafka.lock
 
 clean: ## remove the environment and the caches

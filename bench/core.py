@@ -22,15 +22,15 @@ from msgspec.structs import replace
 
 from bench.saga import declined, order
 from choreo.adapters.clock import SystemClock
-from choreo.adapters.sqlite.home import SqliteHome
-from choreo.app.track import PartitionTracker
+from choreo.adapters.sqlite.backend import SqliteBackend
+from choreo.app.tracking.fold import PartitionFold
 from choreo.core import facts, ids
-from choreo.core.definition import FlowTable
-from choreo.core.due import next_due
 from choreo.core.events import Envelope, Record
+from choreo.core.flow_table import FlowTable
 from choreo.core.react import react
 from choreo.core.state import KeyState, decode, encode
-from choreo.ports.log import Member, Work
+from choreo.core.timers import next_due
+from choreo.ports.log import CommitBatch, Consumer
 from choreo.ports.state import StateRow
 
 ORDERS = 4_000
@@ -116,19 +116,19 @@ async def tracker_rates(
     with tempfile.TemporaryDirectory() as folder:
         rates = []
         for number, filled in enumerate((0, open_instances)):
-            home = await SqliteHome.open(Path(folder) / f"{number}.db", synchronous="NORMAL", clock=SystemClock())
+            backend = await SqliteBackend.open(Path(folder) / f"{number}.db", synchronous="NORMAL", clock=SystemClock())
             try:
-                await home.log.create(table.flow.name, 1)
-                member = await home.log.member(table.flow.name, "tracker", "bench")
-                await member.poll(1, 0)
-                await _fill(table, member, logs[0][0], filled)
-                rates.append(await _tracked(table, home, member, logs, rounds))
+                await backend.log.create(table.flow.name, 1)
+                consumer = await backend.log.consumer(table.flow.name, "tracker", "bench")
+                await consumer.poll(1, 0)
+                await _fill(table, consumer, logs[0][0], filled)
+                rates.append(await _tracked(table, backend, consumer, logs, rounds))
             finally:
-                await home.close()
+                await backend.close()
         return rates[0], rates[1]
 
 
-async def _fill(table: FlowTable, member: Member, start: Record, instances: int) -> None:
+async def _fill(table: FlowTable, consumer: Consumer, start: Record, instances: int) -> None:
     state, _ = react(table, KeyState(), start)
     data, due_ms = encode(state), next_due(state)
     for begin in range(0, instances, 10_000):
@@ -136,22 +136,24 @@ async def _fill(table: FlowTable, member: Member, start: Record, instances: int)
             StateRow(table.flow.name, 0, _key(number), 0, data, due_ms)
             for number in range(begin, min(begin + 10_000, instances))
         ]
-        await member.commit(Work(states=rows))
-        await member.poll(1, 0)
+        await consumer.commit(CommitBatch(states=rows))
+        await consumer.poll(1, 0)
 
 
-async def _tracked(table: FlowTable, home: SqliteHome, member: Member, logs: list[list[Record]], rounds: int) -> float:
+async def _tracked(
+    table: FlowTable, backend: SqliteBackend, consumer: Consumer, logs: list[list[Record]], rounds: int
+) -> float:
     rates = []
     for round_ in range(rounds):
-        tracker = PartitionTracker(table, 0, 1, lambda _: {})
+        tracker = PartitionFold(table, 0, 1, lambda _: {})
         records = _interleaved(logs, round_)
         begun = time.perf_counter()
         for index in range(0, len(records), BATCH):
             part = records[index : index + BATCH]
             missing = tracker.missing(part)
-            tracker.put(await home.states.load(table.flow.name, 0, missing), missing)
+            tracker.put(await backend.states.load(table.flow.name, 0, missing), missing)
             batch = tracker.fold(part, _NOW_MS)
-            await member.commit(Work(states=batch.states, views=batch.views))
+            await consumer.commit(CommitBatch(states=batch.states, views=batch.views))
             tracker.trim()
         rates.append(len(records) / (time.perf_counter() - begun))
     return statistics.median(rates)

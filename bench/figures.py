@@ -1,4 +1,4 @@
-"""What every benchmark does with its numbers: medians, percentiles, CPU time of processes, and printing."""
+"""Functions for the numbers of every benchmark: medians, percentiles, CPU time of processes, and printing."""
 
 from __future__ import annotations
 

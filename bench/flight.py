@@ -103,11 +103,11 @@ async def saturated(app: App, orders: int, prefix: str) -> float:
 
 async def _read(app: App) -> int:
     """How many records the read model has folded."""
-    return sum((await app.home.read_model.positions(FLOW)).values())
+    return sum((await app.backend.read_model.positions(FLOW)).values())
 
 
 async def _ended(app: App) -> int:
-    counts = await app.home.read_model.counts(FLOW)
+    counts = await app.backend.read_model.counts(FLOW)
     return sum(counts.get(status, 0) for status in ENDED)
 
 

@@ -1,7 +1,7 @@
-"""One round of the order saga where clients speak HTTP: `choreo dev` in one process, everything on; clients outside.
+"""One round of the order saga where clients use HTTP: everything in one process, or the REST view in one of its own.
 
 At saturation 64 clients start orders; the round ends when the REST view counts every order as ended. For the latency a
-client starts an order and follows its events: until it is told the end, as a client of a peer is by its answer.
+client starts an order and follows its events: until it receives the end, as a peer's client does with its answer.
 """
 
 from __future__ import annotations
@@ -10,22 +10,33 @@ import asyncio
 import json
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from bench.figures import cpu_s, percentile
 from bench.flight import ENDED, ORDERS_A_SECOND, slow_key
-from bench.rest import header, place_all, served, start
+from bench.rest import header, place_all, served, start, started
+
+HTTP_LAYOUTS = {"http": ("dev",), "http two": ("dev --no-rest", "run rest")}
+"""Commands by process; the last one serves."""
 
 
-async def http_flight(synchronous: str, orders: int, slow_orders: int, warm_up: int) -> dict[str, float]:
-    """The figures of one round: latencies first, while the file is small."""
+async def http_flight(layout: str, synchronous: str, orders: int, slow_orders: int, warm_up: int) -> dict[str, float]:
+    """Return the figures of one round: latencies first, while the file is small."""
+    *others, serving = (command.split() for command in HTTP_LAYOUTS[layout])
     with tempfile.TemporaryDirectory(prefix="choreo-bench-") as folder:
-        async with served(Path(folder), synchronous, "dev") as (port, process):
+        async with AsyncExitStack() as running:
+            processes = []
+            for other in others:
+                beside = started(Path(folder), synchronous, *other)
+                processes.append(await running.enter_async_context(beside))
+            port, process = await running.enter_async_context(served(Path(folder), synchronous, *serving))
+            pids = [process.pid, *(other.pid for other in processes)]
             await _saturated(port, warm_up, "warm")
             known_ms = await _latencies(port, slow_orders)
-            cpu_before = cpu_s(process.pid)
+            cpu_before = sum(map(cpu_s, pids))
             took_s = await _saturated(port, orders, "fast")
-            cpu = cpu_s(process.pid) - cpu_before
+            cpu = sum(map(cpu_s, pids)) - cpu_before
     return {
         "orders_s": orders / took_s,
         "cpu_us_an_order": cpu / orders * 1e6,
@@ -39,7 +50,7 @@ async def _saturated(port: int, orders: int, prefix: str) -> float:
     before = await _ended(port)
     begun_s = time.perf_counter()
     await place_all(port, orders, prefix)
-    while await _ended(port) < before + orders:  # noqa: ASYNC110 - another process rings no bell
+    while await _ended(port) < before + orders:  # noqa: ASYNC110 - the other process sends no signal
         await asyncio.sleep(0.02)
     return time.perf_counter() - begun_s
 
@@ -54,7 +65,7 @@ async def _ended(port: int) -> int:
 
 
 async def _latencies(port: int, orders: int) -> list[float]:
-    """Milliseconds from asking for the start until the client is told the end, of orders at ten a second."""
+    """Milliseconds from asking for the start until the client receives the end, of orders at ten a second."""
     first_s, following = time.monotonic(), []
     for number in range(orders):
         following.append(asyncio.create_task(_followed(port, number)))

@@ -33,17 +33,17 @@ class _Order:
 
     async def look(self, app: App, client: App) -> bool:
         """Whether it stands in the read model at all."""
-        view = await app.home.read_model.instance(FLOW, self.key)
+        view = await app.backend.read_model.instance(FLOW, self.key)
         if view is None:
             return False
         now_s = time.monotonic()
         if not self.confirmed_s:
-            for record in await app.home.read_model.history(FLOW, self.key, self.after):
+            for record in await app.backend.read_model.history(FLOW, self.key, self.after):
                 self.after = record.offset
                 if record.event.type == OrderConfirmed.event_type:
                     self.confirmed_s = now_s
         if view.status in ENDED:
-            await client.home.read_model.instance(FLOW, self.key)
+            await client.backend.read_model.instance(FLOW, self.key)
             self.ended_s = time.monotonic()
         return True
 

@@ -16,14 +16,14 @@ from typing import Any
 from bench import restate
 from bench.figures import medians, rounded, say
 from bench.kafka_alone import steps_beside
+from bench.kafka_harness import Harness, harness
 from bench.kafka_raw import chain_figures
-from bench.kafka_stage import Stage, stage
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """Every figure."""
     peers = restate.folder_of(chosen.peers)
-    with stage(chosen.bootstrap) as servers:
+    with harness(chosen.bootstrap) as servers:
         # First, for it also warms the broker: what the JVM compiles meanwhile would be counted as its cost.
         bare = chain_figures(servers, chosen.raw_orders, chosen.slow_orders)
         steps = steps_beside(servers, chosen.step_events)
@@ -51,7 +51,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _chain(servers: Stage, prefix: str, chosen: argparse.Namespace) -> dict[str, float]:
+def _chain(servers: Harness, prefix: str, chosen: argparse.Namespace) -> dict[str, float]:
     """One round on topics of its own."""
     servers.prepare(prefix)
     sizes = ("--orders", str(chosen.orders), "--slow-orders", str(chosen.slow_orders))
@@ -66,7 +66,7 @@ def _shown(figures: dict[str, float], bare: dict[str, float], peer: dict[str, fl
     if peer:
         shown["orders_s_over_restate"] = rounded(figures["orders_s"] / peer["orders_s"])
         ours_us = (figures["cpu_ms"] - figures["cpu_ms.client"]) * 1_000
-        # What a core can carry: this ratio stands also on a machine that others use. Clients are left out of both.
+        # The load a core can carry: this ratio is valid on a shared machine, too. Clients are left out of both.
         shown["restate_cpu_over_ours"] = rounded(peer["cpu_us_an_order"] / ours_us)
     by_process = {name.removeprefix("cpu_ms."): value for name, value in figures.items() if name.startswith("cpu_ms.")}
     return {**shown, "cpu_ms_an_order_by_process": by_process}

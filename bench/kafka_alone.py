@@ -18,18 +18,17 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench.faust_tracker import tracker
 from bench.kafka_chain import starts
+from bench.kafka_harness import FLOW, PARTITIONS, Harness
 from bench.kafka_raw import READY, STEP_IN, STEP_OUT, WARM_UP, make_topics, pour
-from bench.kafka_stage import FLOW, PARTITIONS, Stage
 from bench.saga import inventory, order
 from choreo.adapters.avro.codec import AvroCodec
-from choreo.adapters.clock import SystemClock
+from choreo.adapters.faust.options import TABLE, FaustOptions
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
+from choreo.adapters.kafka.messages.records import message_of
 from choreo.adapters.kafka.options import settings_of as kafka_settings
-from choreo.adapters.kafka.records import event_of, message_of
-from choreo.adapters.kafka.topics import CHANGELOG_CONFIG
-from choreo.hosts.tracker_faust_host import FaustTracker
-from choreo.hosts.tracker_faust_options import TABLE, FaustOptions
+from choreo.adapters.kafka.topics.changes import CHANGELOG_CONFIG
 from choreo.settings import load
 from choreo.wiring import open_app, run
 
@@ -89,7 +88,7 @@ async def replay(prefix: str) -> dict[str, float]:
     admin.create_topics([NewTopic(name, PARTITIONS, 1, config=dict(CHANGELOG_CONFIG))])[name].result()
     length = sum([await log.end(FLOW, partition) for partition in range(PARTITIONS)])
     await _until_known(log, name.removeprefix(prefix))
-    host = FaustTracker(order.definition, log, log.dead_letters, SystemClock(), options=options, read=event_of)
+    host = tracker(order.definition, log, options)
     task = asyncio.create_task(host.run())
     count = _counter(host.counters.read, "tracker_events")
     figures = await measured(count, min(WARM_UP, length // 4), length)
@@ -116,27 +115,27 @@ def _counter(read: Callable[[], dict[str, float]], name: str) -> Callable[[], fl
     return lambda: read().get(name, 0)
 
 
-def steps_beside(stage: Stage, events: int) -> dict[str, dict[str, float]]:
+def steps_beside(harness: Harness, events: int) -> dict[str, dict[str, float]]:
     """Choreo's step and the bare one, one after the other, with the same backlog."""
-    ours, bare = stage.own("step"), stage.own("bare")
-    stage.prepare(ours)
-    make_topics(stage, [bare + name for name in (STEP_IN, STEP_OUT)])
+    ours, bare = harness.own("step"), harness.own("bare")
+    harness.prepare(ours)
+    make_topics(harness, [bare + name for name in (STEP_IN, STEP_OUT)])
     return {
-        "choreo": _poured(stage, ours, FLOW, ("-m", "bench.kafka_alone", "step", str(events)), events),
-        "bare": _poured(stage, bare, STEP_IN, ("-m", "bench.kafka_raw", "step", str(events)), events),
+        "choreo": _poured(harness, ours, FLOW, ("-m", "bench.kafka_alone", "step", str(events)), events),
+        "bare": _poured(harness, bare, STEP_IN, ("-m", "bench.kafka_raw", "step", str(events)), events),
     }
 
 
-def _poured(stage: Stage, prefix: str, topic: str, command: tuple[str, ...], events: int) -> dict[str, float]:
-    with stage.running(prefix, {"step": command}) as processes:
+def _poured(harness: Harness, prefix: str, topic: str, command: tuple[str, ...], events: int) -> dict[str, float]:
+    with harness.running(prefix, {"step": command}) as processes:
         said = processes["step"].stdout
         assert said is not None  # noqa: S101 - it was started with a pipe
-        pour(stage, prefix + topic, _messages("warm", WARM_UP))
+        pour(harness, prefix + topic, _messages("warm", WARM_UP))
         for line in said:
             if line.strip() == READY:
                 break
         # More than is counted: a batch's end is not at a round number.
-        pour(stage, prefix + topic, _messages("o", 2 * WARM_UP + events))
+        pour(harness, prefix + topic, _messages("o", 2 * WARM_UP + events))
         figures: dict[str, float] = json.loads(said.readline())
     return figures
 

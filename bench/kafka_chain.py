@@ -59,7 +59,7 @@ async def working() -> AsyncIterator[dict[str, Process]]:
 
 
 async def _started(role: str, files: ExitStack) -> Process:
-    """What it says is kept beside its data."""
+    """Its output is kept beside its data."""
     folder = load().data
     folder.mkdir(parents=True, exist_ok=True)
     said = files.enter_context((folder / f"{role}.log").open("w"))
@@ -68,7 +68,7 @@ async def _started(role: str, files: ExitStack) -> Process:
 
 def starts(codec: AvroCodec, orders: int, prefix: str) -> list[Envelope]:
     """Start events as a door or a producer of ours makes them: their ids are derived from the key."""
-    now_ms, events = SystemClock().now_ms(), []
+    now_ms, version, events = SystemClock().now_ms(), order.definition.version, []
     for number in range(orders):
         start = placed(number, prefix)
         id_ = ids.start(FLOW, start.order_id)
@@ -79,7 +79,7 @@ def starts(codec: AvroCodec, orders: int, prefix: str) -> list[Envelope]:
                 key=start.order_id,
                 flow=FLOW,
                 run=id_,
-                version=order.definition.version,
+                version=version,
                 source="bench",
                 time_ms=now_ms,
                 content_type=codec.content_type,
@@ -95,7 +95,7 @@ async def saturated(app: App, orders: int, prefix: str) -> float:
     begun = time.perf_counter()
     for first in range(0, orders, AT_ONCE):
         events = starts(app.codec, min(AT_ONCE, orders - first), f"{prefix}-{first}")
-        await app.home.log.append(FLOW, events)
+        await app.backend.log.append(FLOW, events)
     until = time.monotonic() + PATIENCE_S
     while await _ended(app) < counted + orders:
         await asyncio.sleep(SEEK_S)
@@ -117,7 +117,7 @@ async def _patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 
 
 async def _ended(app: App) -> int:
-    counts = await _patiently(lambda: app.home.read_model.counts(FLOW))
+    counts = await _patiently(lambda: app.backend.read_model.counts(FLOW))
     return sum(counts.get(status, 0) for status in _ENDED)
 
 
@@ -142,7 +142,7 @@ async def _one(app: App, number: int, shown_s: list[float]) -> tuple[str, float,
     receipt = await app.publisher.publish(FLOW, placed(number, "slow"))
     await asyncio.sleep(UNSEEN * min(shown_s, default=0) - (time.perf_counter() - begun))
     while True:
-        view = await _patiently(lambda: app.home.read_model.instance(FLOW, receipt.key))
+        view = await _patiently(lambda: app.backend.read_model.instance(FLOW, receipt.key))
         if view is not None and view.status in _ENDED:
             shown_s.append(time.perf_counter() - begun)
             return receipt.key, now_ms, shown_s[-1] * 1_000
@@ -152,9 +152,9 @@ async def _one(app: App, number: int, shown_s: list[float]) -> tuple[str, float,
 async def _stamps(app: App, keys: set[str]) -> dict[tuple[str, str], float]:
     """By key, when its last event of a service (`done`) and the tracker's end (`ended`) stood: the broker's stamps."""
     moments: dict[tuple[str, str], float] = {}
-    for partition in range(await app.home.log.partitions(FLOW)):
+    for partition in range(await app.backend.log.partitions(FLOW)):
         offset = 0
-        while records := await app.home.log.read(FLOW, partition, offset, _READ):
+        while records := await app.backend.log.read(FLOW, partition, offset, _READ):
             offset = records[-1].offset + 1
             for record in records:
                 if record.event.key in keys and record.event.type in (

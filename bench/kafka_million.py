@@ -22,16 +22,17 @@ from typing import Any
 
 from bench.core import history
 from bench.figures import rounded, say
+from bench.kafka_harness import FLOW, PARTITIONS, Harness, harness
 from bench.kafka_raw import pour
-from bench.kafka_stage import FLOW, PARTITIONS, Stage, stage
 from bench.saga import order
-from choreo.adapters.kafka.records import message_of
+from choreo.adapters.kafka.messages.records import message_of
 from choreo.core import ids
-from choreo.core.definition import FlowTable
 from choreo.core.events import Envelope
-from choreo.hosts.tracker_faust_host import FaustTracker
+from choreo.core.flow_table import FlowTable
+from choreo.hosts.tracker import TrackerHost
 from choreo.settings import load
-from choreo.wiring import open_app, tracker_hosts
+from choreo.wiring import TRACKER, open_app
+from choreo.wiring.hosting import role_hosts
 
 LOOK_S = 0.02
 PATIENCE_S = 400
@@ -42,14 +43,14 @@ async def worker(goals: list[int]) -> list[dict[str, float]]:
     """One life of the tracker: when it had its states, then when it had folded each of these numbers of events."""
     begun_s = time.perf_counter()
     async with open_app(load()) as app:
-        host = tracker_hosts(app)[0]
-        if not isinstance(host, FaustTracker):
+        host = role_hosts(app, TRACKER)[0]
+        if not isinstance(host, TrackerHost) or app.backend.roles[TRACKER] != "faust":
             raise TypeError("the settings name no Kafka")
         task = asyncio.create_task(host.run())
         marks = []
         until = time.monotonic() + PATIENCE_S
         for goal in [0, 1, *goals]:
-            while app.counters.read().get("tracker_events", 0) < goal or not host.is_recovered:
+            while app.counters.read().get("tracker_events", 0) < goal or not host.is_ready:
                 await asyncio.sleep(LOOK_S)
                 if time.monotonic() > until or task.done():
                     sys.exit(f"{app.counters.read()} of {goal} events within {PATIENCE_S} s")
@@ -65,7 +66,7 @@ def _rss_mb() -> float:
     return int(found[1]) / 1024 if found else float("nan")
 
 
-def _log_of(prefix: str, orders: int) -> Iterator[Envelope]:
+def log_of(prefix: str, orders: int) -> Iterator[Envelope]:
     """Everything that stands in the log of so many orders, 200 of them at once."""
     for first in range(0, orders, 200):
         logs = [history(TABLE, f"{prefix}-{place}", place) for place in range(first, min(first + 200, orders))]
@@ -80,25 +81,27 @@ def _starts(number: int) -> Iterator[Envelope]:
 
 
 def _seconds(number: int, apart: int) -> Iterator[Envelope]:
-    """What the first step says of open instances: each so far apart from the one before."""
+    """Return the first step's outcomes of open instances, spread evenly."""
     for place in range(number):
         yield history(TABLE, f"open-{place * apart}", 0)[1].event
 
 
-def _lived(servers: Stage, prefix: str, *goals: int) -> list[dict[str, float]]:
+def lived(servers: Harness, prefix: str, *goals: int) -> list[dict[str, float]]:
+    """Return the marks of one life of the tracker in a process of its own; see `worker`."""
     said = servers.run_module(prefix, "bench.kafka_million", "--worker", *map(str, goals))
     marks: list[dict[str, float]] = json.loads(said.splitlines()[-1])
     return marks
 
 
-def _rate(before: dict[str, float], after: dict[str, float]) -> float:
+def rate(before: dict[str, float], after: dict[str, float]) -> float:
+    """Return the events a second between two marks."""
     # At sizes that measure nothing one batch reaches both marks.
     return max(1, after["events"] - before["events"]) / max(LOOK_S, after["s"] - before["s"])
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """Every figure."""
-    with stage(chosen.bootstrap) as servers:
+    with harness(chosen.bootstrap) as servers:
         prefix = servers.own("million")
         servers.prepare(prefix)
 
@@ -107,26 +110,26 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
             pour(servers, prefix + FLOW, (message_of(event) for event, _ in zip(events, before, strict=False)))
             return next(before)
 
-        orders = poured(_log_of("first", chosen.orders))
-        _, first, last = _lived(servers, prefix, orders)
-        empty = _rate(first, last)
+        orders = poured(log_of("first", chosen.orders))
+        _, first, last = lived(servers, prefix, orders)
+        empty = rate(first, last)
         poured(_starts(chosen.open))
         quarters = [max(2, chosen.open * part // 4) for part in range(1, 5)]
-        _, *filling = _lived(servers, prefix, *quarters)
-        orders = poured(_log_of("second", chosen.orders))
+        _, *filling = lived(servers, prefix, *quarters)
+        orders = poured(log_of("second", chosen.orders))
         spread = poured(_seconds(chosen.spread, max(1, chosen.open // chosen.spread)))
-        warm, first, *worked = _lived(servers, prefix, orders, orders + spread)
+        warm, first, *worked = lived(servers, prefix, orders, orders + spread)
         shutil.rmtree(servers.folder / prefix)
-        poured(_log_of("third", 1))
-        cold, *_ = _lived(servers, prefix)
+        poured(log_of("third", 1))
+        cold, *_ = lived(servers, prefix)
     return {
         "open_instances": chosen.open,
         "partitions": PARTITIONS,
         "events_s_empty": rounded(empty),
-        "events_s_full": rounded(_rate(first, worked[0])),
-        "full_over_empty": rounded(_rate(first, worked[0]) / empty),
-        "events_s_full_spread_keys": rounded(_rate(worked[0], worked[1])),
-        "events_s_filling_by_quarter": [rounded(_rate(*pair)) for pair in pairwise(filling)],
+        "events_s_full": rounded(rate(first, worked[0])),
+        "full_over_empty": rounded(rate(first, worked[0]) / empty),
+        "events_s_full_spread_keys": rounded(rate(worked[0], worked[1])),
+        "events_s_filling_by_quarter": [rounded(rate(*pair)) for pair in pairwise(filling)],
         "rss_mb_filled": rounded(filling[-1]["rss_mb"]),
         "rss_mb_warm": rounded(worked[-1]["rss_mb"]),
         "restart_warm_s": rounded(warm["s"]),

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench.figures import percentile
-from bench.kafka_stage import PARTITIONS, Stage
+from bench.kafka_harness import PARTITIONS, Harness
 from bench.raw import STEPS
 from bench.saga import OrderPlaced, StockReserved, declined
 from choreo.adapters.avro.codec import AvroCodec
@@ -39,7 +39,7 @@ SERVICES = {
 }
 STEP_IN, STEP_OUT = "step-in", "step-out"
 READY = "ready"
-"""What a role alone says when it has handled something."""
+"""The line that a role alone prints when it has handled records."""
 PATIENCE_S = 60.0
 ORDERS_A_SECOND = 10
 WARM_UP = 2_000
@@ -50,7 +50,7 @@ Handle = Callable[[Message], tuple[str, bytes, Any]]
 
 
 def serve(group: str, topics: list[str], handle: Handle, heard: Callable[[int], None] = lambda _: None) -> None:
-    """Poll, handle, flush, commit, a batch at a time, until SIGTERM; `heard` is told how many were done."""
+    """Poll, handle, flush, commit, a batch at a time, until SIGTERM; `heard` receives how many were done."""
     bootstrap, prefix = os.environ["CHOREO_KAFKA"], os.environ["CHOREO_KAFKA_TOPIC_PREFIX"]
     consumer = Consumer(
         {
@@ -128,10 +128,10 @@ def step(events: int) -> None:
 class Sink:
     """Counts what comes into topics, from now on."""
 
-    def __init__(self, stage: Stage, topics: list[str]) -> None:
+    def __init__(self, harness: Harness, topics: list[str]) -> None:
         self._consumer = Consumer(
             {
-                "bootstrap.servers": stage.bootstrap,
+                "bootstrap.servers": harness.bootstrap,
                 "group.id": uuid.uuid4().hex,
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 50,
@@ -159,18 +159,18 @@ class Sink:
         self._consumer.close()
 
 
-def make_topics(stage: Stage, names: list[str]) -> None:
+def make_topics(harness: Harness, names: list[str]) -> None:
     """Topics of the bare loops."""
-    admin = AdminClient({"bootstrap.servers": stage.bootstrap})
+    admin = AdminClient({"bootstrap.servers": harness.bootstrap})
     made = admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names])
     for future in made.values():
         future.result()
 
 
-def pour(stage: Stage, topic: str, messages: Iterator[tuple[bytes, bytes, Any]]) -> None:
+def pour(harness: Harness, topic: str, messages: Iterator[tuple[bytes, bytes, Any]]) -> None:
     """Produce key, value and headers as fast as the client takes them."""
     settings = {"linger.ms": 2, "queue.buffering.max.messages": 1_000_000, "partitioner": "murmur2_random"}
-    producer = Producer({"bootstrap.servers": stage.bootstrap, **settings})
+    producer = Producer({"bootstrap.servers": harness.bootstrap, **settings})
     for key, value, headers in messages:
         # Room for more comes only as what is under way is acknowledged, and reported.
         while len(producer) >= UNDER_WAY_MAX:
@@ -179,28 +179,28 @@ def pour(stage: Stage, topic: str, messages: Iterator[tuple[bytes, bytes, Any]])
     producer.flush()
 
 
-def chain_figures(stage: Stage, orders: int, slow_orders: int, warm_up: int = 100) -> dict[str, float]:
+def chain_figures(harness: Harness, orders: int, slow_orders: int, warm_up: int = 100) -> dict[str, float]:
     """Orders a second from the first one placed until the last one's end is read; then milliseconds of one at 10/s."""
-    prefix = stage.own("raw")
-    make_topics(stage, [prefix + type_ for type_ in {*TYPES, *ENDS}])
+    prefix = harness.own("raw")
+    make_topics(harness, [prefix + type_ for type_ in {*TYPES, *ENDS}])
     commands = {name: ("-m", "bench.kafka_raw", "chain", name) for name in SERVICES}
-    with stage.running(prefix, commands):
-        sink = Sink(stage, [prefix + type_ for type_ in ENDS])
-        pour(stage, f"{prefix}OrderPlaced", _orders(warm_up, "warm"))
+    with harness.running(prefix, commands):
+        sink = Sink(harness, [prefix + type_ for type_ in ENDS])
+        pour(harness, f"{prefix}OrderPlaced", _orders(warm_up, "warm"))
         sink.await_(warm_up)
         begun = time.perf_counter()
-        pour(stage, f"{prefix}OrderPlaced", _orders(orders, "o"))
+        pour(harness, f"{prefix}OrderPlaced", _orders(orders, "o"))
         sink.await_(orders)
         took_s = time.perf_counter() - begun
-        taken = _slowly(stage, f"{prefix}OrderPlaced", sink, slow_orders)
+        taken = _slowly(harness, f"{prefix}OrderPlaced", sink, slow_orders)
         sink.close()
     return {"orders_s": orders / took_s, **{f"p{p}_ms": percentile(taken, p) for p in (50, 99)}}
 
 
-def _slowly(stage: Stage, topic: str, sink: Sink, orders: int) -> list[float]:
+def _slowly(harness: Harness, topic: str, sink: Sink, orders: int) -> list[float]:
     """Milliseconds of each order from handing it to the client until its end is read."""
     # As the door of choreo does: nobody is waited for, so nothing lingers for company.
-    producer = Producer({"bootstrap.servers": stage.bootstrap, "linger.ms": 0, "partitioner": "murmur2_random"})
+    producer = Producer({"bootstrap.servers": harness.bootstrap, "linger.ms": 0, "partitioner": "murmur2_random"})
     coming, placed, taken = list(_orders(orders, "slow")), dict[str, float](), list[float]()
     begun = time.perf_counter()
     until = begun + orders / ORDERS_A_SECOND + PATIENCE_S

@@ -1,4 +1,4 @@
-"""What an event costs a key that has had many: `python -m bench.key_history [--json] [--events N]`.
+"""Measure the cost of an event for a key with a long history: `python -m bench.key_history [--json] [--events N]`.
 
 One key's events are folded one by one as a tracker does that writes after each: decode, react, encode. For each kind of
 long history: microseconds an event at the beginning and at the end, their ratio, and the bytes of the state at both.
@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from choreo.core import facts, ids
-from choreo.core.definition import FlowDefinition, FlowTable, StepDefinition, WaitDefinition
+from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
 from choreo.core.events import Envelope, Record
+from choreo.core.flow_table import FlowTable
 from choreo.core.react import react
 from choreo.core.state import KeyState, decode, encode
 

@@ -1,4 +1,4 @@
-"""What a start costs through the REST view: `python -m bench.rest`. CPU time of the process that serves it, by start.
+"""Measure the cost of a start through the REST view: `python -m bench.rest`. CPU time of the serving process, by start.
 
 Only the door runs (`choreo run rest` on one file); clients keep their connections and send the next start when the one
 before is answered. Publishing, with its check for a start that was published before, and the write to disk are in it.
@@ -28,10 +28,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @asynccontextmanager
-async def served(folder: Path, synchronous: str, *command: str) -> AsyncIterator[tuple[int, Process]]:
-    """A process of choreo's with the REST view, on a file in this folder; yields its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+async def started(folder: Path, synchronous: str, *command: str, port: int = 0) -> AsyncIterator[Process]:
+    """Run a command of choreo's on a file in this folder."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("CHOREO_")},
         "PYTHONPATH": str(ROOT),
@@ -43,15 +41,29 @@ async def served(folder: Path, synchronous: str, *command: str) -> AsyncIterator
     called = (sys.executable, "-m", "choreo", *command)
     process = await create_subprocess_exec(*called, cwd=folder, env=environment, stdout=DEVNULL)
     try:
-        while not await _answers(port):  # noqa: ASYNC110 - another process rings no bell
-            await asyncio.sleep(0.05)
-        yield port, process
+        yield process
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
 
-async def _answers(port: int) -> bool:
+@asynccontextmanager
+async def served(folder: Path, synchronous: str, *command: str) -> AsyncIterator[tuple[int, Process]]:
+    """Run a command that serves the REST view, on a file in this folder; yields its port once it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    async with started(folder, synchronous, *command, port=port) as process:
+        while not await answers(port):
+            if process.returncode is not None:
+                message = f"`choreo {' '.join(command)}` ended with code {process.returncode} before it served"
+                raise RuntimeError(message)
+            await asyncio.sleep(0.05)
+        yield port, process
+
+
+async def answers(port: int) -> bool:
+    """Return whether a server listens at this port of this machine."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except ConnectionError:

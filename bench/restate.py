@@ -23,7 +23,7 @@ TIMEOUT_S = 180
 
 
 def folder_of(argument: str | None) -> Path | None:
-    """Where the peers are; None if they are not there, which is said on stderr."""
+    """Return the folder of the peers; None, with a line on stderr, if it is not there."""
     named = argument or os.environ.get(VARIABLE, "")
     if not named:
         sys.stderr.write(f"Restate is skipped: name the folder of the peers by --peers or {VARIABLE}\n")

@@ -1,4 +1,4 @@
-"""What one event costs in the step host, and where: `python -m bench.step [--json] [--events N]`.
+"""Measure the cost of one event in the step host, by part: `python -m bench.step [--json] [--events N]`.
 
 A service of one step handles N events that stand in the log, over the SQLite home, synchronous=FULL. CPU time of the
 host's thread by part: read (poll and plan), decode (the payload, and counting the attempt in the inbox), dispatch (to
@@ -21,24 +21,23 @@ from bench.flight import FLOW, settings_of
 from bench.saga import inventory, order, placed
 from choreo import wiring
 from choreo.adapters.avro.codec import AvroCodec
-from choreo.adapters.member import GroupMember
+from choreo.adapters.consumer import GroupConsumer
 from choreo.adapters.sqlite.writer import Writer
-from choreo.app.outcomes import Voice
-from choreo.app.plan import Planner
+from choreo.app.steps.outcomes import OutcomeFactory
 from choreo.core import ids
 from choreo.core.events import Envelope
-from choreo.hosts.runners import Runners
-from choreo.hosts.runners_loop import HandlerLoop
+from choreo.hosts.runners.runners import HandlerLoop, ThreadedRunners
+from choreo.hosts.step.dispatch import JobMaker
 
 APPEND_AT_ONCE = 1_000
 PARTS: dict[str, tuple[tuple[type, str], ...]] = {
-    "read": ((GroupMember, "_collect"), (Planner, "_triggered")),
+    "read": ((GroupConsumer, "_collect"), (JobMaker, "_triggered")),
     "decode": ((AvroCodec, "decode"),),
-    "dispatch": ((Runners, "start"), (Runners, "results"), (HandlerLoop, "_pump")),
-    "encode": ((Voice, "events"),),
+    "dispatch": ((ThreadedRunners, "start"), (ThreadedRunners, "results"), (HandlerLoop, "_pump")),
+    "encode": ((OutcomeFactory, "events"),),
     "write": ((Writer, "_transact"),),
 }
-"""What is timed as which part. They do not call each other, so that no time is counted twice."""
+"""Functions timed, by part. They do not call each other, so that no time is counted twice."""
 
 
 class Meter:
@@ -98,6 +97,7 @@ async def handled(events: int, *, metered: bool) -> dict[str, float]:
 async def _published(app: wiring.App, events: int) -> None:
     """Start events, as the door would write them."""
     codec = AvroCodec()
+    type_ = order.definition.starts  # a definition is derived and checked each time it is asked for
     starts = []
     for number in range(events):
         start = placed(number)
@@ -105,7 +105,7 @@ async def _published(app: wiring.App, events: int) -> None:
         starts.append(
             Envelope(
                 id=id_,
-                type=order.definition.starts,
+                type=type_,
                 key=start.order_id,
                 flow=FLOW,
                 run=id_,
@@ -114,7 +114,7 @@ async def _published(app: wiring.App, events: int) -> None:
             )
         )
     for first in range(0, events, APPEND_AT_ONCE):
-        await app.home.log.append(FLOW, starts[first : first + APPEND_AT_ONCE])
+        await app.backend.log.append(FLOW, starts[first : first + APPEND_AT_ONCE])
 
 
 def measure(events: int, rounds: int) -> dict[str, Any]:

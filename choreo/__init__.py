@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "Call",
+    "ChildResult",
     "ChoreoError",
     "DeclarationError",
     "Event",
@@ -17,36 +19,60 @@ __all__ = [
     "Retry",
     "Service",
     "StepContext",
+    "all_children",
+    "all_of",
+    "any_of",
+    "field",
+    "first_children",
+    "first_success",
+    "otherwise",
+    "tolerate",
 ]
 
 if TYPE_CHECKING:
+    from choreo.adapters.avro.child_result import ChildResult
     from choreo.adapters.avro.event import Event, Part
+    from choreo.core.conditions import field, otherwise
     from choreo.core.context import StepContext
-    from choreo.core.declare import Flow, Service
+    from choreo.core.declare.children import all_children, first_children, first_success, tolerate
+    from choreo.core.declare.flow import Flow
+    from choreo.core.declare.hooks import Call
+    from choreo.core.declare.steps import Service
+    from choreo.core.declare.triggers import all_of, any_of
     from choreo.core.errors import ChoreoError, DeclarationError, NonRetryableError
     from choreo.core.retry import Retry
 else:
-    _HOMES = {
+    _MODULES = {
+        "Call": "choreo.core.declare.hooks",
+        "ChildResult": "choreo.adapters.avro.child_result",
         "ChoreoError": "choreo.core.errors",
         "DeclarationError": "choreo.core.errors",
         "Event": "choreo.adapters.avro.event",
-        "Flow": "choreo.core.declare",
+        "Flow": "choreo.core.declare.flow",
         "NonRetryableError": "choreo.core.errors",
         "Part": "choreo.adapters.avro.event",
         "Retry": "choreo.core.retry",
-        "Service": "choreo.core.declare",
+        "Service": "choreo.core.declare.steps",
         "StepContext": "choreo.core.context",
+        "all_children": "choreo.core.declare.children",
+        "field": "choreo.core.conditions",
+        "first_children": "choreo.core.declare.children",
+        "first_success": "choreo.core.declare.children",
+        "otherwise": "choreo.core.conditions",
+        "all_of": "choreo.core.declare.triggers",
+        "any_of": "choreo.core.declare.triggers",
+        "tolerate": "choreo.core.declare.children",
     }
 
     def __getattr__(name: str) -> object:
-        """Import the module a public name lives in (PEP 562) and keep the name here for the next use."""
-        if name not in _HOMES:
+        """Import the module of a public name (PEP 562) and keep the name here for the next use."""
+        if name not in _MODULES:
             raise AttributeError(f"module 'choreo' has no attribute {name!r}")
         from importlib import import_module  # noqa: PLC0415 - only the first use of a name pays for it
 
-        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
         return value
 
     def __dir__() -> list[str]:
-        """The public names."""
+        """Return the public names."""
         return sorted(__all__)

@@ -1,7 +1,7 @@
-"""What must not be shown, and how a text is freed of it: one place for URLs, for settings of clients, logs and errors.
+"""Remove secrets from texts: one place for URLs, for settings of clients, logs and errors.
 
-Two means. A URL in a text loses what stands before its `@`, whoever wrote it. The secrets of this process's own
-settings are learned when they are read, and cut out of every text that leaves it, in each form a library may give them.
+Two means. A URL in any text loses the part before its `@`. The secrets of this process's own settings are learned when
+the settings are read, and are cut out of every text that leaves it, in each form that a library may give them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 MASK = "***"
 
 LENGTH_MIN = 4
-"""Shorter ones would be found inside of ordinary words; as parts of a URL they are cut out all the same."""
+"""Shorter secrets would be found inside of ordinary words; as parts of a URL they are cut out all the same."""
 
 _SECRET_NAME = re.compile(
     r"passw|secret|token|credential|jaas|oauthbearer[._]config|user[._]info|private|api[._-]?key|\.pem$|_pem$",
@@ -29,12 +29,12 @@ _ENVIRONMENT = "CHOREO_"
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value of a setting of this name is secret as a whole."""
+    """Return whether the value of a setting of this name is secret as a whole."""
     return bool(_SECRET_NAME.search(name))
 
 
 class Redactor:
-    """Frees texts of the secrets it has learned, and of the user and password in any URL."""
+    """Removes learned secrets, and the user and password in any URL, from texts."""
 
     def __init__(self, settings: Mapping[str, object] | None = None) -> None:
         """Learn the secrets among these settings."""
@@ -64,11 +64,11 @@ class Redactor:
 
 
 redact: Redactor = Redactor()
-"""This process's own: what its settings say is learned by whoever reads them."""
+"""This process's redactor: each reader of settings lets it learn their secrets."""
 
 
 def learn_environment(environment: Mapping[str, str]) -> None:
-    """Learn what the variables of choreo hold."""
+    """Learn the secrets in the variables of choreo."""
     redact.learn({name: value for name, value in environment.items() if name.startswith(_ENVIRONMENT)})
 
 
@@ -79,7 +79,7 @@ def redactor_of(settings: frozenset[tuple[str, str]]) -> Redactor:
 
 
 def _secrets_in(name: str, value: str) -> Iterator[str]:
-    """Yield what is secret in a setting's value: all of it by its name, or user and password of an address."""
+    """Yield the secrets in a setting's value: all of it by its name, or user and password of an address."""
     if is_secret(name):
         yield value
         yield from (line.strip() for line in value.splitlines())
@@ -92,7 +92,7 @@ def _secrets_in(name: str, value: str) -> Iterator[str]:
             secret = password or user
             yield secret
             yield user_info
-            # A library that takes the address apart in another place shows a piece.
+            # A library that parses the address differently shows a piece.
             yield from _URL_PART.split(secret)
             yield from _URL_PART.split(unquote(secret))
         yield from (given for _, given in _ASSIGNED.findall(address))

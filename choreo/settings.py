@@ -1,4 +1,4 @@
-"""Every setting, where it comes from and what it may be.
+"""Every setting: its source and its allowed values.
 
 In order of weight: `CHOREO_*` environment variables, then `[tool.choreo]` in the pyproject.toml of the current folder,
 then the defaults here. Reads nothing at import; chooses no adapter.
@@ -20,16 +20,17 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as UnreadableSetting
 
 from choreo.core.errors import SettingsError
+from choreo.core.wording import did_you_mean, fault_text
 from choreo.redaction import redact
 
 
 def _listed(value: object) -> object:
-    """A list as an environment variable holds it: separated by commas."""
+    """Return a list from its form in an environment variable: separated by commas."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def _expanded(path: Path) -> Path:
-    """A path from a settings file has seen no shell: `~` is the home folder here too."""
+    """Return the path with `~` expanded to the home folder: no shell has done it for a settings file."""
     try:
         return path.expanduser()
     except RuntimeError as error:
@@ -56,13 +57,15 @@ class Settings(BaseSettings):
     None: every Flow of `flow.py` in the current folder.
     """
     demo: str = ""
-    """`module:name` of what `choreo demo` plays; services/demo.py in choreo's own checkout is one."""
+    """`module:name` of the demo object of `choreo demo`; services/demo.py in choreo's own checkout is one."""
     database: HomePath = Path(".choreo/choreo.db")
-    """The SQLite file of the embedded home."""
+    """The SQLite file of the embedded backend."""
     kafka: str = Field(default="", repr=False)
-    """`host:port` of Kafka's brokers; empty: the embedded home. librdkafka's own settings are CHOREO_KAFKA_*."""
+    """`host:port` of Kafka's brokers; empty: the embedded backend. librdkafka's own settings are CHOREO_KAFKA_*."""
     redis: str = Field(default="", repr=False)
-    """URL of the Redis that holds inbox and read model of the home on Kafka, or of the sentinels that know it."""
+    """URL of the Redis that keeps inbox and read model beside a log on Kafka, or of the sentinels that know it."""
+    postgres: str = Field(default="", repr=False)
+    """URL of the PostgreSQL database that keeps them in place of Redis."""
     data: HomePath = Path(".choreo/tracker")
     """Folder of the tracker's local copies on Kafka; they are restored where they are missing."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
@@ -76,14 +79,14 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """Address on which the REST view listens."""
     allow_remote: bool = False
-    """Lets `host` be an address that other machines reach. The REST view asks nobody who they are: something in front
-    of it must."""
+    """Lets `host` be an address that other machines reach. The REST view has no authentication: a proxy in front of it
+    must."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Names the REST view is called by, beside `localhost`, `host` and addresses; `*.example.org`: all below it."""
     port: int = Field(default=8080, ge=0, le=65_535)
     """Port of the REST view; 0: any that is free."""
     health_port: int = Field(default=0, ge=0, le=65_535)
-    """Where a process without the REST view answers /livez, /readyz and /metrics, on every address; 0: nowhere."""
+    """Port of /livez, /readyz and /metrics, on every address, in a process without the REST view; 0: none."""
     time_scale: float = Field(default=1, ge=0.001, le=1e9)
     """Divides every declared duration, the same in every process; never the clock."""
     lease_s: float = Field(default=3, ge=0.2, le=86_400)
@@ -93,7 +96,7 @@ class Settings(BaseSettings):
     stop_s: float = Field(default=10, ge=0, le=86_400)
     """How long a stop waits for handlers that run."""
     tracebacks: bool = True
-    """Whether a failure says in the log what was raised, from what, and in which lines (4 KB at most)."""
+    """Whether a failure in the log has the exception, its causes and its lines of code (4 KB at most)."""
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 - pydantic-settings' hook
@@ -108,22 +111,23 @@ class Settings(BaseSettings):
 
 
 def load(**values: object) -> Settings:
-    """The settings of this process; raises SettingsError naming the setting, what it got and the remedy."""
+    """Return the settings of this process; raises SettingsError with the setting, its value and the remedy."""
     try:
         settings = Settings(**values)  # type: ignore[arg-type]
-        redact.learn({"redis": settings.redis, "kafka": settings.kafka})
+        redact.learn({"redis": settings.redis, "postgres": settings.postgres, "kafka": settings.kafka})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         kind = first["type"]
+        known = Settings.model_fields
         remedy = (
-            f"Known settings: {', '.join(Settings.model_fields)}."
+            f"{did_you_mean(first['loc'][-1], known)}Known settings: {', '.join(known)}."
             if kind == "extra_forbidden"
             else f"Set CHOREO_{name.upper()}, or `{name}` under [tool.choreo] in pyproject.toml."
         )
         redact.learn({name: first["input"]})
         raise SettingsError(
-            redact(f"{first['msg']}, got {first['input']!r}"), where=f"setting {name}", remedy=remedy
+            redact(f"{fault_text(first)}, got {first['input']!r}"), where=f"setting {name}", remedy=remedy
         ) from error
     except (UnreadableSetting, ValueError, OSError) as error:
         raise SettingsError(

@@ -14,7 +14,6 @@ from choreo import Event, Part
 
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 Money = Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=2)]
-Reason = Annotated[str, Field(max_length=500)]
 
 
 class Item(Part):
@@ -50,15 +49,15 @@ class StockRejected(Event):
 
     order_id: Identifier
     sku: Identifier
-    reason: Reason
+    reason: str
 
 
 class StockReleased(Event):
-    """What was set aside for the order is free again."""
+    """The stock reserved for the order is free again."""
 
     order_id: Identifier
     reservation_id: str
-    reason: Reason = ""
+    reason: str = ""
 
 
 class PaymentCharged(Event):
@@ -75,11 +74,11 @@ class PaymentDeclined(Event):
     """The card's issuer declined; nothing was charged."""
 
     order_id: Identifier
-    reason: Reason
+    reason: str
 
 
 class PaymentRefunded(Event):
-    """What was charged was given back."""
+    """The charge was given back."""
 
     order_id: Identifier
     charge_id: str
@@ -100,7 +99,7 @@ class ShipmentRejected(Event):
     """The carrier does not take the shipment; nothing was booked."""
 
     order_id: Identifier
-    reason: Reason
+    reason: str
 
 
 class ShipmentCancelled(Event):
@@ -121,7 +120,7 @@ class PickTimedOut(Event):
     """Nobody picked the shipment in time."""
 
     order_id: Identifier
-    reason: Reason = ""
+    reason: str = ""
 
 
 class OrderConfirmed(Event):
@@ -135,18 +134,18 @@ class ConfirmationFailed(Event):
     """The customer cannot be reached; no message was sent."""
 
     order_id: Identifier
-    reason: Reason
+    reason: str
 
 
 class OrderCancelled(Event):
     """The order failed and all it did was undone."""
 
     order_id: Identifier
-    reason: Reason = ""
+    reason: str = ""
 
 
 class CustomerNotified(Event):
-    """The customer was told that the order was cancelled."""
+    """The customer knows that the order was cancelled."""
 
     order_id: Identifier
     message_id: str = ""

@@ -79,7 +79,7 @@ def _post(db: sqlite3.Connection, outcomes: Mapping[str, str]) -> Iterator[str]:
 
 
 def _kept(what: str, made: list[tuple[str, str]], undone: list[str], outcomes: Mapping[str, str]) -> Iterator[str]:
-    """What was made and not undone: one for each completed order, none for a compensated one, nothing undone twice."""
+    """Check effects that stand: one for each completed order, none for a compensated one, none undone twice."""
     times = Counter(undone)
     orders = {key: order_id for order_id, key in made}
     for key, count in times.items():

@@ -1,6 +1,6 @@
 """The orders that `choreo demo` places: of every kind, with how each must end, and what the warehouse does outside.
 
-Who and what goes wrong stands in the orders' own data (see gateways/behaviour.py); the running system knows no kinds.
+Each order's own data says which call goes wrong (see gateways/behaviour.py); the running system knows no kinds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Kind(NamedTuple):
     sku: str = "tea"
     started_twice: bool = False
     picked: str = "yes"
-    """What the warehouse does: `yes`, `never`, or `garbage` (an answer nobody can read)."""
+    """The warehouse's behaviour: `yes`, `never`, or `garbage` (an answer nobody can read)."""
 
 
 KINDS = (
@@ -56,7 +56,7 @@ class Placed(NamedTuple):
 
 
 class Demo:
-    """What `choreo demo` asks of a project: orders, the outside world, and an audit."""
+    """The parts that `choreo demo` asks of a project: orders, the outside world, and an audit."""
 
     flow = "order"
     time_scale = 7_200.0
@@ -83,7 +83,7 @@ class Demo:
         return KINDS[0]
 
     def answer(self, key: str) -> Event | bytes | None:
-        """What the warehouse says once a shipment was created: it is picked, garbage, or nothing ever."""
+        """Return the warehouse's events after a shipment was created: its pick, garbage, or none."""
         kind = self.kind_of(int(key.removeprefix("o-")))
         if kind.picked == "never":
             return None

@@ -1,4 +1,4 @@
-"""What a text is freed of: secrets by their setting's name or shape, in every form a library gives them."""
+"""The secrets that are cut out of a text: by their setting's name or shape, in every form that libraries use."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_password_of_an_address_is_cut_out_in_every_form(secret: str, writte
     st.text(min_size=LENGTH_MIN, max_size=30, alphabet=st.characters(codec="utf-8", categories=["L", "N", "P", "S"]))
 )
 def test_no_piece_of_a_password_survives_where_an_address_is_taken_apart(secret: str) -> None:
-    """A library that splits an address at another place shows what it took for a port, a path or a host."""
+    """A library that splits an address at another place shows its idea of a port, a path or a host."""
     redacted = Redactor({"redis": f"redis://ann:{secret}@host:6379/0"})
     for separator in "/?#@:[]&=,;":
         for piece in secret.split(separator):
@@ -73,7 +73,7 @@ def test_an_address_that_nobody_told_of_loses_its_user_and_password_too() -> Non
 
 
 def test_what_is_no_secret_stays() -> None:
-    """Names, hosts and short words are what a message is read for."""
+    """People read a message for names, hosts and short words."""
     redacted = Redactor({"sasl.username": "ann-the-user", "bootstrap.servers": "broker:9092", "sasl.password": "abc"})
     text = "ann-the-user at broker:9092, abc"
     assert redacted(text) == text

@@ -27,7 +27,7 @@ def test_a_tilde_is_the_home_folder(name: str, written: str, tmp_path: Path, mon
 
 
 def test_the_home_of_nobody_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The refusal names the setting, what it got and the remedy."""
+    """The refusal names the setting, the value and the remedy."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHOREO_DATABASE", "~nobody-of-that-name/choreo.db")
     with pytest.raises(SettingsError) as refused:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|tmp/\w+)/")
 # fmt: off
 CORE_MAY_IMPORT = frozenset({
     "__future__", "abc", "bisect", "choreo", "collections", "dataclasses", "datetime", "decimal", "difflib", "enum",
-    "functools", "graphlib", "hashlib", "heapq", "inspect", "itertools", "json", "math", "msgspec",
+    "fractions", "functools", "graphlib", "hashlib", "heapq", "inspect", "itertools", "json", "math", "msgspec",
     "operator", "re", "string", "textwrap", "types", "typing", "uuid",
 })
 # fmt: on
@@ -30,25 +31,25 @@ CORE_MAY_NOT_CALL = frozenset({"now", "utcnow", "today", "uuid1", "uuid4"})
 
 
 def sources(*folders: str) -> list[Path]:
-    """Every Python file of these folders."""
+    """Return every Python file of these folders."""
     return [
         path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if "__pycache__" not in path.parts
     ]
 
 
 def named(path: Path) -> str:
-    """The path as the failing test shows it."""
+    """Return the path as the failing test shows it."""
     return str(path.relative_to(ROOT))
 
 
 def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
-    """How many lines a definition takes, decorators and docstring included."""
+    """Return how many lines a definition takes, decorators and docstring included."""
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     return (node.end_lineno or node.lineno) - first + 1
 
 
 def too_long(tree: ast.Module) -> Iterator[str]:
-    """A sentence for each function and class above its limit."""
+    """Yield a sentence for each function and class above its limit."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > FUNCTION_LINES:
             yield f"line {node.lineno}: {node.name}() has {lines_of(node)} lines, at most {FUNCTION_LINES}"
@@ -57,7 +58,7 @@ def too_long(tree: ast.Module) -> Iterator[str]:
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
-    """The top-level name of every module imported."""
+    """Yield the top-level name of every module imported."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (name.name.partition(".")[0] for name in node.names)
@@ -66,7 +67,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def called(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
-    """The last name of every call, with the call."""
+    """Yield the last name of every call, with the call."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Attribute):
@@ -76,7 +77,7 @@ def called(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
 
 
 def waits(call: ast.Call) -> bool:
-    """sleep(0) only lets other tasks run; anything else waits."""
+    """Return whether a call waits: sleep(0) only lets other tasks run; anything else waits."""
     return not (call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value == 0)
 
 
@@ -115,9 +116,64 @@ def test_a_test_waits_for_facts_not_for_time(path: Path) -> None:
     assert "unittest" not in set(imported(tree))
 
 
+@pytest.mark.parametrize("path", sources("choreo/wiring"), ids=named)
+def test_wiring_names_a_backend_only_in_its_table(path: Path) -> None:
+    """Another backend or store is a package, a setting and a line in `backends.py`: nothing else asks which it is."""
+    if path.name == "backends.py":
+        return
+    adapters = ROOT / "choreo" / "adapters"
+    backends = {found.parent.name for name in ("backend", "stores") for found in adapters.glob(f"*/{name}.py")}
+    assert {"kafka", "memory", "postgres", "redis", "sqlite"} <= backends
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    words = {
+        word
+        for node in ast.walk(tree)
+        for name in (
+            [node.attr]
+            if isinstance(node, ast.Attribute)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+        for word in name.split(".")
+    }
+    assert not words & backends
+
+
+def test_a_script_of_the_tests_hides_no_module_of_python() -> None:
+    """A program's folder is searched first: beside a `numbers.py` nothing could be imported that needs Python's own."""
+    assert not [path for path in (ROOT / "tests").rglob("*.py") if path.stem in sys.stdlib_module_names]
+
+
 def test_the_lock_files_name_no_index() -> None:
     """A lock that names the index it was made with does not install elsewhere."""
     for lock in ROOT.glob("requirements*.lock"):
         text = lock.read_text(encoding="utf-8")
         assert "://" not in text
         assert "--hash=sha256:" in text
+
+
+def private_names() -> frozenset[str]:
+    """Return the private names that choreo defines: functions, classes and attributes."""
+    names: set[str] = set()
+    for node in (node for path in sources("choreo") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+    return frozenset(name for name in names if name.startswith("_") and not name.startswith("__"))
+
+
+def test_tests_touch_nothing_private() -> None:
+    """A test that reaches inside breaks when the inside moves, and shows nothing that a user sees."""
+    names = private_names() - {"_replace", "_asdict"}  # of named tuples, which are public
+    found = [
+        f"{named(path)}:{node.lineno} {ast.unparse(node)}"
+        for path in sources("tests")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in names
+        if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    ]
+    assert not found, "`choreo.testing.faults` makes faults on purpose:\n" + "\n".join(found)

@@ -1,1 +1,1 @@
-"""The ports made real, one package a technology. What several of them must do alike stands here beside them, pure."""
+"""The implementations of the ports, one package for each technology. Shared rules stand here beside them, pure."""

@@ -1,7 +1,7 @@
-"""The machine's clocks. The only place below the hosts where the time of day is read.
+"""The machine's clocks. The only place below the hosts that reads the time of day.
 
-The time of day may be set back or ahead by anybody. Durations (leases, waits) are measured by the time since the
-machine's start, which no one sets; `SteadyClock` keeps the time of day of a log's only machine from leaping.
+Anybody may set the time of day back or ahead. Durations (leases, waits) are measured by the time since the machine's
+start, which nobody sets; `SteadyClock` keeps the time of day from leaping, for a log of one machine.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import time
 
 from choreo.ports.clock import Clock
 
-# Linux: counts while the machine sleeps too, the same for every process.
+# Linux: it also counts while the machine sleeps, the same for every process.
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", None)
 
 LEAP_MS = 2_000
-"""A reading this much later than the time that has passed is a leap: a busy machine delays both readings alike."""
+"""A reading this much later than the elapsed time is a leap: a busy machine delays both readings alike."""
 TRUST_MS = 60_000
-"""A leap ahead that lasts this long was a correction; for a shorter one nobody should pay with late timers."""
+"""A leap ahead that lasts this long was a correction; a shorter one must not make timers late."""
 CATCH_UP = 9, 10
-"""The rate of a clock that is ahead of the time of day: a timer is a tenth late, an hour is caught up in ten."""
+"""The rate of a clock that is ahead of the time of day: a timer is a tenth late, an hour is made good in ten."""
 
 
 class SystemClock:
     """Wall time in epoch milliseconds, and real waiting."""
 
     def now_ms(self) -> int:
-        """The present moment."""
+        """Return the present time."""
         return time.time_ns() // 1_000_000
 
     def elapsed_ms(self) -> int:
@@ -40,18 +40,18 @@ class SystemClock:
 
 
 class SteadyClock:
-    """A clock whose time of day never goes back, leaps ahead only after `TRUST_MS`, and is never behind what it saw."""
+    """A clock that never goes back, leaps ahead only after `TRUST_MS`, and never falls behind observed timestamps."""
 
     def __init__(self, clock: Clock) -> None:
-        """`clock` is read at each call."""
+        """Read `clock` at each call."""
         self._clock = clock
         self._anchor_ms, self._anchored_ms = clock.now_ms(), clock.elapsed_ms()
-        """A time of day that was believed, and the time since the start at that moment."""
+        """An accepted time of day, and the time since the start at that moment."""
         self._leapt_ms: int | None = None
-        """Since when (time since the start) the time of day is ahead of what has passed."""
+        """Time since the start at which the time of day was first ahead of the elapsed time; None: it is not."""
 
     def now_ms(self) -> int:
-        """Return the time of day, or what it must be by the time that has passed."""
+        """Return the time of day, or the time that follows from the elapsed time."""
         wall_ms, elapsed_ms = self._clock.now_ms(), self._clock.elapsed_ms()
         passed_ms = max(0, elapsed_ms - self._anchored_ms)
         if wall_ms - self._anchor_ms - passed_ms > LEAP_MS:
@@ -75,6 +75,6 @@ class SteadyClock:
         await self._clock.sleep(duration_s)
 
     def observe(self, stamp_ms: int) -> None:
-        """Go on from this moment if it is later: the log has been there, and its time must not stand still."""
+        """Continue from this time if it is later: the log has reached it, and its time must not stand still."""
         if stamp_ms > self.now_ms():
             self._anchor_ms, self._anchored_ms = stamp_ms, self._clock.elapsed_ms()

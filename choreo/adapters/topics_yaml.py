@@ -1,6 +1,6 @@
-"""Topics as code: `topics/*.yaml` read into values, and held against the flows that use them.
+"""Topics as code: `topics/*.yaml` read into values, and checked against the flows that use them.
 
-Knows YAML and what a topic must say; creates nothing. Every error names the file, the line and the remedy.
+Knows YAML and the fields of a topic; creates nothing. Every error names the file, the line and the remedy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOREVER = -1
 
 # Kafka's own rule for a topic's name (org.apache.kafka.common.internals.Topic).
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}\Z")
-# Kafka advises at most 4,000 partitions a broker; one topic that comes near it is a slip of the finger.
+# Kafka advises at most 4,000 partitions for a broker; a topic near that number is a typing error.
 PARTITIONS_MAX = 4_000
 _NEW = """\
 # The log of the {name} flow. `choreo check` compares it with the flow: every event, the key, the retention.
@@ -46,7 +46,7 @@ _FIELDS = "name, key, partitions, retention, owner, events, dead_letters"
 
 
 class DeadLetterTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where records go that no step could read or handle."""
+    """The topic of records that no step could read or handle."""
 
     name: str
     partitions: int = 1
@@ -64,16 +64,16 @@ class Topic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dead_letters: DeadLetterTopic
     retention: str | int = FOREVER
     source: str = ""
-    """The file it was read from."""
+    """The file of its declaration."""
 
     @property
     def retention_ms(self) -> int:
-        """How long the log keeps an event; -1: for ever."""
+        """Return how long the log keeps an event; -1: for ever."""
         return retention_ms(self.retention)
 
 
 def retention_ms(value: str | int, where: str = "retention") -> int:
-    """`forever`, -1 or a duration above zero as milliseconds; raises SettingsError."""
+    """Return `forever`, -1 or a duration above zero as milliseconds; raises SettingsError."""
     if value in ("forever", FOREVER):
         return FOREVER
     try:
@@ -88,7 +88,7 @@ def retention_ms(value: str | int, where: str = "retention") -> int:
 
 
 def load_topics(folder: Path) -> dict[str, Topic]:
-    """The topics in a folder's YAML files, by name; raises SettingsError."""
+    """Return the topics in a folder's YAML files, by name; raises SettingsError."""
     if not folder.is_dir():
         raise SettingsError("there is no such folder", where=str(folder), remedy="Write it: choreo topics init.")
     topics: dict[str, Topic] = {}
@@ -106,7 +106,7 @@ def load_topics(folder: Path) -> dict[str, Topic]:
 
 
 def load_topic(path: Path) -> Topic:
-    """The topic in one file; raises SettingsError with the line of what is wrong."""
+    """Return the topic in one file; raises SettingsError with the line of the error."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -130,18 +130,18 @@ def load_topic(path: Path) -> Topic:
 
 
 def topic_text(flow: FlowDefinition, *, partitions: int, owner: str) -> str:
-    """Return the YAML of a flow's topic, to begin with."""
+    """Return the YAML of a flow's topic, as a beginning."""
     events = "\n".join(f"  - {event}" for event in flow.events)
     return _NEW.format(name=flow.name, key=flow.key, partitions=partitions, owner=json.dumps(owner), events=events)
 
 
 def check_topics(flows: Iterable[FlowDefinition], topics: dict[str, Topic]) -> list[SettingsError]:
-    """Every way in which the topics do not fit the flows, as errors that are not raised; empty when all fit."""
+    """Return an error for each difference between the topics and the flows; empty when all fit."""
     return [problem for flow in flows for problem in _problems(flow, topics.get(flow.name))]
 
 
 def _problems(flow: FlowDefinition, topic: Topic | None) -> Iterator[SettingsError]:
-    """What one flow misses in its topic."""
+    """Yield the errors of one flow's topic."""
     if topic is None:
         yield SettingsError(f"flow {flow.name} has no topic", where="topics", remedy="Write it: choreo topics init.")
         return
@@ -169,7 +169,7 @@ def _problems(flow: FlowDefinition, topic: Topic | None) -> Iterator[SettingsErr
 
 
 def retention_problems(flow: FlowDefinition, kept_ms: int, where: str) -> Iterator[SettingsError]:
-    """A run must end, and linger, before its start leaves the log (DESIGN.md 3)."""
+    """Yield an error unless a run ends, and its linger time passes, before its start leaves the log."""
     if kept_ms == FOREVER:
         return
     if not flow.deadline_ms:
@@ -190,10 +190,10 @@ def retention_problems(flow: FlowDefinition, kept_ms: int, where: str) -> Iterat
 
 
 class _Lines:
-    """Where each field stands in its file, so that an error can name the line."""
+    """The line of each field in its file, so that an error can name it."""
 
     def __init__(self, path: Path, node: Any) -> None:
-        """Learn the lines; raises SettingsError where a field stands twice (YAML would keep the last in silence)."""
+        """Read the lines; raises SettingsError on a repeated field (YAML would keep the last in silence)."""
         self._path = path
         self._lines: dict[str, int] = {}
         self._learn(node, "$")
@@ -213,14 +213,14 @@ class _Lines:
             self._learn(value, at)
 
     def refuse(self, message: str) -> SettingsError:
-        """The error for what msgspec found: "Expected `int`, got `str` - at `$.partitions`"."""
+        """Return the error for a message of msgspec: "Expected `int`, got `str` - at `$.partitions`"."""
         what, _, at = message.partition(" - at `")
         unknown = re.search(r"unknown field `(\w+)`", what)
         field = f"{at.rstrip('`') or '$'}{'.' + unknown[1] if unknown else ''}"
         return self.error(field, f"{what[:1].lower()}{what[1:]}", f"A topic has {_FIELDS}")
 
     def error(self, field: str, what: str, remedy: str) -> SettingsError:
-        """An error at a field such as `$.partitions`."""
+        """Return an error at a field such as `$.partitions`."""
         plain = re.sub(r"\[\.{0,3}\d*\]", "", field)
         line = self._lines.get(plain)
         name = field.removeprefix("$").removeprefix(".")
@@ -233,7 +233,7 @@ def _names(topic: Topic) -> set[str]:
 
 
 def _judge(topic: Topic, lines: _Lines) -> None:
-    """What types alone do not say; raises SettingsError."""
+    """Check the rules that types alone do not express; raises SettingsError."""
     _judge_topic("$", topic, lines)
     _judge_topic("$.dead_letters", topic.dead_letters, lines)
     if topic.name == topic.dead_letters.name:
@@ -249,7 +249,7 @@ def _judge(topic: Topic, lines: _Lines) -> None:
 
 
 def _judge_topic(at: str, topic: Topic | DeadLetterTopic, lines: _Lines) -> None:
-    """What holds for the flow's topic and its dead letters alike."""
+    """Check the rules of both a flow's topic and its dead letters."""
     if not _NAME.match(topic.name):
         remedy = "Use letters, digits, dots, _ and -, at most 249"
         raise lines.error(f"{at}.name", f"{topic.name!r} cannot be a topic's name", remedy)

@@ -1,1 +1,1 @@
-"""Use cases: run a step, track, publish, operate, ask. Each takes the ports it needs and knows no adapter."""
+"""Use cases: run a step, track, publish, operate, query. Each takes the ports it needs and knows no adapter."""

@@ -1,4 +1,4 @@
-"""What the hosts of one process have counted so far. Names and numbers; knows neither who counts nor who shows them."""
+"""Counters of the hosts of one process. Names and numbers; knows neither their writers nor their readers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from threading import Lock
 
 
 class Counters:
-    """Named numbers: `add` to those that only grow, `put` those that go up and down. Safe to share between threads."""
+    """Named numbers: `add` for those that only grow, `put` for those that go up and down. Safe between threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -19,11 +19,11 @@ class Counters:
                 self._values[name] = self._values.get(name, 0) + by
 
     def put(self, name: str, value: float) -> None:
-        """Say how much there is at this moment."""
+        """Set the number to its present value."""
         with self._lock:
             self._values[name] = value
 
     def read(self) -> dict[str, float]:
-        """All of them, by name, as they stand now."""
+        """Return all numbers by name."""
         with self._lock:
             return dict(sorted(self._values.items()))

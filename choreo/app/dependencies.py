@@ -1,6 +1,6 @@
 """The dependency reports of one process, shared by its hosts and adapters, with a bounded number of log lines.
 
-Knows names, moments and texts; knows neither who reports nor who shows them.
+Knows names, moments and texts; knows neither the reporters nor the readers.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from threading import Lock
 
 import msgspec
 
+from choreo.core.backoff import Backoff
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Unavailable
 
 _log = logging.getLogger(__name__)
 
-REMINDER_FIRST_MS, REMINDER_MAX_MS = 30_000, 900_000
+REMINDER_FIRST_S, REMINDER_MAX_S = 30, 900
 """The first line at once, the second after 30 s, then at doubled intervals: about 100 lines a day for each name."""
 TEXT_MAX = 1_000
 """Characters of a cause: some errors quote a whole record."""
@@ -24,18 +25,25 @@ TEXT_MAX = 1_000
 class _Entry:
     def __init__(self, report: Unavailable) -> None:
         self.report = report
-        self.remind_ms = REMINDER_FIRST_MS
-        self.logged_ms = report.since_ms
+        self._reminders = Backoff(REMINDER_FIRST_S, REMINDER_MAX_S)
+        self.remind_ms = 0.0
+        self.logged(report.since_ms)
+
+    def logged(self, now_ms: int) -> None:
+        """Note that a line was logged now; the next one comes later by twice as much."""
+        self.logged_ms = now_ms
+        self.remind_ms = self._reminders.next_s() * 1_000
 
 
 class DependencyReports:
     """`choreo.ports.dependencies.Dependencies` in memory. Logs the first report, reminders, and the return."""
 
     def __init__(self, clock: Clock) -> None:
-        """`clock` gives the moments of first reports and the intervals of log lines."""
+        """Start without reports; `clock` gives the moments of first reports and the intervals of log lines."""
         self._clock = clock
         self._lock = Lock()
         self._entries: dict[str, _Entry] = {}
+        self._is_ending = False
 
     def report(self, name: str, cause: str, remedy: str) -> None:
         """Keep the report; log it if it is new or was last logged long ago."""
@@ -49,14 +57,17 @@ class DependencyReports:
                 entry.report = msgspec.structs.replace(entry.report, cause=cause, remedy=remedy)
                 if abs(now_ms - entry.logged_ms) < entry.remind_ms:
                     return
-                entry.remind_ms = min(entry.remind_ms * 2, REMINDER_MAX_MS)
-                entry.logged_ms = now_ms
+                entry.logged(now_ms)
             age_s = max(0, now_ms - entry.report.since_ms) / 1_000
         _log.warning("%s is unavailable since %.0f s: %s. %s", name, age_s, cause, remedy)
 
+    def end(self) -> None:
+        """Ignore later clears: the process ends, and a part that stops has not found its dependency usable."""
+        self._is_ending = True
+
     def clear(self, name: str) -> None:
-        """Drop the report of this name; log that it is back, if it was reported."""
-        if name not in self._entries:
+        """Drop the report of this name; log the return, if it was reported."""
+        if name not in self._entries or self._is_ending:
             return
         with self._lock:
             entry = self._entries.pop(name, None)
@@ -65,7 +76,7 @@ class DependencyReports:
             _log.info("%s is available again after %.1f s", name, age_s)
 
     def all(self) -> list[Unavailable]:
-        """Return what is reported now, the longest first."""
+        """Return the present reports, the longest first."""
         with self._lock:
             reports = [entry.report for entry in self._entries.values()]
         return sorted(reports, key=lambda report: (report.since_ms, report.name))

@@ -1,4 +1,4 @@
-"""JSON at the doors, in both directions without loss: a number keeps its digits, a name stands once, nothing is NaN."""
+"""JSON of REST and CLI, read and written without loss: a number keeps its digits, no name is repeated, no NaN."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ import msgspec
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _LONG_MAX = 2**63 - 1
+_DIGITS_MAX = 4_300
+"""Python's own limit of texts that become whole numbers (sys.set_int_max_str_digits)."""
 
 
 def read(text: bytes | str) -> Any:
-    """Return the value in a JSON text, numbers with a fraction as Decimal; raises ValueError on what it cannot be."""
+    """Return the value in a JSON text, numbers with a fraction as Decimal; raises ValueError on invalid JSON."""
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
-        return json.loads(decoded, parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_object)
+        return json.loads(
+            decoded, parse_float=Decimal, parse_int=_whole, parse_constant=_no_number, object_pairs_hook=_object
+        )
     except RecursionError as error:
         message = "it is nested too deeply"
         raise ValueError(message) from error
 
 
 def written(value: Any) -> bytes:
-    """Return a value of Python as JSON; raises ValueError or TypeError on what JSON cannot hold exactly."""
+    """Return a value of Python as JSON; raises ValueError or TypeError on one that JSON cannot hold exactly."""
     try:
         return _encode(_plain(value))
     except RecursionError as error:
@@ -38,7 +42,7 @@ def written(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """The value with what JSON has no type for as the text that an event's class reads."""
+    """Return the value; a type that JSON lacks becomes the text that an event's class reads."""
     if value is None or type(value) in (bool, str):
         return value
     for kinds, plain in _FORMS:
@@ -51,13 +55,13 @@ def _plain(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    if not math.isfinite(value):
+    if not isinstance(value, int) and not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
         message = f"{value} is no number of JSON"
         raise ValueError(message)
     return Decimal(value) if isinstance(value, int) and abs(value) > _LONG_MAX else value
 
 
-# The first that fits rules: a member of an enum may be a text or a number, too.
+# The first that matches decides: a member of an enum may also be a text or a number.
 _FORMS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (enum.Enum, lambda member: _plain(member.value)),
     (str, str.__str__),
@@ -70,13 +74,21 @@ _FORMS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 )
 
 
+def _whole(text: str) -> int:
+    """Return a whole number; raises ValueError on one that is too long for Python's limit."""
+    if len(text) > _DIGITS_MAX:
+        message = f"a whole number of {len(text):,} digits is too large"
+        raise ValueError(message)
+    return int(text)
+
+
 def _no_number(text: str) -> Any:
     message = f"{text} is no number of JSON"
     raise ValueError(message)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of two values under one name only one could be kept, and nobody said which."""
+    """Return an object; raises ValueError on a repeated name, of which only one value could be kept."""
     fields = dict(pairs)
     if len(fields) != len(pairs):
         names = [name for name, _ in pairs]

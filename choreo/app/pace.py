@@ -1,7 +1,7 @@
-"""Lists take turns where they share a loop with the work, and leave it a pause while others of them wait.
+"""Let lists take turns on the event loop that they share with starts and steps, and pause while other lists wait.
 
-One after the other at full speed they would hold the loop all the time, and an order, which needs it a few dozen times
-from step to step, would wait for a list at each of these times.
+At full speed they would hold the loop all the time. An order needs it a few dozen times from step to step, or twice in
+a process that only serves the REST view, and would wait for lists at each of these times.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from contextlib import asynccontextmanager
 from choreo.ports.clock import Clock
 
 PAUSE_MIN_S = 0.005
-"""About what a list costs the loop beside its reading: taking the request apart, and writing the answer."""
+"""About the loop time of a list beside its reading: parsing the request, and writing the answer."""
 
 
 class Pace:
-    """The turns of one process. A client that lists alone waits for nothing."""
+    """Turns of the lists of one process. A client that lists alone waits for nothing."""
 
-    def __init__(self, clock: Clock) -> None:
-        """`clock` measures how long a list takes; a pause is as long."""
+    def __init__(self, clock: Clock, at_once: int = 1) -> None:
+        """Start with all turns free. A pause lasts as long as the list, by `clock`; `at_once` lists run together."""
         self._clock = clock
-        self._slot = asyncio.Lock()
+        self._slot = asyncio.Semaphore(at_once)
         self._waiting = 0
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold the only turn; after it there is a pause, which delays no answer but the next turn."""
+        """Hold a turn; after it there is a pause, which delays no answer but the next turn."""
         self._waiting += 1
         try:
             await self._slot.acquire()

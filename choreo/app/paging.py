@@ -1,4 +1,4 @@
-"""How many records to read at once of a log whose records may be large: by a number, and by their bytes."""
+"""The number of records to read at once from a log with records that may be large: bounded by number and by bytes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Pages:
     """The size of one reader's pages: it grows to the number given, unless so many would be too many bytes."""
 
     def __init__(self, most: int) -> None:
-        """`most` records at once."""
+        """Start with a small page; `most` is the largest number of records."""
         self._most = most
         self._limit = min(FIRST, most)
 
     def limit(self, left: int) -> int:
-        """Return how many to read of `left`."""
+        """Return the number of records to read, of `left`."""
         return min(self._limit, left)
 
     def read(self, records: Sequence[Record]) -> None:
-        """Take the size of a page that was read for that of the next."""
+        """Set the size of the next page by this one."""
         size = sum(len(record.event.data) for record in records)
         fitting = PAGE_BYTES * len(records) // size if size else self._most
         self._limit = max(1, min(self._most, self._limit * GROWTH, fitting))

@@ -1,4 +1,4 @@
-"""The command line: one file a command, each a door to the use cases; they know no adapter and decide nothing.
+"""The command line: one file for each command. A command calls the use cases, knows no adapter and decides nothing.
 
 A command's module is imported when the command is called, so that `choreo --help` answers at once.
 """

@@ -1,4 +1,4 @@
-"""`choreo check`: everything that can be known of a project before it runs: its flows, topics and schemas."""
+"""`choreo check`: find the faults of a project before it runs: in its flows, topics and schemas."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import msgspec
 import typer
 
 from choreo import settings
+from choreo.adapters import frozen_flows
 from choreo.adapters.avro import frozen
 from choreo.adapters.topics_yaml import check_topics, load_topics
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.schemas import event_classes
-from choreo.core.declare import Flow
+from choreo.core.declare.flow import Flow
 from choreo.core.errors import ChoreoError, DeclarationError
+from choreo.core.wording import counted
 from choreo.settings import Settings
 from choreo.wiring.flows import load_flows
 
 
 class Found(msgspec.Struct, frozen=True):
-    """One thing that is wrong, or worth knowing."""
+    """One finding: an error or a warning."""
 
     level: Literal["error", "warning"]
-    part: Literal["flow", "topics", "schemas"]
+    part: Literal["flow", "topics", "schemas", "versions"]
     where: str
     what: str
     remedy: str
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What was looked at and what was found."""
+    """The flows that were checked and the findings."""
 
     ok: bool
     flows: list[str]
@@ -45,16 +47,17 @@ def check(
 ) -> None:
     """Check flows, topics and schemas, and exit with 1 if anything is wrong.
 
-    Each flow is checked whole, and each event class must fit what is frozen. A project that names brokers, or has a
-    folder of topics, must have a topic for each event.
+    Each flow is checked whole, and each event class must fit its frozen versions. A project that names brokers, or has
+    a folder of topics, must have a topic for each event. A flow with frozen versions must be frozen as it is.
     """
-    known = settings.load()
+    config = settings.load()
     try:
-        flows = load_flows(known.flows)
+        flows = load_flows(config.flows)
     except DeclarationError as error:
         flows, found = {}, [_of("flow", error)]
     else:
-        found = [*_flows(flows.values()), *_topics(flows.values(), known), *_schemas(flows.values(), known)]
+        found = [*_flows(flows.values()), *_topics(flows.values(), config), *_schemas(flows.values(), config)]
+        found += _versions(flows.values(), config)
     failed = any(strict or each.level == "error" for each in found)
     if output is Format.JSON:
         document(Report(ok=not failed, flows=list(flows), findings=found))
@@ -73,11 +76,11 @@ def _flows(flows: Iterable[Flow]) -> Iterator[Found]:
             yield _of("flow", error)
 
 
-def _topics(flows: Iterable[Flow], known: Settings) -> Iterator[Found]:
-    if not (known.kafka or "topics" in known.model_fields_set or known.topics.is_dir()):
+def _topics(flows: Iterable[Flow], config: Settings) -> Iterator[Found]:
+    if not (config.kafka or "topics" in config.model_fields_set or config.topics.is_dir()):
         return
     try:
-        topics = load_topics(known.topics)
+        topics = load_topics(config.topics)
         drafts = [flow.draft() for flow in flows]
     except ChoreoError as error:
         yield _of("topics", error)
@@ -86,20 +89,35 @@ def _topics(flows: Iterable[Flow], known: Settings) -> Iterator[Found]:
         yield _of("topics", problem)
 
 
-def _schemas(flows: Iterable[Flow], known: Settings) -> Iterator[Found]:
+def _schemas(flows: Iterable[Flow], config: Settings) -> Iterator[Found]:
     try:
-        for problem in frozen.check(event_classes(flows), known.schemas):
+        for problem in frozen.check(event_classes(flows), config.schemas):
             yield _of("schemas", problem)
     except ChoreoError as error:
         yield _of("schemas", error)
 
 
-def _of(part: Literal["flow", "topics", "schemas"], error: ChoreoError) -> Found:
+def _versions(flows: Iterable[Flow], config: Settings) -> Iterator[Found]:
+    """Yield the differences of each flow to its frozen versions; a flow with no file of any version is free."""
+    known, flows = frozen_flows.read(config.schemas), list(flows)
+    names = {flow.name for flow in flows}
+    yield from (_of("versions", fault) for (name, _), fault in known.faults.items() if name not in names)
+    for flow in flows:
+        try:
+            declared = flow.draft()
+        except DeclarationError:
+            continue  # found above, by the check of the flow
+        if known.numbers(flow.name):
+            for problem in frozen_flows.check(declared, known, config.schemas):
+                yield _of("versions", problem.error)
+
+
+def _of(part: Literal["flow", "topics", "schemas", "versions"], error: ChoreoError) -> Found:
     return Found("error", part, error.where, error.what, error.remedy)
 
 
 def _print(flows: list[str], found: list[Found]) -> None:
-    """The findings, errors first, and a sentence that sums up."""
+    """Print the findings, errors first, then a summary."""
     found = sorted(found, key=lambda each: each.level != "error")
     if found:
         styles = ["red" if each.level == "error" else "yellow" for each in found]
@@ -107,4 +125,4 @@ def _print(flows: list[str], found: list[Found]) -> None:
         table(("", "where", "what", "remedy"), rows, styles=styles)
     errors = sum(each.level == "error" for each in found)
     named = f"flow {', '.join(flows)}" if flows else "no flow could be loaded"
-    write(plain(f"{named}: {errors} errors, {len(found) - errors} warnings"))
+    write(plain(f"{named}: {counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}"))

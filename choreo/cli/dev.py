@@ -1,4 +1,4 @@
-"""`choreo dev`: the whole project in one process, for the desk."""
+"""`choreo dev`: run the whole project in one process, for development."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def dev(
 ) -> None:
     """Run every service, the tracker and the REST view in one process until Ctrl-C.
 
-    With -o json prints one document that says what runs, once it is about to.
+    With -o json it prints one document that names the running roles, just before they start.
     """
     if reload:
         from choreo.cli.reload import restart_on_change  # noqa: PLC0415 - an optional extra
@@ -39,7 +39,7 @@ def dev(
         if output is Format.JSON:
             document({"runs": list(roles), "flows": list(app.flows), "rest": _address(app) if rest else ""})
         else:
-            _say(app, roles)
+            _print_roles(app, roles)
         flush()
 
     run_until_stopped(lambda app: everything(app, rest=rest), begin)
@@ -49,8 +49,8 @@ def _address(app: App) -> str:
     return f"http://{app.settings.host}:{app.settings.port}"
 
 
-def _say(app: App, roles: Sequence[str]) -> None:
-    """What runs, and three things to try."""
+def _print_roles(app: App, roles: Sequence[str]) -> None:
+    """Print the running roles and three commands to try."""
     name, definition = next(iter(app.definitions.items()))
     write(plain(f"flows     {', '.join(app.flows)}"))
     write(plain(f"running   {', '.join(roles)}"))

@@ -1,4 +1,4 @@
-"""`choreo dlq`: dead letters, records that no step could read or handle, and giving them back."""
+"""`choreo dlq`: list and show dead letters (records that no step could read or handle), and redrive them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import Annotated
 
 import typer
 
-from choreo.app.publish import Receipt
+from choreo.app.publish.publisher import Receipt
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import FlowArgument, FlowOption, in_app
-from choreo.cli.shapes import of_letter, of_letter_and_record, of_receipt
 from choreo.core.errors import ConflictError, SettingsError
 from choreo.core.events import to_headers
 from choreo.ports.dead_letters import DeadLetter
+from choreo.surfaces.json_format import dead_letter_and_record_of, dead_letter_of, receipt_of
 from choreo.wiring import App
 
 cli: typer.Typer = group("List, show and redrive dead letters.")
 
 PAGE = 500
-"""Letters read at once when all are given back."""
+"""Dead letters read at once when all are redriven."""
 
-LetterArgument = Annotated[str, typer.Argument(help="The letter's id, as `choreo dlq list` shows it.")]
+DeadLetterArgument = Annotated[str, typer.Argument(help="The dead letter's id, as `choreo dlq list` shows it.")]
 
 
 @cli.command("list")
@@ -38,14 +38,16 @@ def list_(
     async def ask(app: App) -> list[DeadLetter]:
         return await app.queries.dead_letters(flow, limit, cursor)
 
-    letters = in_app(ask)
-    following = letters[-1].id if len(letters) == limit else ""
+    dead_letters = in_app(ask)
+    following = dead_letters[-1].id if len(dead_letters) == limit else ""
     if output is Format.JSON:
-        document({"items": [of_letter(letter) for letter in letters], "cursor": following})
+        document(
+            {"items": [dead_letter_of(dead_letter).model_dump() for dead_letter in dead_letters], "cursor": following}
+        )
         return
     rows = [
         (each.id, each.record.event.key, each.record.event.type, each.step or each.service, each.redriven, each.cause)
-        for each in letters
+        for each in dead_letters
     ]
     table(("id", "key", "event", "step", "redriven", "cause"), rows)
     if following:
@@ -53,25 +55,29 @@ def list_(
 
 
 @cli.command("show")
-def show(letter_id: LetterArgument, *, output: Output = Format.TABLE) -> None:
+def show(dead_letter_id: DeadLetterArgument, *, output: Output = Format.TABLE) -> None:
     """Show one dead letter with its record."""
 
     async def ask(app: App) -> DeadLetter:
-        return await app.queries.dead_letter(letter_id)
+        return await app.queries.dead_letter(dead_letter_id)
 
-    letter = in_app(ask)
+    dead_letter = in_app(ask)
     if output is Format.JSON:
-        document(of_letter_and_record(letter))
+        document(dead_letter_and_record_of(dead_letter).model_dump())
         return
-    shown = {**of_letter(letter), **to_headers(letter.record.event), "value": letter.record.event.data}
+    shown = {
+        **dead_letter_of(dead_letter).model_dump(),
+        **to_headers(dead_letter.record.event),
+        "value": dead_letter.record.event.data,
+    }
     table(("", ""), shown.items())
 
 
 @cli.command("redrive")
 def redrive(
-    letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `choreo dlq list` shows them.")] = None,
+    dead_letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `choreo dlq list` shows them.")] = None,
     *,
-    every: Annotated[bool, typer.Option("--all", help="Every letter that was not given back yet.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every dead letter that was not redriven yet.")] = False,
     flow: FlowOption = "",
     output: Output = Format.TABLE,
 ) -> None:
@@ -79,43 +85,45 @@ def redrive(
 
     With --all, those that are refused do not keep the others, and make it exit with 1.
     """
-    if every == bool(letter_ids):
+    if every == bool(dead_letter_ids):
         raise SettingsError(
-            "which letters are meant is not said" if not every else "--all and ids exclude each other",
+            "no dead letter is named" if not every else "--all and ids exclude each other",
             where="choreo dlq redrive",
             remedy="Name their ids, or give --all.",
         )
-    receipts, refused = in_app(lambda app: _all(app, flow) if every else _named(app, letter_ids or []))
+    receipts, refused = in_app(lambda app: _all(app, flow) if every else _named(app, dead_letter_ids or []))
     if output is Format.JSON:
-        shown = [{"id": letter, "what": error.what, "remedy": error.remedy} for letter, error in refused.items()]
-        document({"redriven": [of_receipt(receipt) for receipt in receipts], "refused": shown})
+        shown = [
+            {"id": dead_letter, "what": error.what, "remedy": error.remedy} for dead_letter, error in refused.items()
+        ]
+        document({"redriven": [receipt_of(receipt).model_dump() for receipt in receipts], "refused": shown})
     else:
         for receipt in receipts:
-            write(plain(f"gave {receipt.type} of {receipt.flow} {receipt.key} back"))
-        for letter, error in refused.items():
-            write(plain(f"refused {letter}: {error.what}. {error.remedy}"))
-        write(f"{len(receipts)} given back, {len(refused)} refused")
+            write(plain(f"redriven: {receipt.type} of {receipt.flow} {receipt.key}"))
+        for dead_letter, error in refused.items():
+            write(plain(f"refused {dead_letter}: {error.what}. {error.remedy}"))
+        write(f"{len(receipts)} redriven, {len(refused)} refused")
     if refused:
         raise typer.Exit(PROBLEM)
 
 
-async def _named(app: App, letter_ids: list[str]) -> tuple[list[Receipt], dict[str, ConflictError]]:
-    """The first that is refused ends it: somebody has named it."""
-    return [await app.operator.redrive(letter_id) for letter_id in letter_ids], {}
+async def _named(app: App, dead_letter_ids: list[str]) -> tuple[list[Receipt], dict[str, ConflictError]]:
+    """Redrive these; the first refusal ends the call, because the caller named each id."""
+    return [await app.operator.redrive(dead_letter_id) for dead_letter_id in dead_letter_ids], {}
 
 
 async def _all(app: App, flow: str) -> tuple[list[Receipt], dict[str, ConflictError]]:
-    """Every one that was not given back yet; what is refused does not keep the others."""
+    """Redrive every dead letter that was not redriven yet; a refusal does not stop the others."""
     receipts: list[Receipt] = []
     refused: dict[str, ConflictError] = {}
     after = ""
     while page := await app.queries.dead_letters(flow, PAGE, after):
-        for letter in page:
-            if letter.redriven:
+        for dead_letter in page:
+            if dead_letter.redriven:
                 continue
             try:
-                receipts.append(await app.operator.redrive(letter.id))
+                receipts.append(await app.operator.redrive(dead_letter.id))
             except ConflictError as error:
-                refused[letter.id] = error
+                refused[dead_letter.id] = error
         after = page[-1].id
     return receipts, refused

@@ -1,4 +1,4 @@
-"""A call of `choreo publish` that can be copied, with a value for each field an event requires. Pure."""
+"""Build a call of `choreo publish` that can be copied, with a value for each field an event requires. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-# A text that its format makes more than a text; everything else of type string gets the field's own name.
+# Example values of the string formats; any other string field gets a value made of its own name.
 _BY_FORMAT = {
     "date": "2025-01-31",
     "date-time": "2025-01-31T12:00:00Z",
@@ -21,7 +21,7 @@ _BY_TYPE = {"integer": 1, "number": 1, "boolean": True, "null": None}
 
 
 def publish_call(flow: str, event_class: Any) -> str:
-    """The command line that publishes one such event. Its values have the right types; what they mean is not known."""
+    """Return the command line that publishes one such event; its values only have the right types."""
     schema = event_class.model_json_schema()
     parts = schema.get("$defs", {})
     words = ["choreo", "publish", flow, event_class.event_type]
@@ -32,10 +32,10 @@ def publish_call(flow: str, event_class: Any) -> str:
 
 
 def _example(name: str, declared: Mapping[str, Any], parts: Mapping[str, Any]) -> Any:
-    """A value of this form."""
-    given = declared.get("examples") or declared.get("enum")
-    if given:
-        return given[0]
+    """Return an example value of a field with this JSON schema."""
+    examples = declared.get("examples") or declared.get("enum")
+    if examples:
+        return examples[0]
     if "$ref" in declared:
         return _example(name, parts[declared["$ref"].rpartition("/")[2]], parts)
     if "anyOf" in declared:

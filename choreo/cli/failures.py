@@ -1,4 +1,4 @@
-"""What a failure says on stderr and which exit code it gives. One table from errors to codes."""
+"""Map each failure to its message on stderr and its exit code. One table from errors to codes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import typer
 
 from choreo.core.errors import (
+    ChangelogError,
     ChoreoError,
     ConflictError,
     DeclarationError,
@@ -14,17 +15,19 @@ from choreo.core.errors import (
     LeaseLostError,
     MissingExtraError,
     NotFoundError,
+    ProgressError,
     ProjectError,
     SchemaError,
     SettingsError,
     StorageError,
     UnavailableError,
+    VersionError,
     described,
 )
 from choreo.redaction import redact
 
 PROBLEM, USAGE, UNAVAILABLE, NOT_FOUND, CONFLICT, OURS, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 5, 70, 130, 141
-"""70 is EX_SOFTWARE of sysexits.h; 130 and 141 are what a shell shows for SIGINT and SIGPIPE."""
+"""70 is EX_SOFTWARE of sysexits.h; a shell shows 130 and 141 for SIGINT and SIGPIPE."""
 
 EXIT_CODES = {
     0: "well",
@@ -44,23 +47,26 @@ _CODES: dict[type[ChoreoError], int] = {
     SettingsError: USAGE,
     MissingExtraError: USAGE,
     DecodeError: USAGE,
+    ProgressError: USAGE,
     StorageError: UNAVAILABLE,
+    ChangelogError: UNAVAILABLE,
     UnavailableError: UNAVAILABLE,
     LeaseLostError: UNAVAILABLE,
     NotFoundError: NOT_FOUND,
     ConflictError: CONFLICT,
+    VersionError: CONFLICT,
 }
 
 
 def exit_code_of(error: Exception) -> int:
-    """The code of the error's class, or of the nearest one it derives from."""
+    """Return the code of the error's class, or of its nearest base class."""
     if isinstance(error, typer.TyperException):
         return USAGE
     return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), OURS)
 
 
-def tell(error: Exception) -> None:
-    """Print what, where and the remedy on stderr."""
+def report(error: Exception) -> None:
+    """Print the error, its place and the remedy on stderr."""
     if isinstance(error, typer.TyperException):
         error = _usage(error)
     if not isinstance(error, ChoreoError):
@@ -79,7 +85,7 @@ def tell(error: Exception) -> None:
 
 
 def _usage(error: typer.TyperException) -> ChoreoError:
-    """Typer's own refusal of the arguments, in our form."""
+    """Return Typer's refusal of the arguments as an error of choreo."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "choreo"
     return SettingsError(error.format_message(), where=path, remedy=f"See `{path} --help`.")

@@ -1,4 +1,4 @@
-"""`--field NAME=VALUE` as the event's class would have it: text stays text, everything else is read as JSON. Pure."""
+"""Convert `--field NAME=VALUE` to the event class's types: text stays text, everything else is read as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from choreo.core.errors import SettingsError
 
 
 def of_pairs(event_class: Any, pairs: Iterable[str]) -> dict[str, Any]:
-    """The fields in these NAME=VALUE; raises SettingsError on a pair that is none or stands twice."""
+    """Return the fields in these NAME=VALUE pairs; raises SettingsError on an invalid or repeated pair."""
     schema = event_class.model_json_schema()
     fields: dict[str, Any] = {}
     for pair in pairs:
@@ -27,7 +27,7 @@ def of_pairs(event_class: Any, pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def _takes_text(declared: Mapping[str, Any], parts: Mapping[str, Any]) -> bool:
-    """Whether a JSON string is one of the field's forms; of a field that is not known, for it is refused by name."""
+    """Return whether the field accepts a JSON string; true for an unknown field, which is refused by name later."""
     if "$ref" in declared:
         return _takes_text(parts.get(declared["$ref"].rpartition("/")[2], {}), parts)
     if "anyOf" in declared:

@@ -1,4 +1,4 @@
-"""`choreo flow`: a flow as data, for a tracker that runs without its code, and as a picture."""
+"""`choreo flow`: export a flow as data, draw it, or freeze its version in a file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from typing import Annotated
 
 import typer
 
+from choreo import settings
+from choreo.adapters import frozen_flows
+from choreo.adapters.frozen_flows import Problem
 from choreo.cli.deferred import group
-from choreo.cli.output import Format, Output, document, write
-from choreo.cli.project import FlowArgument, chosen, declared
+from choreo.cli.failures import PROBLEM
+from choreo.cli.output import Format, Output, document, frozen_files, table, write
+from choreo.cli.project import FlowArgument, chosen, chosen_or_all, declared
 from choreo.core.definition import FlowDefinition
 from choreo.core.definition import export as exported
 from choreo.core.diagram import mermaid as drawn
-from choreo.core.errors import SettingsError
+from choreo.core.errors import SchemaError, SettingsError
+from choreo.core.wording import counted
 
-cli: typer.Typer = group("Export a flow as JSON, or draw it as Mermaid.")
+cli: typer.Typer = group("Export a flow as JSON, draw it as Mermaid, or freeze its version.")
 
 To = Annotated[Path | None, typer.Option("--to", help="The file to write; else it is printed.")]
 
@@ -35,6 +40,53 @@ def mermaid(flow: FlowArgument = "", *, to: To = None, output: Output = Format.T
         document({"flow": definition.name, "mermaid": picture})
     else:
         _give(picture, to)
+
+
+@cli.command("freeze")
+def freeze(
+    flow: FlowArgument = "",
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if a file would change.")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Write the file of each flow's version; refuse a change that runs in flight cannot bear, with exit code 1.
+
+    With --check each flow is only compared with the file of its version. Without a name: every flow of the project.
+    """
+    flows = declared()
+    definitions = [flows[name].definition for name in chosen_or_all(flows, flow)]
+    if check:
+        _check(definitions, output)
+        return
+    schemas = settings.load().schemas
+    frozen = frozen_flows.read(schemas)
+    paths = [frozen_flows.freeze(definition, frozen, schemas) for definition in definitions]
+    frozen_files([path for path in paths if path], "Every flow is frozen as it is.", output)
+
+
+def _check(definitions: list[FlowDefinition], output: Format) -> None:
+    schemas = settings.load().schemas
+    frozen = frozen_flows.read(schemas)
+    found: list[Problem] = [each for flow in definitions for each in frozen_flows.check(flow, frozen, schemas)]
+    errors: list[SchemaError] = [each.error for each in found]
+    if output is Format.JSON:
+        problems = [
+            {
+                "where": one.error.where,
+                "what": one.error.what,
+                "remedy": one.error.remedy,
+                "mended_by_freeze": one.mends,
+            }
+            for one in found
+        ]
+        document({"ok": not found, "problems": problems})
+    elif found:
+        table(("where", "what", "remedy"), [(each.where, each.what, each.remedy) for each in errors])
+    else:
+        fits = "equals its" if len(definitions) == 1 else "equal their"
+        write(f"{counted(len(definitions), 'flow')} {fits} frozen version.")
+    if found:
+        raise typer.Exit(PROBLEM)
 
 
 def _definition(name: str) -> FlowDefinition:

@@ -1,4 +1,4 @@
-"""`choreo list`: instances, newest first, filtered by status, key, time and what their start event says."""
+"""`choreo list`: list instances, newest first, filtered by status, key, time and fields of the start event."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from choreo.app.query_words import moment
+from choreo.app.query.status_text import moment
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import FlowArgument, in_app
-from choreo.cli.shapes import of_summary
 from choreo.core.errors import SettingsError
 from choreo.ports.read_model import Filter, Page
+from choreo.surfaces.json_format import summary_of
 from choreo.wiring import App
 
 STATUSES = ("running", "paused", "compensating", "completed", "compensated", "stuck", "terminated", "truncated")
@@ -37,14 +37,14 @@ def list_(
     """List instances, newest first; without FLOW those of every flow."""
     if status and status not in STATUSES:
         raise SettingsError(f"{status!r} is no status", where="--status", remedy=f"Use one of {', '.join(STATUSES)}.")
-    wanted = Filter(flow, status, key, _attributes(attr or ()), _time(since, "--since"), _time(before, "--before"))
+    filter_ = Filter(flow, status, key, _attributes(attr or ()), _time(since, "--since"), _time(before, "--before"))
 
     async def ask(app: App) -> Page:
-        return await app.queries.instances(wanted, limit, cursor)
+        return await app.queries.instances(filter_, limit, cursor)
 
     page = in_app(ask)
     if output is Format.JSON:
-        document({"items": [of_summary(row) for row in page.items], "cursor": page.cursor})
+        document({"items": [summary_of(row).model_dump() for row in page.items], "cursor": page.cursor})
         return
     rows = [(row.flow, row.key, row.status, moment(row.started_ms), row.cause) for row in page.items]
     table(
@@ -55,7 +55,7 @@ def list_(
 
 
 def _attributes(texts: Sequence[str]) -> dict[str, str]:
-    """The filters by name; raises SettingsError on a name that stands twice, for no run has two values of it."""
+    """Return the filters by name; raises SettingsError on a repeated name, because no run has two values of it."""
     attributes: dict[str, str] = {}
     for name, value in map(_attribute, texts):
         if attributes.setdefault(name, value) != value:
@@ -73,7 +73,7 @@ def _attribute(text: str) -> tuple[str, str]:
 
 
 def _time(text: str, where: str) -> int:
-    """Epoch milliseconds; a time without a zone is UTC, as everything here is."""
+    """Return epoch milliseconds; a time without a zone is UTC, as everywhere in choreo."""
     if not text:
         return 0
     try:

@@ -1,6 +1,6 @@
-"""What a program writes while it runs, to stderr: a line a message, and of a library's complaints not each repetition.
+"""Log to stderr: one line a message; a complaint of a library is not repeated each time.
 
-A client whose broker is away says so ten times a second, for as long as that lasts.
+A client that has lost its broker logs so ten times a second, for as long as the outage lasts.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import typer
 from choreo.redaction import redact
 
 QUIET_S = 30.0
-"""How long a complaint is not repeated: short beside any outage that somebody looks into."""
+"""How long a complaint is not repeated: short compared with any outage that a person looks into."""
 _KEPT = 1_000
-"""Texts remembered, of some hundred bytes; then it is begun anew, and each is said once more."""
+"""Texts remembered, some hundred bytes each; a full memory is cleared, and each text is logged once more."""
 
 Level = Annotated[
-    Literal["debug", "info", "warning", "error"], typer.Option("--log-level", help="What is logged on stderr.")
+    Literal["debug", "info", "warning", "error"],
+    typer.Option("--log-level", help="Lowest level that is logged on stderr."),
 ]
 
 
 def log_to_stderr(level: str) -> None:
-    """One line a message, with the time."""
+    """Log to stderr, one line a message, with the time."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Seldom())
     handler.setFormatter(WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -34,13 +35,13 @@ def log_to_stderr(level: str) -> None:
 
 
 def without_secrets() -> None:
-    """Free of secrets also what is written where no log was asked for: warnings, by the handler of last resort."""
+    """Remove secrets also where no log was configured: from warnings, which the handler of last resort writes."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(WithoutSecrets())
 
 
 class WithoutSecrets(logging.Formatter):
-    """Writes a record, a library's and its traceback too, without the secrets of this process."""
+    """Formats a record of choreo or of a library, with its traceback, without the secrets of this process."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines, to write."""
@@ -48,26 +49,26 @@ class WithoutSecrets(logging.Formatter):
 
 
 class Seldom(logging.Filter):
-    """Lets through what choreo says, and a library's complaint once in `QUIET_S`, with how often it came since."""
+    """Passes choreo's records, and a library's complaint once in `QUIET_S` with the number of repetitions."""
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
-        """Nothing was said yet."""
+        """Start with an empty memory."""
         super().__init__()
         self._seconds = seconds
-        self._said: dict[str, tuple[float, int]] = {}
+        self._logged: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this is to be written. Threads may ask at once, and then both write it."""
+        """Return whether to log the record. Two threads that ask at once may both log it."""
         if record.levelno < logging.WARNING or record.name.split(".")[0] == "choreo":
             return True
         text, now_s = f"{record.name}: {record.getMessage()}", self._seconds()
-        quiet_until_s, unsaid = self._said.get(text, (0.0, 0))
+        quiet_until_s, repeats = self._logged.get(text, (0.0, 0))
         if now_s < quiet_until_s:
-            self._said[text] = quiet_until_s, unsaid + 1
+            self._logged[text] = quiet_until_s, repeats + 1
             return False
-        if len(self._said) >= _KEPT:
-            self._said.clear()
-        self._said[text] = now_s + QUIET_S, 0
-        if unsaid:
-            record.msg, record.args = f"{record.getMessage()} ({unsaid} times more since it was last written)", ()
+        if len(self._logged) >= _KEPT:
+            self._logged.clear()
+        self._logged[text] = now_s + QUIET_S, 0
+        if repeats:
+            record.msg, record.args = f"{record.getMessage()} ({repeats} times more since it was last written)", ()
         return True

@@ -1,4 +1,4 @@
-"""`choreo new`: a project with a flow, its services, its contract and its tests, that runs at once.
+"""`choreo new`: create a project with a flow, its services, its contract and its tests, which runs at once.
 
 Its files are in `templates/`: those of one template, and those of both; `$name` is filled in. Code there ends in
 `.txt`, so that no tool takes it for a part of choreo.
@@ -18,13 +18,14 @@ import typer
 
 from choreo.cli.output import Format, Output, document, flush, write
 from choreo.core.errors import ConflictError, SettingsError, StorageError
+from choreo.core.wording import counted
 
 TEMPLATES = Path(__file__).parent / "templates"
 BOTH = "both"
 
 
 class Template(StrEnum):
-    """The projects to begin with."""
+    """The templates of a new project."""
 
     ORDER = "order"
     EMPTY = "empty"
@@ -35,9 +36,9 @@ _ABOUT = {
     Template.EMPTY: "one service with one step, to be renamed",
 }
 
-# As a package index takes it, in one spelling; 64 is far above any name and fits every file system.
+# The syntax that a package index accepts, in one spelling; 64 is far above any name and fits every file system.
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z")
-# A dotfile in the template would act on the repository it stands in.
+# A dotfile in the template would act on choreo's own repository.
 _RENAMED = {"gitignore": ".gitignore"}
 
 
@@ -50,7 +51,7 @@ def new(
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Make a project that runs at once: a flow, its services, schemas and tests.
+    """Create a project that runs at once: a flow, its services, schemas and tests.
 
     Without --template asks on a terminal which one, and elsewhere takes the order.
     """
@@ -68,17 +69,17 @@ def new(
         raise StorageError(
             f"cannot be written: {error.strerror}",
             where=str(error.filename or folder),
-            remedy="Make room, or go elsewhere.",
+            remedy="Free disk space, or choose another folder.",
         ) from error
     if output is Format.JSON:
         document({"name": name, "folder": str(folder), "template": template, "files": [str(path) for path in files]})
         return
-    write(f"made {folder}/ with {len(files)} files")
+    write(f"made {folder}/ with {counted(len(files), 'file')}")
     write("")
     for step in (f"cd {folder}", "choreo check", "python -m pytest", "choreo dev --reload"):
         write(f"  {step}")
     write("")
-    write("README.md says what to try next.")
+    write("README.md describes the next steps.")
 
 
 def _asked() -> Template:
@@ -119,7 +120,7 @@ def _sources(root: Path) -> list[Path]:
 
 
 def _copy(source: Path, target: Path, name: str) -> Path:
-    """Fill one file in; return where it was written."""
+    """Copy one file with the name filled in; return its path."""
     target = target.with_name(_RENAMED.get(target.name, target.name.removesuffix(".txt")))
     target.parent.mkdir(parents=True, exist_ok=True)
     text = source.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`choreo pause`, `resume`, `cancel` and `terminate`: what an operator does with one run: facts in the log."""
+"""`choreo pause`, `resume`, `cancel` and `terminate`: an operator's actions on one run, as facts in the log."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from typing import Annotated
 
 import typer
 
-from choreo.app.publish import Receipt
+from choreo.app.publish.publisher import Receipt
 from choreo.cli.output import Format, Output, document, plain, write
 from choreo.cli.project import FlowOption, KeyArgument, RunOption, caught_up, chosen, in_app
-from choreo.cli.shapes import of_receipt
+from choreo.surfaces.json_format import receipt_of
 from choreo.wiring import App
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; it stays in the log.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason; it is kept in the log.")]
 
 
 def pause(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
-    """Start no further step of the run, and let its deadlines stand still, until it is resumed."""
+    """Start no further step of the run, and stop its deadlines, until it is resumed."""
     operate(flow, key, lambda app, name: app.operator.pause(name, key, run=run, reason=reason), output)
 
 
 def resume(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
-    """Let a paused run go on; its deadlines move by as long as it was paused."""
+    """Let a paused run go on; its deadlines move by the length of the pause."""
     operate(flow, key, lambda app, name: app.operator.resume(name, key, run=run, reason=reason), output)
 
 
 def cancel(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
-    """Turn the run: everything it has done is undone, newest first."""
+    """Start compensation: everything the run has done is undone, newest first."""
     operate(flow, key, lambda app, name: app.operator.cancel(name, key, run=run, reason=reason), output)
 
 
 def terminate(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
-    """End the run as it is: nothing more is done and nothing is undone. Needs a --reason."""
+    """End the run as it is: no further step starts and nothing is undone. Needs a --reason."""
     operate(flow, key, lambda app, name: app.operator.terminate(name, key, run=run, reason=reason), output)
 
 
 def operate(flow: str, key: str, act: Callable[[App, str], Awaitable[Receipt]], output: Format) -> None:
-    """Do it to the flow that is meant, and print what was written."""
+    """Apply an action to the chosen flow, and print the fact that was written."""
 
     async def work(app: App) -> Receipt:
         name = chosen(app.flows, flow)
@@ -54,6 +54,6 @@ def operate(flow: str, key: str, act: Callable[[App, str], Awaitable[Receipt]], 
 
     receipt = in_app(work)
     if output is Format.JSON:
-        document(of_receipt(receipt))
+        document(receipt_of(receipt).model_dump())
     else:
         write(plain(f"{receipt.type} written for {receipt.flow} {receipt.key}; see `choreo show {receipt.key}`"))

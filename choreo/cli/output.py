@@ -1,7 +1,7 @@
-"""How answers are printed: tables for people, JSON for programs. The only writer to stdout.
+"""Print answers: tables for people, JSON for programs. The only writer to stdout.
 
 JSON is one document, or one line an item for streams; its fields are those of the REST view and stay. Text from the log
-is shown with its control characters escaped, so that a payload cannot drive a terminal.
+has its control characters escaped, so that a payload cannot drive a terminal.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from choreo.cli.failures import PIPE_CLOSED
+from choreo.core.wording import counted
 
 WIDE = 100_000
-"""Columns of a table that no terminal shows: nothing is cut for a program that reads it."""
+"""Table width where stdout is no terminal: nothing is cut for a program that reads the table."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class ClosedPipeError(Exception):
-    """Whoever read stdout has left, as `head` does: there is nobody to print for."""
+    """The reader of stdout has closed the pipe, as `head` does: nobody reads the output."""
 
 
 class Format(StrEnum):
@@ -40,7 +42,7 @@ Output = Annotated[Format, typer.Option("--output", "-o", help="A table for peop
 
 
 def write(text: str) -> None:
-    """Print this text and a line's end; raises ClosedPipeError."""
+    """Print this text and a newline; raises ClosedPipeError."""
     try:
         sys.stdout.write(f"{text}\n")
     except UnicodeEncodeError:
@@ -51,13 +53,13 @@ def write(text: str) -> None:
 
 
 def remark(text: str) -> None:
-    """Print a line on stderr: what a person should know besides the answer."""
+    """Print a line on stderr: a remark for people beside the answer."""
     sys.stderr.write(f"{plain(text)}\n")
     sys.stderr.flush()
 
 
 def flush() -> None:
-    """Let what was printed be read now; raises ClosedPipeError."""
+    """Flush stdout, so that its reader gets the output now; raises ClosedPipeError."""
     try:
         sys.stdout.flush()
     except BrokenPipeError as error:
@@ -65,7 +67,7 @@ def flush() -> None:
 
 
 def let_go() -> int:
-    """Give the interpreter a stdout it can flush at its exit; answers the exit code."""
+    """Give the interpreter a stdout that it can flush at its exit; return the exit code."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -87,13 +89,24 @@ def line(value: Any) -> None:
     flush()
 
 
+def frozen_files(written: Sequence[Path], unchanged: str, output: Format) -> None:
+    """Print the files that a freeze has written; `unchanged` tells that there was nothing to write."""
+    if output is Format.JSON:
+        document({"written": [str(path) for path in written]})
+        return
+    for path in written:
+        write(f"wrote {path}")
+    count, them = counted(len(written), "file"), "it" if len(written) == 1 else "them"
+    write(f"{count} written; commit {them}." if written else unchanged)
+
+
 def plain(text: object) -> str:
-    """The text with control characters and direction marks as escapes."""
+    """Return the text with control characters and direction marks as escapes."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, styles: Sequence[str] = ()) -> None:
-    """Print a table; on a terminal in its width and, unless NO_COLOR is set, with styles (Rich's, one a row)."""
+    """Print a table; a terminal gets its own width and, unless NO_COLOR is set, styles (Rich's, one a row)."""
     from rich import box  # noqa: PLC0415 - 60 ms that only a table needs
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -108,7 +121,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, styles: S
 
 
 def rendered(shown: Any) -> str:
-    """A Rich renderable as text: coloured for a terminal, plain and uncut for anything else."""
+    """Return a Rich renderable as text: coloured for a terminal, plain and uncut for anything else."""
     from rich.console import Console  # noqa: PLC0415 - 60 ms that only a table needs
 
     tty = sys.stdout.isatty()

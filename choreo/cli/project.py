@@ -1,6 +1,6 @@
-"""The project a command works on: its settings, its flows, and its storage opened for the time of one call.
+"""The project of a command: its settings, its flows, and its storage opened for the time of one call.
 
-Completion of flow and service names stands here too, for it asks the project.
+Completion of flow and service names stands here too, because it reads the project.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ import typer
 
 from choreo import settings
 from choreo.cli.output import remark
-from choreo.core.declare import Flow
+from choreo.core.declare.flow import Flow
 from choreo.core.errors import NotFoundError, SettingsError, UnavailableError
 from choreo.core.events import Position
 from choreo.core.partition import partition_of
-from choreo.wiring import PROJECTOR, REST, TRACKER, App, open_app
+from choreo.core.wording import did_you_mean
+from choreo.wiring import BRIDGE, PROJECTOR, REST, TRACKER, App, open_app
 from choreo.wiring.flows import load_flows
 
 T = TypeVar("T")
 
 CATCH_UP_S = 2.0
-"""How long a question waits for the read model: a tracker that runs needs a few milliseconds."""
+"""How long a read waits for the read model: a running tracker needs a few milliseconds."""
 
 
 def in_app(work: Callable[[App], Awaitable[T]]) -> T:
-    """Open the project, do this one thing with it, close it."""
+    """Open the project, do one piece of work with it, close it."""
 
     async def opened() -> T:
         async with open_app(settings.load()) as app:
@@ -39,58 +40,74 @@ def in_app(work: Callable[[App], Awaitable[T]]) -> T:
 
 
 def declared() -> dict[str, Flow]:
-    """The project's flows as they are declared, without opening its storage."""
+    """Return the project's flows as declared, without opening its storage."""
     return load_flows(settings.load().flows)
 
 
 def chosen(flows: Mapping[str, T], name: str) -> str:
-    """The name of the flow that is meant: the one given, else the only one. Raises SettingsError, NotFoundError."""
+    """Return the name of the chosen flow: the given one, else the only one. Raises SettingsError, NotFoundError."""
     if not name and len(flows) > 1:
         raise SettingsError(
             f"the project has {len(flows)} flows", where="flow", remedy=f"Name the one you mean: {', '.join(flows)}."
         )
     name = name or next(iter(flows))
     if name not in flows:
-        raise NotFoundError(f"there is no flow {name!r}", where="flows", remedy=f"Known here: {', '.join(flows)}.")
+        remedy = f"{did_you_mean(name, flows)}Known here: {', '.join(flows)}."
+        raise NotFoundError(f"there is no flow {name!r}", where="flows", remedy=remedy)
     return name
 
 
+def chosen_or_all(flows: Mapping[str, T], name: str) -> list[str]:
+    """Return the name of the given flow, or of every flow where none is given. Raises NotFoundError."""
+    return [chosen(flows, name)] if name else list(flows)
+
+
 async def caught_up(app: App, flow: str, key: str) -> None:
-    """Wait a moment until the read model knows all that the log holds of this key; warn on stderr if it does not."""
-    partition = partition_of(key, await app.home.log.partitions(flow))
-    end = await app.home.log.stable_end(flow, partition)
+    """Wait until the read model has caught up with the log for this key; warn on stderr after `CATCH_UP_S`."""
     try:
-        if end:
-            await app.queries.reached(Position(flow, partition, end - 1), CATCH_UP_S)
+        await reached_end(app, flow, partition_of(key, await app.backend.log.partitions(flow)))
     except UnavailableError:
-        remark("the read model is behind the log: what follows may be old. Does a tracker run (choreo run tracker)?")
+        remark("the read model is behind the log: this answer may be old. Is a tracker running (choreo run tracker)?")
+
+
+async def reached_end(app: App, flow: str, partition: int) -> None:
+    """Wait until the read model has folded the partition as it is now; raises UnavailableError after `CATCH_UP_S`."""
+    end = await app.backend.log.stable_end(flow, partition)
+    if end:
+        await app.queries.reached(Position(flow, partition, end - 1), CATCH_UP_S)
 
 
 def _beginning(begun: str, names: Callable[[dict[str, Flow]], list[str]]) -> list[str]:
-    """Names that begin so. A project that cannot be loaded completes nothing: a shell has no place for its error."""
+    """Return the names that begin so; none for a project that cannot be loaded: completion has no place for errors."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         try:
             return [name for name in names(declared()) if name.startswith(begun)]
-        except Exception:  # noqa: BLE001 - whatever the project's own code raises
+        except Exception:  # noqa: BLE001 - the project's own code may raise anything
             return []
 
 
 def flow_names(incomplete: str) -> list[str]:
-    """Completes a flow."""
+    """Complete a flow."""
     return _beginning(incomplete, list)
 
 
 def roles(incomplete: str) -> list[str]:
-    """Completes what a process can run."""
+    """Complete a role of a process."""
 
     def names(flows: dict[str, Flow]) -> list[str]:
-        return [*(service.name for flow in flows.values() for service in flow.services), TRACKER, PROJECTOR, REST]
+        return [
+            *(service.name for flow in flows.values() for service in flow.services),
+            TRACKER,
+            PROJECTOR,
+            BRIDGE,
+            REST,
+        ]
 
     return _beginning(incomplete, names)
 
 
 def event_types(incomplete: str) -> list[str]:
-    """Completes an event's type."""
+    """Complete an event's type."""
     return _beginning(incomplete, lambda flows: [type_ for flow in flows.values() for type_ in flow.event_classes])
 
 

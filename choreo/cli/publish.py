@@ -1,4 +1,4 @@
-"""`choreo publish`: start an instance, or give it the event from outside that it waits for."""
+"""`choreo publish`: start an instance, or publish the event from outside that an instance waits for."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from choreo.app.exact_json import read
-from choreo.app.publish import Receipt
-from choreo.app.query_positions import token_of
+from choreo.app.publish.publisher import Receipt
+from choreo.app.query.read_your_writes import token_of
 from choreo.cli.fields import of_pairs
 from choreo.cli.output import Format, Output, document, plain, write
 from choreo.cli.project import RunOption, chosen, event_types, flow_names, in_app
-from choreo.cli.shapes import of_receipt
 from choreo.core.errors import SettingsError
+from choreo.surfaces.json_format import receipt_of
 from choreo.wiring import App
 
 
@@ -24,24 +24,24 @@ def publish(
         str, typer.Argument(metavar="TYPE", help="The event's type, such as OrderPlaced.", autocompletion=event_types)
     ],
     *,
-    key: Annotated[str, typer.Option(help="The business key; else the event's field says it.")] = "",
+    key: Annotated[str, typer.Option(help="The business key; without it the event's key field.")] = "",
     field: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE; may be repeated. A list or a part is given as JSON.")
     ] = None,
     json: Annotated[str, typer.Option("--json", help="All fields as one JSON object; - reads it from stdin.")] = "",
     run: RunOption = "",
-    idempotency_key: Annotated[str, typer.Option(help="The same start with the same one is published once.")] = "",
+    idempotency_key: Annotated[str, typer.Option(help="The same start with the same key is published once.")] = "",
     allow_early: Annotated[
         bool, typer.Option(help="Publish an event from outside also where no run can take it.")
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Publish one event: the start of an instance, or what one waits for. The same start is published once."""
-    given = _object(json) if json else {}
+    """Publish one event: a start, or one that an instance waits for. The same start is published once."""
+    from_json = _object(json) if json else {}
 
     async def work(app: App) -> Receipt:
         name = chosen(app.flows, flow)
-        fields = {**given, **of_pairs(app.queries.flows.event_class(name, type_), field or ())}
+        fields = {**from_json, **of_pairs(app.queries.flows.event_class(name, type_), field or ())}
         return await app.publisher.publish(
             name,
             fields,
@@ -54,15 +54,15 @@ def publish(
 
     receipt = in_app(work)
     if output is Format.JSON:
-        document(of_receipt(receipt))
+        document(receipt_of(receipt).model_dump())
         return
-    said = "was published before" if receipt.duplicate else "published"
+    result = "was published before" if receipt.duplicate else "published"
     place = token_of(receipt.position)
-    write(plain(f"{receipt.type} of {receipt.flow} {receipt.key} {said} at {place}; see `choreo show {receipt.key}`"))
+    write(plain(f"{receipt.type} of {receipt.flow} {receipt.key} {result} at {place}; see `choreo show {receipt.key}`"))
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The fields in a JSON text."""
+    """Return the fields in a JSON text."""
     where = "stdin" if text == "-" else "--json"
     try:
         fields = read(sys.stdin.buffer.read() if text == "-" else text)

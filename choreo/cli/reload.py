@@ -1,7 +1,7 @@
-"""Run a command of choreo again and again: each time that a file of the project changes.
+"""Run a command of choreo and restart it each time that a file of the project changes.
 
-Watches the current folder with watchfiles. The command is a process of its own, so that no old module stays in memory;
-it is stopped in order, as by `kill`, before the next one starts.
+Watches the current folder with watchfiles. The command runs in a process of its own, so that no old module stays in
+memory; that process stops cleanly, as by `kill`, before the next one starts.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ except ImportError as missing:
 CODE = PythonFilter(extra_extensions=(".toml", ".avsc", ".yaml"))
 """Code, settings, contracts and topics; not the log, nor a virtual environment."""
 _SLACK_S = 5.0
-"""Past the time that handlers get: closing a file and a few sockets takes milliseconds, on a busy machine a second."""
+"""Seconds beyond the time that handlers get: closing a file and a few sockets takes milliseconds, under load 1 s."""
 
 
-def restart_on_change(known: Settings, command: Sequence[str]) -> None:
+def restart_on_change(settings: Settings, command: Sequence[str]) -> None:
     """Run `choreo COMMAND`, stop it and start it again when a file changes, until SIGINT or SIGTERM."""
     stop = threading.Event()
     with _signals(stop):
@@ -40,19 +40,19 @@ def restart_on_change(known: Settings, command: Sequence[str]) -> None:
         try:
             for changes in watch(".", watch_filter=CODE, stop_event=stop):
                 remark(f"{_named([path for _, path in changes])} changed: starting again")
-                _end(process, known.stop_s + _SLACK_S)
+                _end(process, settings.stop_s + _SLACK_S)
                 process = _start(command)
         finally:
-            _end(process, known.stop_s + _SLACK_S)
+            _end(process, settings.stop_s + _SLACK_S)
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start it in a process group of its own: a terminal's Ctrl-C reaches it once, through this process."""
+    """Start the command in its own process group: a terminal's Ctrl-C reaches it once, through this process."""
     return subprocess.Popen([sys.executable, "-m", "choreo", *command], process_group=0)  # noqa: S603 - ourselves
 
 
 def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
-    """Stop it in order; kill it where it does not stop."""
+    """Stop the process cleanly; kill it after `patience_s`."""
     process.terminate()
     try:
         process.wait(patience_s)
@@ -63,7 +63,7 @@ def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
 
 
 def _named(paths: Sequence[str]) -> str:
-    """Return the first changed file, and how many there are besides."""
+    """Return the first changed file and the number of the others."""
     first = Path(min(paths))
     here = Path.cwd()
     shown = first.relative_to(here) if first.is_relative_to(here) else first

@@ -1,4 +1,4 @@
-"""`choreo run`: one part of the project in a process of its own, as it is deployed."""
+"""`choreo run`: run one part of the project in a process of its own, as in production."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from choreo.cli.log import Level, log_to_stderr
 from choreo.cli.output import Format, Output, document, flush, remark
 from choreo.cli.project import roles
 from choreo.cli.running import place_of_log, run_until_stopped
-from choreo.wiring import PROJECTOR, REST, TRACKER, App
+from choreo.wiring import BRIDGE, PROJECTOR, REST, TRACKER, App
 
 
 def run(
     role: Annotated[
         str,
-        typer.Argument(metavar="SERVICE|tracker|projector|rest", help="What this process runs.", autocompletion=roles),
+        typer.Argument(
+            metavar="SERVICE|tracker|projector|bridge|rest", help="The role of this process.", autocompletion=roles
+        ),
     ],
     *,
     log_level: Level = "info",
     output: Output = Format.TABLE,
 ) -> None:
-    """Run one service, the tracker or the REST view until SIGTERM or Ctrl-C, which drain.
+    """Run one service, the tracker, the bridge or the REST view until SIGTERM or Ctrl-C, which drain.
 
-    Any number of processes may run the same one: they share the partitions. With -o json prints one document that says
-    what runs; the log stays on stderr.
+    Any number of processes may run the same role: they share the partitions. With -o json it prints one document that
+    names the running roles; the log stays on stderr.
     """
     log_to_stderr(log_level)
 
     def chosen(app: App) -> Sequence[str]:
-        if role not in (TRACKER, PROJECTOR, REST):
+        if role not in (TRACKER, PROJECTOR, BRIDGE, REST):
             app.service(role)
         return [role]
 

@@ -1,4 +1,4 @@
-"""`choreo schemas`: the contract of the events, frozen in files, and how the classes stand to it."""
+"""`choreo schemas`: freeze the contract of the events in files, and compare the classes with it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from choreo import Event, settings
 from choreo.adapters.avro import frozen
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
-from choreo.cli.output import Format, Output, document, table, write
+from choreo.cli.output import Format, Output, document, frozen_files, table, write
 from choreo.cli.project import declared
-from choreo.core.declare import Flow
+from choreo.core.declare.flow import Flow
+from choreo.core.wording import counted
 
 cli: typer.Typer = group("Freeze, check and list the contract of the events.")
 
 
 class Contract(msgspec.Struct, frozen=True):
-    """One event: its frozen versions, and whether the class is what the newest says."""
+    """One event: its frozen versions, and whether the class equals the newest."""
 
     event: str
     versions: list[int]
     file: str
-    """The newest file, empty if there is none."""
+    """Newest file; empty if there is none."""
     state: str
-    """frozen, changed or not frozen."""
+    """State of the class: frozen, changed or not frozen."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -39,26 +40,21 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def event_classes(flows: Iterable[Flow]) -> list[type[Event]]:
-    """The event classes of these flows, each once."""
+    """Return the event classes of these flows, each once."""
     classes = {type_: cls for flow in flows for type_, cls in flow.event_classes.items()}
     return [cast("type[Event]", classes[type_]) for type_ in sorted(classes)]
 
 
 @cli.command("freeze")
 def freeze(*, output: Output = Format.TABLE) -> None:
-    """Write a new version of each event class that has changed; refuses what would break a reader, with exit code 1."""
+    """Write a new version of each changed event class; refuse a change that breaks a reader, with exit code 1."""
     written = frozen.freeze(event_classes(declared().values()), settings.load().schemas)
-    if output is Format.JSON:
-        document({"written": [str(path) for path in written]})
-        return
-    for path in written:
-        write(f"wrote {path}")
-    write(f"{len(written)} files written; commit them." if written else "Every event is frozen as it is.")
+    frozen_files(written, "Every event is frozen as it is.", output)
 
 
 @cli.command("check")
 def check(*, output: Output = Format.TABLE) -> None:
-    """Hold each event class against every frozen version (FULL_TRANSITIVE); exits with 1 if one does not fit."""
+    """Check each event class against every frozen version (FULL_TRANSITIVE); exit with 1 if one does not fit."""
     classes = event_classes(declared().values())
     problems = frozen.check(classes, settings.load().schemas)
     if output is Format.JSON:
@@ -67,7 +63,8 @@ def check(*, output: Output = Format.TABLE) -> None:
     elif problems:
         table(("where", "what", "remedy"), [(each.where, each.what, each.remedy) for each in problems])
     else:
-        write(f"{len(classes)} events fit their frozen versions.")
+        fit = "fits its" if len(classes) == 1 else "fit their"
+        write(f"{counted(len(classes), 'event')} {fit} frozen versions.")
     if problems:
         raise typer.Exit(PROBLEM)
 

@@ -1,4 +1,4 @@
-"""`choreo show`: one instance on one screen: its status, why, what it waits for, and its story; followed on request."""
+"""`choreo show`: show one instance on one screen: its status, cause, waits and timeline; follow it on request."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from typing import Annotated
 
 import typer
 
-from choreo.app.query import Instance
-from choreo.app.query_timeline import TimelineRow, timeline
-from choreo.app.query_words import moment
+from choreo.app.query.queries import Instance
+from choreo.app.query.status_text import moment
+from choreo.app.query.timeline import TimelineRow, timeline
 from choreo.cli.output import Format, Output, document, flush, line, plain, table, write
 from choreo.cli.project import FlowOption, KeyArgument, RunOption, caught_up, chosen, in_app
-from choreo.cli.shapes import of_instance, of_timeline
 from choreo.core.durations import human
+from choreo.surfaces.json_format import instance_of, timeline_of
 from choreo.wiring import App
 
-_STYLES = {"failed": "red", "stuck": "red", "turn": "red", "timer": "yellow", "retry": "yellow", "undo": "yellow"}
+_STYLES = {
+    "failed": "red",
+    "stuck": "red",
+    "compensation": "red",
+    "timer": "yellow",
+    "retry": "yellow",
+    "undo": "yellow",
+}
 
 
 def show(
@@ -24,12 +31,10 @@ def show(
     *,
     flow: FlowOption = "",
     run: RunOption = "",
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Go on printing what happens until the run has ended.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on printing events until the run has ended.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show one instance: its status, its cause, what it waits for, its ledger and its timeline."""
+    """Show one instance: its status, its cause, its waits, its ledger and its timeline."""
     if watch:
         in_app(lambda app: _watch(app, key, flow, run, output))
         return
@@ -42,7 +47,7 @@ def show(
 
     instance, story = in_app(ask)
     if output is Format.JSON:
-        document({**of_instance(instance), "timeline": [of_timeline(row) for row in story]})
+        document({**instance_of(instance).model_dump(), "timeline": timeline_of(story).model_dump()["items"]})
         return
     _header(instance)
     write("")
@@ -55,7 +60,7 @@ def show(
 
 
 def _failure(row: TimelineRow) -> None:
-    """Print what an attempt raised, from what, and where."""
+    """Print the error of an attempt, its causes and its place in the code."""
     if row.failure is None:
         return
     failure = row.failure
@@ -63,12 +68,14 @@ def _failure(row: TimelineRow) -> None:
     write(plain(f"{row.step or row.type}, {_after(row.at_ms)}: {failure.type}: {failure.message}"))
     for cause in failure.causes:
         write(plain(f"  from {cause}"))
+    for member in failure.members:
+        write(plain(f"  holds {member}"))
     for frame in failure.frames:
         write(plain(f"  at {frame}"))
 
 
 async def _watch(app: App, key: str, flow: str, run: str, output: Format) -> None:
-    """Print each row of the story as it comes; the header after the last."""
+    """Print each row of the timeline as it comes, and the header after the last."""
     flow = chosen(app.flows, flow)
     await caught_up(app, flow, key)
     definition, rows = app.queries.flows.table(flow), []
@@ -77,12 +84,12 @@ async def _watch(app: App, key: str, flow: str, run: str, output: Format) -> Non
         if event is None:
             continue
         rows.append(event)
-        told = timeline(definition, rows)[-1]
+        newest = timeline(definition, rows)[-1]
         if output is Format.JSON:
-            line(of_timeline(told))
+            line(timeline_of([newest]).items[0].model_dump())
         else:
-            write(plain("  ".join(_fixed(_cells(told)))))
-            _failure(told)
+            write(plain("  ".join(_fixed(_cells(newest)))))
+            _failure(newest)
             flush()
     if output is Format.TABLE:
         write("")
@@ -90,7 +97,7 @@ async def _watch(app: App, key: str, flow: str, run: str, output: Format) -> Non
 
 
 def _header(instance: Instance) -> None:
-    """What a person asks first."""
+    """Print the status, the waits, the next timer and the effects."""
     row, detail = instance.row, instance.detail
     lines = [(f"{row.flow} {row.key}", f"{row.status}{f': {row.cause}' if row.cause else ''}")]
     lines += [("run", row.run), ("started", moment(row.started_ms))]
@@ -101,7 +108,7 @@ def _header(instance: Instance) -> None:
     lines += [
         ("effect", f"{effect.step}: {effect.state}{', in doubt' if effect.in_doubt else ''}")
         for effect in detail.ledger
-        if row.status != "completed"  # what it left is what was wanted
+        if row.status != "completed"  # a completed run keeps its effects
     ]
     if len(instance.runs) > 1:
         lines.append(("other runs", ", ".join(other for other in instance.runs if other != row.run)))
@@ -112,15 +119,15 @@ def _header(instance: Instance) -> None:
 
 def _cells(row: TimelineRow) -> tuple[str, ...]:
     took = "" if row.took_ms is None else human(row.took_ms)
-    return _after(row.at_ms), row.type, took, "undo" if row.undo else "", row.text
+    return _after(row.at_ms), row.type, took, "undo" if row.compensation else "", row.text
 
 
 def _fixed(cells: Sequence[str]) -> list[str]:
-    """Columns of a width that is known before the rows are."""
-    after, event, took, undo, text = cells
-    return [after.rjust(9), event.ljust(28), took.rjust(8), undo.ljust(4), text]
+    """Return the cells in columns with widths fixed before the rows are known."""
+    after, event, took, compensation, text = cells
+    return [after.rjust(9), event.ljust(28), took.rjust(8), compensation.ljust(4), text]
 
 
 def _after(at_ms: int) -> str:
-    """Time since the start: to the millisecond in the first minute, later in words."""
+    """Return the time since the start: to the millisecond in the first minute, later in words."""
     return f"+{at_ms / 1_000:.3f}s" if at_ms < 60_000 else f"+{human(at_ms // 1_000 * 1_000)}"

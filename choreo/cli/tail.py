@@ -1,4 +1,4 @@
-"""`choreo tail`: the events of a flow as they come, of every instance or of one."""
+"""`choreo tail`: print the events of a flow as they come, of every instance or of one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from choreo.app.query_words import moment
+from choreo.app.query.status_text import moment
 from choreo.cli.output import Format, Output, flush, line, plain, write
 from choreo.cli.project import FlowArgument, chosen, event_types, in_app
 from choreo.core.errors import DecodeError
@@ -18,7 +18,7 @@ from choreo.wiring import App
 PAGE = 500
 """Records read of a partition at once."""
 LOOK_S = 0.2
-"""How often the log is looked at: soon enough for people."""
+"""How often the log is read, in seconds: soon enough for people."""
 
 
 class Begin(StrEnum):
@@ -40,7 +40,7 @@ def tail(
     follow: Annotated[bool, typer.Option(help="Wait for more, until interrupted.")] = True,
     output: Output = Format.TABLE,
 ) -> None:
-    """Print events as they come. With --from start --no-follow all that stands in the log.
+    """Print events as they come; with --from start --no-follow, all events in the log.
 
     Within a key the order is the log's; between keys of different partitions there is none.
     """
@@ -60,8 +60,8 @@ def tail(
 
 
 async def _records(app: App, flow: str, begin: Begin, *, follow: bool) -> AsyncIterator[Record]:
-    """The records of every partition; in the order of their stamps where they are read together."""
-    log = app.home.log
+    """Yield the records of every partition; records that are read together come in the order of their stamps."""
+    log = app.backend.log
     partitions = range(await log.partitions(flow))
     offsets = {number: await log.end(flow, number) if begin is Begin.END else 0 for number in partitions}
     while True:
@@ -79,7 +79,7 @@ async def _records(app: App, flow: str, begin: Begin, *, follow: bool) -> AsyncI
 
 
 def _fields(app: App, flow: str, record: Record) -> tuple[dict[str, Any], str]:
-    """The payload's fields, or why they cannot be read."""
+    """Return the payload's fields, or the reason why they cannot be read."""
     event = record.event
     if not event.data:
         return {}, ""

@@ -1,4 +1,4 @@
-"""`choreo undo`: what an operator does with an undo that failed: ask for it again, or say that it was done by hand."""
+"""`choreo undo`: an operator's actions on a failed undo: request it again, or record that it was done by hand."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ def retry(
     reason: Reason = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Ask for a failed undo once more: a new round."""
-    operate(flow, key, lambda app, name: app.operator.retry_undo(name, key, entry, run=run, reason=reason), output)
+    """Request a failed undo once more: a new round."""
+    operate(
+        flow, key, lambda app, name: app.operator.retry_compensation(name, key, entry, run=run, reason=reason), output
+    )
 
 
 @cli.command("resolve")
@@ -40,5 +42,7 @@ def resolve(
     reason: Reason = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Say that an effect was undone by hand, and how. Needs a --reason."""
-    operate(flow, key, lambda app, name: app.operator.resolve_undo(name, key, entry, run=run, reason=reason), output)
+    """Record that an effect was undone by hand, and how. Needs a --reason."""
+    operate(
+        flow, key, lambda app, name: app.operator.resolve_compensation(name, key, entry, run=run, reason=reason), output
+    )

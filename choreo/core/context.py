@@ -1,8 +1,38 @@
-"""What a handler is told besides its event."""
+"""The context that a handler gets besides its event."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any, Protocol
+
 import msgspec
+
+from choreo.core.errors import ProgressError
+
+
+class Reported(Protocol):
+    """A report of progress on its way to the inbox. Await it, or `wait` for it in a thread, to know that it is safe."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """Wait until the report is stored."""
+        ...
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Block until the report is stored; for a plain handler."""
+        ...
+
+
+class Pulse(Protocol):
+    """The connection of a running attempt to its host."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Return whether nobody needs the attempt's outcome any more."""
+        ...
+
+    def beat(self, progress: Any) -> Reported:
+        """Report that the attempt is alive, and how far it has come."""
+        ...
 
 
 class StepContext(msgspec.Struct, frozen=True):
@@ -16,12 +46,35 @@ class StepContext(msgspec.Struct, frozen=True):
     attempt: int
     """1 for the first."""
     idempotency_key: str
-    """Give it to every outside system: it stays the same over all attempts of this effect."""
+    """Pass it to every outside system: it stays the same over all attempts of this effect."""
     undoes: str = ""
     """In a compensation: the idempotency key of the forward attempt, to find or bar it at the gateway."""
     event_id: str = ""
-    """Id of the event that is handled."""
+    """Id of the event that triggers the handler."""
     deadline_ms: int = 0
-    """When the step is given up."""
+    """Time at which the step is given up."""
     traceparent: str = ""
     """W3C trace context of the trigger, for calls to outside systems."""
+    progress: Any = None
+    """In a step with `heartbeat=`: the last report of its attempts, also before a crash; None: there is none."""
+    pulse: Pulse | None = None
+    """The way of heartbeats; None where the step has no `heartbeat=`."""
+
+    def heartbeat(self, progress: Any = None) -> Reported:
+        """Report that this attempt goes on, and its progress: any JSON value of at most 16 KB; None leaves the last.
+
+        The report counts when this is called; `await` it, or `.wait()` in a plain handler, to know that it is stored.
+        Raises ProgressError on a value that is too large or not JSON, and in a step without `heartbeat=`.
+        """
+        if self.pulse is None:
+            raise ProgressError(
+                "the step has no heartbeat=",
+                where=f"step {self.step}",
+                remedy='Declare it: @service.step(…, heartbeat="30s"). A unit test may pass pulse= to the context.',
+            )
+        return self.pulse.beat(progress)
+
+    @property
+    def cancelled(self) -> bool:
+        """Return whether the run was turned or terminated: a step with `heartbeat=` may stop early then."""
+        return self.pulse is not None and self.pulse.is_cancelled

@@ -1,55 +1,55 @@
-"""A flow as plain data: what a tracker, a checker or a diagram needs, without anybody's code. Exports to JSON and back.
+"""A flow as plain data for a tracker, a checker or a diagram, without the services' code. Exports to JSON and back.
 
-All durations are whole milliseconds. `FlowTable` is the same flow as the lookup tables the fold works with: which steps
-a type triggers, what role a type plays. The table is the protocol; nothing else decides what an event means.
+All durations are whole milliseconds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import msgspec
 
-from choreo.core.durations import DURATION_MAX_MS, human_of
+from choreo.core.conditions import AnyCondition
+from choreo.core.durations import DURATION_MAX_MS
 from choreo.core.errors import DeclarationError
 
 DEADLINE_SLACK_MS = 600_000
-"""Added to a step's attempts and waits for its default deadline: ten minutes of lag before doubt is declared."""
+"""Added to a step's attempts and waits for its default deadline: ten minutes of lag before a doubt is declared."""
 
 ATTEMPT_FLOOR_MS = 1_000
-"""Divided durations leave an attempt at least this: work takes as long as ever, only waiting is shortened."""
+"""Shortest attempt after a division of durations: work takes as long as ever, only waiting is shortened."""
 
 
 ATTEMPTS_MAX = 2**31 - 1
-"""Every store and client holds such a number."""
+"""Most attempts: every store and client holds such a number."""
 
 _SUMMED_MAX = 10_000
-"""Waits that are summed one by one: some milliseconds at a declaration, and more than any growing series has."""
+"""Most waits that are summed one by one: some milliseconds at a declaration, and more than any growing series has."""
 
 LAG_FLOOR_MS = 30_000
-"""Divided deadlines leave this beyond all attempts: a loaded machine or a killed process comes back no faster."""
+"""Time that divided deadlines leave beyond all attempts: a loaded machine or a killed process recovers no faster."""
 
 
 class RetryRule(msgspec.Struct, frozen=True):
-    """When to try again. The wait after attempt n is initial · backoff^(n-1), at most `interval_max_ms`."""
+    """The rule for retries. The wait after attempt n is initial · backoff^(n-1), at most `interval_max_ms`."""
 
     initial_ms: int = 1_000
     backoff: float = 2.0
     interval_max_ms: int = 60_000
     attempts_max: int = 5
     inline_up_to_ms: int = 5_000
-    """A wait up to this is kept in the host's memory; a longer one becomes a fact."""
+    """Longest wait that is kept in the host's memory; a longer one becomes a fact in the log."""
 
     def delay_ms(self, attempt: int) -> int:
-        """The wait after that failed attempt (1, 2, …)."""
+        """Return the wait after that failed attempt (1, 2, …)."""
         if attempt > self._growing:
             return self.interval_max_ms
         return round(min(self.initial_ms * self.backoff ** (attempt - 1), self.interval_max_ms))
 
     def span_ms(self, timeout_ms: int) -> int:
-        """The longest time that all attempts and the waits between them take; reckoned at once for any number."""
+        """Return the longest time of all attempts and the waits between them; computed at once for any number."""
         waits = self.attempts_max - 1
         if self.backoff == 1 or not self.initial_ms:
             waited_ms = waits * self.delay_ms(1)
@@ -57,19 +57,19 @@ class RetryRule(msgspec.Struct, frozen=True):
             growing = min(waits, self._growing)
             exact = min(growing, _SUMMED_MAX)
             waited_ms = sum(self.delay_ms(n) for n in range(1, exact + 1))
-            waited_ms += (waits - exact) * self.interval_max_ms  # of a backoff close to 1 more than it takes
+            waited_ms += (waits - exact) * self.interval_max_ms  # more than it takes for a backoff close to 1
         return self.attempts_max * timeout_ms + waited_ms
 
     @property
     def _growing(self) -> int:
-        """How many waits are shorter than the longest: beyond them no power is raised, which overflows."""
+        """Return how many waits are shorter than the longest; a power beyond them could overflow."""
         if self.backoff == 1 or not self.initial_ms:
             return ATTEMPTS_MAX
         return 1 + int(math.log(max(1, self.interval_max_ms) / self.initial_ms) / math.log(self.backoff))
 
 
 class CompensationDefinition(msgspec.Struct, frozen=True):
-    """How a step's effect is undone."""
+    """The compensation of a step's effect."""
 
     emits: tuple[str, ...]
     takes_none: bool
@@ -79,8 +79,31 @@ class CompensationDefinition(msgspec.Struct, frozen=True):
     retry: RetryRule = RetryRule()
 
 
+class ChildrenDefinition(msgspec.Struct, frozen=True):
+    """The child flows of a step, and when they are joined."""
+
+    flow: str
+    tolerated: int = 0
+    """Most children that may fail; where `first` is given, the others are not awaited."""
+    first: int = 0
+    """Number of children whose success is enough; 0: all are awaited."""
+    window: int = 0
+    """Most children that are open at once; 0: all of them."""
+
+
+class ParameterDefinition(msgspec.Struct, frozen=True):
+    """One argument of a handler: an event that is part of the trigger, or a needed one of the run before it."""
+
+    type: str
+    """The event's type; "" for the trigger itself, of whichever type it is."""
+    optional: bool = False
+    """Whether the handler takes None where no such event is there."""
+    many: bool = False
+    """Whether the handler takes all events of the type in their order, instead of the newest one."""
+
+
 class StepDefinition(msgspec.Struct, frozen=True):
-    """One reaction. `name` is `service.step`."""
+    """One reaction. `name` is `service.step`, `on` the trigger's type: of several the first."""
 
     name: str
     service: str
@@ -92,23 +115,103 @@ class StepDefinition(msgspec.Struct, frozen=True):
     retry: RetryRule = RetryRule()
     effect: bool = True
     compensation: CompensationDefinition | None = None
+    emits_all: bool = False
+    """Whether a success emits every event of `emits`, each once, instead of one or some of them."""
+    children: ChildrenDefinition | None = None
+    """The child flows that the step starts; its outcome is the tracker's, once they are joined."""
+    when: AnyCondition | None = None
+    """The condition on the trigger's fields; None: the step runs on every trigger."""
+    all_of: tuple[str, ...] = ()
+    """Types that must all be there before the step starts, in any order; the last one is its trigger."""
+    any_of: tuple[str, ...] = ()
+    """Types of which each is a trigger."""
+    takes: tuple[ParameterDefinition, ...] = ()
+    """The handler's arguments before its context; empty if the trigger is the only one."""
+
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Return the types that start the step, alone or together."""
+        return self.all_of or self.any_of or (self.on,)
+
+    @property
+    def needs(self) -> tuple[ParameterDefinition, ...]:
+        """Return the arguments that are no part of the trigger."""
+        return tuple(each for each in self.takes if each.type and each.type not in self.all_of)
 
     def scaled(self, by: float) -> StepDefinition:
-        """The same step with every duration divided."""
+        """Return the same step with every duration divided."""
         undo = self.compensation
         if undo is not None:
             undo = msgspec.structs.replace(undo, **_scaled_attempts(undo, by))
         return msgspec.structs.replace(self, compensation=undo, **_scaled_attempts(self, by))
 
 
+def is_timer(name: str) -> bool:
+    """Return whether a wait of this name is a timer."""
+    return name.startswith("timer.")
+
+
 class WaitDefinition(msgspec.Struct, frozen=True):
-    """A wait for an event from outside: opened by `on`, satisfied by `until`, failed by `fails` after `timeout_ms`."""
+    """A wait for an event from outside, or a timer: opened by `on`, satisfied by `until`, over after `timeout_ms`."""
 
     name: str
     on: str
     until: str
+    """Of several answers the first; "" for a timer that nothing cancels."""
     timeout_ms: int
     fails: str
+    """The event of a time-out that compensates the run; "" if it goes on with `then`."""
+    also: tuple[str, ...] = ()
+    """Further events that satisfy it."""
+    refused: str = ""
+    """The event that compensates the run; "" for none."""
+    then: str = ""
+    """The event of a time-out after which the run goes on."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Return the types of the events from outside that it takes; the first one that comes counts."""
+        return tuple(filter(None, (self.until, *self.also, self.refused)))
+
+    @property
+    def late(self) -> str:
+        """Return the type of its time-out."""
+        return self.fails or self.then
+
+    @property
+    def leads_to(self) -> tuple[str, ...]:
+        """Return the types with which the run goes on."""
+        return tuple(filter(None, (self.until, *self.also, self.then)))
+
+    @property
+    def shown(self) -> str:
+        """Return the answers that satisfy it, for people; of a timer its name."""
+        return self.name if self.is_timer else " or ".join((self.until, *self.also))
+
+    @property
+    def is_timer(self) -> bool:
+        """Return whether its time is awaited, and not an event from outside."""
+        return is_timer(self.name)
+
+
+CHILDREN_RULE = "bridge.children"
+"""Name of the bridge's rule for the facts between parents and their child flows."""
+
+
+class CarryDefinition(msgspec.Struct, frozen=True):
+    """An event of this flow, `on`, that the bridge publishes in the flow `to` too, or an event made of it."""
+
+    on: str
+    to: str
+    says: tuple[str, ...]
+    """The events that may come of it there: `on` itself, or those that a function makes."""
+    made: bool = False
+    """Whether a function makes the event."""
+
+    @property
+    def name(self) -> str:
+        """Return the name by which dead letters and redrives call it."""
+        return f"bridge.{self.to}.{self.on}"
 
 
 class FlowDefinition(msgspec.Struct, frozen=True):
@@ -118,21 +221,29 @@ class FlowDefinition(msgspec.Struct, frozen=True):
     key: str
     starts: str
     completes: str
+    """The event that completes a run; of several the first."""
     steps: tuple[StepDefinition, ...]
     waits: tuple[WaitDefinition, ...] = ()
+    carries: tuple[CarryDefinition, ...] = ()
+    parents: tuple[str, ...] = ()
+    """Flows of the project that start runs of this one as children; a declaration does not know them."""
     fails: str = ""
     deadline_ms: int = 0
     """0: the flow has no deadline of its own."""
     linger_ms: int = 604_800_000
     hops_max: int = 0
-    """How many triggers an event may lie behind its start; 0 where the flow has no cycle."""
+    """Most triggers between a run's start and an event; 0 if the flow has no cycle."""
     version: int = 1
     time_scale: float = 1
-    """By how much the durations here are divided."""
+    """Divisor of the durations here."""
+    outcomes: Mapping[str, str] = {}
+    """Type → the outcome of a run that it completes; empty if there is one way to complete."""
     events: Mapping[str, tuple[str, ...]] = {}
+    frozen: tuple[FlowDefinition, ...] = ()
+    """Its frozen versions and this one, where versions are frozen: a run is folded by the definition of its version."""
 
     def scaled(self, by: float) -> Self:
-        """The same flow with every declared duration divided (CHOREO_TIME_SCALE); never the clock."""
+        """Return the same flow with every declared duration divided (CHOREO_TIME_SCALE); the clock is never scaled."""
         if by == 1:
             return self
         steps = tuple(step.scaled(by) for step in self.steps)
@@ -145,26 +256,63 @@ class FlowDefinition(msgspec.Struct, frozen=True):
             deadline_ms=max(_divided(self.deadline_ms, by), min(self.deadline_ms, longest_ms)),
             linger_ms=_divided(self.linger_ms, by),
             time_scale=self.time_scale * by,
+            frozen=tuple(each.scaled(by) for each in self.frozen),
         )
 
     @property
-    def undo_bound_ms(self) -> int:
-        """The sum of the undo deadlines: with the longest step deadline, the bound of promise 3."""
+    def crosses(self) -> bool:
+        """Return whether the bridge reads this flow's log."""
+        return bool(self.crossings)
+
+    @property
+    def crossings(self) -> frozenset[str]:
+        """Return the names of the bridge's rules for this flow."""
+        names = frozenset(carry.name for carry in self.carries)
+        return names | {CHILDREN_RULE} if self.parents or any(step.children for step in self.steps) else names
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Return the types that complete a run."""
+        return tuple(self.outcomes) or (self.completes,)
+
+    @property
+    def types(self) -> frozenset[str]:
+        """Return every event type that a run may bring about, react to or wait for."""
+        found = {self.starts, *self.ends, self.fails}
+        for step in self.steps:
+            found |= {*step.triggers, *step.emits, *step.fails, *(step.compensation.emits if step.compensation else ())}
+        for wait in self.waits:
+            found |= {wait.on, *wait.answers, wait.late}
+        return frozenset(found - {""})
+
+    @property
+    def compensation_bound_ms(self) -> int:
+        """Return the sum of the compensation deadlines: with the longest step deadline, the bound of promise 3."""
         return sum(step.compensation.deadline_ms for step in self.steps if step.compensation)
 
     @property
     def end_bound_ms(self) -> int:
-        """How long after its deadline a run may still take to end (DESIGN.md 10, promise 3)."""
-        return max((step.deadline_ms for step in self.steps), default=0) + self.undo_bound_ms
+        """Return how long after its deadline a run may still take to end."""
+        return max((step.deadline_ms for step in self.steps), default=0) + self.compensation_bound_ms
+
+
+def with_parents(flows: Mapping[str, FlowDefinition]) -> dict[str, FlowDefinition]:
+    """Return the flows of a project, each with its parents."""
+    parents: dict[str, tuple[str, ...]] = {}
+    for name, flow in flows.items():
+        for child in sorted({step.children.flow for step in flow.steps if step.children}):
+            parents[child] = (*parents.get(child, ()), name)
+    changed = {name: msgspec.structs.replace(flows[name], parents=of) for name, of in parents.items() if name in flows}
+    return {**flows, **changed}
 
 
 def export(flow: FlowDefinition) -> bytes:
-    """The flow as JSON, for people and for a tracker that runs without the services' code."""
+    """Return the flow as JSON, for people and for a tracker that runs without the services' code."""
     return msgspec.json.format(msgspec.json.encode(flow), indent=2)
 
 
 def load(text: bytes, where: str = "flow JSON") -> FlowDefinition:
-    """The flow in an exported JSON; raises DeclarationError with the path of what is wrong."""
+    """Return the flow in an exported JSON; raises DeclarationError with the path of the error."""
     remedy = "Export it again with `choreo flow export`."
     try:
         flow = msgspec.json.decode(text, type=FlowDefinition)
@@ -177,7 +325,7 @@ def load(text: bytes, where: str = "flow JSON") -> FlowDefinition:
 
 
 def _durations(value: Any, path: str) -> Iterator[tuple[str, int]]:
-    """Every duration in an exported flow, with its path."""
+    """Yield every duration in an exported flow, with its path."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             if str(name).endswith("_ms"):
@@ -194,7 +342,7 @@ def _divided(duration_ms: int, by: float) -> int:
 
 
 def _scaled_attempts(of: StepDefinition | CompensationDefinition, by: float) -> dict[str, Any]:
-    """Divided attempts; never so short that a handler, which runs no faster, could not meet its timeout."""
+    """Return divided attempts; never so short that a handler, which runs no faster, could not meet its timeout."""
     timeout_ms = max(_divided(of.timeout_ms, by), min(of.timeout_ms, ATTEMPT_FLOOR_MS))
     retry = _scaled_retry(of.retry, by)
     deadline_ms = max(_divided(of.deadline_ms, by), min(of.deadline_ms, retry.span_ms(timeout_ms) + LAG_FLOOR_MS))
@@ -208,105 +356,3 @@ def _scaled_retry(retry: RetryRule, by: float) -> RetryRule:
         interval_max_ms=_divided(retry.interval_max_ms, by),
         inline_up_to_ms=_divided(retry.inline_up_to_ms, by),
     )
-
-
-class FlowTable:
-    """A flow's transitions as lookup tables, built once. Everything here is read-only."""
-
-    def __init__(self, flow: FlowDefinition) -> None:
-        """Index the definition; it may be wrong (the checks say so), the tables never raise."""
-        self.flow = flow
-        self.steps: dict[str, StepDefinition] = {step.name: step for step in flow.steps}
-        self.backward: frozenset[str] = _backward(flow)
-        """Types that only a failure or an undo brings about; a step on one is a reaction."""
-        forward = [step for step in flow.steps if step.on not in self.backward]
-        self.triggers: dict[str, tuple[StepDefinition, ...]] = _grouped(forward)
-        """Type → the forward steps it makes expected."""
-        self.reactions: frozenset[str] = frozenset(s.name for s in flow.steps if s.on in self.backward)
-        self.opens: dict[str, tuple[WaitDefinition, ...]] = {
-            on: tuple(w for w in flow.waits if w.on == on) for on in {w.on for w in flow.waits}
-        }
-        """Type → the waits it opens."""
-        self.satisfies: dict[str, tuple[WaitDefinition, ...]] = {
-            until: tuple(w for w in flow.waits if w.until == until) for until in {w.until for w in flow.waits}
-        }
-        """Type from outside → the waits it satisfies."""
-        self.wait_failures: dict[str, WaitDefinition] = {w.fails: w for w in flow.waits}
-        self.successes: dict[str, tuple[str, ...]] = _emitters((s.name, s.emits) for s in flow.steps)
-        """Type → the steps that emit it as a success."""
-        self.failures: dict[str, tuple[str, ...]] = _emitters((s.name, s.fails) for s in flow.steps)
-        self.undos: dict[str, tuple[str, ...]] = _emitters(
-            (s.name, s.compensation.emits) for s in flow.steps if s.compensation
-        )
-        self.cyclic: frozenset[str] = _cyclic(flow)
-        """Steps on a cycle: they may run more than once a run."""
-        repeated = _repeated(flow, self.cyclic)
-        self.waits_once: frozenset[str] = frozenset(wait.name for wait in flow.waits if wait.on not in repeated)
-        """Waits on no cycle: they open once a run."""
-
-    def shown(self, duration_ms: int) -> str:
-        """Return one of the flow's durations for people, marked where it is divided."""
-        return human_of(duration_ms, self.flow.time_scale)
-
-    def gate_waits(self, triggers: Iterable[str]) -> tuple[WaitDefinition, ...]:
-        """Return the waits that decide when events of these types trigger a step, and those that open these waits."""
-        front, found = set(triggers), set[str]()
-        while front:
-            more = {wait.name: wait for type_ in front for wait in self.satisfies.get(type_, ())}
-            front = {wait.on for name, wait in more.items() if name not in found}
-            found |= more.keys()
-        return tuple(wait for wait in self.flow.waits if wait.name in found)
-
-
-def _grouped(steps: Iterable[StepDefinition]) -> dict[str, tuple[StepDefinition, ...]]:
-    grouped: dict[str, tuple[StepDefinition, ...]] = {}
-    for step in steps:
-        grouped[step.on] = (*grouped.get(step.on, ()), step)
-    return grouped
-
-
-def _emitters(pairs: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
-    emitters: dict[str, tuple[str, ...]] = {}
-    for name, types in pairs:
-        for type_ in types:
-            emitters[type_] = (*emitters.get(type_, ()), name)
-    return emitters
-
-
-def _backward(flow: FlowDefinition) -> frozenset[str]:
-    found = {type_ for step in flow.steps for type_ in step.fails}
-    found |= {type_ for step in flow.steps if step.compensation for type_ in step.compensation.emits}
-    found |= {wait.fails for wait in flow.waits} | ({flow.fails} if flow.fails else set())
-    while True:
-        more = {type_ for step in flow.steps if step.on in found for type_ in step.emits} - found
-        if not more:
-            return frozenset(found)
-        found |= more
-
-
-def _repeated(flow: FlowDefinition, cyclic: Iterable[str]) -> set[str]:
-    """Types that a cycle may bring about again and again, directly or through waits."""
-    steps = {step.name: step for step in flow.steps}
-    repeated = {type_ for name in cyclic for type_ in (steps[name].on, *steps[name].emits)} - {flow.starts}
-    while more := {wait.until for wait in flow.waits if wait.on in repeated} - repeated:
-        repeated |= more
-    return repeated
-
-
-def _cyclic(flow: FlowDefinition) -> frozenset[str]:
-    """Steps from which their own trigger can be reached again."""
-    follows: dict[str, set[str]] = {}
-    for step in flow.steps:
-        follows.setdefault(step.on, set()).update(step.emits)
-    for wait in flow.waits:
-        follows.setdefault(wait.on, set()).add(wait.until)
-    cyclic = set()
-    for step in flow.steps:
-        seen: set[str] = set()
-        front = set(step.emits)
-        while front:
-            seen |= front
-            front = {nxt for type_ in front for nxt in follows.get(type_, ())} - seen
-        if step.on in seen:
-            cyclic.add(step.name)
-    return frozenset(cyclic)

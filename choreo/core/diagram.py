@@ -1,14 +1,18 @@
-"""A flow as a Mermaid flowchart, drawn from its definition: steps and waits as nodes, events as the edges between them.
+"""A flow as a Mermaid flowchart, drawn from its definition: steps, waits and other flows as nodes, events as edges.
 
-Failures cross to where the run turns, compensations are dashed. The same definition gives the same text.
+Failures lead to the start of compensation, compensations are dashed. The same definition gives the same text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
-from choreo.core.definition import FlowDefinition
+from choreo.core.conditions import text
+from choreo.core.definition import FlowDefinition, WaitDefinition
 from choreo.core.durations import human
+
+_Arrow: TypeAlias = tuple[str, str, str, str]
 
 _STYLES = (
     "classDef undo stroke-dasharray: 4 3",
@@ -17,7 +21,7 @@ _STYLES = (
 
 
 def mermaid(flow: FlowDefinition) -> str:
-    """The flow as Mermaid text, ending in a newline; it shows every step, wait, compensation and event."""
+    """Return the flow as Mermaid text with a final newline; it shows every step, wait, compensation and event."""
     return "\n".join(["flowchart TD", *(f"    {line}" for line in (*_nodes(flow), *_edges(flow), *_STYLES)), ""])
 
 
@@ -27,60 +31,100 @@ def _nodes(flow: FlowDefinition) -> Iterator[str]:
         yield f"subgraph service{number}[{_text(service)}]"
         for place, step in enumerate(flow.steps):
             if step.service == service:
+                if step.all_of:
+                    yield f"    join{place}{{{_text('all of')}}}"
                 yield f"    step{place}[{_text(step.name)}]"
-                if step.compensation:
+                if step.children:
+                    yield f"    children{place}[[{_text(f'children: flow {step.children.flow}')}]]"
+                elif step.compensation:
                     yield f"    undo{place}[{_text(f'undo {step.name}')}]:::undo"
         yield "end"
     for place, wait in enumerate(flow.waits):
-        yield f"wait{place}{{{{{_text(f'wait for {wait.until}, {human(wait.timeout_ms)}')}}}}}"
-    for type_, node in _unheard(flow).items():
+        yield f"wait{place}{{{{{_text(_shown_wait(wait))}}}}}"
+    for place, carry in enumerate(flow.carries):
+        said = " or ".join(carry.says)
+        yield f"carry{place}[[{_text(f'flow {carry.to}: {said}')}]]"
+    for type_, node in _unconsumed(flow).items():
         yield f"{node}([{_text(type_)}])"
     yield f"done([{_text('completed')}]):::ends"
-    yield f"turn([{_text('turned: undone newest first')}]):::ends"
+    yield f"compensation([{_text('compensation: undone newest first')}]):::ends"
 
 
 def _edges(flow: FlowDefinition) -> Iterator[str]:
-    heard = {**{type_: [node] for type_, node in _unheard(flow).items()}, **_heard(flow)}
-    yield from _links("start", "-->", heard.get(flow.starts, ()), "")
+    consumers = {**{type_: [node] for type_, node in _unconsumed(flow).items()}, **_consumers(flow)}
+    conditions = {f"step{place}": text(step.when) for place, step in enumerate(flow.steps) if step.when is not None}
+    for source, arrow, target, type_ in _arrows(flow, consumers):
+        label = ", ".join(filter(None, (type_, _if(conditions.get(target, "")))))
+        yield f"{source} {arrow}" + (f"|{_text(label)}| " if label else " ") + target
+
+
+def _arrows(flow: FlowDefinition, consumers: Mapping[str, list[str]]) -> Iterator[_Arrow]:
+    """Return the edges: source, arrow, target, and the event between them where it is labelled."""
+    yield from _links("start", "-->", consumers.get(flow.starts, ()), "")
     for place, step in enumerate(flow.steps):
+        if step.all_of:
+            yield from _links(f"join{place}", "-->", (f"step{place}",), "")
         for type_ in step.emits:
-            yield from _links(f"step{place}", "-->", heard[type_], type_)
+            yield from _links(f"step{place}", "-->", consumers[type_], type_)
+        if step.children:
+            yield from _links(f"step{place}", "<-->", (f"children{place}",), "")
         for type_ in step.fails:
-            yield from _links(f"step{place}", "--x", ("turn", *heard.get(type_, ())), type_)
+            yield from _links(f"step{place}", "--x", ("compensation", *consumers.get(type_, ())), type_)
         for type_ in step.compensation.emits if step.compensation else ():
             yield from _links(f"step{place}", "-.-", (f"undo{place}",), type_)
-            yield from _links(f"undo{place}", "-.->", heard.get(type_, ()), type_)
-    for place, wait in enumerate(flow.waits):
-        yield from _links(f"wait{place}", "-->", heard.get(wait.until, ()), wait.until)
-        yield from _links(f"wait{place}", "--x", ("turn", *heard.get(wait.fails, ())), wait.fails)
+            yield from _links(f"undo{place}", "-.->", consumers.get(type_, ()), type_)
+    yield from _edges_of_waits(flow, consumers)
     if flow.fails:
-        yield from _links("turn", "-->", heard.get(flow.fails, ()), flow.fails)
+        yield from _links("compensation", "-->", consumers.get(flow.fails, ()), flow.fails)
 
 
-def _heard(flow: FlowDefinition) -> dict[str, list[str]]:
-    """Type → the nodes that it leads to, the end included."""
+def _edges_of_waits(flow: FlowDefinition, consumers: Mapping[str, Sequence[str]]) -> Iterator[_Arrow]:
+    for place, wait in enumerate(flow.waits):
+        for type_ in wait.leads_to:
+            yield from _links(f"wait{place}", "-->", consumers.get(type_, ()), type_)
+        for type_ in filter(None, (wait.refused, wait.fails)):
+            yield from _links(f"wait{place}", "--x", ("compensation", *consumers.get(type_, ())), type_)
+
+
+def _consumers(flow: FlowDefinition) -> dict[str, list[str]]:
+    """Return type → the nodes that it leads to, the end included."""
     found: dict[str, list[str]] = {}
     for place, step in enumerate(flow.steps):
-        found.setdefault(step.on, []).append(f"step{place}")
+        for type_ in step.triggers:
+            found.setdefault(type_, []).append(f"join{place}" if step.all_of else f"step{place}")
     for place, wait in enumerate(flow.waits):
         found.setdefault(wait.on, []).append(f"wait{place}")
-    found.setdefault(flow.completes, []).append("done")
+    for type_ in flow.ends:
+        found.setdefault(type_, []).append("done")
+    for place, carry in enumerate(flow.carries):
+        found.setdefault(carry.on, []).append(f"carry{place}")
     return found
 
 
-def _unheard(flow: FlowDefinition) -> dict[str, str]:
-    """Successes to which nobody reacts → a node of their own, so that they are seen."""
-    heard = _heard(flow)
-    types = dict.fromkeys(type_ for step in flow.steps for type_ in step.emits if type_ not in heard)
+def _unconsumed(flow: FlowDefinition) -> dict[str, str]:
+    """Return each success to which no step reacts → a node of its own, so that the diagram shows it."""
+    consumers = _consumers(flow)
+    types = dict.fromkeys(type_ for step in flow.steps for type_ in step.emits if type_ not in consumers)
     return {type_: f"event{place}" for place, type_ in enumerate(types)}
 
 
-def _links(source: str, arrow: str, targets: Iterable[str], type_: str) -> Iterator[str]:
-    label = f"|{_text(type_)}|" if type_ else ""
+def _shown_wait(wait: WaitDefinition) -> str:
+    after = human(wait.timeout_ms)
+    return f"{wait.name}, after {after}" if wait.is_timer else f"wait for {wait.shown}, {after}"
+
+
+def _links(source: str, arrow: str, targets: Iterable[str], type_: str) -> Iterator[_Arrow]:
     for target in targets:
-        yield f"{source} {arrow}{label} {target}"
+        yield source, arrow, target, type_
+
+
+def _if(condition: str) -> str:
+    return condition if condition in ("", "otherwise") else f"if {condition}"
+
+
+_CODES = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "|": "#124;"}
 
 
 def _text(text: str) -> str:
-    """Quoted, so that no character of a name is taken for Mermaid's own."""
-    return '"' + text.replace("#", "#35;").replace('"', "#quot;") + '"'
+    """Quote a text, so that no character of a name or condition is read as Mermaid syntax."""
+    return '"' + "".join(_CODES.get(letter, letter) for letter in text) + '"'

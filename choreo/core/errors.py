@@ -1,19 +1,24 @@
-"""The error tree. Every error a user meets says what is wrong, where, and the remedy.
+"""The error tree. Every error that a user sees names the fault (`what`), its place (`where`), and the `remedy`.
 
 An expected outcome of a business step is an event, never one of these.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+Faults: TypeAlias = tuple[tuple[str, str], ...]
+"""Each fault as (where, what)."""
+
 DISTRIBUTION = "choreo-kafka"
 """The name of choreo on the package index, where `choreo` is another project."""
 
 
 class ChoreoError(Exception):
-    """Root of everything choreo raises; `what` happened, `where`, and the `remedy` in one sentence each."""
+    """Root of all errors of choreo; `what` happened, `where`, and the `remedy` in one sentence each."""
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
-        """Keep the three parts apart, so that a door (CLI, REST) can show them in its own form."""
+        """Keep the three parts apart, so that the CLI and REST can show them in their own form."""
         self.what = what
         self.where = where
         self.remedy = remedy
@@ -21,7 +26,7 @@ class ChoreoError(Exception):
 
     @property
     def sentence(self) -> str:
-        """The three parts as one line."""
+        """Return the three parts as one line."""
         place = f"{self.where}: " if self.where else ""
         cure = f". {self.remedy}" if self.remedy else ""
         return f"{place}{self.what}{cure}"
@@ -43,8 +48,17 @@ class SchemaError(ChoreoError):
     """An event class does not fit its frozen contract, or a contract file cannot be read."""
 
 
+class VersionError(SchemaError):
+    """A run is of a version of its flow that this process has no definition of."""
+
+
 class DecodeError(ChoreoError):
-    """A record cannot be read as the event it says it is."""
+    """A record cannot be read as an event of its type."""
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "", faults: Faults = ()) -> None:
+        """Keep the parts; `faults`: each fault as (where, what), if one event has several."""
+        super().__init__(what, where=where, remedy=remedy)
+        self.faults = faults
 
 
 class StorageError(ChoreoError):
@@ -52,27 +66,35 @@ class StorageError(ChoreoError):
 
 
 class ReplacedLogError(StorageError):
-    """The log is another one than positions and states were written for: work on it stands until somebody chooses."""
+    """The log is not the one that positions and states were written for: work on it waits until an operator decides."""
 
 
 class LostStorageError(StorageError):
-    """The store was deleted or replaced while it was in use: the process must end, for nothing it writes is kept."""
+    """The store was deleted or replaced while it was in use: the process must end, because its writes are lost."""
+
+
+class ChangelogError(ChoreoError):
+    """A state was not written to the tracker's changelog: the process must end and process its record again."""
+
+
+class SkippedError(StorageError):
+    """Records were not delivered, or are not being delivered: the consumer is opened again."""
 
 
 class LeaseLostError(ChoreoError):
-    """This member no longer owns the partition it tried to commit for; its work is dropped, the new owner does it."""
+    """This consumer no longer owns the partition of its commit; its work is dropped, the new owner repeats it."""
 
 
 class NotFoundError(ChoreoError):
-    """What was asked for is not there."""
+    """The requested object does not exist."""
 
 
 class ConflictError(ChoreoError):
-    """What was asked for does not fit the present state of the instance."""
+    """The request does not fit the present state of the instance."""
 
 
 class UnavailableError(ChoreoError):
-    """A part that is needed for this answer is away for now; trying again later is right."""
+    """A part that is needed for this answer is away for now; a later request may succeed."""
 
 
 class MissingExtraError(ChoreoError):
@@ -84,16 +106,20 @@ class MissingExtraError(ChoreoError):
         return cls(what, where=where, remedy=f"Install the extra: pip install '{DISTRIBUTION}[{extra}]'.")
 
 
+class ProgressError(ChoreoError):
+    """A handler has reported progress that cannot be stored: it is too large, or not JSON."""
+
+
 class NonRetryableError(Exception):
-    """Raised by a handler to say: trying again is useless. The step has failed, in doubt (DESIGN.md 5)."""
+    """Raised by a handler for an error that a retry cannot mend. The step has failed, in doubt."""
 
 
 DESCRIBED_MAX = 1_000
-"""Characters of a foreign error's text that are kept: a sentence for people, never a dump."""
+"""Most characters of a foreign error's text: a sentence for people, never a dump."""
 
 
 def described(error: BaseException) -> str:
-    """Return an error in one line: its class and its text, whatever the class's own `__str__` does."""
+    """Return an error in one line: its class and its text, even if the class's own `__str__` fails."""
     if isinstance(error, ChoreoError):
         return error.sentence
     name = type(error).__name__
@@ -108,6 +134,6 @@ def described(error: BaseException) -> str:
 
 
 def printable(text: str, most: int) -> str:
-    """Return a text as a header or a file can hold it: no halves of surrogate pairs, no more than `most` characters."""
+    """Return a text as a header or a file can hold it: no halves of surrogate pairs, at most `most` characters."""
     text = text if len(text) <= most else f"{text[: most - 1]}…"
     return text.encode(errors="replace").decode()

@@ -1,23 +1,25 @@
-"""The envelope of an event and its place in the log.
+"""The envelope of an event and its position in the log.
 
-Everything the tracker and the hosts decide by stands here, in headers; the payload stays bytes. The header names are
-CloudEvents 1.0 (Kafka binding, binary mode) with choreo's extensions. Knows nothing of any transport.
+The tracker and the hosts decide by the fields here, which travel in headers; the payload stays bytes. The header names
+are CloudEvents 1.0 (Kafka binding, binary mode) with choreo's extensions. Knows nothing of any transport.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 TRACKER_JSON = "application/json; source=tracker"
-"""Content type of a domain event that the tracker makes: its key is the text of the message key, whatever the field's
-type, and its `reason` is a sentence, whatever the class would have it be."""
+"""Content type of a domain event that the tracker makes: its key is the text of the message key, whether or not the
+field is a text, and its `reason` is a sentence, even where the class allows only some values."""
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
-    """One event as it is published: who it is about, what made it, and its payload. Times are epoch milliseconds."""
+    """An event as it is published: its key, its producer, its cause, and its payload. Times are epoch milliseconds."""
 
     id: str
     type: str
@@ -28,28 +30,29 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     step: str = ""
     """`service.step` that made this event, or that this fact is about."""
     causation: str = ""
-    """Id of the event that made this one happen: the trigger of an outcome, the request an undo answers."""
+    """Id of the event that caused this one: the trigger of an outcome, the request that a compensation answers."""
     trigger: str = ""
     """On a fact of the tracker about a step: the id of the event that triggered the step."""
     attempt: int = 0
     version: int = 1
     hops: int = 0
-    """How many triggers lie between the run's start and this event; bounds a cycle."""
+    """Number of triggers between the run's start and this event; bounds a cycle."""
     certain: bool = False
-    """An outcome that failed or was skipped, and surely left no effect (DESIGN.md 6)."""
+    """On a failed or skipped outcome: it certainly left no effect."""
     entry: str = ""
     """The ledger entry this fact is about."""
     round: int = 0
     n: int = 0
-    """Number in its series: of a pause, of an undo's answers read so far, of an end fact said again. On a StepHeld:
-    of the pause it is held for. On a StepRetryDue: of the newest pause or resume that the tracker has read."""
+    """Number in its series: of a pause, of a compensation's answers read so far, of a repeated end fact. On a StepHeld:
+    of the pause for which the step is held. On a StepRetryDue: of the newest pause or resume that the tracker has
+    read."""
     outcome: int = -1
-    """Offset in this partition. On an undo request: of the outcome to undo, -1 when the entry is in doubt. On a
-    StepRetryDue: the same for an undo, else of the trigger. On a Redriven: of the dead record."""
+    """Offset in this partition. On a compensation request: of the outcome to undo, -1 when the entry is in doubt. On a
+    StepRetryDue: the same for a compensation, else of the trigger. On a Redriven: of the dead record."""
     due_ms: int = 0
-    """On a timer fact: the moment it became true."""
+    """On a timer fact: the time at which it became true."""
     deadline_ms: int = 0
-    """On a StepRetryDue: when the step or the undo is given up, the time it was paused not counted."""
+    """On a StepRetryDue: time at which the step or the compensation is given up, not counting pauses."""
     reason: str = ""
     source: str = ""
     time_ms: int = 0
@@ -57,13 +60,15 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     content_type: str = ""
     data: bytes = b""
     moved: bool = False
-    """Whether the tracker published this record once more, in its key's partition: once in a record's life."""
+    """Whether the tracker published this record once more, in its key's partition: at most once per record."""
     nothings: int = 0
-    """On a StepRetryDue about an undo: `n` of the request that it repeats."""
+    """On a StepRetryDue about a compensation: `n` of the request that it repeats."""
+    parent: str = ""
+    """On the start and the ChildEnded of a child flow: its place in the parent (crossing.py)."""
 
 
 class Position(NamedTuple):
-    """Where an event stands in the log."""
+    """The position of an event in the log."""
 
     topic: str
     partition: int
@@ -71,21 +76,27 @@ class Position(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An event read from the log, with its position and the log's own stamp (epoch milliseconds)."""
+    """An event read from the log, with its position and the log's own timestamp (epoch milliseconds)."""
 
     topic: str
     partition: int
     offset: int
     stamp_ms: int
     event: Envelope
+    log_id: str = ""
+    """Distinguishes the log from earlier ones of the same flow; empty for a flow's first log."""
+    fields: Mapping[str, Any] | None = None
+    """The payload's fields; decoded only where the flow's branches need them."""
+    unreadable: str = ""
+    """Why the fields that are needed could not be decoded."""
 
     @property
     def position(self) -> Position:
-        """Where it stands."""
+        """Return the record's position."""
         return Position(self.topic, self.partition, self.offset)
 
 
-# Envelope field → header; the rest of the CloudEvents headers are formed below. One table, read in both directions.
+# Envelope field → header; the code below forms the rest of the CloudEvents headers. One table for both directions.
 _EXTENSIONS: dict[str, str] = {
     "flow": "ce_choreoflow",
     "run": "ce_choreorun",
@@ -107,23 +118,25 @@ _EXTENSIONS: dict[str, str] = {
     "traceparent": "traceparent",
     "content_type": "content-type",
     "moved": "ce_choreomoved",
+    "parent": "ce_choreoparent",
 }
 _FLAGS = frozenset({"certain", "moved"})
 _NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "nothings", "outcome", "due_ms", "deadline_ms"})
+_NUMBER = re.compile(r"-?[0-9]{1,20}\Z")
 NUMBER_MAX = 2**53
-"""The greatest number in a header: what every store, client and language holds exactly."""
+"""The greatest number in a header: every store, client and language holds it exactly."""
 EARLIEST_MS, LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
-"""The moments a calendar has: the first of year 1 and the last of year 9999, in UTC."""
+"""The range of calendar times: the first moment of year 1 and the last of year 9999, in UTC."""
 
 _DEFAULTS: dict[str, Any] = {f.name: f.default for f in msgspec.structs.fields(Envelope)}
 
 
 UNNAMED_SOURCE = "unnamed"
-"""Source of a foreign event that has an id and names no source: such ids count together."""
+"""Source of a foreign event that has an id and names no source: all such ids belong to one source."""
 
 
 def to_headers(event: Envelope) -> dict[str, str]:
-    """The event's headers in CloudEvents binary mode; fields at their default are left out."""
+    """Return the event's headers in CloudEvents binary mode; fields with their default are left out."""
     headers = {
         "ce_specversion": "1.0",
         "ce_id": event.id,
@@ -139,7 +152,7 @@ def to_headers(event: Envelope) -> dict[str, str]:
 
 
 def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -> Envelope:
-    """The event in a record; what a foreign producer left out stays empty.
+    """Return the event in a record; fields that a foreign producer left out stay empty.
 
     Raises ValueError on a malformed number or time; a time without a zone is taken as UTC.
     """
@@ -161,7 +174,11 @@ def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -
 
 
 def number(text: str | bytes) -> int:
-    """Return the number in a header; raises ValueError where it is none, or one that a store could not hold."""
+    """Return the number in a header; raises ValueError if it is not a number, or one that a store cannot hold."""
+    plain = text.isdigit() and text.isascii()
+    if not plain and not _NUMBER.match(text if isinstance(text, str) else text.decode("latin-1")):
+        message = f"{text!r:.60} in its headers is no number"
+        raise ValueError(message)
     value = int(text)
     if abs(value) > NUMBER_MAX:
         message = "a number in its headers is beyond 2**53"
@@ -170,7 +187,7 @@ def number(text: str | bytes) -> int:
 
 
 def _written(time_ms: int) -> str:
-    """A moment as CloudEvents has it; one that no calendar has as the nearest that is there."""
+    """Return a time as CloudEvents writes it; outside of the calendar, the nearest calendar time."""
     moment = datetime.fromtimestamp(min(max(time_ms, EARLIEST_MS), LATEST_MS) / 1000, UTC)
     return moment.isoformat().replace("+00:00", "Z")
 

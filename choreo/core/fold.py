@@ -1,7 +1,7 @@
-"""One event being folded into one key's state: the working copy, and the decisions it leads to.
+"""One event that is folded into the state of one key: the working copy, and the decisions that follow.
 
-Knows how to find the run an event belongs to and how to say a decision. What an event means stands in forward.py,
-backward.py and operator.py.
+Finds the run of an event and makes the decided facts. The meaning of an event stands in forward.py, compensation.py and
+operator_actions.py.
 """
 
 from __future__ import annotations
@@ -11,32 +11,38 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from choreo.core import facts, ids, recent
-from choreo.core.definition import FlowTable
+from choreo.core import facts, ids, retired
+from choreo.core.attribution import is_retired, run_of
 from choreo.core.events import TRACKER_JSON, Envelope, Record
-from choreo.core.state import TRUNCATED, Entry, Expected, KeyState, Run
+from choreo.core.flow_table import FlowTable
+from choreo.core.identity import identified, is_foreign
+from choreo.core.state import TRUNCATED, KeyState, LedgerEntry, PendingStep, Run
 
 _ORPHANS_MAX = 100
 
 
 class Fold:
-    """The state after `record`, while it is being made. `state` is a copy; the run touched is copied on first use."""
+    """The state after `record`, in the making. `state` is a copy; the run is copied when it first changes."""
 
-    __slots__ = ("decisions", "event", "foreign", "now_ms", "offset", "raw_id", "state", "table")
+    __slots__ = ("decisions", "event", "foreign", "now_ms", "offset", "raw_id", "record", "state", "table")
 
     def __init__(self, table: FlowTable, state: KeyState, record: Record) -> None:
-        """Move the position and the fold's time; both move with every event, also one that changes nothing."""
+        """Move the position and the fold's time; both move with every event, also one that changes nothing else."""
         self.table: FlowTable = table
+        self.record: Record = record
         self.offset: int = record.offset
         self.now_ms: int = max(state.now_ms, record.stamp_ms)
-        self.state: KeyState = KeyState(record.offset, self.now_ms, state.runs.copy(), state.orphans, state.forgot)
-        self.event: Envelope = identified(record)
-        self.foreign: bool = is_foreign(self.event)
-        self.raw_id: str = record.event.id if record.event.id != self.event.id else ""
+        self.state: KeyState = KeyState(
+            record.offset, self.now_ms, state.runs.copy(), state.orphans, state.forgot, state.retired
+        )
+        event = record.event
+        self.foreign: bool = is_foreign(event)
+        self.event: Envelope = identified(record) if self.foreign or not event.id else event
+        self.raw_id: str = "" if self.event is event else event.id
         self.decisions: list[Envelope] = []
 
     def touch(self, run: Run) -> Run:
-        """A copy of the run that may be changed, in the place of the old one."""
+        """Return a copy of the run that may be changed, in the place of the old one."""
         copy: Run = replace(run, changed=self.offset, changed_ms=self.now_ms)
         runs = self.state.runs
         for index, known in enumerate(runs):
@@ -45,43 +51,22 @@ class Fold:
         return copy
 
     def find_run(self) -> Run | None:
-        """The run the event belongs to; None makes it an orphan (kept by its offset)."""
+        """Return the run of the event; None makes the event an orphan, unless its run is retired."""
         event, state = self.event, self.state
-        if event.run:
-            run = state.run(event.run) or self._truncated(event.run)
-        else:
-            run = self._first_given_to() or state.oldest_open
-        if run is None:
+        run = run_of(event, state.runs, state.retired)
+        if run is None and event.run:
+            if is_retired(event, state.retired):
+                return None
+            run = self._truncated(event.run)
+        if run is None and (event.run or not is_retired(event, state.retired)):
             self.orphan()
         return run
 
-    def _first_given_to(self) -> Run | None:
-        """Return the run that read this event, which names none, before."""
-        known = [run for run in self.state.runs if run.recent]
-        if not known:
-            return None
-        token = recent.token(self.event.type, self.event.id)
-        return next((run for run in known if recent.knows(run.recent, token)), None)
-
-    def is_duplicate(self, run: Run) -> bool:
-        """Return whether the run has read this event before; remember one that nothing else would recognise.
-
-        An event that names what caused it is recognised by what it changed. So are choreo's own facts about runs.
-        """
-        event = self.event
-        about_run = event.type.startswith(facts.PREFIX) and not event.step
-        if event.run and (event.causation or event.trigger or event.entry or event.due_ms or about_run):
-            return False
-        if event.run and event.type in self.table.satisfies:
-            return False  # the gates keep a memory of these
-        token = recent.token(event.type, event.id)
-        if recent.knows(run.recent, token):
-            return True
-        run.recent = recent.with_new(run.recent, token)
-        return False
-
     def _truncated(self, run_id: str) -> Run | None:
-        """A run of which the log still holds what followed its start, but not the start: listed, and left alone."""
+        """Return a run whose start is missing from the log while later events are there.
+
+        It is listed, and stays as it is.
+        """
         if self.state.forgot or not self._follows_a_start():
             return None
         run = Run(run_id, -1, self.now_ms, status=TRUNCATED, cause="its start is not in the log")
@@ -90,20 +75,22 @@ class Fold:
         return run
 
     def _follows_a_start(self) -> bool:
-        """Whether only a run that was started can have brought the event about; the world and operators may err."""
+        """Return whether only a started run can have caused the event; outside producers and operators may err."""
         table, type_ = self.table, self.event.type
         if type_.startswith(facts.PREFIX):
-            return type_ not in facts.SAID_BY_OPERATORS
-        return type_ in table.successes or type_ in table.failures or type_ in table.undos
+            return type_ not in facts.PUBLISHED_BY_OPERATORS
+        return type_ in table.successes or type_ in table.failures or type_ in table.compensations
 
     def orphan(self) -> None:
-        """Keep the event's offset: it belongs to nothing that is known."""
+        """Keep the event's offset: the event belongs to no known run."""
         self.state.orphans = [*self.state.orphans, self.offset][-_ORPHANS_MAX:]
 
     def forget_lingered(self) -> None:
-        """Drop runs that ended longer ago than the flow lets them linger, once all they decided is in the log."""
+        """Drop runs whose linger time is over, once all their decisions are in the log."""
         state = self.state
         limit_ms = self.now_ms - self.table.flow.linger_ms
+        if state.retired and state.retired[0].until_ms < limit_ms:
+            state.retired, state.forgot = retired.remaining(state.retired, limit_ms), True
         for run in state.runs:
             if run.ended_ms and run.ended_ms < limit_ms and not run.outbox:
                 break
@@ -112,21 +99,40 @@ class Fold:
         state.runs = [run for run in state.runs if not run.ended_ms or run.ended_ms >= limit_ms or run.outbox]
         state.forgot = True
 
+    def knows_run(self, run: str) -> bool:
+        """Return whether a run with this id has started within the linger time."""
+        state = self.state
+        if state.run(run) is not None:
+            return True
+        return bool(state.retired) and retired.knows(state.retired, retired.run_token(run))
+
+    def retire(self) -> None:
+        """Replace the oldest runs that nothing can change any more by their tokens."""
+        state = self.state
+        if len(state.runs) <= retired.KEPT_MAX:
+            return
+        over = [run for run in state.runs if run.over]
+        ended = {run.id: run for run in over[: max(0, len(over) - retired.KEPT_MAX)]}
+        for run in ended.values():
+            state.retired = retired.added(state.retired, run.id, run.ended_ms, run.recent)
+        if ended:
+            state.runs = [run for run in state.runs if run.id not in ended]
+
     def clock_ms(self, run: Run) -> int:
-        """The moment a duration of this run counts from: the time of a paused run stands still."""
+        """Return the time from which a duration of this run counts: the time of a paused run stands still."""
         return run.paused_ms or self.now_ms
 
-    def say(self, run: Run, type_: str, id_: str, reason: str, **fields: Any) -> None:
-        """Decide a fact: it stays in the run's outbox until it is read back from the log."""
+    def emit(self, run: Run, type_: str, id_: str, reason: str, *, causation: str = "", **fields: Any) -> None:
+        """Decide a fact: it stays in the run's outbox until it is read from the log. Its cause is the folded event."""
         fact = Envelope(
             id=id_,
             type=type_,
             key=self.event.key,
             flow=self.table.flow.name,
             run=run.id,
-            causation=self.event.id,
+            causation=causation or self.event.id,
             version=run.version,
-            reason=reason,
+            reason=reason[:REASON_CHARS_MAX],
             source="choreo/tracker",
             time_ms=self.now_ms,
             traceparent=self.event.traceparent,
@@ -136,38 +142,12 @@ class Fold:
         self.decisions.append(fact)
 
 
-OWN_SOURCES = "choreo/"
-"""The source of what choreo writes begins with this. Events without a source are its own too."""
+REASON_CHARS_MAX = 2_000
+"""Longest reason in a fact, which may quote one of a person or a program: every fact fits into the log."""
 
 
-def is_foreign(event: Envelope) -> bool:
-    """Return whether a producer that is no part of choreo made the event."""
-    return bool(event.source) and not event.source.startswith(OWN_SOURCES)
-
-
-def identified(record: Record) -> Envelope:
-    """Return the record's event with the id by which it is known; one without an id is known by its first position.
-
-    A foreign id counts only within its source and key (CloudEvents 1.0, `id`), so an id is derived from all three. The
-    run that a foreign producer names is one that it started, unless choreo has made its id.
-    """
-    event = record.event
-    if not event.id:
-        return replace(event, id=ids.foreign(record.topic, record.partition, record.offset), run=_known_run(event))
-    if not is_foreign(event) or ids.is_of_source(event.id):
-        return event
-    return replace(event, id=ids.of_source(event.source, event.id, event.key), run=_known_run(event))
-
-
-def _known_run(event: Envelope) -> str:
-    run = event.run
-    if not run or not is_foreign(event) or ids.is_derived(run):
-        return run
-    return ids.of_source(event.source, run, event.key)
-
-
-def wake(run: Run, item: Expected | Entry) -> dict[str, Any]:
-    """Return the fields of a StepRetryDue: all that a host needs which knows nothing of the first attempt."""
+def wake(run: Run, item: PendingStep | LedgerEntry) -> dict[str, Any]:
+    """Return the fields of a StepRetryDue: all that a host needs if it knows nothing of the first attempt."""
     fields: dict[str, Any] = {
         "id": ids.answer("retry-due", item.answers, item.step),
         "step": item.step,
@@ -176,15 +156,15 @@ def wake(run: Run, item: Expected | Entry) -> dict[str, Any]:
         "deadline_ms": item.due_ms,
         "n": run.pause_n,
     }
-    if isinstance(item, Entry):
+    if isinstance(item, LedgerEntry):
         about = {"entry": item.id, "round": item.round, "nothings": item.asked_n, "outcome": item.given}
         return fields | about
     return fields | {"outcome": item.offset, "hops": item.hops}
 
 
 def domain_payload(table: FlowTable, type_: str, key: str, reason: str) -> dict[str, Any]:
-    """Content of a domain event that the tracker says itself: the key, and a reason where the class has one."""
+    """Return the content of a domain event of the tracker: the key, and a reason if the class has one."""
     values = {table.flow.key: key}
     if "reason" in table.flow.events.get(type_, ("reason",)):
-        values["reason"] = reason
+        values["reason"] = reason[:REASON_CHARS_MAX]
     return {"content_type": TRACKER_JSON, "data": msgspec.json.encode(values)}

@@ -1,7 +1,7 @@
 """The forward path: a start, outcomes of steps, events from outside.
 
-They make steps expected, settle them, and open entries of the ledger. Every function takes the fold and the run's
-working copy; what a failure leads to stands in backward.py.
+These events make steps expected, settle them, and open entries of the ledger. Every function takes the fold and the
+run's working copy; the consequences of a failure stand in compensation.py.
 """
 
 from __future__ import annotations
@@ -9,34 +9,42 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from choreo.core import facts, gates, recent
-from choreo.core.backward import turn
+from choreo.core.attribution import answers, step_of, trigger_names
+from choreo.core.branches import Judged
+from choreo.core.compensation import start_compensation
 from choreo.core.definition import StepDefinition
+from choreo.core.events import Envelope
 from choreo.core.fold import Fold
 from choreo.core.ledger import doubt, entry_of, opened, settle_doubt
-from choreo.core.state import Entry, Expected, OpenWait, Run
+from choreo.core.state import LedgerEntry, OpenWait, Parentage, PendingStep, Run
 
 
 def start(fold: Fold) -> Run | None:
-    """A start event: a new run, unless its id is a known run's. A second open run of a key is turned at once."""
+    """Start a new run, unless the event's id is a known run's.
+
+    A second run of a key with an open run is compensated at once.
+    """
     event, flow = fold.event, fold.table.flow
-    if fold.state.run(event.id) is not None:
+    if fold.knows_run(event.id):
         return None
     busy = fold.state.busy
-    run = Run(event.id, fold.offset, fold.now_ms, version=event.version)
+    version = flow.version if fold.table.is_versioned else event.version
+    run = Run(event.id, fold.offset, fold.now_ms, version=version)
+    run.parentage = Parentage(event.parent) if event.parent else None
     run.changed, run.changed_ms = fold.offset, fold.now_ms
     run.due_ms = fold.now_ms + flow.deadline_ms if flow.deadline_ms else 0
     fold.state.runs.append(run)
     trigger(fold, run, fresh=True)
     if busy:
         run.duplicate = True
-        turn(fold, run, "duplicate start: another run of this key is open")
+        start_compensation(fold, run, "duplicate start: another run of this key is open")
     return run
 
 
 def domain(fold: Fold, run: Run) -> None:
-    """Any domain event but a start: what it means follows from the role its type plays in the flow."""
+    """Fold a domain event that is not a start: its meaning follows from the role of its type in the flow."""
     table, type_ = fold.table, fold.event.type
-    name = _attributed(fold)
+    name = step_of(table, fold.event)
     step = table.steps.get(name)
     fresh = True
     if step is not None and type_ in step.emits:
@@ -47,58 +55,75 @@ def domain(fold: Fold, run: Run) -> None:
         fold.orphan()
         return
     if not run.ended:
-        if type_ == table.flow.completes and type_ not in table.satisfies:
-            run.completes_seen = True
+        if type_ not in table.satisfies:
+            _completes(fold, run, type_)
         trigger(fold, run, fresh=fresh)
 
 
-def _attributed(fold: Fold) -> str:
-    """The step that made the event; of a foreign one, or of a step declared no longer, the only one that can have."""
-    event, table = fold.event, fold.table
-    if event.step in table.steps:
-        return event.step
-    emitters = table.successes.get(event.type, ()) + table.failures.get(event.type, ())
-    return emitters[0] if len(emitters) == 1 else event.step
+def _completes(fold: Fold, run: Run, type_: str) -> None:
+    """Note the event if it completes a run: the first one is the outcome."""
+    if type_ in fold.table.flow.ends and not run.completes_seen:
+        run.completes_seen = True
+        run.completed_by = type_
 
 
 def trigger(fold: Fold, run: Run, *, fresh: bool) -> None:
-    """Make the event's steps expected and open its waits, unless its run was announced to be turned before it.
+    """Make the event's steps expected and open its waits, unless the run's compensation was announced before it.
 
     An event that is not `fresh` may have been read before.
     """
     table, event = fold.table, fold.event
     if run.announced:
         return
-    about = gates.Outside(event.type, event.id, fold.offset, event.hops)
-    if event.type not in table.satisfies:
-        _expect(fold, run, about, fresh=fresh)
-    if event.type in table.satisfies or event.type in table.opens:
-        _gate(fold, run, about)
+    type_ = event.type
+    gated = type_ in table.satisfies
+    judged = table.branches[type_].judge(fold.record) if type_ in table.decoded else None
+    if not gated and type_ in table.triggers:
+        _expect(fold, run, event, fold.offset, fresh=fresh, judged=judged)
+    if gated or type_ in table.opens or type_ in table.joins:
+        _gate(fold, run, gates.Outside(type_, event.id, fold.offset, event.hops, judged))
 
 
-def _expect(fold: Fold, run: Run, event: gates.Outside, *, fresh: bool) -> None:
-    """Make the steps expected that this event triggers."""
-    table = fold.table
-    steps = [step for step in table.triggers.get(event.type, ()) if _may_run(fold, run, step.name, event.id, fresh)]
-    if steps and table.flow.hops_max and event.hops >= table.flow.hops_max:
-        turn(fold, run, f"more than {table.flow.hops_max} hops: {event.type} came round too often")
+def _expect(
+    fold: Fold, run: Run, event: Envelope | gates.Outside, offset: int, *, fresh: bool, judged: Judged | None
+) -> None:
+    """Make the steps expected that this event triggers by itself; `offset` is its offset.
+
+    A run is compensated if its branch cannot be told: none of the branches is expected.
+    """
+    for step in fold.table.triggers.get(event.type, ()):
+        if judged is None or step.name not in judged.skips:
+            _expect_step(fold, run, step, event, offset, fresh=fresh)
+    if judged is not None and judged.unreadable:
+        start_compensation(fold, run, f"no branch on {event.type} can be chosen: {judged.unreadable}")
+
+
+def _expect_step(
+    fold: Fold, run: Run, step: StepDefinition, event: Envelope | gates.Outside, offset: int, *, fresh: bool
+) -> None:
+    """Make the step expected, which this event triggers."""
+    table, now_ms, hops_max = fold.table, fold.now_ms, fold.table.flow.hops_max
+    if not _may_run(fold, run, step.name, event.id, fresh):
         return
-    from_ms = fold.clock_ms(run)
-    hops = event.hops if event.type in table.satisfies else 0
-    raw = fold.raw_id if event.id == fold.event.id else ""
-    for step in steps:
-        due_ms = from_ms + step.deadline_ms
-        expected = Expected(step.name, event.id, fold.now_ms, due_ms, event.offset, hops=hops, raw=raw)
-        run.expected = [*run.expected, expected]
+    if hops_max and event.hops >= hops_max:
+        start_compensation(fold, run, f"more than {hops_max} hops: {event.type} came round too often")
+        return
+    expected = PendingStep(step.name, event.id, now_ms, (run.paused_ms or now_ms) + step.deadline_ms, offset)
+    if event is not fold.event or fold.raw_id:
+        hops = event.hops if event.type in table.satisfies or step.all_of else 0
+        raw = fold.raw_id if event.id == fold.event.id else ""
+        expected = replace(expected, hops=hops, raw=raw)
+    run.expected = [*run.expected, expected]
 
 
 def _may_run(fold: Fold, run: Run, name: str, trigger_id: str, fresh: bool) -> bool:  # noqa: FBT001
-    """Return whether a host that reads this trigger may start the step, so that an outcome is to be waited for.
+    """Return whether a host that reads this trigger may start the step, so that an outcome is expected.
 
-    Each trigger of a step is expected. Which of several gets the slot of a step on no cycle, only its host knows: it
-    says TriggerIgnored of the others. An event that may have been read before counts while the slot is free.
+    Each trigger of a step is expected. If a step on no cycle has several triggers, only its host knows which one gets
+    the slot: it publishes TriggerIgnored for the others. An event that may have been read before counts while the slot
+    is free.
     """
-    if run.expects(name, trigger_id) is not None:
+    if run.expected and run.expects(name, trigger_id) is not None:
         return False
     if fresh:
         return True
@@ -106,28 +131,31 @@ def _may_run(fold: Fold, run: Run, name: str, trigger_id: str, fresh: bool) -> b
 
 
 def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
-    """Fold the event into the run's gates: waits are opened and satisfied, and what is ready triggers its steps."""
+    """Fold the event into the run's gates: open and satisfy waits, and trigger the steps of ready events."""
     run.gates, moves = gates.came(fold.table, run.gates, event, fold.clock_ms(run))
     for move in moves:
         match move:
-            case gates.Opened(wait, opening) if not run.turned:
-                opened = OpenWait(wait.name, wait.until, opening.trigger, fold.now_ms, opening.due_ms)
+            case gates.Opened(wait, opening) if not run.compensating:
+                opened = OpenWait(wait.name, wait.shown, opening.trigger, fold.now_ms, opening.due_ms, opening.hops)
                 run.waits = [*run.waits, opened]
             case gates.Taken(opening):
                 about = (opening.wait, opening.trigger)
                 run.waits = [wait for wait in run.waits if (wait.name, wait.trigger) != about]
             case gates.Ready(ready):
-                if ready.type == fold.table.flow.completes:
-                    run.completes_seen = True
-                _expect(fold, run, ready, fresh=True)
+                _completes(fold, run, ready.type)
+                if ready.type in fold.table.refusals:
+                    start_compensation(fold, run, f"refused from outside: {ready.type}")
+                _expect(fold, run, ready, ready.offset, fresh=True, judged=ready.judged)
+            case gates.Triggered(step, by):
+                _expect_step(fold, run, step, by, by.offset, fresh=True)
             case gates.Ignored(flood=True):
                 fold.orphan()
 
 
 def succeeded(fold: Fold, run: Run, step: StepDefinition) -> bool:
-    """A success: its step is no longer expected, its effect stands in the ledger.
+    """Fold a success: its step is no longer expected, its effect is in the ledger.
 
-    Return whether it is the first event of its type for its trigger, as far as the state shows.
+    Returns whether it is the first event of its type for its trigger, as far as the state shows.
     """
     if step.name in fold.table.reactions:
         return True
@@ -149,11 +177,11 @@ def succeeded(fold: Fold, run: Run, step: StepDefinition) -> bool:
 def _is_first(fold: Fold, run: Run, step: StepDefinition, trigger_id: str, *, settled: bool) -> bool:
     """Return whether no event of this type was read for the step and trigger.
 
-    The first one settles the expectation. More may follow where the handler returns several, or where a foreign
-    outcome was believed first: only of those the run keeps a memory.
+    The first one settles the expectation. More may follow if the handler returns several, or if a foreign outcome was
+    accepted first: the run keeps a memory of those only.
     """
     event = fold.event
-    if settled and event.causation and not fold.foreign and len(step.emits) == 1:
+    if settled and len(step.emits) == 1 and event.causation and not fold.foreign:
         return True
     group = recent.token(step.name, trigger_id)
     if settled:
@@ -168,13 +196,13 @@ def _is_first(fold: Fold, run: Run, step: StepDefinition, trigger_id: str, *, se
 
 
 def _take_slot(fold: Fold, run: Run, name: str) -> None:
-    """Note that a host has begun the step for one of its triggers: it ignores the others."""
+    """Note that a host has begun the step for one of its triggers: the host ignores the others."""
     if name not in fold.table.cyclic and name not in run.taken:
         run.taken = [*run.taken, name]
 
 
 def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
-    """A failure for good: the run turns; unless it is certain that nothing was left, the entry is in doubt."""
+    """Fold a final failure: compensation starts; the entry is in doubt unless the failure certainly left no effect."""
     event = fold.event
     if name in fold.table.reactions:
         return
@@ -185,27 +213,27 @@ def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
         _given_up(run, expected)
         if not event.certain or expected.attempt:  # of several attempts no failure is certain
             doubt(fold, run, expected.step, expected.trigger, raw=expected.raw, unexpected=event.certain)
-        turn(fold, run, cause)
+        start_compensation(fold, run, cause)
     elif not trigger_id:
         fold.orphan()
     elif not event.certain:
-        # Nobody expected it: a host whose memory was lost, or an operator's redrive, may have left something.
+        # The step was not expected: a host whose inbox was lost, or an operator's redrive, may have left an effect.
         doubt(fold, run, name, trigger_id, unexpected=True)
     elif not redriven:
         settle_doubt(run, entry_of(fold, run, name, trigger_id), trigger_id)
 
 
-def _given_up(run: Run, expected: Expected) -> None:
-    """Settle what has failed; read again, its trigger makes nothing expected."""
+def _given_up(run: Run, expected: PendingStep) -> None:
+    """Settle the failed step; its trigger makes nothing expected when it is read again."""
     run.settle(expected)
     run.refused = [*run.refused, (expected.step, expected.trigger)]
 
 
-def expectation(fold: Fold, run: Run, name: str, trigger_id: str) -> Expected | None:
-    """Return what is expected of the step for this trigger.
+def expectation(fold: Fold, run: Run, name: str, trigger_id: str) -> PendingStep | None:
+    """Return the pending step of this trigger.
 
-    A step that was renamed goes on under its new name where its trigger is the same, whether the state or the fact
-    has the old one.
+    A renamed step continues under its new name if its trigger is the same, whether the state or the fact has the old
+    name.
     """
     known = run.expects(name, trigger_id)
     if known is not None:
@@ -223,21 +251,25 @@ def expectation(fold: Fold, run: Run, name: str, trigger_id: str) -> Expected | 
 
 
 def _trigger_of(fold: Fold, run: Run, name: str) -> str:
-    """The outcome's trigger; a foreign outcome takes that of the run's expected step, or of its entry in doubt."""
+    """Return the outcome's trigger.
+
+    A foreign outcome takes that of the run's expected step, or of its entry in doubt.
+    """
     event = fold.event
     named = event.trigger or event.causation
-    if named and fold.foreign:
-        items: list[Expected | Entry] = [*run.expected, *run.ledger]
-        return next((item.trigger for item in items if item.step == name and item.raw == named), named)
-    if named:
+    if named and not fold.foreign:
         return named
+    if named:
+        items: list[PendingStep | LedgerEntry] = [*run.expected, *run.ledger]
+        names = trigger_names(event)
+        return next((i.trigger for i in items if i.step == name and answers(names, i.trigger, i.raw)), named)
     expected = (expected.trigger for expected in run.expected if expected.step == name)
     doubted = (entry.trigger for entry in run.ledger if entry.step == name and entry.in_doubt)
     return next(expected, "") or next(doubted, "")
 
 
-def wait_failed(fold: Fold, run: Run) -> None:
-    """A wait's timeout, said by the tracker as the wait's `fails` event."""
+def timed_out(fold: Fold, run: Run) -> None:
+    """Fold a wait's time-out, which the tracker publishes as the wait's `fails` or `then` event."""
     _wait_over(fold, run, f": {fold.event.type}")
 
 
@@ -249,11 +281,15 @@ def _wait_over(fold: Fold, run: Run, because: str) -> None:
             wait = next((wait for wait in fold.table.flow.waits if wait.name == open_wait.name), None)
             within = f" within {fold.table.shown(wait.timeout_ms)}" if wait else " in time"
             run.close(open_wait)
-            turn(fold, run, f"{open_wait.until} did not come{within}{because}")
+            if wait is not None and event.type == wait.then:
+                _completes(fold, run, event.type)
+                trigger(fold, run, fresh=True)
+                return
+            start_compensation(fold, run, f"{open_wait.until} did not come{within}{because}")
 
 
 def step_completed(fold: Fold, run: Run) -> None:
-    """`choreo.StepCompleted`: a success without a domain event."""
+    """Fold `choreo.StepCompleted`: a success without a domain event."""
     expected = expectation(fold, run, fold.event.step, fold.event.trigger or fold.event.causation)
     step = fold.table.steps.get(expected.step if expected else fold.event.step)
     if step is not None:
@@ -261,27 +297,27 @@ def step_completed(fold: Fold, run: Run) -> None:
 
 
 def step_failed(fold: Fold, run: Run) -> None:
-    """`choreo.StepFailed`: attempts used up, an error that no retry mends, or a dead letter."""
+    """Fold `choreo.StepFailed`: attempts used up, an error that no retry mends, or a dead letter."""
     failed(fold, run, fold.event.step, f"{fold.event.step} failed: {fold.event.reason}")
 
 
 def step_skipped(fold: Fold, run: Run) -> None:
-    """`choreo.StepSkipped`: settles the expectation; read while the run is not turned it is a failure."""
+    """Fold `choreo.StepSkipped`: it settles the expectation; while the run is not compensating it is a failure."""
     failed(fold, run, fold.event.step, f"{fold.event.step} was skipped: {fold.event.reason}")
 
 
 def trigger_ignored(fold: Fold, run: Run) -> None:
-    """`choreo.TriggerIgnored`: another trigger of a step that runs once a run has got its slot."""
+    """Fold `choreo.TriggerIgnored`: another trigger of a step that runs once in a run has its slot."""
     expected = expectation(fold, run, fold.event.step, fold.event.causation)
     if expected is not None:
         run.settle(expected)
         _take_slot(fold, run, expected.step)
-        if expected.attempt:  # it had the slot before, and a host whose memory was lost gave it to another
+        if expected.attempt:  # it had the slot before, and a host with a lost inbox gave the slot to another trigger
             doubt(fold, run, expected.step, expected.trigger, raw=expected.raw)
 
 
 def step_deadline_passed(fold: Fold, run: Run) -> None:
-    """A timer fact: the step has failed, in doubt. Also of a wait that is declared no longer."""
+    """Fold a timer fact: the step has failed, in doubt. Also for a wait that is not declared any more."""
     event = fold.event
     expected = run.expects(event.step, event.trigger)
     if expected is None:
@@ -291,13 +327,15 @@ def step_deadline_passed(fold: Fold, run: Run) -> None:
         within = f"within {fold.table.shown(step.deadline_ms)}" if step else "in time"
         _given_up(run, expected)
         doubt(fold, run, event.step, event.trigger, raw=expected.raw)
-        turn(fold, run, f"{event.step} gave no outcome {within}")
+        start_compensation(fold, run, f"{event.step} gave no outcome {within}")
 
 
 def flow_deadline_passed(fold: Fold, run: Run) -> None:
-    """A timer fact: the flow as a whole took too long."""
+    """Fold a timer fact: the flow as a whole took too long."""
     if run.due_ms and fold.event.due_ms == run.due_ms:
-        turn(fold, run, f"the flow's deadline of {fold.table.shown(fold.table.flow.deadline_ms)} has passed")
+        start_compensation(
+            fold, run, f"the flow's deadline of {fold.table.shown(fold.table.flow.deadline_ms)} has passed"
+        )
 
 
 FACTS = {

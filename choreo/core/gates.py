@@ -1,34 +1,47 @@
-"""Gates: which event from outside has become the trigger of its steps. A pure fold over one run's events, in log order.
+"""Gates: which event triggers a step that waits for more than one. A pure fold over one run's events, in log order.
 
 A wait is opened by one event and takes one event from outside, the oldest that is not taken yet; the later of the two
-makes it ready. The tracker and every host fold with these functions, so that they agree without asking each other. The
-turn closes a gate where `choreo.FlowTurned` stands, because hosts read only that.
+makes it ready. A join takes the oldest event of each of its types; the one that completes the set is the trigger. The
+tracker and every host fold with these functions, so that they agree without asking each other. A gate closes at
+`choreo.CompensationStarted`, because hosts read only that fact of a compensation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from choreo.core import facts, recent
-from choreo.core.definition import FlowTable, WaitDefinition
+from choreo.core.branches import Judged
+from choreo.core.definition import StepDefinition, WaitDefinition
+from choreo.core.flow_table import FlowTable
 
 KEPT_MAX = 16
-"""Events of one type and run that are kept for openings still to come: more is a flood, not an early answer."""
+"""Events of one type and run that are kept for later openings: more is a flood, not an early answer."""
 
-CLOSES = facts.ENDS | {facts.FLOW_TURNED}
-"""Facts after which no wait of the run makes anything ready."""
+NEEDED_MAX = 1_000
+"""Events of one type that a handler may take as a list."""
+
+Arguments: TypeAlias = tuple[tuple[int, ...], ...]
+"""Offsets of the events that a handler takes, by argument; empty if the trigger is the only one."""
+
+CLOSES = facts.ENDS | {facts.COMPENSATION_STARTED}
+"""Facts after which no wait of the run makes an event ready."""
 
 
 class Outside(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An event that a gate is about: an event from outside, or an opener. `hops` are those it triggers with."""
+    """An event of a gate: an event from outside, or an opener. `hops` are the hops of the steps that it triggers."""
 
     type: str
     id: str
     offset: int
     hops: int
+    judged: Judged | None = None
+    """The tracker's verdict on the conditions of the steps on it: the payload is not at hand when a wait opens."""
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -40,6 +53,20 @@ class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
     hops: int
 
 
+class Member(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An event of a join that is not complete."""
+
+    step: str
+    event: Outside
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The offsets of a needed type's events in their order: for a list at most one too many, else the newest."""
+
+    type: str
+    offsets: tuple[int, ...]
+
+
 class Gates(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The gates of one run."""
 
@@ -49,9 +76,17 @@ class Gates(msgspec.Struct, frozen=True, array_like=True, gc=False):
     once: tuple[str, ...] = ()
     """Waits on no cycle that have been opened."""
     read: bytes = b""
-    """Memory of the events that were read (recent.py): a duplicate changes nothing."""
+    """Tokens of the events that were read (recent.py): a duplicate changes nothing."""
     closed: str = ""
-    """Why nothing becomes ready any more; empty while something may."""
+    """The fact that closed the gates; empty while they are open."""
+    members: tuple[Member, ...] = ()
+    joined: tuple[str, ...] = ()
+    """Joined steps on no cycle that were triggered."""
+    seen: tuple[Seen, ...] = ()
+    """Events that handlers need: hosts alone remember them."""
+
+
+ENDED, _TURNED = Gates(closed="its run has ended"), Gates(closed="its run is compensating")
 
 
 class Opened(NamedTuple):
@@ -73,45 +108,86 @@ class Ready(NamedTuple):
     event: Outside
 
 
+class Triggered(NamedTuple):
+    """A step with several arguments starts. `event` is the trigger: of a join the event that completes it."""
+
+    step: StepDefinition
+    event: Outside
+    arguments: Arguments
+
+
 class Ignored(NamedTuple):
-    """An event from outside will never trigger anything."""
+    """An event will never trigger anything, or not this step."""
 
     event: Outside
     reason: str
     flood: bool = False
-    """Too many of its type are kept already."""
+    """Whether too many events of its type are kept already."""
+    step: str = ""
+    """The only step that ignores it; "" for all steps on it."""
 
 
-Move: TypeAlias = Opened | Taken | Ready | Ignored
+Move: TypeAlias = Opened | Taken | Ready | Triggered | Ignored
 
 
-def came(table: FlowTable, gates: Gates, event: Outside, from_ms: int) -> tuple[Gates, list[Move]]:
-    """Return the gates after an event of the run, and what follows from it in order.
+class Reads(NamedTuple):
+    """The steps of one host that take more than their trigger. The tracker has none: it calls no handler."""
 
-    `from_ms` is the moment from which the time of a wait that is opened counts.
+    steps: AbstractSet[str] = frozenset()
+    """All of them, joins included."""
+    needing: Mapping[str, tuple[StepDefinition, ...]] = {}
+    """Trigger type → steps that take earlier events as well, without joins."""
+    needed: Mapping[str, bool] = {}
+    """Needed type → whether all its events are taken, or only the newest."""
+
+
+NO_READS = Reads()
+
+
+def reads_of(steps: Iterable[StepDefinition]) -> Reads:
+    """Return the reads of a host with these steps."""
+    steps = [step for step in steps if step.takes or step.all_of]
+    needing: dict[str, tuple[StepDefinition, ...]] = {}
+    needed: dict[str, bool] = {}
+    for step in steps:
+        for type_ in () if step.all_of else step.triggers:
+            needing[type_] = (*needing.get(type_, ()), step)
+        for parameter in step.needs:
+            needed[parameter.type] = parameter.many or needed.get(parameter.type, False)
+    return Reads(frozenset(step.name for step in steps), needing, needed)
+
+
+def came(
+    table: FlowTable, gates: Gates, event: Outside, from_ms: int, reads: Reads = NO_READS
+) -> tuple[Gates, list[Move]]:
+    """Return the gates after an event of the run, and the moves that follow from it in order.
+
+    `from_ms` is the time from which the time of an opened wait counts.
     """
-    fold = _Fold(table, gates, from_ms)
+    fold = _Fold(table, gates, from_ms, reads)
     fold.read(event)
     return fold.gates, fold.moves
 
 
 def timed_out(gates: Gates, wait: str, trigger: str, due_ms: int) -> Gates:
-    """Return the gates without the opening that a timer fact is about; one that was moved meanwhile stays."""
+    """Return the gates without the opening that a timer fact is about; an opening that was moved meanwhile stays."""
     left = tuple(o for o in gates.openings if (o.wait, o.trigger, o.due_ms) != (wait, trigger, due_ms))
     return gates if len(left) == len(gates.openings) else replace(gates, openings=left)
 
 
 def moved(gates: Gates, by_ms: int) -> Gates:
-    """Return the gates with every due time moved: the run was paused that long."""
+    """Return the gates with every due time moved, after a pause of that length."""
     if not gates.openings:
         return gates
     return replace(gates, openings=tuple(replace(o, due_ms=o.due_ms + by_ms) for o in gates.openings))
 
 
 def closed(gates: Gates, fact: str) -> Gates:
-    """Return the gates closed by a fact of the run; the first reason stands."""
-    reason = gates.closed or ("its run has ended" if fact in facts.ENDS else "its run is turned back")
-    return Gates(read=gates.read, closed=reason)
+    """Return the gates closed by a fact of the run; the first fact stays."""
+    after = ENDED if fact in facts.ENDS else _TURNED
+    if not gates.read and not gates.closed:
+        return after
+    return Gates(read=gates.read, closed=gates.closed or after.closed, seen=gates.seen)
 
 
 def has_read(gates: Gates, event_id: str, type_: str) -> bool:
@@ -120,13 +196,14 @@ def has_read(gates: Gates, event_id: str, type_: str) -> bool:
 
 
 class _Fold:
-    """The gates while one event is folded in."""
+    """The gates while one event is folded."""
 
-    def __init__(self, table: FlowTable, gates: Gates, from_ms: int) -> None:
+    def __init__(self, table: FlowTable, gates: Gates, from_ms: int, reads: Reads) -> None:
         self.gates = gates
         self.moves: list[Move] = []
         self._table = table
         self._from_ms = from_ms
+        self._reads = reads
 
     def read(self, event: Outside) -> None:
         token = recent.token(event.type, event.id)
@@ -161,6 +238,13 @@ class _Fold:
         self._open(ready)
 
     def _open(self, event: Outside) -> None:
+        """Fold an event that counts: one from a step, or one from outside that a wait has taken."""
+        for step in self._table.joins.get(event.type, ()):
+            self._join(step, event)
+        for step in self._reads.needing.get(event.type, ()):
+            self.moves.append(Triggered(step, event, self._arguments(step, event, {})))
+        if event.type in self._reads.needed:
+            self._see(event)
         for wait in self._table.opens.get(event.type, ()):
             once = wait.name in self._table.waits_once
             if self.gates.closed or (once and wait.name in self.gates.once):
@@ -170,15 +254,56 @@ class _Fold:
             opening = Opening(wait.name, event.id, self._from_ms + wait.timeout_ms, event.hops)
             self.gates = replace(self.gates, openings=(*self.gates.openings, opening))
             self.moves.append(Opened(wait, opening))
-            kept = self._kept(wait.until)
+            kept = [kept for kept in self.gates.kept if kept.type in wait.answers]
             if kept:
                 self._drop(kept if once else kept[:1])
                 self._take(opening, kept[0])
-                reason = f"the wait for {wait.until} has taken an earlier one"
+                reason = f"the wait for it has taken an earlier {kept[0].type}"
                 self.moves += [Ignored(late, reason) for late in kept[1:] if once]
 
-    def _kept(self, type_: str) -> list[Outside]:
-        return [kept for kept in self.gates.kept if kept.type == type_]
+    def _join(self, step: StepDefinition, event: Outside) -> None:
+        gates, once = self.gates, step.name not in self._table.cyclic
+        if gates.closed or (once and step.name in gates.joined):
+            return
+        mine = [member for member in gates.members if member.step == step.name]
+        of_type = sum(member.event.type == event.type for member in mine)
+        if once and of_type:
+            return  # it starts once, with the first of each type
+        if of_type >= KEPT_MAX:
+            reason = f"{KEPT_MAX} {event.type} wait for the other events of {step.name} already"
+            self.moves.append(Ignored(event, reason, flood=True, step=step.name))
+            return
+        new = Member(step.name, event)
+        oldest: dict[str, Member] = {}
+        for member in (*mine, new):
+            oldest.setdefault(member.event.type, member)
+        if len(oldest) < len(step.all_of):
+            self.gates = replace(gates, members=(*gates.members, new))
+            return
+        left = tuple(member for member in (*gates.members, new) if all(member is not gone for gone in oldest.values()))
+        self.gates = replace(gates, members=left, joined=(*gates.joined, step.name) if once else gates.joined)
+        events = {type_: member.event for type_, member in oldest.items()}
+        trigger = replace(event, hops=max(each.hops for each in events.values()))
+        self.moves.append(Triggered(step, trigger, self._arguments(step, trigger, events)))
+
+    def _arguments(self, step: StepDefinition, trigger: Outside, members: Mapping[str, Outside]) -> Arguments:
+        seen = {each.type: each.offsets for each in self.gates.seen}
+        found: list[tuple[int, ...]] = []
+        for parameter in step.takes:
+            if not parameter.type:
+                found.append((trigger.offset,))
+            elif parameter.type in members:
+                found.append((members[parameter.type].offset,))
+            else:
+                offsets = seen.get(parameter.type, ())
+                found.append(offsets if parameter.many else offsets[-1:])
+        return tuple(found)
+
+    def _see(self, event: Outside) -> None:
+        known = {each.type: each for each in self.gates.seen}
+        before = known[event.type].offsets if event.type in known and self._reads.needed[event.type] else ()
+        known[event.type] = Seen(event.type, (*before, event.offset)[-NEEDED_MAX - 1 :])
+        self.gates = replace(self.gates, seen=tuple(known.values()))
 
     def _drop(self, gone: list[Outside]) -> None:
         self.gates = replace(self.gates, kept=tuple(kept for kept in self.gates.kept if kept not in gone))

@@ -1,6 +1,6 @@
-"""The business key as text: what stands in the message key, for a field of any type that can be a key.
+"""The business key as text, as it stands in the message key, for a field of any type that can be a key.
 
-One value has one text, the one of JSON, so that two events about the same thing meet in one instance.
+One value has one text, its JSON, so that two events about the same thing belong to one instance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uuid import UUID
 
 
 def key_text(value: Any) -> str:
-    """Return the text of a key; raises TypeError on a value that cannot be one, such as None or a list."""
+    """Return the text of a key; raises TypeError on a value that cannot be a key, such as None or a list."""
     if type(value) is str:
         return value
     for kinds, text in _TEXTS:
@@ -33,7 +33,7 @@ def _moment(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-# The first that fits rules: True is an int, a datetime is a date, and a member of an enum may be a str.
+# The first rule that fits applies: True is an int, a datetime is a date, and a member of an enum may be a str.
 _TEXTS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (enum.Enum, lambda member: key_text(member.value)),
     (str, str.__str__),
@@ -44,4 +44,4 @@ _TEXTS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (date, date.isoformat),
 )
 KEY_TYPES = (str, bool, int, float, Decimal, datetime, date, UUID)
-"""What a key field may be declared as; besides, an Enum of texts and a Literal."""
+"""Types of a key field; besides these, an Enum of texts and a Literal."""

@@ -1,6 +1,8 @@
-"""The ledger: when an entry is opened, in doubt, certain, or settled without an undo. Undos stand in backward.py.
+"""The ledger: when an entry is opened, in doubt, certain, or settled without a compensation.
 
-A step on no cycle has one entry a run, under one idempotency key, whichever trigger brought it about.
+Compensations are in compensation.py.
+
+A step on no cycle has one entry per run, under one idempotency key, for all its triggers.
 """
 
 from __future__ import annotations
@@ -9,40 +11,44 @@ from msgspec.structs import replace
 
 from choreo.core import ids
 from choreo.core.fold import Fold
-from choreo.core.state import COMPENSATED, COMPENSATING, FAILED, NOTHING, OPEN, RESOLVED, UNSETTLEABLE, Entry, Run
+from choreo.core.state import COMPENSATED, COMPENSATING, FAILED, NOTHING, OPEN, RESOLVED, UNSETTLEABLE, LedgerEntry, Run
 
 IN_DOUBT = "in doubt"
 SUCCEEDED_AFTER_ALL = "it succeeded after it was resolved by hand: look whether it is undone"
 _DOUBTED_MAX = 16
-"""Triggers told apart in one doubt; with more of them it is settled as one whose triggers nobody knows."""
+"""Most triggers that one doubt distinguishes; with more, it is settled as a doubt with unknown triggers."""
 
 
-def entry_of(fold: Fold, run: Run, name: str, trigger_id: str) -> Entry | None:
+def entry_of(fold: Fold, run: Run, name: str, trigger_id: str) -> LedgerEntry | None:
     """Return the entry of this effect."""
     if name in fold.table.cyclic:
         return run.entry(ids.entry(run.id, name, trigger_id))
-    return next((entry for entry in run.ledger if entry.step == name), None)
+    for entry in run.ledger:
+        if entry.step == name:
+            return entry
+    return None
 
 
 def opened(fold: Fold, run: Run, name: str, trigger_id: str, *, raw: str = "") -> None:
-    """Open the entry of a success, or make the one that is in doubt certain."""
+    """Open the entry of a success, or make the entry in doubt certain."""
     entry = entry_of(fold, run, name, trigger_id)
     if entry is None:
         entry_id = ids.entry(run.id, name, trigger_id)
-        run.put(Entry(entry_id, name, trigger_id, fold.offset, fold.offset, raw=raw))
+        run.ledger = [*run.ledger, LedgerEntry(entry_id, name, trigger_id, fold.offset, fold.offset, raw=raw)]
         _reopen(run)
     elif entry.in_doubt:
         _make_certain(fold, run, entry)
 
 
-def _make_certain(fold: Fold, run: Run, entry: Entry) -> None:
-    """A late success: absorbed where it is undone, a new round where the undo found nothing or could not ask.
+def _make_certain(fold: Fold, run: Run, entry: LedgerEntry) -> None:
+    """Fold a late success: it changes nothing if the entry is undone.
 
-    Where a person has resolved it, only a person knows whether it was undone by hand: it has failed.
+    A new round follows a compensation that found nothing or could not be requested. An entry that a person has
+    resolved fails: only a person knows whether it was undone by hand.
     """
     certain = replace(entry, outcome=fold.offset, doubted=(), cleared=())
     if entry.state == RESOLVED:
-        # The round is another: a duplicate of what the person said of this one is no answer.
+        # The round is a new one: a duplicate of the person's answer to the earlier round does not answer it.
         run.put(replace(certain, state=FAILED, cause=SUCCEEDED_AFTER_ALL, round=entry.round + 1))
         _reopen(run)
     elif entry.state == NOTHING or (entry.state == FAILED and entry.cause == IN_DOUBT):
@@ -53,29 +59,29 @@ def _make_certain(fold: Fold, run: Run, entry: Entry) -> None:
 
 
 def doubt(fold: Fold, run: Run, name: str, trigger_id: str, *, raw: str = "", unexpected: bool = False) -> None:
-    """Note that the step may have left its effect; also of a step that is declared no longer.
+    """Note that the step may have left its effect; also for a step that is not declared any more.
 
-    A doubt about a failure that nobody expected is settled by no certain failure: that one may be older.
+    A certain failure does not settle the doubt about an unexpected failure: the certain one may be older.
     """
     step = fold.table.steps.get(name)
     if step is not None and (step.compensation is None or not step.effect):
         return
-    whose = UNSETTLEABLE if unexpected else trigger_id
+    doubted_trigger = UNSETTLEABLE if unexpected else trigger_id
     entry = entry_of(fold, run, name, trigger_id)
     if entry is None:
         entry_id = ids.entry(run.id, name, trigger_id)
-        run.put(Entry(entry_id, name, trigger_id, fold.offset, doubted=(whose,), raw=raw))
+        run.put(LedgerEntry(entry_id, name, trigger_id, fold.offset, doubted=(doubted_trigger,), raw=raw))
         _reopen(run)
     elif entry.in_doubt and trigger_id not in (*entry.doubted, *entry.cleared):
-        _doubt_more(run, entry, whose)
+        _doubt_more(run, entry, doubted_trigger)
 
 
-def _doubt_more(run: Run, entry: Entry, whose: str) -> None:
-    """Add a trigger to a doubt; one that was settled without an answer of its undo is open again."""
-    if whose in entry.doubted:
+def _doubt_more(run: Run, entry: LedgerEntry, doubted_trigger: str) -> None:
+    """Add a trigger to a doubt; a doubt that was settled without an answer of its compensation is open again."""
+    if doubted_trigger in entry.doubted:
         return
-    whose = whose if len(entry.doubted) < _DOUBTED_MAX else UNSETTLEABLE
-    entry = replace(entry, doubted=tuple(dict.fromkeys((*entry.doubted, whose))))
+    doubted_trigger = doubted_trigger if len(entry.doubted) < _DOUBTED_MAX else UNSETTLEABLE
+    entry = replace(entry, doubted=tuple(dict.fromkeys((*entry.doubted, doubted_trigger))))
     if entry.state == NOTHING and not entry.nothings:
         run.put(replace(entry, state=OPEN))
         _reopen(run)
@@ -83,8 +89,8 @@ def _doubt_more(run: Run, entry: Entry, whose: str) -> None:
         run.put(entry)
 
 
-def settle_doubt(run: Run, entry: Entry | None, trigger_id: str) -> None:
-    """A late outcome that is certain to have left nothing settles its doubt; an undo under way still answers."""
+def settle_doubt(run: Run, entry: LedgerEntry | None, trigger_id: str) -> None:
+    """Settle a doubt by a late outcome that certainly left nothing; a compensation under way still answers."""
     if entry is None or not entry.in_doubt or trigger_id not in entry.doubted:
         return
     doubted = tuple(other for other in entry.doubted if other != trigger_id)
@@ -93,20 +99,20 @@ def settle_doubt(run: Run, entry: Entry | None, trigger_id: str) -> None:
     run.put(replace(entry, state=NOTHING, cause="") if settled else entry)
 
 
-def unanswered(entry: Entry, cause: str) -> Entry:
-    """Return the entry whose undo has failed; it does not matter where nothing was left for certain."""
+def unanswered(entry: LedgerEntry, cause: str) -> LedgerEntry:
+    """Return the entry after a failed compensation; the failure does not matter if certainly nothing was left."""
     if entry.in_doubt and entry.cleared and not entry.doubted:
         return replace(closed(entry, NOTHING), cause="")
     return replace(closed(entry, FAILED), cause=cause)
 
 
-def closed(entry: Entry, state: str) -> Entry:
-    """The entry in its new state, with no request under way."""
+def closed(entry: LedgerEntry, state: str) -> LedgerEntry:
+    """Return the entry in its new state, with no request under way."""
     return replace(entry, state=state, due_ms=0, attempt=0, retry_ms=0, answers="", held=False)
 
 
 def _reopen(run: Run) -> None:
-    """A run that ended compensated has something to undo again."""
+    """Open a compensated run again: it has something to undo."""
     if run.status == COMPENSATED:
         run.ended_ms = 0
         run.status = COMPENSATING

@@ -1,4 +1,4 @@
-"""Which partition a key lies in: Java's rule, murmur2(utf8(key)) & 0x7fffffff % n, the same on every transport.
+"""The partition of a key: Java's rule, murmur2(utf8(key)) & 0x7fffffff % n, the same on every transport.
 
 Source: org.apache.kafka.common.utils.Utils.murmur2 and BuiltInPartitioner.partitionForKey.
 """
@@ -14,7 +14,7 @@ _MASK = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """The 32-bit murmur2 hash that Kafka's Java client uses, as an unsigned integer."""
+    """Return the 32-bit murmur2 hash of Kafka's Java client, as an unsigned integer."""
     length = len(data)
     h = _SEED ^ length
     tail = length & ~3
@@ -29,8 +29,8 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
-# A key is asked for once per event it has; 65,536 keys cover a poll's working set of every service in about 10 MB.
+# A key is looked up once per event; 65,536 keys cover a poll's working set of every service in about 10 MB.
 @lru_cache(maxsize=65_536)
 def partition_of(key: str, partitions: int) -> int:
-    """The partition (0 … partitions-1) of a business key."""
+    """Return the partition (0 … partitions-1) of a business key."""
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

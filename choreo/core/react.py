@@ -5,48 +5,81 @@ Every state is `react` over the log from offset 0; the tracker, the projector an
 
 from __future__ import annotations
 
-from choreo.core import backward, facts, forward, gates, operator
-from choreo.core.definition import FlowTable
+from choreo.core import compensation, facts, family, forward, gates, operator_actions, parentage, retries
+from choreo.core.admission import early_ms, is_duplicate, stands_still
 from choreo.core.events import Envelope, Record
+from choreo.core.flow_table import FlowTable
 from choreo.core.fold import Fold
 from choreo.core.state import TRUNCATED, KeyState, Run
 
-# What each fact of choreo's own does. A domain event's meaning follows from its role in the flow (forward.domain).
-FACTS = {**forward.FACTS, **backward.FACTS, **operator.FACTS}
+# The effect of each fact of choreo. The meaning of a domain event follows from its role in the flow (forward.domain).
+FACTS = {
+    **forward.FACTS,
+    **compensation.FACTS,
+    **retries.FACTS,
+    **operator_actions.FACTS,
+    **family.FACTS,
+    **parentage.FACTS,
+}
 
-# Facts that are read without meaning for the fold: they announce what the state knows.
-ANNOUNCEMENTS = frozenset({facts.FLOW_STUCK, facts.CANCEL_REFUSED, facts.REDRIVEN})
+# Facts without meaning for the fold: they announce a decision that the state has already.
+ANNOUNCEMENTS = frozenset(
+    {
+        facts.FLOW_STUCK,
+        facts.CANCEL_REFUSED,
+        facts.REDRIVEN,
+        facts.CHILDREN_TURNED,
+        facts.CHILDREN_PAUSED,
+        facts.CHILDREN_RESUMED,
+        facts.CHILDREN_TERMINATED,
+    }
+)
 
 
 def react(table: FlowTable, state: KeyState, record: Record) -> tuple[KeyState, list[Envelope]]:
-    """The state after this record, and the facts now to be said.
+    """Return the state after this record, and the facts to publish now.
 
-    A record at or before the state's position changes and decides nothing. The state given is left as it was.
+    A record at or before the state's position changes and decides nothing. The given state stays as it was. A run is
+    folded by the table of its version; raises VersionError where there is none.
     """
     if record.offset <= state.position:
         return state, []
     fold = Fold(table, state, record)
     event = fold.event
-    if event.due_ms and record.stamp_ms < event.due_ms:
-        return fold.state, []  # a timer fact that came too early: dropped, its id not remembered
+    if event.due_ms and early_ms(record):
+        return fold.state, []  # a timer fact that is too early: dropped, its id is not remembered
     fold.forget_lingered()
     if event.type == table.flow.starts:
+        fold.table = table.of_event(event.version)
         started = forward.start(fold)
         if started is not None:
-            backward.advance(fold, started)
+            compensation.advance(fold, started)
         return fold.state, fold.decisions
     found = fold.find_run()
     if found is None or found.status == TRUNCATED:
         return fold.state, fold.decisions
+    fold.table = table = table.of(found.version)
     run = fold.touch(found)
     if run.outbox:
-        run.outbox = [said for said in run.outbox if said.id != event.id or said.type != event.type]
-    if event.due_ms and run.paused_ms:
-        return fold.state, []  # its tracker had not read the pause: it comes again after the resume
-    if not fold.is_duplicate(run):
+        run.outbox = [published for published in run.outbox if published.id != event.id or published.type != event.type]
+    if event.due_ms and stands_still(event, run.paused_ms):
+        return fold.state, []  # its tracker had not read the pause: the fact comes again after the resume
+    if not is_duplicate(table, run, event):
         _apply(fold, run)
-        backward.advance(fold, run)
+        _advance(fold, run)
+    if run.ended_ms:
+        fold.retire()
     return fold.state, fold.decisions
+
+
+def _advance(fold: Fold, run: Run) -> None:
+    if run.parentage is not None and run.parentage.turned:
+        parentage.turn(fold, run)
+    compensation.advance(fold, run)
+    if fold.table.families:
+        family.advance(fold, run)
+    if run.parentage is not None:
+        parentage.tell(fold, run)
 
 
 def _apply(fold: Fold, run: Run) -> None:
@@ -58,10 +91,10 @@ def _apply(fold: Fold, run: Run) -> None:
         run.gates = gates.closed(run.gates, event.type)
     if meaning is not None:
         meaning(fold, run)
-    elif event.type in fold.table.wait_failures:
-        forward.wait_failed(fold, run)
-    elif event.type in fold.table.undos:
-        backward.undone(fold, run)
+    elif event.type in fold.table.timeouts:
+        forward.timed_out(fold, run)
+    elif event.type in fold.table.compensations:
+        compensation.undone(fold, run)
     elif not event.type.startswith(facts.PREFIX):
         forward.domain(fold, run)
     elif event.type not in ANNOUNCEMENTS:

@@ -1,7 +1,7 @@
-"""A bounded memory of events, eight bytes for each, so that a late duplicate of one is recognised.
+"""A bounded memory of events, eight bytes for each, so that a late duplicate is recognised.
 
-Needed only for events whose own effect on the state does not show that they were read: those from producers that
-do not name what caused them. The newest stay; a run that met more of them since takes a duplicate for a new event.
+It is needed only for events whose effect on the state does not show that they were read: those from producers that do
+not name a cause. The newest stay; a run that has read more of them since takes a duplicate for a new event.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from hashlib import blake2b
 
 KEPT_MAX = 1_000
-"""Events remembered: 8 kB of state at most, reached by a run that foreign producers wrote to a thousand times."""
+"""Events remembered: at most 8 kB of state, reached by a run to which foreign producers wrote a thousand times."""
 
-_SIZE = 8  # bytes: among a thousand events two share them by chance once in 10^13 runs
+_SIZE = 8  # bytes: among a thousand events two share a token by chance once in 10^13 runs
 
 
 def token(*parts: str) -> bytes:

@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again, as users declare it. Becomes a `RetryRule`; knows nothing of who waits."""
+"""The retry policy of a step, as users declare it. Becomes a `RetryRule`; knows nothing of the host that waits."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from choreo.core.errors import DeclarationError
 
 @dataclass(frozen=True)
 class Retry:
-    """When a failed attempt is tried again; `never` names exceptions for which trying again is useless."""
+    """The retry policy of failed attempts; `never` names exceptions for which a retry is useless."""
 
     initial: Duration = "1s"
     """The wait after the first failed attempt."""
     backoff: float = 2
     """Each wait is this many times the one before."""
     max_interval: Duration = "1m"
-    """No wait is longer."""
+    """The longest wait."""
     max_attempts: int = 5
-    """How often the handler is called at most, the first attempt included."""
+    """Most calls of the handler, the first attempt included."""
     never: tuple[type[BaseException], ...] = ()
     """Exceptions after which another attempt is useless."""
     inline_up_to: Duration = "5s"
-    """A wait up to this is kept in the host's memory; a longer one survives restarts as a fact in the log."""
+    """Longest wait that is kept in the host's memory; a longer one survives restarts as a fact in the log."""
 
     def rule(self, where: str) -> RetryRule:
-        """The same as plain data; raises DeclarationError."""
+        """Return the policy as plain data; raises DeclarationError."""
         if not _number(self.max_attempts, int) or not 1 <= self.max_attempts <= ATTEMPTS_MAX:
             raise DeclarationError(
                 f"Retry(max_attempts={self.max_attempts!r:.40})",
@@ -55,7 +55,7 @@ class Retry:
 
 
 def _number(value: object, *kinds: type) -> bool:
-    """Users' values are not always of the hinted type; True is no number here."""
+    """Return whether a value is a number of these kinds; users ignore type hints, and True is not a number here."""
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 

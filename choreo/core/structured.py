@@ -1,6 +1,6 @@
 """CloudEvents in structured mode: attributes and data in one JSON object (CloudEvents 1.0, JSON event format).
 
-It is turned into binary mode where it comes in, so that nothing behind a door or a reader knows of it.
+Each event is converted to binary mode at the edge, so that no other module knows structured mode.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ _JSON = "application/json"
 _PLAIN = frozenset({"traceparent"})
 """Extensions that are headers under their own name."""
 
+_TEXTS = frozenset({"id", "source", "type", "specversion", "datacontenttype", "dataschema", "subject", "time"})
+"""Attributes of the specification: each is a text, while an extension may also be a number or a boolean."""
+
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str | int | bool).decode
+_text_only = msgspec.json.Decoder(str).decode
 _bytes = msgspec.json.Decoder(bytes).decode
 
 
@@ -29,7 +33,7 @@ def binary_of(value: bytes) -> tuple[dict[str, str], bytes]:
         headers = {"content-type": _JSON}
         for name, raw in parts.items():
             if name not in ("data", "data_base64") and bytes(raw) != b"null":
-                headers[_header(name)] = _said(raw)
+                headers[_header(name)] = _text_only(raw) if name in _TEXTS else _text_of(raw)
         if headers.get("ce_specversion") != "1.0":
             message = "its specversion is not 1.0"
             raise ValueError(message)
@@ -45,13 +49,13 @@ def _header(name: str) -> str:
     return name if name in _PLAIN else f"ce_{name}"
 
 
-def _said(raw: msgspec.Raw) -> str:
+def _text_of(raw: msgspec.Raw) -> str:
     value = _text(raw)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _data(parts: dict[str, msgspec.Raw], content_type: str) -> bytes:
-    """Return the bytes of the data: JSON as it stands, so that no number changes; else text or base64."""
+    """Return the bytes of the data: JSON exactly as written, so that no number changes; else text or base64."""
     if "data_base64" in parts:
         return _bytes(parts["data_base64"])
     raw = bytes(parts.get("data", b""))

@@ -1,1 +1,1 @@
-"""The loops: what polls, waits and commits. What follows from a record is decided in `app` and `core`."""
+"""The loops that poll, wait and commit. The decisions about a record are in `app` and `core`."""

@@ -1,7 +1,9 @@
-"""The projector as a loop: poll, fold, save views with their position. It says nothing and decides nothing.
+"""The projector as a loop: poll, fold, save views with their position.
 
-How far it is stands with the views, not with its group: what lies between the two is read from the log. With the
-store away it holds what it has, reads no more, keeps its partitions, and goes on when the store is back.
+It publishes nothing and decides nothing.
+
+Its position is saved with the views, not with its group; the records between the two are read from the log. While the
+store is away it keeps its unsaved records and its partitions, reads no more, and goes on when the store is back.
 """
 
 from __future__ import annotations
@@ -12,42 +14,46 @@ from collections.abc import Callable, Mapping, Sequence
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
 from choreo.app.paging import Pages
-from choreo.app.project import PartitionProjector
-from choreo.core.definition import FlowDefinition, FlowTable
-from choreo.core.errors import LeaseLostError, StorageError, UnavailableError
+from choreo.app.tracking.fold import FieldsOf
+from choreo.app.tracking.project import PartitionProjector
+from choreo.core.backoff import Backoff
+from choreo.core.definition import FlowDefinition
+from choreo.core.errors import LeaseLostError, NotFoundError, StorageError, UnavailableError
 from choreo.core.events import Envelope, Record
+from choreo.core.flow_table import FlowTable
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies, report_error
-from choreo.ports.log import Gained, Log, Member, Poll, Work
+from choreo.ports.log import Assigned, CommitBatch, Consumer, Log, Poll
 from choreo.ports.projections import PROJECTOR_GROUP, Projected, Projections
 
 _log = logging.getLogger(__name__)
 
 POLL_SIZE = 1_000
-"""Records a poll: some 40 ms of folding, of which a save is a few milliseconds."""
-IDLE_S = 0.25
-"""The longest wait of a poll: a member must be heard of several times within its lease."""
-CROWD, GATHER_S = 100, 0.2
+"""Records a poll: some 40 ms of folding; a save takes a few milliseconds of it."""
+IDLE_S = 1.0
+"""The longest wait of a poll, which the first record ends: a process has one of these loops for each flow."""
+LINGER_FROM, LINGER_S = 100, 0.2
 """From so many records a poll on (that was not full), the next one waits: above 500 records a second the events of an
-instance come together, so that its state and views are written once for several of them. Below, nothing waits."""
+instance come together, so that its state and views are written once for several of them. Below, no poll waits.
+"""
 COMMIT_MS = 1_000
-"""How often the group's offsets are written while records keep coming: they only spare reading again."""
-LOOK_MS = 1_000
-"""How often it is looked whether the store still stands where it was left: one that was dropped says nothing."""
+"""The interval of offset commits while records keep coming: committed offsets only spare reading again."""
+LOOK_MS = 3_000
+"""The interval at which the store's positions are checked: dropped views are folded again then."""
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.05, 1.0
-"""Waits for a store that fails: doubling, and short enough to go on soon after it is back."""
+"""Delays while the store fails: doubling, and short enough to go on soon after it is back."""
 
 
 class _Partition:
-    """One partition this host owns: how far it is saved, what was polled beyond that, what is folded and not saved."""
+    """One owned partition: its saved position, its polled records, its folded and unsaved ones."""
 
-    def __init__(self, projector: PartitionProjector, gained: Gained, pages: Pages) -> None:
-        self.number = gained.partition
+    def __init__(self, projector: PartitionProjector, assigned: Assigned, pages: Pages) -> None:
+        self.number = assigned.partition
         self.projector = projector
         self.pages = pages
         self.position = -1
-        """As the store has it; -1 until it was asked."""
-        self.polled = self.polled_from = self.committed = gained.committed
+        """The position in the store; -1 until it was requested."""
+        self.polled = self.polled_from = self.committed = assigned.committed
         """`pending` goes on from `polled_from` without a gap, up to `polled`."""
         self.pending: list[Record] = []
         self.unsaved: Projected | None = None
@@ -55,11 +61,11 @@ class _Partition:
 
     @property
     def behind(self) -> bool:
-        """Whether there is something to do without polling for more."""
+        """Return whether there is work to do without another poll."""
         return self.unsaved is not None or self.position < self.polled
 
     def restart(self, position: int) -> None:
-        """The store stands elsewhere than this host thought: fold from there."""
+        """Fold from this position: the store has another one than this host assumed."""
         self.projector.forget()
         self.pending.clear()
         self.position, self.polled_from = position, self.polled
@@ -77,94 +83,100 @@ class ProjectorHost:
         *,
         name: str,
         attributes_of: Callable[[Envelope], Mapping[str, str]],
+        fields_of: FieldsOf | None = None,
         counters: Counters | None = None,
         dependencies: Dependencies | None = None,
         poll_size: int = POLL_SIZE,
     ) -> None:
-        """`name` is unique among the projectors; `attributes_of` reads the filterable fields of a start event."""
+        """Give each projector a unique `name`; `attributes_of` reads the filterable fields of a start event."""
         self.flow = flow
         self.name = name
         self.counters: Counters = counters or Counters()
         self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
         self._role = f"projector of {flow.name}"
         self.polled_ms: int = 0
-        """When it last polled: a sign of life for health checks."""
+        """When it last polled, or reported the reason why it waits: a host that hangs does neither."""
         self._table = FlowTable(flow)
         self._log = log
         self._projections = projections
         self._clock = clock
         self._attributes_of = attributes_of
+        self._fields_of = fields_of
         self._poll_size = poll_size
         self._owned: dict[int, _Partition] = {}
         self._committed_ms = self._looked_ms = 0
         self._stopping = False
 
     async def run(self) -> None:
-        """Work until `stop`; a store or log that fails is waited for."""
-        member: Member | None = None
-        pause_s = PAUSE_FIRST_S
+        """Work until `stop`; wait for a store or log that fails."""
+        consumer: Consumer | None = None
+        backoff = Backoff(PAUSE_FIRST_S, PAUSE_MOST_S)
         try:
             while not self._stopping:
                 try:
-                    member = member or await self._join()
-                    await self._turn(member)
-                    pause_s = PAUSE_FIRST_S
+                    consumer = consumer or await self._join()
+                    await self._turn(consumer)
+                    backoff.reset()
                     self.dependencies.clear(self._role)
                 except LeaseLostError as error:
                     _log.info("projector %s: %s", self.name, error)
                     self._owned.clear()
-                    lost, member = member, None
+                    lost, consumer = consumer, None
                     if lost is not None:
                         await lost.close()
-                except (StorageError, UnavailableError) as error:
+                except (StorageError, UnavailableError, NotFoundError) as error:
+                    if isinstance(error, NotFoundError) and not self.polled_ms:
+                        raise  # the topic was never there
                     report_error(self.dependencies, self._role, error)
+                    self.polled_ms = self._clock.now_ms()
                     self.counters.add("projector_storage_errors", 1)
-                    await self._clock.sleep(pause_s)
-                    pause_s = min(pause_s * 2, PAUSE_MOST_S)
+                    await self._clock.sleep(backoff.next_s())
         finally:
-            if member is not None:
-                await self._leave(member)
+            if consumer is not None:
+                await self._leave(consumer)
 
     async def stop(self) -> None:
         """Let `run` end after the present batch."""
         self._stopping = True
 
-    async def _join(self) -> Member:
-        return await self._log.member(self.flow.name, PROJECTOR_GROUP, self.name)
+    async def _join(self) -> Consumer:
+        return await self._log.consumer(self.flow.name, PROJECTOR_GROUP, self.name)
 
-    async def _leave(self, member: Member) -> None:
+    async def _leave(self, consumer: Consumer) -> None:
         try:
-            await self._commit(member)
-        except (StorageError, UnavailableError) as error:
+            await self._commit(consumer)
+        except (StorageError, UnavailableError, NotFoundError) as error:
             _log.info("projector %s leaves without a commit: %s", self.name, error)
         finally:
-            await member.close()
+            await consumer.close()
 
-    async def _turn(self, member: Member) -> None:
+    async def _turn(self, consumer: Consumer) -> None:
         busy = any(owned.behind for owned in self._owned.values())
-        poll = await member.poll(self._poll_size, 0 if busy else IDLE_S)
+        poll = await consumer.poll(self._poll_size, 0 if busy else IDLE_S)
         self.polled_ms = self._clock.now_ms()
         await self._take(poll)
         try:
             await self._look()
             failures = [error for owned in self._owned.values() if (error := await self._advance(owned))]
         finally:
-            self._hold_back(member)
+            self._hold_back(consumer)
         if failures:
             raise failures[0]
         if not poll.records or not 0 <= self.polled_ms - self._committed_ms < COMMIT_MS:
-            await self._commit(member)
-        if CROWD <= len(poll.records) < self._poll_size:
-            await self._clock.sleep(GATHER_S)
+            await self._commit(consumer)
+        if LINGER_FROM <= len(poll.records) < self._poll_size:
+            await self._clock.sleep(LINGER_S)
 
     async def _take(self, poll: Poll) -> None:
-        for partition in poll.lost:
+        for partition in poll.revoked:
             self._owned.pop(partition, None)
-        if poll.gained:
+        if poll.assigned:
             partitions = await self._log.partitions(self.flow.name)
-            for gained in poll.gained:
-                projector = PartitionProjector(self._table, gained.partition, partitions, self._attributes_of)
-                self._owned[gained.partition] = _Partition(projector, gained, Pages(self._poll_size))
+            for assigned in poll.assigned:
+                projector = PartitionProjector(
+                    self._table, assigned.partition, partitions, self._attributes_of, self._fields_of
+                )
+                self._owned[assigned.partition] = _Partition(projector, assigned, Pages(self._poll_size))
         for record in poll.records:
             self._owned[record.partition].pending.append(record)
         for partition, offset in poll.read.items():
@@ -172,16 +184,16 @@ class ProjectorHost:
                 self._owned[partition].polled = offset
 
     async def _look(self) -> None:
-        """Learn where the store stands: of partitions just gained; from time to time of all with nothing unsaved."""
+        """Read the store's positions: of new partitions; from time to time of all without unsaved records."""
         now_ms = self._clock.now_ms()
-        asked = [owned for owned in self._owned.values() if owned.position < 0]
+        partitions = [owned for owned in self._owned.values() if owned.position < 0]
         if not 0 <= now_ms - self._looked_ms < LOOK_MS:  # a clock may be set back
-            asked = [owned for owned in self._owned.values() if owned.unsaved is None]
-        if not asked:
+            partitions = [owned for owned in self._owned.values() if owned.unsaved is None]
+        if not partitions:
             return
         positions = await self._projections.positions(self.flow.name)
         self._looked_ms = now_ms
-        for owned in asked:
+        for owned in partitions:
             stands = positions.get(owned.number, 0)
             if owned.position < 0:
                 owned.position = stands
@@ -189,7 +201,10 @@ class ProjectorHost:
                 self._restart(owned, stands)
 
     async def _advance(self, owned: _Partition) -> StorageError | UnavailableError | None:
-        """Fold and save what there is of one partition. Its failure is returned: the others go on meanwhile."""
+        """Fold and save the waiting records of one partition.
+
+        Return its failure, so that the others go on meanwhile.
+        """
         try:
             if owned.unsaved is None:
                 owned.unsaved = await self._fold(owned)
@@ -209,7 +224,7 @@ class ProjectorHost:
         return owned.projector.fold(records, owned.position, position)
 
     async def _next(self, owned: _Partition) -> tuple[Sequence[Record], int]:
-        """The records to fold next, and up to where they go; what was polled waits for what lies before it."""
+        """Return the records to fold next, and the offset behind them; polled records wait for the ones before them."""
         owned.pending = [record for record in owned.pending if record.offset >= owned.position]
         if owned.position >= owned.polled_from:
             return owned.pending, owned.polled
@@ -220,7 +235,7 @@ class ProjectorHost:
         return records, records[-1].offset + 1 if records else owned.polled_from
 
     async def _save(self, owned: _Partition, batch: Projected) -> None:
-        """A batch that was saved although its answer was lost is found to be saved when it is sent again."""
+        """Save a batch. A batch that was saved, and whose answer was lost, is recognised when it is sent again."""
         stands = await self._projections.save(batch)
         owned.unsaved = None
         if stands != batch.position:
@@ -231,18 +246,21 @@ class ProjectorHost:
         self.counters.add("projector_events", sum(map(len, batch.history.values())))
 
     def _restart(self, owned: _Partition, stands: int) -> None:
-        _log.info("projector %s: partition %d stands at %d now", self.name, owned.number, stands)
+        _log.info("projector %s: partition %d goes on at the store's position %d", self.name, owned.number, stands)
         owned.restart(stands)
 
-    def _hold_back(self, member: Member) -> None:
-        """Poll nothing more of a partition that has more in hand than it could save."""
+    def _hold_back(self, consumer: Consumer) -> None:
+        """Pause a partition that has more unsaved records than it may have."""
         for owned in self._owned.values():
             if owned.behind != owned.held:
                 owned.held = owned.behind
-                (member.pause if owned.held else member.resume)([owned.number])
+                (consumer.pause if owned.held else consumer.resume)([owned.number])
 
-    async def _commit(self, member: Member) -> None:
-        """Tell the group how far it is. A partition lost meanwhile is told by the next poll: nothing hangs on this."""
+    async def _commit(self, consumer: Consumer) -> None:
+        """Commit the group's offsets.
+
+        The next poll reports a partition that is revoked meanwhile: nothing depends on this.
+        """
         done = {
             owned.number: owned.position
             for owned in self._owned.values()
@@ -251,7 +269,7 @@ class ProjectorHost:
         if not done:
             return
         try:
-            await member.commit(Work(done=done))
+            await consumer.commit(CommitBatch(done=done))
         except LeaseLostError as error:
             _log.info("projector %s: %s", self.name, error)
             return

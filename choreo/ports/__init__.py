@@ -1,1 +1,1 @@
-"""What choreo needs of the outside, one small Protocol a file. Adapters implement them, held to one suite a port."""
+"""The interfaces that choreo needs, one small Protocol a file. Adapters implement them; each port has one suite."""

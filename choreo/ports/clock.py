@@ -9,13 +9,13 @@ class Clock(Protocol):
     """Wall time in epoch milliseconds, the time that has passed, and a way to wait for it."""
 
     def now_ms(self) -> int:
-        """The present moment."""
+        """Return the present moment."""
         ...
 
     def elapsed_ms(self) -> int:
-        """Return the time since a fixed moment, which nobody sets: for leases and waits. Of one machine's boot only."""
+        """Return the time since a fixed moment, for leases and waits. Nobody can set it; a boot resets it."""
         ...
 
     async def sleep(self, duration_s: float) -> None:
-        """Wait."""
+        """Wait this long."""
         ...

@@ -1,4 +1,4 @@
-"""How an event object becomes bytes and back. Knows nothing of logs or headers."""
+"""Convert an event object to bytes and back. Knows nothing of logs or headers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ class Codec(Protocol):
     """Encodes validated event objects; decodes with the writer's schema into the reader's class."""
 
     content_type: str
-    """What `encode` writes, for the `content-type` header."""
+    """Content type of `encode`, for the `content-type` header."""
 
     def encode(self, event: Any) -> bytes:
-        """The value of a record. Raises SchemaError when the object does not fit its own contract."""
+        """Return the value of a record. Raises SchemaError when the object does not fit its own contract."""
         ...
 
     def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
-        """The event in a value of this content type; raises DecodeError naming the field and the remedy."""
+        """Return the event in a value of this content type; raises DecodeError with the field and the remedy."""
         ...
 
     def fields(self, event_class: type[Any] | None, content_type: str, data: bytes) -> dict[str, Any]:
-        """The event's fields as JSON-ready values, for people: the REST view, `choreo tail`, the timeline.
+        """Return the event's fields as JSON-ready values, for people: the REST view, `choreo tail`, the timeline.
 
-        Of a fact of choreo's own there is no class.
+        A fact of choreo itself has no class.
         """
+        ...
+
+    def values(self, event_class: type[Any], content_type: str, data: bytes) -> dict[str, Any]:
+        """Return the event's fields as Python values, for conditions; raises DecodeError as `decode` does."""
         ...

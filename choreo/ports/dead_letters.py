@@ -11,7 +11,7 @@ from choreo.core.events import Position, Record
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A record set aside. `id` is derived from its position and the step, so that a second try adds nothing."""
+    """A record set aside. `id` is derived from its position and the step, so that a second attempt adds nothing."""
 
     id: str
     topic: str
@@ -20,37 +20,37 @@ class DeadLetter(msgspec.Struct, frozen=True):
     service: str
     step: str
     cause: str
-    """What was wrong, for people: the error's sentence."""
+    """The fault, for people: the error's sentence."""
     set_aside_ms: int
     record: Record
     redriven: int = 0
-    """How often it was given back."""
+    """How often it was redriven."""
 
     @property
     def position(self) -> Position:
-        """Where the record stands in the log."""
+        """Return the position of the record in the log."""
         return Position(self.topic, self.partition, self.offset)
 
 
 class DeadLetters(Protocol):
     """The dead letters of every flow."""
 
-    async def add(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep them, durably; one already there stays as it is."""
+    async def add(self, dead_letters: Sequence[DeadLetter]) -> None:
+        """Keep them durably; an existing one stays as it is."""
         ...
 
     async def list(self, topic: str | None = None, limit: int = 100, after: str = "") -> list[DeadLetter]:
-        """Newest first; `after` is the id the last page ended with."""
+        """List dead letters, newest first; `after` is the last id of the page before."""
         ...
 
-    async def get(self, letter_id: str) -> DeadLetter:
-        """One letter; raises NotFoundError."""
+    async def get(self, dead_letter_id: str) -> DeadLetter:
+        """Return one dead letter; raises NotFoundError."""
         ...
 
     async def count(self, topic: str | None = None) -> int:
-        """How many there are."""
+        """Return the number of dead letters."""
         ...
 
-    async def redriven(self, letter_id: str) -> None:
+    async def redriven(self, dead_letter_id: str) -> None:
         """Count one more redrive."""
         ...

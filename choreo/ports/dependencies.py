@@ -1,4 +1,4 @@
-"""Report of dependencies that cannot be used now: which, since when, why, and the remedy.
+"""Reports of dependencies that cannot be used now: name, start, cause and remedy.
 
 An adapter or host that meets a condition which does not pass by itself reports it and clears it when it has passed.
 `/readyz` answers 503 while anything is reported; `/metrics` shows it.
@@ -26,7 +26,7 @@ class Dependencies(Protocol):
     """The reports of one process. Every method may be called from any thread, and never raises."""
 
     def report(self, name: str, cause: str, remedy: str) -> None:
-        """Report that `name` cannot be used; a later report replaces cause and remedy and keeps the first moment.
+        """Report that `name` cannot be used; a later report replaces cause and remedy, and keeps the first moment.
 
         `name` is a metric label: few and constant ("redis", "step payment of order"), never a key or an offset.
         """
@@ -37,7 +37,7 @@ class Dependencies(Protocol):
         ...
 
     def all(self) -> list[Unavailable]:
-        """Return what cannot be used now, the longest first."""
+        """Return the present reports, the longest first."""
         ...
 
 

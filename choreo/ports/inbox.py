@@ -1,7 +1,7 @@
-"""The inbox: a service's memory of what its steps have begun and what came of it.
+"""The inbox: a service's memory of the attempts that its steps have begun and of their outcomes.
 
-It is what makes a redelivered trigger harmless: an attempt is counted before it starts, an outcome is written once
-before it is published, and a step on no cycle has one slot a run.
+It makes a redelivered trigger harmless: an attempt is counted before it starts, an outcome is written once before it is
+published, and a step on no cycle has one slot a run.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import msgspec
 from choreo.core.events import Envelope
 
 
-class Begin(msgspec.Struct, frozen=True):
+class AttemptRequest(msgspec.Struct, frozen=True):
     """An attempt about to start, of `step` for a trigger. `slot`: the run's id for a step on no cycle, or "".
 
-    `unmarked`: only if nothing was read about its run; else the mark is answered, and nothing is begun.
+    `unmarked`: begin only if nothing was read about its run; else return the mark and begin nothing.
     """
 
     trigger: str
@@ -27,49 +27,49 @@ class Begin(msgspec.Struct, frozen=True):
     unmarked: bool = False
 
 
-class Hold(msgspec.Struct, frozen=True):
-    """In whose hands attempts are, and how long they stay there after the last word of it.
+class AttemptLease(msgspec.Struct, frozen=True):
+    """Lease on an attempt: the holder, and how long it lasts after the last renewal.
 
-    An attempt that is begun with a hold is nobody else's to begin until its outcome is recorded or the hold has lapsed:
-    a process that lives renews it, one that died does not.
+    An attempt with a lease may be begun by nobody else until its outcome is recorded or the lease has expired: a live
+    process renews it, a dead one does not.
     """
 
     holder: str
     """Unique among processes, over restarts too."""
     lease_ms: int
-    """0 lets go."""
+    """0 releases the attempt."""
 
 
 class RunMark(msgspec.Struct, frozen=True):
-    """What the service has read about a run: the facts that stop or hold its forward steps."""
+    """The facts about a run that the service has read: those that stop or hold its forward steps."""
 
-    turned: bool = False
+    compensating: bool = False
     ended: bool = False
     """Completed, compensated or terminated."""
     paused: bool = False
     pause_n: int = 0
     """The highest number read of the pause series; lower ones are dropped."""
     stopped_at: int = -1
-    """Of a turned or ended run the lowest offset at which that was read; -1 where it is not known."""
+    """Lowest offset of a fact that started compensation or ended the run; -1 where it is not known."""
 
 
-class Begun(msgspec.Struct, frozen=True):
-    """The inbox's answer to a Begin."""
+class AttemptGrant(msgspec.Struct, frozen=True):
+    """The inbox's answer to an AttemptRequest."""
 
     count: int
     """How many attempts have begun, this one included; 0 when it must not start."""
     recorded: Sequence[Envelope] = ()
-    """The outcome already recorded for (trigger, step): publish that again, do not run."""
+    """The outcome already recorded for (trigger, step): publish it again, do not run."""
     slot_holder: str = ""
-    """Another trigger that holds the run's slot of this step: this one is ignored."""
+    """Another trigger that holds the run's slot of this step: this trigger is ignored."""
     held_ms: int = 0
-    """Another process has begun it and lives: how long its hold lasts, unless it is renewed. Look again then."""
+    """Remaining lease of another live process that has begun it, unless renewed. Ask again then."""
     mark: RunMark | None = None
-    """What was read about the run of an attempt that was to begin only if it is `unmarked`."""
+    """The mark of the run, for an attempt that was to begin only if the run is `unmarked`."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of (trigger, step): written once, then published.
+    """The outcome of (trigger, step): written once, then published.
 
     `certain_if_begun`: the events get `certain=True` if just so many attempts had begun when this is written (1 for a
     declared failure of the only attempt, 0 for a skip or a dead letter before any), never with -1. Where the inbox has
@@ -84,7 +84,7 @@ class Outcome(msgspec.Struct, frozen=True):
     success: bool
     certain_if_begun: int = -1
     stamp_ms: int = 0
-    """When the trigger came into the log, by the log's stamp."""
+    """Time at which the trigger came into the log, by the log's stamp."""
 
 
 class GateRow(msgspec.Struct, frozen=True):
@@ -98,9 +98,9 @@ class GateRow(msgspec.Struct, frozen=True):
 
 
 class GateSave(msgspec.Struct, frozen=True):
-    """Gates of a flow's keys as a service has folded them, and how far each partition is folded (next offset).
+    """Gates of a flow's keys as a service has folded them, and the next offset to fold of each partition.
 
-    `shape` names the declaration that they are folded by: gates of another shape are not these.
+    `shape` names the declaration that they are folded by: gates of another shape are not used.
     """
 
     flow: str
@@ -109,54 +109,54 @@ class GateSave(msgspec.Struct, frozen=True):
     rows: Mapping[str, GateRow]
 
 
-class Memory(Protocol):
-    """What an inbox is kept in, where that may be lost while the log stays: a store of its own.
+class InboxIdentity(Protocol):
+    """Identity of an inbox's storage, which may be lost while the log stays.
 
-    Each memory has a name. A log says it beside the positions it commits, so that a memory which has forgotten is told
-    from one that never knew.
+    Each memory has a name. The log's commits hold it in their metadata, so that an inbox that lost its memory is
+    distinguished from a new one.
     """
 
     @property
     def name(self) -> str:
-        """What commits are to say: another name once the memory was lost. "" before the first `meet`."""
+        """Return the name for commits: a new one after the memory was lost. "" before the first `compare`."""
         ...
 
-    async def meet(self, said: Collection[str]) -> None:
-        """Compare it with the names that a log's last commits said, before what follows them is begun.
+    async def compare(self, noted: Collection[str]) -> None:
+        """Compare the name with those in a log's last commits, before any later record is begun.
 
-        Where one is another's, that one is lost: nothing is certain for as long as its entries would have lived.
+        A different name means that the inbox is lost: nothing is certain for as long as its entries would have lived.
         """
         ...
 
 
 class Inbox(Protocol):
-    """One service's memory: the service is given when the inbox is opened. Each method is one batched write or read."""
+    """One service's memory; the inbox is opened for one service. Each method is one batched write or read."""
 
-    async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
-        """Take the slots and count the attempts, durably, before any of them starts; answers in the order given.
+    async def begin(self, attempts: Sequence[AttemptRequest], lease: AttemptLease | None = None) -> list[AttemptGrant]:
+        """Take the slots and count the attempts, durably, before any of them starts; return grants in the same order.
 
-        With `hold` they are in its hands. What is in another's, and has no outcome, does not start.
+        With `lease` the attempts get it. One with another holder's lease and without an outcome does not start.
         """
         ...
 
-    async def renew(self, keys: Sequence[tuple[str, str]], hold: Hold) -> None:
-        """Hold these (trigger, step) for `lease_ms` from now; those that are not in its hands are left alone."""
+    async def renew(self, keys: Sequence[tuple[str, str]], lease: AttemptLease) -> None:
+        """Extend the lease on these (trigger, step) to `lease_ms` from now; those of other holders are left alone."""
         ...
 
     async def recorded(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Sequence[Envelope]]:
-        """The recorded outcomes of these (trigger, step)."""
+        """Return the recorded outcomes of these (trigger, step)."""
         ...
 
     async def record(self, outcomes: Sequence[Outcome]) -> list[Envelope]:
-        """Write each outcome unless one stands; returns the events to publish, `certain` settled."""
+        """Write each outcome unless one is recorded; return the events to publish, with `certain` decided."""
         ...
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
-        """Remember what was read about runs (by run id)."""
+        """Save the marks of runs (by run id)."""
         ...
 
     async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
-        """What was read about these runs; a run never marked is absent."""
+        """Return the marks of these runs; a run never marked is absent."""
         ...
 
     async def gates(self, flow: str, shape: str, keys: Sequence[str]) -> dict[str, bytes]:
@@ -175,5 +175,5 @@ class Inbox(Protocol):
         ...
 
     async def forget(self, before_ms: int) -> int:
-        """Drop entries of runs marked ended before this moment; returns how many."""
+        """Drop entries of runs marked ended before this moment; return their number."""
         ...

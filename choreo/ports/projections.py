@@ -1,7 +1,7 @@
-"""What the projector writes: the read model as a fold of the log, one partition's batch at a time, all at once or not.
+"""The projector's writes: the read model as a fold of the log, one partition's batch at a time, whole or not at all.
 
-States, views, the index of each key's records and the partition's position change together, so that what is read is
-always true up to the position. `ReadModel` is how it is read, and dropped.
+States, views, the index of each key's records and the partition's position change together, so that the read model is
+always true up to the position. `ReadModel` reads and drops it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import msgspec
 from choreo.ports.read_model import InstanceView
 
 PROJECTOR_GROUP = "projector"
-"""The consumer group of the projector. Its offsets say where to read on; how far views are true stands with them."""
+"""The consumer group of the projector. Its offsets are where it reads on; the views have positions of their own."""
 
 
 class KeyFold(msgspec.Struct, frozen=True):
-    """What is kept of a key to fold it further: its state's bytes, and the attributes of the runs in it, by run id."""
+    """The data needed to fold a key further: its state's bytes, and the attributes of its runs, by run id."""
 
     key: str
     state: bytes
@@ -26,7 +26,7 @@ class KeyFold(msgspec.Struct, frozen=True):
 
 
 class Projected(msgspec.Struct, frozen=True):
-    """What folding a partition's records from offset `begins` up to, not including, `position` came to."""
+    """The result of folding a partition's records from offset `begins` up to, not including, `position`."""
 
     topic: str
     partition: int
@@ -39,20 +39,20 @@ class Projected(msgspec.Struct, frozen=True):
 
 
 class Projections(Protocol):
-    """Written by projectors. Two of them may fold one partition for a while: the same fold gives the same."""
+    """The store of projectors. Two of them may fold one partition for a while: the same fold gives the same result."""
 
     async def positions(self, topic: str) -> dict[int, int]:
-        """The next offset to fold, by partition; absent means 0: nothing was folded, or all was dropped."""
+        """Return the next offset to fold, by partition; absent means 0: nothing was folded, or all was dropped."""
         ...
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, KeyFold]:
-        """What is kept of these keys; a key that was never met is absent."""
+        """Return the folds of these keys; an unknown key is absent."""
         ...
 
     async def save(self, batch: Projected) -> int:
-        """Make the batch true if the partition stands where it begins; returns where the partition stands then.
+        """Write the batch if the partition's position is where it begins; return the position after that.
 
-        Anything else than `batch.position` says that it was dropped, or that another projector went on: nothing was
-        written, and what follows is folded from there with what `load` gives.
+        A result other than `batch.position` means that the views were dropped, or that another projector went on: then
+        nothing was written, and the caller folds on from there with the result of `load`.
         """
         ...

@@ -1,6 +1,7 @@
 """The read model: the queryable copy of the tracker's state. It can be dropped and rebuilt from the log.
 
-Here is how it is read. It is filled with the views of a `Work`: at home on one file in the tracker's own transaction.
+This is the reader's side. The views of a `CommitBatch` fill it: in the embedded backend in the tracker's own
+transaction.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import msgspec
 
 from choreo.core.events import Record
 
+RUNS_MAX = 100
+"""Runs of one key that are read together: a key may have any number."""
+
 
 class InstanceView(msgspec.Struct, frozen=True):
-    """One run of a key as people see it. `attributes` are the start event's scalar fields, as text, for filters."""
+    """One run of a key for people. `attributes` are the start event's scalar fields, as text, for filters."""
 
     flow: str
     key: str
@@ -32,7 +36,7 @@ class InstanceView(msgspec.Struct, frozen=True):
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which instances to list; empty fields do not restrict. Times are epoch milliseconds on `started_ms`."""
+    """The filter of a list of instances; empty fields do not restrict. Times are epoch milliseconds on `started_ms`."""
 
     flow: str = ""
     status: str = ""
@@ -50,36 +54,36 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class ReadModel(Protocol):
-    """Read by every door: REST, CLI, web."""
+    """The views, read by REST, CLI and web."""
 
     async def positions(self, topic: str) -> dict[int, int]:
-        """Up to which offset (the next one to fold) the views are true, by partition; absent means 0."""
+        """Return the offset (the next one to fold) up to which the views are true, by partition; absent means 0."""
         ...
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
-        """A page of instances; raises NotFoundError on a cursor that is not one of ours."""
+        """Return a page of instances; raises NotFoundError on an invalid cursor."""
         ...
 
     async def instance(self, flow: str, key: str, run: str = "") -> InstanceView | None:
-        """One run; without `run` the key's newest."""
+        """Return one run; without `run` the key's newest."""
         ...
 
-    async def runs(self, flow: str, key: str) -> list[InstanceView]:
-        """Every run of a key, oldest first."""
+    async def runs(self, flow: str, key: str, limit: int = RUNS_MAX) -> list[InstanceView]:
+        """Return the newest runs of a key, at most `limit`, oldest first."""
         ...
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
-        """The key's records in log order, from after that offset."""
+        """Return the key's records in log order, from after that offset."""
         ...
 
     async def counts(self, flow: str) -> dict[str, int]:
-        """How many runs there are by status."""
+        """Return the number of runs by status."""
         ...
 
     async def drop(self, topic: str) -> None:
-        """Forget every view of the topic; folding the log again rebuilds them."""
+        """Drop every view of the topic; folding the log again rebuilds them."""
         ...
 
     async def digest(self, topic: str) -> Mapping[str, Any]:
-        """What a rebuild is compared with: every view of the topic, by run, as values."""
+        """Return every view of the topic, by run, as values, to compare a rebuild with."""
         ...

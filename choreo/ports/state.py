@@ -1,4 +1,4 @@
-"""Where the tracker keeps the state of each key: bytes with the position they stand at."""
+"""Store of the tracker's states: for each key the state's bytes and the position up to which they are true."""
 
 from __future__ import annotations
 
@@ -17,29 +17,37 @@ class StateRow(msgspec.Struct, frozen=True):
     position: int
     state: bytes
     due_ms: int = 0
-    unsaid: bool = False
-    """Whether a decision of this key was not read back from the log: a new owner says it again."""
+    unacknowledged: bool = False
+    """Whether a decision of this key is unacknowledged: a new owner publishes it again."""
 
 
-class StateStore(Protocol):
-    """Written through `Member.commit`, read here."""
+class PendingKey(msgspec.Struct, frozen=True):
+    """A key that its owner must not forget: it has a timer, or an unacknowledged decision."""
+
+    key: str
+    due_ms: int
+    unacknowledged: bool
+
+
+class TrackerStates(Protocol):
+    """The part of the store that a tracker reads; it writes through `Consumer.commit`."""
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, StateRow]:
-        """The rows of these keys; a key without state is absent."""
+        """Return the rows of these keys; a key without state is absent."""
         ...
 
-    async def due(self, topic: str, partition: int, now_ms: int, limit: int) -> list[StateRow]:
-        """Rows whose `due_ms` is set and not after `now_ms`, earliest first."""
+    def pending(self, topic: str, partition: int) -> AsyncIterator[PendingKey]:
+        """Yield the keys of the partition that have a timer or an unacknowledged decision, without their states."""
         ...
 
-    async def next_due(self, topic: str, partition: int) -> int:
-        """The earliest `due_ms` of the partition, 0 if there is none."""
-        ...
 
-    def scan(self, topic: str, partition: int, *, unsaid_only: bool = False) -> AsyncIterator[StateRow]:
-        """Every row of the partition by key; for a takeover (the unsaid ones) and for comparing with a rebuild."""
+class StateStore(TrackerStates, Protocol):
+    """The whole store, for operators and tests too."""
+
+    def scan(self, topic: str, partition: int) -> AsyncIterator[StateRow]:
+        """Yield every row of the partition by key."""
         ...
 
     async def drop(self, topic: str) -> None:
-        """Forget every state of the topic and the tracker's offsets: the next start rebuilds from the log."""
+        """Drop every state of the topic and the tracker's offsets: the next start rebuilds from the log."""
         ...

@@ -1,1 +1,1 @@
-"""The doors for other programs and people: REST, later the web page. They translate; the use cases stand in app."""
+"""Access for other programs and people: REST, later the web page. Surfaces translate; the use cases stand in `app`."""

@@ -1,5 +1,31 @@
-"""What users and choreo itself test with: given/when/then, the virtual clock, the conformance suites."""
+"""Tools for tests: given/when/then, the virtual clock, planned faults, the conformance suites."""
 
-from choreo.testing.given import Story, Telling, elapsed, event, foreign, given, twin, undo
+from choreo.testing.faults import Fault, Faults, FaultyBackend
+from choreo.testing.given import (
+    EventLike,
+    Story,
+    child_ended,
+    children,
+    duplicate,
+    elapsed,
+    event,
+    foreign,
+    given,
+    undo,
+)
 
-__all__ = ["Story", "Telling", "elapsed", "event", "foreign", "given", "twin", "undo"]
+__all__ = [
+    "EventLike",
+    "Fault",
+    "Faults",
+    "FaultyBackend",
+    "Story",
+    "child_ended",
+    "children",
+    "duplicate",
+    "elapsed",
+    "event",
+    "foreign",
+    "given",
+    "undo",
+]

@@ -1,26 +1,31 @@
-"""Stories: what the tracker makes of a log, told as given(flow, events).when(event).then(decisions).
+"""Scenarios of the tracker: given(flow, events).when(event).then(decisions).
 
-Pure and in no time: events are folded by the core with stamps a second apart, `elapsed("24h")` lets the clock run, and
-what the tracker says is read back at once, as in a system without lag (`read_back=False` leaves that to the test).
+Pure and without waiting: the core folds events with stamps a second apart, `elapsed("24h")` lets time pass, and the
+tracker's decisions are read from the log at once, as in a system without lag (`read_back=False` leaves that
+to the test).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from choreo.core import facts
-from choreo.core.declare import Flow
-from choreo.core.definition import FlowDefinition, FlowTable
-from choreo.core.due import due, next_due
+from choreo.core.crossing import Ended, Plan, encode
+from choreo.core.declare.flow import Flow
+from choreo.core.definition import FlowDefinition
 from choreo.core.durations import Duration, human, milliseconds
-from choreo.core.events import Envelope, Record
-from choreo.core.fold import identified
+from choreo.core.errors import DeclarationError
+from choreo.core.events import TRACKER_JSON, Envelope, Record
+from choreo.core.flow_table import FlowTable
+from choreo.core.identity import identified
 from choreo.core.react import react
-from choreo.core.state import UNSETTLED, Entry, KeyState, Run
-from choreo.testing.given_teller import Teller, Told
+from choreo.core.state import UNSETTLED, KeyState, LedgerEntry, Run
+from choreo.core.timers import due, next_due
+from choreo.testing.given_events import EventFactory, EventSpec
 
 _BEGIN_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z: any moment, the same in every run
 _TICK_MS = 1_000
@@ -32,8 +37,8 @@ class Elapsed(msgspec.Struct, frozen=True):
     duration_ms: int
 
 
-class Twin(msgspec.Struct, frozen=True):
-    """The newest event of this type stands in the log once more."""
+class Duplicate(msgspec.Struct, frozen=True):
+    """A second copy of the newest event of this type in the log."""
 
     type: str
 
@@ -41,82 +46,108 @@ class Twin(msgspec.Struct, frozen=True):
 class DomainEvent(Protocol):
     """An object of an event class (choreo.Event)."""
 
-    event_type: str
+    event_type: ClassVar[str]
 
 
-Happening: TypeAlias = str | Told | Twin | Envelope | DomainEvent
-Telling: TypeAlias = Happening | Elapsed
-"""What a story is told with: a type, `event(…)`, `foreign(…)`, `twin(…)`, `elapsed(…)`, or an event object."""
+Happening: TypeAlias = str | EventSpec | Duplicate | Envelope | DomainEvent
+EventLike: TypeAlias = Happening | Elapsed
+"""An event in a scenario: a type, `event(…)`, `foreign(…)`, `duplicate(…)`, `elapsed(…)`, or an event object."""
 
 
-def event(type_: str, **fields: Any) -> Told:
-    """An event of this type, with header fields (`step=`, `run=`, `reason=`, …) where the test cares for them."""
-    return Told(type_, fields)
+def event(type_: str, *, values: Mapping[str, Any] | None = None, **fields: Any) -> EventSpec:
+    """Return an event of this type, with the header fields (`step=`, `run=`, `reason=`, …) that matter to the test.
+
+    `values` are the event's own fields, which the conditions of the flow read; an event object has them itself.
+    """
+    return EventSpec(type_, fields, values)
 
 
-def foreign(type_: str, **fields: Any) -> Told:
-    """An event from a producer that sets only key and type, and what is given here."""
-    return Told(type_, fields, foreign=True)
+def foreign(type_: str, *, values: Mapping[str, Any] | None = None, **fields: Any) -> EventSpec:
+    """Return an event from a producer that sets only key and type, and the fields given here."""
+    return EventSpec(type_, fields, values, foreign=True)
 
 
-def undo(step: str, **fields: Any) -> Told:
-    """The request to undo this step's effect, as `then` expects it."""
-    return Told(facts.COMPENSATION_REQUESTED, {"step": step, **fields})
+def undo(step: str, **fields: Any) -> EventSpec:
+    """Return the request to undo this step's effect, as `then` expects it."""
+    return EventSpec(facts.COMPENSATION_REQUESTED, {"step": step, **fields})
 
 
-def twin(type_: str) -> Twin:
-    """The newest event of this type once more: same id, same type."""
-    return Twin(type_)
+def duplicate(type_: str) -> Duplicate:
+    """Return a copy of the newest event of this type: same id, same type."""
+    return Duplicate(type_)
+
+
+def children(step: str, total: int) -> EventSpec:
+    """Return the answer of a step's handler that yielded the starts of so many children, as one batch."""
+    plan = Plan("", "", 1, total, max(total, 1), "", [])
+    return EventSpec(facts.CHILDREN_PLANNED, {"step": step, "n": 0, "data": encode(plan)})
+
+
+def child_ended(step: str, place: int, outcome: str = "completed", *, reason: str = "") -> EventSpec:
+    """Return the end of a child of this step: the one at `place` in the handler's result, counted from 0."""
+    ended = Ended(f"child-{place}", outcome)
+    return EventSpec(facts.CHILD_ENDED, {"step": step, "n": place, "data": encode(ended), "reason": reason})
 
 
 def elapsed(duration: Duration) -> Elapsed:
-    """Time that passes, "24h" or in seconds; what becomes due meanwhile is said at its own moment."""
+    """Return time that passes, "24h" or in seconds; timers that become due are published at their own moments."""
     return Elapsed(milliseconds(duration, "elapsed"))
 
 
-def given(flow: Flow | FlowDefinition, *events: Telling, key: str = "", read_back: bool = True) -> Story:
-    """A story about one instance of the flow, in which this has happened so far."""
+def given(flow: Flow | FlowDefinition, *events: EventLike, key: str = "", read_back: bool = True) -> Story:
+    """Return a scenario of one instance of the flow, with its events so far."""
     definition = flow if isinstance(flow, FlowDefinition) else flow.definition
     return Story(definition, key or _key_of(definition, events), read_back=read_back).when(*events)
 
 
 class Story:
-    """One key's log and state while a test tells what happens. Made by `given`."""
+    """One key's log and state in a scenario. Made by `given`."""
 
     def __init__(self, flow: FlowDefinition, key: str, *, read_back: bool) -> None:
         self.table: FlowTable = FlowTable(flow)
         self.key = key
         self.state: KeyState = KeyState()
         self.log: list[Record] = []
-        self.said: list[Envelope] = []
-        """What the tracker has said since the last `when`."""
+        self.published: list[Envelope] = []
+        """The events that the tracker has published since the last `when`."""
         self.unread: list[Envelope] = []
-        """What it said and has not read back."""
+        """The events that the tracker has published and not yet read."""
         self.now_ms: int = _BEGIN_MS
         self._reads_back = read_back
-        self._teller = Teller(self.table, key)
+        self._values: dict[str, Mapping[str, Any]] = {}
+        """Fields of the events that decide branches, by event id."""
+        self._factory = EventFactory(self.table, key)
 
     @property
     def runs(self) -> list[Run]:
-        """The key's runs as the tracker has them."""
+        """Return the key's runs in the tracker's state."""
         return self.state.runs
 
-    def when(self, *tellings: Telling) -> Self:
-        """These happen, one after the other."""
-        self.said = []
-        for telling in tellings:
-            if isinstance(telling, Elapsed):
-                self._let_pass(self.now_ms + telling.duration_ms)
+    def when(self, *specs: EventLike) -> Self:
+        """Append these events one after the other, and let the tracker react."""
+        self.published = []
+        for spec in specs:
+            if isinstance(spec, Elapsed):
+                self._let_pass(self.now_ms + spec.duration_ms)
             else:
-                envelope = self._envelope(telling)
+                envelope = self.envelope(spec)
+                values = _values_of(spec)
+                if values is not None:
+                    self._values[envelope.id] = values
                 if self.log:
                     self._let_pass(self.now_ms + _TICK_MS)
                 self._append(envelope)
         return self
 
+    def declared_anew(self, flow: FlowDefinition) -> Self:
+        """Continue under another declaration of the flow, as after a deployment."""
+        self.table = FlowTable(flow)
+        self._factory = EventFactory(self.table, self.key)
+        return self
+
     def read_back(self) -> Self:
-        """The tracker reads from the log what it has said; what follows from that is said, and not yet read."""
-        self.said = []
+        """Let the tracker read its events from the log; later events are published, and not yet read."""
+        self.published = []
         unread, self.unread = self.unread, []
         for fact in unread:
             self._append(fact)
@@ -124,7 +155,7 @@ class Story:
 
     def then(
         self,
-        *said: str | Told,
+        *published: str | EventSpec,
         status: str | None = None,
         cause: str | None = None,
         ledger: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
@@ -132,14 +163,14 @@ class Story:
         waits: Sequence[str] | None = None,
         run: str = "",
     ) -> Self:
-        """What holds now. `said`, if any, is all that the tracker has said since the last `when`, in order.
+        """Assert the present state. `published`, if any: all events of the tracker since the last `when`, in order.
 
-        `ledger`: the state of each step's effect ("open", "requested in doubt", …); `expected`: names of steps whose
-        outcome is awaited; `waits`: types awaited from outside. `run`: the id of the run meant, default the first.
+        `ledger`: the state of each step's effect ("open", "requested in doubt", …); `expected`: names of steps with
+        an outcome to come; `waits`: types awaited from outside. `run`: the id of the run, default the first.
         Raises AssertionError with the log so far.
         """
-        if said:
-            self._check_said(said)
+        if published:
+            self._check_published(published)
         found = self._run(run)
         effects = [(entry.step, _shown(entry)) for entry in found.ledger]
         wanted = list(ledger.items()) if isinstance(ledger, Mapping) else ledger
@@ -151,16 +182,16 @@ class Story:
         return self
 
     def offset_of(self, type_: str) -> int:
-        """Where the newest event of this type stands; raises StopIteration if there is none."""
+        """Return the offset of the newest event of this type; raises StopIteration if there is none."""
         return next(record.offset for record in reversed(self.log) if record.event.type == type_)
 
     def then_nothing(self) -> Self:
-        """The tracker has said nothing since the last `when`."""
-        self._check_said(())
+        """Assert that the tracker has published nothing since the last `when`."""
+        self._check_published(())
         return self
 
-    def told(self) -> str:
-        """The log so far and the state of each run, for people."""
+    def log_text(self) -> str:
+        """Return the log so far and the state of each run, for people."""
         first_ms = self.log[0].stamp_ms if self.log else self.now_ms
         lines = []
         for record in self.log:
@@ -176,70 +207,101 @@ class Story:
     def _run(self, run_id: str) -> Run:
         run = self.state.run(run_id) if run_id else next(iter(self.runs), None)
         if run is None:
-            raise AssertionError(f"there is no run {run_id}".rstrip() + f"\nthe log so far:\n{self.told()}")
+            raise AssertionError(f"there is no run {run_id}".rstrip() + f"\nthe log so far:\n{self.log_text()}")
         return run
 
     def _check(self, what: str, wanted: object, found: object) -> None:
         if wanted is not None and wanted != found:
-            raise AssertionError(f"{what}\n  expected {wanted!r}\n  found    {found!r}\nthe log so far:\n{self.told()}")
+            raise AssertionError(
+                f"{what}\n  expected {wanted!r}\n  found    {found!r}\nthe log so far:\n{self.log_text()}"
+            )
 
-    def _check_said(self, wanted: Sequence[str | Told]) -> None:
-        tellings = [_told(telling) for telling in wanted]
-        if len(tellings) != len(self.said) or not all(map(_fits, tellings, self.said)):
-            named = {name for telling in tellings for name in telling.fields} | {"step"}
-            expected = ", ".join(_named(telling.type, telling.fields) for telling in tellings) or "nothing"
-            said = ", ".join(_named(f.type, {n: getattr(f, n) for n in named}) for f in self.said) or "nothing"
-            raise AssertionError(f"said\n  expected {expected}\n  found    {said}\nthe log so far:\n{self.told()}")
+    def _check_published(self, wanted: Sequence[str | EventSpec]) -> None:
+        specs = [_spec_of(spec) for spec in wanted]
+        if len(specs) != len(self.published) or not all(map(_fits, specs, self.published)):
+            named = {name for spec in specs for name in spec.fields} | {"step"}
+            expected = ", ".join(_named(spec.type, spec.fields) for spec in specs) or "nothing"
+            published = (
+                ", ".join(_named(f.type, {n: getattr(f, n) for n in named}) for f in self.published) or "nothing"
+            )
+            raise AssertionError(
+                f"published\n  expected {expected}\n  found    {published}\nthe log so far:\n{self.log_text()}"
+            )
 
-    def _envelope(self, telling: Happening) -> Envelope:
-        if isinstance(telling, Envelope):
-            return telling
-        if isinstance(telling, Twin):
-            return next(identified(record) for record in reversed(self.log) if record.event.type == telling.type)
-        return self._teller.envelope(_told(telling), self.log, self.state)
+    def envelope(self, spec: Happening) -> Envelope:
+        """Return the event as it would stand in the log next."""
+        if isinstance(spec, Envelope):
+            return spec
+        if isinstance(spec, Duplicate):
+            return next(identified(record) for record in reversed(self.log) if record.event.type == spec.type)
+        return self._factory.envelope(_spec_of(spec), self.log, self.state)
+
+    def _record(self, envelope: Envelope) -> Record:
+        """Return the next record; an event that decides a branch has its fields."""
+        record = Record(self.table.flow.name, 0, len(self.log), self.now_ms, envelope)
+        if envelope.type not in self.table.decoded:
+            return record
+        values = self._values.get(envelope.id)
+        if values is None and envelope.content_type == TRACKER_JSON:
+            values = msgspec.json.decode(envelope.data)
+        if values is None:
+            raise DeclarationError(
+                f"{envelope.type} decides which step runs, and the scenario does not give its fields",
+                where=f"given({self.table.flow.name}, …)",
+                remedy=f'Give an object of its class, or event("{envelope.type}", values={{…}}).',
+            )
+        return replace(record, fields=values)
 
     def _let_pass(self, until_ms: int) -> None:
-        """Say what becomes due up to this moment, each at its own, and let the tracker read it."""
+        """Publish the timers due up to this moment, each at its own, and let the tracker read them."""
         while self._reads_back and 0 < next_due(self.state) <= until_ms:
             self.now_ms = max(self.now_ms, next_due(self.state))
             timers = due(self.table, self.key, self.state, self.now_ms)
-            self.said += timers
+            self.published += timers
             self._append(*timers)
         self.now_ms = until_ms
         if not self._reads_back:
             timers = due(self.table, self.key, self.state, until_ms)
-            self.said += timers
+            self.published += timers
             self.unread += timers
 
     def _append(self, *envelopes: Envelope) -> None:
-        """These stand in the log next, and after them what the tracker says to them."""
+        """Append these events, and after them the tracker's reactions."""
         pending = list(envelopes)
         while pending:
-            record = Record(self.table.flow.name, 0, len(self.log), self.now_ms, pending.pop(0))
+            record = self._record(pending.pop(0))
             self.log.append(record)
             self.state, decisions = react(self.table, self.state, record)
-            self.said += decisions
+            self.published += decisions
             (pending if self._reads_back else self.unread).extend(decisions)
 
 
-def _key_of(flow: FlowDefinition, events: Sequence[Telling]) -> str:
-    """The key in the first event object, or one made up."""
-    keys = (getattr(telling, flow.key, None) for telling in events)
+def _key_of(flow: FlowDefinition, events: Sequence[EventLike]) -> str:
+    """Return the key in the first event object, or a made-up one."""
+    keys = (getattr(spec, flow.key, None) for spec in events)
     return str(next((key for key in keys if key is not None), f"{flow.name}-1"))
 
 
-def _told(telling: str | Told | DomainEvent) -> Told:
-    if isinstance(telling, Told):
-        return telling
-    return Told(telling if isinstance(telling, str) else telling.event_type)
+def _spec_of(spec: str | EventSpec | DomainEvent) -> EventSpec:
+    if isinstance(spec, EventSpec):
+        return spec
+    return EventSpec(spec if isinstance(spec, str) else spec.event_type)
 
 
-def _shown(entry: Entry) -> str:
+def _values_of(spec: Happening) -> Mapping[str, Any] | None:
+    """Return the event's own fields: of an event object, or those that the test gives."""
+    if isinstance(spec, EventSpec):
+        return spec.values
+    names: Iterable[str] = getattr(type(spec), "event_fields", tuple)()
+    return {name: getattr(spec, name) for name in names} or None
+
+
+def _shown(entry: LedgerEntry) -> str:
     return f"{entry.state} in doubt" if entry.in_doubt and entry.state in UNSETTLED else entry.state
 
 
-def _fits(told: Told, fact: Envelope) -> bool:
-    return told.type == fact.type and all(getattr(fact, name) == value for name, value in told.fields.items())
+def _fits(spec: EventSpec, fact: Envelope) -> bool:
+    return spec.type == fact.type and all(getattr(fact, name) == value for name, value in spec.fields.items())
 
 
 def _named(type_: str, fields: Mapping[str, object]) -> str:

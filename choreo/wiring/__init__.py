@@ -1,106 +1,82 @@
-"""Which adapter stands behind which port, and what runs in a process. The only module that chooses.
+"""The parts of a process, connected: `open_app` reads the flows, checks them and opens the backend; `run` starts roles.
 
-`open_app` reads the flows, checks them, opens the home and makes sure the topics exist; `run` starts parts of it.
+The choice of a backend and of a host stands in `backends` and `hosting`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from choreo.adapters.avro.codec import AvroCodec
-from choreo.adapters.clock import SteadyClock, SystemClock
+from choreo.adapters import frozen_flows
+from choreo.adapters.clock import SystemClock
 from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
-from choreo.app.operate import Operator
+from choreo.app.operator.operator import Operator
 from choreo.app.pace import Pace
-from choreo.app.publish import Publisher
-from choreo.app.query import Queries
-from choreo.app.query_flows import Flows
-from choreo.app.views import attributes_of
-from choreo.core.declare import Flow, Service
-from choreo.core.definition import FlowDefinition
-from choreo.core.errors import ChoreoError, NotFoundError, SettingsError
-from choreo.core.events import Envelope
-from choreo.hosts.projector import ProjectorHost
-from choreo.hosts.step import StepHost
-from choreo.hosts.tracker import TrackerHost
+from choreo.app.publish.publisher import Publisher
+from choreo.app.query.flows import Flows
+from choreo.app.query.queries import Queries
+from choreo.core.declare.flow import Flow
+from choreo.core.declare.steps import Service
+from choreo.core.definition import FlowDefinition, with_parents
+from choreo.core.errors import NotFoundError
+from choreo.ports.backend import PROJECTOR, TRACKER, Backend
 from choreo.ports.clock import Clock
+from choreo.ports.codec import Codec
+from choreo.ports.log import BRIDGE_GROUP
 from choreo.settings import Settings
 from choreo.wiring.any_loop import for_any_loop
+from choreo.wiring.backends import open_backend
 from choreo.wiring.dependencies import watch
 from choreo.wiring.flows import load_flows
+from choreo.wiring.hosting import Host, bridge_hosts, role_hosts, step_hosts
+from choreo.wiring.versions import with_frozen
 
-if TYPE_CHECKING:
-    from choreo.adapters.memory.home import MemoryHome
-    from choreo.adapters.sqlite.home import SqliteHome
-    from choreo.wiring.on_kafka import KafkaHome
+__all__ = ["BRIDGE", "PROJECTOR", "REST", "TRACKER", "App", "everything", "open_app", "run"]
 
-TRACKER = "tracker"
-PROJECTOR = "projector"
+BRIDGE = BRIDGE_GROUP
 REST = "rest"
-
-
-class Host(Protocol):
-    """A loop that runs in a process."""
-
-    polled_ms: int
-
-    async def run(self) -> None:
-        """Work until `stop`."""
-
-    async def stop(self) -> None:
-        """Let `run` end."""
 
 
 @dataclass
 class App:
-    """Everything a process needs, opened. Close it by leaving `open_app`."""
+    """The opened parts of a process. Close it by leaving `open_app`."""
 
     settings: Settings
     flows: dict[str, Flow]
     definitions: dict[str, FlowDefinition]
     """The checked flows as plain data, durations divided by `settings.time_scale`."""
-    home: SqliteHome | MemoryHome | KafkaHome
-    codec: AvroCodec
+    backend: Backend
+    codec: Codec
     clock: Clock
     publisher: Publisher
-    """This and the next two may be awaited on any loop, in any thread: also in handlers."""
+    """Publisher, queries and operator may be awaited on any loop, in any thread: also in handlers."""
     queries: Queries
     operator: Operator
     counters: Counters = field(default_factory=Counters)
     dependencies: DependencyReports = field(kw_only=True)
-    """What this process cannot use now; adapters and hosts report to it, `/readyz` shows it."""
+    """Reports of adapters and hosts: all dependencies that this process cannot use now. `/readyz` shows them."""
     hosts: list[Host] = field(default_factory=list)
-    """What runs in this process, for its health."""
-    kafka: KafkaHome | None = None
-    """The home, where it is the one on Kafka."""
+    """Hosts that run in this process, for its health."""
 
     @property
     def services(self) -> dict[str, Service]:
-        """Every service of every flow, by name."""
-        return {service.name: service for flow in self.flows.values() for service in flow.services}
+        """Return every service of every flow, by name, with all its steps."""
+        return {service.name: service.whole for flow in self.flows.values() for service in flow.services}
 
     @property
     def beside(self) -> list[str]:
-        """What runs beside the services: the tracker, and on Kafka the projector."""
-        return [TRACKER, PROJECTOR] if self.kafka else [TRACKER]
-
-    @property
-    def embedded(self) -> SqliteHome | MemoryHome:
-        """The home, where it is an embedded one; raises SettingsError."""
-        if self.kafka is not None:
-            raise SettingsError("this needs the embedded home", where="setting kafka", remedy="Unset CHOREO_KAFKA.")
-        return cast("SqliteHome | MemoryHome", self.home)
+        """Return the roles that run beside the services; the last one fills the read model."""
+        crosses = any(definition.crosses for definition in self.definitions.values())
+        return [*([BRIDGE] if crosses else []), *self.backend.roles]
 
     def service(self, name: str) -> Service:
-        """The service of this name; raises NotFoundError with the names there are."""
+        """Return the service of this name. Raises NotFoundError with the known names."""
         try:
             return self.services[name]
         except KeyError:
@@ -108,177 +84,70 @@ class App:
             raise NotFoundError(f"no service {name!r}", where="this project", remedy=f"There are: {known}.") from None
 
 
+LISTS_AT_ONCE = 3
+"""Lists that run together where the stores are on a server: with 16 clients an order takes 0.97 of its time without
+them, and they get half of the lists that they would without turns; with one at once a sixth (bench.lists --kafka)."""
+
+
 @asynccontextmanager
 async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | None = None) -> AsyncIterator[App]:
-    """The opened parts of one process; `memory=True` keeps log and stores in this process only.
+    """Open the parts of one process; `memory=True` keeps log and stores in this process only.
 
-    Raises DeclarationError on a flow that is declared wrong, SettingsError and StorageError on what cannot be opened.
+    Raises DeclarationError on a wrong declaration of a flow, SettingsError and StorageError on a failed opening.
     """
     flows = load_flows(settings.flows)
-    definitions = {name: flow.definition.scaled(settings.time_scale) for name, flow in flows.items()}
+    frozen = frozen_flows.read(settings.schemas)
+    whole = {name: with_frozen(flow.definition, frozen, settings.schemas) for name, flow in flows.items()}
+    definitions = with_parents({name: each.scaled(settings.time_scale) for name, each in whole.items()})
     clock = clock or SystemClock()
     dependencies = DependencyReports(clock)
-    if settings.kafka and not memory:
-        from choreo.wiring.on_kafka import open_kafka  # noqa: PLC0415 - optional extras
-
-        kafka = open_kafka(settings, definitions, clock, dependencies)
-        try:
-            classes = [cls for flow in flows.values() for cls in flow.event_classes.values()]
-            codec = await kafka.codec(classes)
-            app = _assemble(settings, flows, definitions, kafka, codec, kafka.clock, dependencies)
-            app.kafka, app.counters = kafka, kafka.counters
-            yield app
-        finally:
-            await kafka.close()
-        return
-    from choreo.wiring.embedded import open_embedded  # noqa: PLC0415 - a process on Kafka needs none of it
-
-    steady = SteadyClock(clock)
-    home = await open_embedded(settings, definitions, steady, dependencies, memory=memory)
+    counters = Counters()
+    backend = await open_backend(settings, definitions, clock, dependencies, counters.put, memory=memory)
     try:
-        codec = AvroCodec(settings.schemas if settings.schemas.is_dir() else None)
-        yield _assemble(settings, flows, definitions, home, codec, steady, dependencies)
+        codec = await backend.codec([cls for flow in flows.values() for cls in flow.event_classes.values()])
+        known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
+        publisher = Publisher(known, backend.log, backend.read_model, codec, backend.clock, new_id=_new_id)
+        pace = Pace(backend.clock, at_once=1 if backend.shares_loop else LISTS_AT_ONCE)
+        queries = Queries(known, backend.log, backend.read_model, backend.dead_letters, codec, backend.clock, pace)
+        operator = Operator(known, backend.log, backend.read_model, backend.dead_letters, backend.clock)
+        yield App(
+            settings,
+            flows,
+            definitions,
+            backend,
+            codec,
+            backend.clock,
+            for_any_loop(publisher),
+            for_any_loop(queries),
+            for_any_loop(operator),
+            counters,
+            dependencies=dependencies,
+        )
     finally:
-        await home.close()
+        await backend.close()
 
 
-def _assemble(
-    settings: Settings,
-    flows: dict[str, Flow],
-    definitions: dict[str, FlowDefinition],
-    home: SqliteHome | MemoryHome | KafkaHome,
-    codec: AvroCodec,
-    clock: Clock,
-    dependencies: DependencyReports,
-) -> App:
-    known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
-    publisher = Publisher(known, home.log, home.read_model, codec, clock, new_id=lambda: str(uuid.uuid4()))
-    # Embedded, lists and work share a loop and a file; on Kafka they meet nowhere.
-    pace = None if settings.kafka else Pace(clock)
-    queries = Queries(known, home.log, home.read_model, home.dead_letters, codec, clock, pace)
-    operator = Operator(known, home.log, home.read_model, home.dead_letters, clock)
-    return App(
-        settings,
-        flows,
-        definitions,
-        home,
-        codec,
-        clock,
-        for_any_loop(publisher),
-        for_any_loop(queries),
-        for_any_loop(operator),
-        dependencies=dependencies,
-    )
-
-
-def step_hosts(app: App, service: str) -> list[StepHost]:
-    """The hosts of a service: one in each flow it takes part in."""
-    declared = app.service(service)
-    return [
-        StepHost(
-            declared,
-            app.definitions[flow.name],
-            app.home.log,
-            app.home.inbox(service),
-            app.home.dead_letters,
-            app.codec,
-            app.clock,
-            name=worker_name(service),
-            concurrency=app.settings.concurrency,
-            stop_s=app.settings.stop_s,
-            tracebacks=app.settings.tracebacks,
-            hold_s=app.kafka.session_s if app.kafka else app.settings.lease_s,
-            counters=app.counters,
-            dependencies=app.dependencies,
-            log_clock=app.kafka.patient_clock if app.kafka else None,
-        )
-        for flow in app.flows.values()
-        if declared in flow.services
-    ]
-
-
-def tracker_hosts(app: App) -> list[Host]:
-    """The tracker of each flow."""
-    if app.kafka is not None:
-        return [app.kafka.tracker(app.definitions[flow], app.counters) for flow in app.flows]
-    home = app.embedded
-    return [
-        TrackerHost(
-            app.definitions[flow.name],
-            home.log,
-            home.states,
-            app.clock,
-            name=worker_name(TRACKER),
-            attributes_of=_attributes_reader(app, flow),
-            counters=app.counters,
-            dependencies=app.dependencies,
-        )
-        for flow in app.flows.values()
-    ]
-
-
-def projector_hosts(app: App) -> list[Host]:
-    """The projector of each flow, on Kafka; raises NotFoundError on an embedded home, whose tracker does its work."""
-    if app.kafka is None:
-        raise NotFoundError(
-            "the embedded home has no projector", where="role projector", remedy="Its tracker fills the read model."
-        )
-    return [
-        ProjectorHost(
-            app.definitions[flow.name],
-            app.home.log,
-            app.kafka.projections,
-            app.clock,
-            name=worker_name(PROJECTOR),
-            attributes_of=_attributes_reader(app, flow),
-            counters=app.counters,
-            dependencies=app.dependencies,
-        )
-        for flow in app.flows.values()
-    ]
-
-
-async def forget_views(app: App, flow: str) -> None:
-    """Drop what folding the log again makes anew: at home states and views, on Kafka the views in Redis."""
-    if app.kafka is None:
-        await app.embedded.states.drop(flow)
-    await app.home.read_model.drop(flow)
-
-
-def worker_name(role: str) -> str:
-    """A member's name: unique on this machine and over restarts."""
-    return f"{role}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-
-
-def _attributes_reader(app: App, flow: Flow) -> Callable[[Envelope], Mapping[str, str]]:
-    start_class: type[Any] = flow.event_classes[app.definitions[flow.name].starts]
-
-    def read(event: Envelope) -> Mapping[str, str]:
-        try:
-            return attributes_of(app.codec.fields(start_class, event.content_type, event.data))
-        except ChoreoError:
-            return {}  # the steps that need it say what is wrong with it, as a dead letter
-
-    return read
+def _new_id() -> str:
+    return str(uuid.uuid4())
 
 
 async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
-    """Run these parts (service names, `tracker`, `rest`) until `stop` is set, then drain and return.
+    """Run these roles (service names, `tracker`, `rest`) until `stop` is set, then drain and return.
 
-    The first part that fails stops the others; its error is raised.
+    The first role that fails stops the others; its error is raised.
     """
     _collect_seldom()
     hosts: list[Host] = []
     for role in roles:
-        if role == TRACKER:
-            hosts += tracker_hosts(app)
-        elif role == PROJECTOR:
-            hosts += projector_hosts(app)
+        if role in (TRACKER, PROJECTOR):
+            hosts += role_hosts(app, role)
+        elif role == BRIDGE:
+            hosts += bridge_hosts(app)
         elif role != REST:
             hosts += step_hosts(app, role)
     app.hosts.extend(hosts)
-    fit = asyncio.create_task(app.kafka.fit(stop) if app.kafka and hosts else _always())
-    tasks = [asyncio.create_task(_once(fit, host, stop)) for host in hosts]
+    ready = asyncio.create_task(app.backend.ready(stop) if hosts else _always())
+    tasks = [asyncio.create_task(_once(ready, host, stop)) for host in hosts]
     if REST in roles:
         from choreo.surfaces.rest.server import serve_app  # noqa: PLC0415 - an optional extra
 
@@ -286,17 +155,18 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
     if app.settings.health_port:
         from choreo.surfaces.rest.server import serve_health  # noqa: PLC0415 - an optional extra
 
-        reads = bool({REST, PROJECTOR if app.kafka else TRACKER} & set(roles))
+        reads = bool({REST, app.beside[-1]} & set(roles))
         tasks.append(asyncio.create_task(serve_health(app, app.settings.health_port, stop, reads=reads)))
-    tasks.append(asyncio.create_task(watch(app.home, stop)))
+    tasks.append(asyncio.create_task(watch(app.backend, stop)))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     finally:
+        app.dependencies.end()
         stop.set()
         stopping.cancel()
-        # All must have ended before the home is closed under them, also when one has failed.
-        ends = await asyncio.gather(*(host.stop() for host in hosts), *tasks, fit, return_exceptions=True)
+        # All must have ended before the backend is closed under them, also when one has failed.
+        ends = await asyncio.gather(*(host.stop() for host in hosts), *tasks, ready, return_exceptions=True)
     for end in ends:
         if isinstance(end, BaseException):
             raise end
@@ -306,8 +176,8 @@ async def _always() -> bool:
     return True
 
 
-async def _once(fit: asyncio.Task[bool], host: Host, stop: asyncio.Event) -> None:
-    if await asyncio.shield(fit) and not stop.is_set():
+async def _once(ready: asyncio.Task[bool], host: Host, stop: asyncio.Event) -> None:
+    if await asyncio.shield(ready) and not stop.is_set():
         await host.run()
 
 
@@ -321,5 +191,5 @@ def _collect_seldom() -> None:
 
 
 def everything(app: App, *, rest: bool = True) -> list[str]:
-    """All roles of the project, for one process."""
+    """Return all roles of the project, for one process."""
     return [*app.services, *app.beside, *([REST] if rest else [])]

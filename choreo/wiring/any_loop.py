@@ -1,6 +1,6 @@
 """The App's use cases for any thread: log and stores belong to the event loop that opened them, handlers run on others.
 
-A call from elsewhere runs on that loop and its result is brought back. On that loop itself a call costs one look.
+A call from elsewhere runs on that loop and returns its result. On that loop itself a call costs one check.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _END = object()
 
 
 def for_any_loop(part: _T) -> _T:
-    """Return a stand-in for the part whose async methods may be awaited on any loop, in any thread.
+    """Return a stand-in for the part; its async methods may be awaited on any loop, in any thread.
 
     The part belongs to the running loop. A plain handler calls `asyncio.run(app.publisher.publish(...))`.
     """
@@ -25,11 +25,11 @@ def for_any_loop(part: _T) -> _T:
 
 
 class _StandIn:
-    """Passes everything on; each async method once wrapped is kept as an attribute."""
+    """Passes every call on; each async method is kept as an attribute once it is wrapped."""
 
     def __init__(self, part: object, loop: asyncio.AbstractEventLoop) -> None:
         self._part = part
-        self._home = loop
+        self._loop = loop
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._part, name)
@@ -44,7 +44,7 @@ class _StandIn:
 
     def _method(self, method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Awaitable[Any]]:
         def call(*args: Any, **options: Any) -> Awaitable[Any]:
-            if asyncio._get_running_loop() is self._home:  # noqa: SLF001 - the public one raises where there is none
+            if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - the public one raises where there is none
                 return method(*args, **options)
             return self._brought(method, *args, **options)
 
@@ -60,17 +60,17 @@ class _StandIn:
                 await self._brought(items.aclose)  # type: ignore[attr-defined]
 
         def call(*args: Any, **options: Any) -> AsyncIterator[Any]:
-            here = asyncio._get_running_loop() is self._home  # noqa: SLF001 - as above
+            here = asyncio._get_running_loop() is self._loop  # noqa: SLF001 - as above
             return method(*args, **options) if here else follow(*args, **options)
 
         return call
 
     async def _brought(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **options: Any) -> Any:
-        if asyncio.get_running_loop() is self._home:  # the call was made outside of any loop, and is awaited here
+        if asyncio.get_running_loop() is self._loop:  # the call was made outside of any loop, and is awaited here
             return await method(*args, **options)
-        if self._home.is_closed():
+        if self._loop.is_closed():
             raise StorageError("the App is closed", where="this process", remedy="Call it while `open_app` is open.")
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(method(*args, **options), self._home))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(method(*args, **options), self._loop))
 
 
 async def _next(items: AsyncIterator[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Look at what a process rests on while nothing else does: an idle role reports what an active one would meet."""
+"""Check the dependencies of an idle process: an idle role reports the conditions that an active one would meet."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _log = logging.getLogger(__name__)
 
 
 class Checked(Protocol):
-    """A home that can look whether it is usable."""
+    """A backend that can check whether it is usable."""
 
     async def check(self) -> None:
-        """Report each dependency that cannot be used, clear each that can; raises what must end the process."""
+        """Report each dependency that cannot be used, clear each that can; raises errors that must end the process."""
         ...
 
 
-async def watch(home: Checked, stop: asyncio.Event, look_s: float = LOOK_S) -> None:
-    """Check the home now and then until `stop` is set; raises what must end the process."""
+async def watch(backend: Checked, stop: asyncio.Event, look_s: float = LOOK_S) -> None:
+    """Check the backend every `look_s` until `stop` is set; raises errors that must end the process."""
     while not stop.is_set():
         try:
-            await home.check()
+            await backend.check()
         except LostStorageError:
             raise
         except (StorageError, UnavailableError) as error:

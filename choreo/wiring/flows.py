@@ -1,4 +1,4 @@
-"""A project's flows, imported by the names its settings give them. Every failure says what to write instead."""
+"""Import a project's flows by the names in its settings. Every error names the correct form."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from choreo.core.declare import Flow
-from choreo.core.errors import ChoreoError, ProjectError, SettingsError, described
+from choreo.app.bridge import findings
+from choreo.core.checks import checks
+from choreo.core.declare.flow import Flow
+from choreo.core.declare.steps import Service
+from choreo.core.errors import ChoreoError, DeclarationError, ProjectError, SettingsError, described
 
 
 def load_flows(names: Iterable[str]) -> dict[str, Flow]:
@@ -29,7 +32,24 @@ def load_flows(names: Iterable[str]) -> dict[str, Flow]:
             remedy="Run this in a project's folder (`choreo new shop` makes one), declare a Flow in flow.py, "
             'or name one: flows = ["module:name"] under [tool.choreo] in pyproject.toml.',
         )
+    _one_service_a_name(flows.values())
+    checks.raise_errors(findings(flows), "what flows carry to each other")
     return flows
+
+
+def _one_service_a_name(flows: Iterable[Flow]) -> None:
+    """Check that flows which name a service mean the same one: a name is one consumer group and one inbox."""
+    known: dict[str, tuple[Service, str]] = {}
+    for flow in flows:
+        for service in flow.services:
+            whole, other = known.setdefault(service.name, (service.whole, flow.name))
+            if whole is not service.whole:
+                raise DeclarationError(
+                    f"flows {other} and {flow.name} have two services called {service.name}",
+                    where=f"service {service.name}",
+                    remedy="Declare the service once and pass it to both flows, each with only() the steps it needs; "
+                    "or give one of the two another name.",
+                )
 
 
 def add_project_to_path() -> None:

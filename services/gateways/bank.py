@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS refunds (
 
 
 class Receipt(NamedTuple):
-    """What the bank answers."""
+    """The bank's answer."""
 
     charge_id: str
     amount: Decimal

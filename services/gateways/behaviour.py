@@ -30,13 +30,13 @@ def marks(text: str) -> dict[str, float]:
 
 
 def before(marked: Mapping[str, float], call: int) -> None:
-    """What goes wrong before the work of this call (1, 2, …) is done."""
+    """Return the fault before the work of this call (1, 2, …)."""
     fail_first(marked.get("flaky", 0), call)
     _pause(marked.get("slow", 0))
 
 
 def after(marked: Mapping[str, float], call: int) -> None:
-    """What goes wrong after the work of this call is done."""
+    """Return the fault after the work of this call."""
     _pause(marked.get("mute", 0) or (marked.get("late", 0) if call == 1 else 0))
     if "lost" in marked:
         raise AnswerLostError("the connection broke before the answer came")

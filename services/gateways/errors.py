@@ -1,4 +1,4 @@
-"""What outside systems answer when they do not do what they were asked."""
+"""Errors of outside systems that refuse or fail a request."""
 
 from __future__ import annotations
 

@@ -1,37 +1,37 @@
-"""Both embedded homes pass every port's suite."""
+"""Both embedded backends pass every port's suite."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from choreo.adapters.memory import MemoryHome
-from choreo.adapters.sqlite import SqliteHome
+from choreo.adapters.memory import MemoryBackend
+from choreo.adapters.sqlite import SqliteBackend
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import LEASE_S
+from choreo.testing.conformance.consumer import CommitSuite, PollSuite, SharingSuite
 from choreo.testing.conformance.dead_letters import DeadLettersSuite
 from choreo.testing.conformance.inbox import InboxSuite
 from choreo.testing.conformance.log import LogSuite
-from choreo.testing.conformance.member import CommitSuite, PollSuite, SharingSuite
 from choreo.testing.conformance.read_model import ReadModelSuite
 from choreo.testing.conformance.state import StatesSuite
 
 
 @pytest.fixture
 def clock() -> VirtualClock:
-    """The clock of the home under test."""
+    """Return the clock of the backend under test."""
     return VirtualClock()
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def home(
+async def backend(
     request: pytest.FixtureRequest, tmp_path: Path, clock: VirtualClock
-) -> AsyncIterator[MemoryHome | SqliteHome]:
-    """An empty home."""
+) -> AsyncIterator[MemoryBackend | SqliteBackend]:
+    """Yield an empty backend."""
     if request.param == "memory":
-        yield MemoryHome(clock, lease_s=LEASE_S)
+        yield MemoryBackend(clock, lease_s=LEASE_S)
         return
-    opened = await SqliteHome.open(tmp_path / "choreo.db", clock=clock, lease_s=LEASE_S, synchronous="NORMAL")
+    opened = await SqliteBackend.open(tmp_path / "choreo.db", clock=clock, lease_s=LEASE_S, synchronous="NORMAL")
     yield opened
     await opened.close()
 
@@ -41,11 +41,11 @@ class TestLog(LogSuite):
 
 
 class TestPoll(PollSuite):
-    """What a poll brings."""
+    """The records that a poll returns."""
 
 
 class TestSharing(SharingSuite):
-    """Who owns what."""
+    """The assignment of partitions."""
 
 
 class TestCommit(CommitSuite):
@@ -53,16 +53,16 @@ class TestCommit(CommitSuite):
 
 
 class TestInbox(InboxSuite):
-    """What a service remembers."""
+    """The attempts and outcomes that a service remembers."""
 
 
 class TestDeadLetters(DeadLettersSuite):
-    """What could not be handled."""
+    """The records that could not be handled."""
 
 
 class TestStates(StatesSuite):
-    """What the tracker keeps."""
+    """The states that the tracker keeps."""
 
 
 class TestReadModel(ReadModelSuite):
-    """What people see."""
+    """The runs as people see them."""

@@ -1,4 +1,4 @@
-"""When an outcome is certain to have left nothing: decided once, in the write that records it (DESIGN.md 6)."""
+"""When an outcome is certain to have left nothing: decided once, in the write that records it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOST_UP_TO_MS = 100
 def test_a_failure_is_certain_only_where_all_attempts_are_known_to_be_counted(
     begun: int | None, certain_if_begun: int, stamp_ms: int
 ) -> None:
-    """Of a trigger that is as old as what the inbox has lost, an attempt may have begun that it does not know."""
+    """A trigger as old as the lost rows may have had an attempt that the inbox does not know."""
     rows = {} if begun is None else {("t", "s"): Remembered("r", begun)}
     said = Envelope("id", "PaymentDeclined", "k", "order")
     outcome = Outcome("t", "s", "r", [said], success=False, certain_if_begun=certain_if_begun, stamp_ms=stamp_ms)
@@ -26,7 +26,7 @@ def test_a_failure_is_certain_only_where_all_attempts_are_known_to_be_counted(
 
 
 def test_the_first_failure_stands_and_is_said_again_as_it_was_recorded() -> None:
-    """A later one of the same trigger is not published, and what was certain once stays so."""
+    """A later one of the same trigger is not published, and a certain outcome stays certain."""
     rows = {("t", "s"): Remembered("r", 1)}
     first = Outcome("t", "s", "r", [Envelope("id", "PaymentDeclined", "k", "order")], success=False, certain_if_begun=1)
     other = Outcome("t", "s", "r", [Envelope("id", "choreo.StepFailed", "k", "order")], success=False)

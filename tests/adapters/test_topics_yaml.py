@@ -1,4 +1,4 @@
-"""Topics as code: a file that says too little, too much or the wrong thing is named with line and remedy."""
+"""Topics as code: the error for a file with too little, too much or a wrong value has line and remedy."""
 
 from pathlib import Path
 
@@ -50,20 +50,20 @@ FLOW = FlowDefinition(
 
 
 def written(folder: Path, text: str, name: str = "order.yaml") -> Path:
-    """The text as a file."""
+    """Return the text as a file."""
     path = folder / name
     path.write_text(text)
     return path
 
 
 def topic(folder: Path, text: str = GOOD) -> dict[str, Topic]:
-    """The topics of one file."""
+    """Return the topics of one file."""
     written(folder, text)
     return load_topics(folder)
 
 
 def test_a_topic_says_everything_a_broker_and_a_reader_need(tmp_path: Path) -> None:
-    """What is left out of the dead letters has a default."""
+    """Settings that the dead letters' topic leaves out have a default."""
     read = load_topic(written(tmp_path, GOOD))
     assert (read.name, read.key, read.partitions, read.owner) == ("order", "order_id", 8, "orders-team")
     assert read.events == ("Placed", "Paid")

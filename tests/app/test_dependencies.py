@@ -1,4 +1,4 @@
-"""The report of what a process cannot use: kept until cleared, and logged within a bound."""
+"""The report of unusable dependencies: kept until cleared, and logged within a bound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from choreo.testing.clock import VirtualClock
 
 
 async def test_a_report_keeps_its_first_moment_and_its_last_cause() -> None:
-    """The longest absence stands first; what is cleared is gone."""
+    """The longest absence stands first; a cleared one is gone."""
     clock = VirtualClock()
     reports, began_ms = DependencyReports(clock), clock.now_ms()
     reports.report("redis", "Connection refused.", "Start it.")
@@ -52,3 +52,14 @@ def test_a_clock_that_is_set_back_makes_no_negative_age(caplog: pytest.LogCaptur
     reports.report("redis", "refused", "Start it.")
     assert caplog.messages[-1].startswith("redis is unavailable since 0 s")
     assert len(caplog.messages) == 2
+
+
+def test_a_process_that_ends_finds_nothing_available_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A part that stops leaves its loop without an error: that is no recovery."""
+    reports = DependencyReports(VirtualClock())
+    with caplog.at_level(logging.INFO):
+        reports.report("service payment in order", "the database file was deleted", "Put it back.")
+        reports.end()
+        reports.clear("service payment in order")
+    assert [one.name for one in reports.all()] == ["service payment in order"]
+    assert not [line for line in caplog.messages if "available again" in line]

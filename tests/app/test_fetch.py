@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from choreo.adapters.memory.home import MemoryHome
-from choreo.app.fetch import NEAR, records_at
+from choreo.adapters.memory.backend import MemoryBackend
+from choreo.app.steps.log_lookup import NEAR, records_at
 from choreo.core.events import Envelope, Position, Record
 from choreo.testing.clock import VirtualClock
 
@@ -11,25 +11,25 @@ from choreo.testing.clock import VirtualClock
 class CountingLog:
     """A log of one topic that counts how often it is read."""
 
-    def __init__(self, home: MemoryHome) -> None:
-        self._log = home.log
+    def __init__(self, backend: MemoryBackend) -> None:
+        self._log = backend.log
         self.reads = 0
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
-        """The log's own answer."""
+        """Return the log's own answer."""
         self.reads += 1
         return await self._log.read(topic, partition, offset, limit)
 
 
 async def test_neighbours_are_fetched_in_one_read_and_what_has_gone_is_absent() -> None:
     """Places far apart, or of other partitions, are read each for itself."""
-    home = MemoryHome(VirtualClock())
-    await home.log.create("order", 2)
-    positions = await home.log.append("order", [Envelope(f"e-{n}", "Placed", "k", "order") for n in range(200)])
-    log, last = CountingLog(home), positions[-1]
+    backend = MemoryBackend(VirtualClock())
+    await backend.log.create("order", 2)
+    positions = await backend.log.append("order", [Envelope(f"e-{n}", "Placed", "k", "order") for n in range(200)])
+    log, last = CountingLog(backend), positions[-1]
     wanted = [positions[3], positions[7], positions[7 + NEAR], last, last._replace(offset=10_000)]
     found = await records_at(log, [*wanted, last._replace(partition=1 - last.partition)])  # type: ignore[arg-type]
     assert {place: record.event.id for place, record in found.items()} == {

@@ -9,7 +9,7 @@ from choreo.testing.clock import VirtualClock
 
 
 async def listing(pace: Pace, order: list[str], name: str) -> None:
-    """A list that is read in several turns of the loop."""
+    """Read a list in several turns of the loop."""
     async with pace.turn():
         order.append(f"{name} begins")
         await asyncio.sleep(0)
@@ -50,3 +50,11 @@ async def test_one_that_fails_or_is_cancelled_gives_its_turn_on() -> None:
         await failing()
     await listing(pace, order, "next")
     assert order == ["next begins", "next ends"]
+
+
+async def test_as_many_as_are_allowed_list_at_once() -> None:
+    """Where a list waits for a server the loop has room for a few."""
+    pace, order = Pace(VirtualClock(), at_once=2), list[str]()
+    await asyncio.gather(*(listing(pace, order, name) for name in "abc"))
+    assert order[:2] == ["a begins", "b begins"]
+    assert "c begins" not in order[:3]

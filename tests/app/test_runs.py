@@ -1,4 +1,4 @@
-"""What a service has read about runs, and which run an event from outside belongs to."""
+"""The runs that a service knows from the log, and the run of an event from outside."""
 
 from __future__ import annotations
 
@@ -6,36 +6,39 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from choreo.adapters.memory.home import MemoryHome
-from choreo.app import run_finder
-from choreo.app.run_finder import RunFinder
-from choreo.app.runs import Runs
-from choreo.app.track import PartitionTracker
+from choreo.adapters.memory.backend import MemoryBackend
+from choreo.app.steps import gates
+from choreo.app.steps.run_finder import RunFinder
+from choreo.app.steps.runs import Runs
+from choreo.app.tracking.fold import PartitionFold
 from choreo.core import facts
-from choreo.core.definition import FlowTable
+from choreo.core.attribution import oldest_open
 from choreo.core.events import Envelope, Record
+from choreo.core.flow_table import FlowTable
+from choreo.core.partition import partition_of
 from choreo.ports.inbox import RunMark
 from choreo.testing.clock import VirtualClock
 from tests.core.order import ORDER
 
 
 def fact(type_: str, offset: int = 0, *, n: int = 0, stamp_ms: int = 0) -> Record:
-    """A fact about run r."""
+    """Return a fact about run r."""
     return Record("order", 0, offset, stamp_ms, Envelope(f"{type_}{n}", type_, "o-1", "order", run="r", n=n))
 
 
 def test_the_first_fact_that_stops_a_run_says_since_where() -> None:
     """A trigger before it was expected; one after it was not."""
     runs = Runs()
-    runs.read(fact(facts.FLOW_TURNED, 7))
+    runs.read(fact(facts.COMPENSATION_STARTED, 7))
     runs.read(fact(facts.FLOW_COMPENSATED, 9))
-    standing = runs.of("r")
-    assert (standing.stopped, standing.stopped_at, standing.ended) == (True, 7, True)
+    status = runs.of("r")
+    assert (status.stopped, status.stopped_at, status.ended) == (True, 7, True)
 
 
 def test_the_highest_number_of_the_pause_series_rules() -> None:
-    """Lower ones are dropped, in whatever order they are read."""
+    """Lower ones are dropped, in any order of reading."""
     runs = Runs()
     for type_, n in [(facts.FLOW_PAUSED, 3), (facts.FLOW_RESUMED, 2), (facts.FLOW_PAUSED, 1)]:
         runs.read(fact(type_, n=n))
@@ -49,7 +52,7 @@ def test_what_the_inbox_remembers_is_joined_with_what_is_read() -> None:
     runs = Runs()
     runs.read(fact(facts.FLOW_PAUSED, 5, n=3))
     assert set(runs.unknown(["r", "s", "s"])) == {"r", "s"}
-    runs.load(["r", "s"], {"r": RunMark(turned=True, paused=False, pause_n=2, stopped_at=1)})
+    runs.load(["r", "s"], {"r": RunMark(compensating=True, paused=False, pause_n=2, stopped_at=1)})
     assert (runs.of("r").paused, runs.of("r").stopped, runs.of("r").stopped_at) == (True, True, 1)
     assert runs.unknown(["r", "s"]) == []
 
@@ -58,8 +61,8 @@ def test_what_the_inbox_remembers_is_joined_with_what_is_read() -> None:
 @pytest.mark.parametrize(
     ("mark", "read", "stopped_at"),
     [
-        (RunMark(turned=True, stopped_at=5), 20, 5),
-        (RunMark(turned=True, stopped_at=20), 5, 5),
+        (RunMark(compensating=True, stopped_at=5), 20, 5),
+        (RunMark(compensating=True, stopped_at=20), 5, 5),
         (RunMark(ended=True, stopped_at=5), 20, 5),
         (RunMark(paused=True, pause_n=1), 20, 20),
     ],
@@ -67,33 +70,33 @@ def test_what_the_inbox_remembers_is_joined_with_what_is_read() -> None:
 def test_the_first_turn_counts_whether_the_inbox_or_the_log_tells_of_it(
     mark: RunMark, read: int, stopped_at: int, *, read_first: bool
 ) -> None:
-    """A twin stands later in the log, and may be the one that is read first."""
+    """A duplicate stands later in the log, and may be the one that is read first."""
     runs = Runs()
     if read_first:
-        runs.read(fact(facts.FLOW_TURNED, read))
+        runs.read(fact(facts.COMPENSATION_STARTED, read))
     runs.load(["r"], {"r": mark})
     if not read_first:
-        runs.read(fact(facts.FLOW_TURNED, read))
+        runs.read(fact(facts.COMPENSATION_STARTED, read))
     assert (runs.of("r").stopped, runs.of("r").stopped_at) == (True, stopped_at)
 
 
 def test_a_mark_of_old_that_has_no_place_tells_less_than_the_log() -> None:
-    """Where the log says nothing either, the run was stopped before all that is read now."""
+    """Where the log has nothing either, the run was stopped before all records that are read now."""
     runs = Runs()
-    runs.read(fact(facts.FLOW_TURNED, 20))
-    runs.load(["r", "s"], dict.fromkeys(("r", "s"), RunMark(turned=True)))
+    runs.read(fact(facts.COMPENSATION_STARTED, 20))
+    runs.load(["r", "s"], dict.fromkeys(("r", "s"), RunMark(compensating=True)))
     assert (runs.of("r").stopped_at, runs.of("s").stopped_at) == (20, -1)
 
 
 def test_what_was_read_is_unsaved_until_it_is_saved() -> None:
     """News that comes while it is being saved stays unsaved."""
     runs = Runs()
-    runs.read(fact(facts.FLOW_TURNED, 1))
+    runs.read(fact(facts.COMPENSATION_STARTED, 1))
     marks = runs.unsaved()
-    assert marks == {"r": RunMark(turned=True, stopped_at=1)}
+    assert marks == {"r": RunMark(compensating=True, stopped_at=1)}
     runs.read(fact(facts.FLOW_PAUSED, 2, n=1))
     runs.saved(marks)
-    assert runs.unsaved() == {"r": RunMark(turned=True, paused=True, pause_n=1, stopped_at=1)}
+    assert runs.unsaved() == {"r": RunMark(compensating=True, paused=True, pause_n=1, stopped_at=1)}
     runs.saved(runs.unsaved())
     assert runs.unsaved() == {}
 
@@ -107,35 +110,35 @@ def test_memory_is_bounded() -> None:
 
 
 async def run_found(history: Sequence[tuple[str, str, str]], asked: str) -> str:
-    """The run of an event of key `asked` after this history of (type, key, run or id)."""
-    home = MemoryHome(VirtualClock())
-    await home.log.create("order", 1)
+    """Return the run of an event of key `asked` after this history of (type, key, run or id)."""
+    backend = MemoryBackend(VirtualClock())
+    await backend.log.create("order", 1)
     events = [
         Envelope(run, type_, key, "order", run=run if type_ != "OrderPlaced" else "") for type_, key, run in history
     ]
-    await home.log.append("order", [*events, Envelope("", "Picked", asked, "order")])
-    (event,) = await home.log.read("order", 0, len(events), 1)
-    return await RunFinder(home.log, FlowTable(ORDER), home.inbox("mail")).run_of(event)
+    await backend.log.append("order", [*events, Envelope("", "Picked", asked, "order")])
+    (event,) = await backend.log.read("order", 0, len(events), 1)
+    return await RunFinder(backend.log, FlowTable(ORDER), backend.inbox("mail")).run_of(event, 1)
 
 
 async def test_a_finder_goes_on_where_the_inbox_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that is restarted does not read its partitions from the first record again."""
-    monkeypatch.setattr(run_finder, "READ_AT_ONCE", 10)
-    home = MemoryHome(VirtualClock())
-    await home.log.create("order", 1)
+    monkeypatch.setattr(gates, "SCAN_AT_ONCE", 10)
+    backend = MemoryBackend(VirtualClock())
+    await backend.log.create("order", 1)
     starts = [Envelope(f"s-{n}", "OrderPlaced", f"o-{n}", "order", run=f"s-{n}") for n in range(25)]
-    await home.log.append("order", [*starts, Envelope("", "Picked", "o-3", "order")])
-    (event,) = await home.log.read("order", 0, 25, 1)
+    await backend.log.append("order", [*starts, Envelope("", "Picked", "o-3", "order")])
+    (event,) = await backend.log.read("order", 0, 25, 1)
     looked_from: list[int] = []
-    scan = home.log.scan
+    scan = backend.log.scan
 
     async def noted(topic: str, partition: int, offset: int, *rest: Any) -> Any:
         looked_from.append(offset)
         return await scan(topic, partition, offset, *rest)
 
-    monkeypatch.setattr(home.log, "scan", noted)
+    monkeypatch.setattr(backend.log, "scan", noted)
     for _ in range(2):
-        assert await RunFinder(home.log, FlowTable(ORDER), home.inbox("mail")).run_of(event) == "s-3"
+        assert await RunFinder(backend.log, FlowTable(ORDER), backend.inbox("mail")).run_of(event, 1) == "s-3"
     assert looked_from == [0, 10, 20, 20]
 
 
@@ -166,9 +169,9 @@ START, END = "OrderPlaced", facts.FLOW_COMPLETED
 async def test_an_event_from_outside_belongs_to_the_oldest_open_run(
     history: Sequence[tuple[str, str, str]], run: str
 ) -> None:
-    """As starts and end facts tell, to hosts and tracker alike; a twin of an ended start opens nothing."""
+    """As starts and end facts tell, to hosts and tracker alike; a duplicate of an ended start opens nothing."""
     assert await run_found(history, "o-1") == run
-    tracker = PartitionTracker(FlowTable(ORDER), 0, 1, lambda _: {})
+    tracker = PartitionFold(FlowTable(ORDER), 0, 1, lambda _: {})
     records = [
         Record("order", 0, place, place, Envelope(run, type_, key, "order", run="" if type_ == START else run))
         for place, (type_, key, run) in enumerate(history)
@@ -177,5 +180,24 @@ async def test_an_event_from_outside_belongs_to_the_oldest_open_run(
     if records:
         tracker.fold(records, 0)
     tracked = tracker.cache.get("o-1")
-    oldest = tracked.state.oldest_open if tracked else None
+    oldest = oldest_open(tracked.state.runs) if tracked else None
     assert (oldest.id if oldest else "") == run
+
+
+async def test_a_start_in_a_wrong_partition_hides_no_run_of_its_key() -> None:
+    """Its offset is of another partition: what its key has at lower offsets of its own is read all the same."""
+    backend = MemoryBackend(VirtualClock())
+    await backend.log.create("order", 2)
+    (own,) = await backend.log.append("order", [Envelope("s-1", "OrderPlaced", "o-1", "order", run="s-1")])
+    other = next(key for key in map(str, range(9)) if partition_of(key, 2) != own.partition)
+    await backend.log.append("order", [Envelope(f"x-{n}", "Picked", other, "order", run="x") for n in range(5)])
+    (stray,) = await backend.log.read("order", own.partition, 0, 1)
+    backend.log.topics.partition("order", 1 - own.partition).append(
+        replace(stray, partition=1 - own.partition, offset=5, event=replace(stray.event, id="s-2", run="s-2"))
+    )
+    await backend.log.append("order", [Envelope("", "Picked", other, "order"), Envelope("", "Picked", "o-1", "order")])
+    finder = RunFinder(backend.log, FlowTable(ORDER), backend.inbox("mail"))
+    (of_other,) = await backend.log.read("order", 1 - own.partition, 6, 1)
+    (of_key,) = await backend.log.read("order", own.partition, 1, 1)
+    assert await finder.run_of(of_other, 2) == ""
+    assert await finder.run_of(of_key, 2) == "s-1"

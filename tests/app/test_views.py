@@ -1,16 +1,19 @@
-"""The projection of a run into a row: what it holds, and that it reckons as the core does."""
+"""The projection of a run into a row: its columns, and that it reckons as the core does."""
 
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from choreo.app.views import attributes_of, detail_of, view
-from choreo.core.due import next_due
+from choreo.app.tracking.views import attributes_of, detail_of, view
 from choreo.core.errors import StorageError
 from choreo.core.state import decode, encode
-from tests.app.doors import PaymentDeclined, Shop, StockReserved
+from choreo.core.timers import next_due
+from choreo.testing.given import given
+from tests.app.harness import PaymentDeclined, Shop, StockReserved
+from tests.core.plain import flow, step
 
 SITUATIONS = ["start", "charged", "completed", "compensated", "stuck"]
 
@@ -26,7 +29,7 @@ async def test_the_next_timer_of_a_row_is_that_of_the_core(situation: str) -> No
 
 
 async def test_an_undo_under_way_and_a_pause_have_the_timers_of_the_core() -> None:
-    """Paused, nothing is due; turned, the flow's deadline no longer counts."""
+    """Paused, nothing is due; once compensation starts, the flow's deadline no longer counts."""
     shop = await Shop().open()
     await shop.start("o-1")
     await shop.outcome("stock.reserve", StockReserved(order_id="o-1"))
@@ -63,7 +66,7 @@ async def test_the_same_run_gives_the_same_bytes() -> None:
     [("x", "x"), (7, "7"), (1.5, "1.5"), (True, "true"), (False, "false"), (Decimal("9.90"), "9.90")],
 )
 def test_attributes_are_scalars_as_text(value: Any, text: str) -> None:
-    """What has parts of its own, or is not there, is left out."""
+    """Composite and absent fields are left out."""
     assert attributes_of({"a": value, "items": [1], "address": {"street": "x"}, "note": None}) == {"a": text}
 
 
@@ -74,3 +77,14 @@ async def test_a_row_of_another_version_names_the_remedy() -> None:
     row = (await shop.queries.instance("order", "o-1")).row
     with pytest.raises(StorageError, match="choreo projections rebuild"):
         detail_of(msgspec.structs.replace(row, detail=b"{}"))
+
+
+def test_a_run_that_may_complete_in_several_ways_shows_its_outcome() -> None:
+    """Once the event of that way was read."""
+    several = flow(step("a.pay", "OrderPlaced", "Paid", "Declined", effect=False), completes="Paid")
+    several = replace(several, outcomes={"Paid": "paid", "Declined": "no money"})
+    scenario = given(several, "OrderPlaced")
+    assert detail_of(view(scenario.table, 0, "o-1", scenario.runs[0])).outcome == ""
+    scenario.when("Declined")
+    assert detail_of(view(scenario.table, 0, "o-1", scenario.runs[0])).outcome == "no money"
+    assert scenario.runs[0].status == "completed"

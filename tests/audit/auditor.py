@@ -1,4 +1,4 @@
-"""The independent auditor: holds the log against the gateways' books, and says which promises were broken.
+"""The independent auditor: compares the log with the gateways' books, and reports broken promises.
 
 Promises are those of the design's list: 1 nothing lost, 2 nothing twice, 3 every run ends, 4 undone once and newest
 first, 5 timers, 7 order per key and step, 8 poison. (6, the rebuild, needs choreo itself: the test does it.)
@@ -19,7 +19,7 @@ from tests.audit.shape import COMPLETES, ENDS, FAILURES, GENERAL_FAILURES, START
 
 @dataclass
 class Report:
-    """What the auditor found."""
+    """The auditor's findings."""
 
     violations: list[str]
     """Sentences; empty when every promise was kept."""
@@ -34,8 +34,8 @@ def audit(database: Path, folder: Path, told: Told) -> Report:
 
 
 def judge(evidence: Evidence, folder: Path, told: Told) -> Report:
-    """Check what was read, wherever it was, and the books in `folder`."""
-    log, dead, statuses, begun = evidence.log, evidence.letters, evidence.shown, evidence.attempts
+    """Check the records, from any backend, and the books in `folder`."""
+    log, dead, statuses, begun = evidence.log, evidence.dead_letters, evidence.shown, evidence.attempts
     runs = by_run(log)
     outcomes = {run: _outcome(told_of) for run, told_of in runs.items()}
     keys = {run: told_of[0].key for run, told_of in runs.items()}
@@ -56,16 +56,21 @@ def judge(evidence: Evidence, folder: Path, told: Told) -> Report:
 
 
 def by_run(log: Sequence[Fact]) -> dict[str, list[Fact]]:
-    """Each run's facts in order, without twins; a fact without a run belongs to the key's oldest that is open."""
+    """Return each run's facts in order, without duplicates; a fact without a run is of the key's oldest open one.
+
+    A failure that is no longer certain is no duplicate: its step ran again after its inbox was lost.
+    """
     runs: dict[str, list[Fact]] = {}
     open_runs: dict[str, list[str]] = {}
-    seen: set[tuple[str, str, str]] = set()
+    seen: dict[tuple[str, str, str], bool] = {}
     for fact in log:
         run = fact.id if fact.type == START else fact.run or next(iter(open_runs.get(fact.key, ())), "")
         unknown = not fact.key or (run not in runs and fact.type != START)
-        if unknown or (run, fact.id, fact.type) in seen or (fact.is_foreign and _is_orphan(fact, runs.get(run, ()))):
+        before = seen.get((run, fact.id, fact.type))
+        repeated = before is not None and (fact.certain or not before)
+        if unknown or repeated or (fact.is_foreign and _is_orphan(fact, runs.get(run, ()))):
             continue
-        seen.add((run, fact.id, fact.type))
+        seen[run, fact.id, fact.type] = fact.certain
         runs.setdefault(run, []).append(fact)
         if fact.type == START:
             open_runs.setdefault(fact.key, []).append(run)
@@ -75,7 +80,7 @@ def by_run(log: Sequence[Fact]) -> dict[str, list[Fact]]:
 
 
 def _is_orphan(fact: Fact, run: Sequence[Fact]) -> bool:
-    """Whether it says what a step has said before: nobody waits for it, and it changes nothing."""
+    """Return whether it repeats an outcome of a step: nobody waits for it, and it changes nothing."""
     return fact.type in (*SUCCESSES, *FAILURES) and any(before.type == fact.type for before in run)
 
 
@@ -93,9 +98,10 @@ def _acknowledged(
 
 
 def _twice(run: Sequence[Fact]) -> Iterator[str]:
-    """What people see happens once, under whatever id; only what comes from outside may come as often as it likes."""
-    for type_, count in Counter(fact.type for fact in run if fact.type != WAIT_CLOSES).items():
-        once = not type_.startswith("choreo.") or type_ in ("choreo.FlowTurned", "choreo.FlowCompleted")
+    """Yield each visible event that a run has under two ids; only events from outside may repeat."""
+    ids = {(fact.id, fact.type) for fact in run if fact.type != WAIT_CLOSES}
+    for type_, count in Counter(type_ for _, type_ in ids).items():
+        once = not type_.startswith("choreo.") or type_ in ("choreo.CompensationStarted", "choreo.FlowCompleted")
         if once and count > 1:
             yield f"{type_} happened {count} times"
 
@@ -113,9 +119,9 @@ def _ended(run: Sequence[Fact], outcome: str, status: str) -> Iterator[str]:
         yield f"people are shown {status or 'nothing'}, by the log it is {outcome}"
     if outcome == "completed" and COMPLETES not in types:
         yield f"it completed without {COMPLETES}"
-    if "choreo.FlowCompleted" in types and types & {"choreo.FlowTurned", "choreo.FlowCompensated"}:
+    if "choreo.FlowCompleted" in types and types & {"choreo.CompensationStarted", "choreo.FlowCompensated"}:
         yield "it completed and was turned as well"
-    if outcome == "compensated" and "choreo.FlowTurned" not in types:
+    if outcome == "compensated" and "choreo.CompensationStarted" not in types:
         yield "it was compensated without a turn"
 
 
@@ -137,7 +143,7 @@ def _undone(run: Sequence[Fact], outcome: str) -> Iterator[str]:
 
 
 def _order(log: Sequence[Fact]) -> Iterator[str]:
-    """Outcomes of one step for one key stand in the order of their triggers."""
+    """Check that outcomes of one step for one key stand in the order of their triggers."""
     first: dict[str, int] = {}
     newest: dict[tuple[str, str], tuple[int, Fact]] = {}
     answered: set[tuple[str, str]] = set()
@@ -160,7 +166,7 @@ def _order(log: Sequence[Fact]) -> Iterator[str]:
 
 
 def _poison(log: Sequence[Fact], dead: Sequence[tuple[int, int, str, str]], told: Told) -> Iterator[str]:
-    """Set aside is what was poisoned, and nothing else; what comes to a run that has turned is skipped unread."""
+    """Set aside is what was poisoned, and nothing else; events for a compensating run are skipped unread."""
     skipped = {fact.causation for fact in log if fact.type == "choreo.StepSkipped"}
     unread = {(fact.partition, fact.offset) for fact in log if fact.id and fact.id in skipped}
     for partition, offset, service, cause in dead:
@@ -173,7 +179,7 @@ def _poison(log: Sequence[Fact], dead: Sequence[tuple[int, int, str, str]], told
 def _reruns(
     begun: Sequence[tuple[str, str, str, int]], keys: Mapping[str, str], folder: Path, told: Told
 ) -> Iterator[str]:
-    """A handler ran a second time only if its process died before its outcome was recorded."""
+    """Check that a handler ran twice only if its process died before its outcome was recorded."""
     allowed: Counter[tuple[str, str]] = Counter()
     for run, trigger, step, count in begun:
         key = keys.get(run, "")
@@ -189,10 +195,10 @@ def _reruns(
 
 def _counts(log: Sequence[Fact], dead: Sequence[object], outcomes: Mapping[str, str]) -> dict[str, int]:
     types = Counter(fact.type for fact in log)
-    twins = len(log) - len({(fact.run, fact.id, fact.type) for fact in log})
+    duplicates = len(log) - len({(fact.run, fact.id, fact.type) for fact in log})
     return {
         "records": len(log),
-        "twins": twins,
+        "twins": duplicates,
         "runs": len(outcomes),
         "letters": len(dead),
         **Counter(outcomes.values()),

@@ -1,7 +1,7 @@
 """Promise 2, outside: money, stock and shipments, read from the books of the outside systems by plain SQL.
 
-For each order: what was done, how often each was undone, and what stands. Whoever completed has one of each; whoever
-did not has none; nothing was undone twice.
+For each order: the effects, how often each was undone, and the effects that stand. A completed order has one of
+each; any other order has none; nothing was undone twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.audit.reading import opened
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of effect: whose book it is in, what was done, what was undone, and the call that does it."""
+    """One kind of effect: its book, the queries for done and undone effects, and the call that does it."""
 
     book: str
     what: str
@@ -65,7 +65,7 @@ _KEPT = "SELECT coalesce(sum(amount_cents), 0) FROM charges WHERE status = 'char
 
 
 def violations(folder: Path, completed: Mapping[str, int], runs: Mapping[str, int]) -> Iterator[str]:
-    """`completed`: how many runs of each order completed; `runs`: how many there were."""
+    """Check the books; `completed`: number of completed runs by order; `runs`: number of all runs."""
     for kind in KINDS:
         with opened(folder / f"{kind.book}.sqlite") as db:
             done, undone = db.execute(kind.done).fetchall(), [key for (key,) in db.execute(kind.undone)]
@@ -75,7 +75,7 @@ def violations(folder: Path, completed: Mapping[str, int], runs: Mapping[str, in
 
 
 def calls(folder: Path) -> Iterator[tuple[str, str, int]]:
-    """(order, operation, calls) of every effect: how often a handler reached its gateway."""
+    """Yield (order, operation, calls) of every effect: how often a handler reached its gateway."""
     for kind in KINDS:
         with opened(folder / f"{kind.book}.sqlite") as db:
             sql = f"SELECT order_id, count FROM ({kind.done}) JOIN calls USING (key) WHERE operation = ?"

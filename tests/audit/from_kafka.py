@@ -1,4 +1,4 @@
-"""What the auditor judges, read of the home on Kafka as a stranger would: a plain consumer, HTTP, a plain Redis client.
+"""Read the auditor's input from the Kafka backend as a foreign program: plain consumer, HTTP, plain Redis client.
 
 Shares no code with choreo: headers are decoded here, by the words of CloudEvents and the names that the design gives.
 """
@@ -34,12 +34,12 @@ _NUMBERS = {"round": "ce_choreoround", "outcome": "ce_choreooutcome", "due_ms": 
 
 
 def facts(bootstrap: str, topic: str) -> list[Fact]:
-    """Every record of the topic by partition and offset."""
+    """Return every record of the topic by partition and offset."""
     return [fact_of(message) for message in messages(bootstrap, topic)]
 
 
 def fact_of(message: Message) -> Fact:
-    """The record; one without a type has the type "unreadable". Without an id it is known by its first position."""
+    """Convert a record; one without a type has the type "unreadable", one without an id its first position as id."""
     partition, offset = message.partition() or 0, message.offset() or 0
     headers = headers_of(message)
     id_, type_ = headers.get("ce_id", ""), headers.get("ce_type", "") or "unreadable"
@@ -64,15 +64,15 @@ def _placed(partition: int, offset: int) -> str:
     return f"{text[:14]}8{text[15:]}"
 
 
-def letters(bootstrap: str, topic: str) -> list[tuple[int, int, str, str]]:
-    """(partition, offset, service, cause) of every dead letter, each once."""
+def dead_letters(bootstrap: str, topic: str) -> list[tuple[int, int, str, str]]:
+    """Return (partition, offset, service, cause) of every dead letter, each once."""
     found: dict[str, tuple[int, int, str, str]] = {}
     for message in messages(bootstrap, topic):
-        about = headers_of(message).get("choreo_letter")
+        about = headers_of(message).get("choreo_dead_letter")
         if about:
-            letter = json.loads(about)
-            place = letter["partition"], letter["offset"], letter["service"], letter["cause"]
-            found.setdefault(letter["id"], place)
+            dead_letter = json.loads(about)
+            place = dead_letter["partition"], dead_letter["offset"], dead_letter["service"], dead_letter["cause"]
+            found.setdefault(dead_letter["id"], place)
     return list(found.values())
 
 
@@ -94,13 +94,13 @@ class Inboxes:
     """How many attempts the services' inboxes have counted. Entries expire: look before they do, and again."""
 
     def __init__(self, url: str, prefix: str) -> None:
-        """`prefix`: what the names of all keys begin with."""
+        """Read keys that begin with `prefix`."""
         self._redis = Redis.from_url(url, decode_responses=False)
         self._prefix = prefix
         self._begun: dict[tuple[str, str], int] = {}
 
     def rows(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, bool]]:
-        """(trigger, step) → attempts begun, and whether an outcome is recorded; absent where nothing is known."""
+        """Return (trigger, step) → attempts begun, and whether an outcome is recorded; absent if unknown."""
         asked = list(places)
         with self._redis.pipeline(transaction=False) as pipeline:
             for trigger, step in asked:
@@ -117,15 +117,15 @@ class Inboxes:
         return known
 
     def attempts(self, runs: Mapping[str, str]) -> list[tuple[str, str, str, int]]:
-        """(run, trigger, step, attempts begun) of all that was ever looked at; `runs`: trigger → run."""
+        """Return (run, trigger, step, attempts begun) of each row ever read; `runs`: trigger → run."""
         return [(runs.get(trigger, ""), trigger, step, begun) for (trigger, step), begun in self._begun.items()]
 
 
 def messages(bootstrap: str, topic: str) -> Iterator[Message]:
-    """Every message of the topic, partition by partition."""
+    """Yield every message of the topic, partition by partition."""
     settings = {"bootstrap.servers": bootstrap, "group.id": "auditor", "enable.auto.commit": False}
-    # Never elsewhere than where it was told to read: by default the client would wait at the end for what is new. The
-    # last entries of a partition may be markers of a transaction, which are no messages: the client says that it ends.
+    # Read only from the assigned offsets: by default the client would wait at the end for new records. The
+    # last entries of a partition may be markers of a transaction, which are no messages: the client reports the end.
     reading = {"auto.offset.reset": "error", "isolation.level": "read_committed", "enable.partition.eof": True}
     consumer = Consumer({**settings, **reading})
     try:
@@ -160,7 +160,7 @@ def _from_start_to(end: int, place: TopicPartition, consumer: Consumer) -> Itera
 
 
 def headers_of(message: Message) -> dict[str, str]:
-    """The headers as texts."""
+    """Return the headers as texts."""
     found: Any = message.headers() or ()
     return {name: _text(value) for name, value in found}
 

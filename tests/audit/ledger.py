@@ -1,4 +1,4 @@
-"""Promise 4: what a run left in the world, and whether it was undone as promised: all of it, once, newest first.
+"""Promise 4: the effects of a run, and whether they were undone as promised: all of it, once, newest first.
 
 A reading of the log of its own: every step of the flow has one effect a run, for it runs under one key, and so one
 entry, certain or in doubt. A request is judged at the position of the event it was decided on, its causation.
@@ -16,15 +16,15 @@ OPEN, REQUESTED, UNDONE, NOTHING, FAILED = "open", "requested", "undone", "nothi
 SETTLED = (UNDONE, NOTHING)
 
 _REQUEST = "choreo.CompensationRequested"
-_BROKEN_UNDOS = ("choreo.UndoFailed", "choreo.UndoDeadlinePassed")
-_RETRY = "choreo.UndoRetryRequested"
+_BROKEN_UNDOS = ("choreo.CompensationFailed", "choreo.CompensationDeadlinePassed")
+_RETRY = "choreo.CompensationRetryRequested"
 
 Attempted = tuple[str, str]
 """A step and the id of a trigger of it."""
 
 
 @dataclass
-class Entry:
+class LedgerEntry:
     """An effect, or the doubt whether there is one."""
 
     opened: int
@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def is_open_doubt(self) -> bool:
-        """Whether nobody knows of an effect, and nobody asks."""
+        """Return whether nobody knows of an effect, and nobody asks."""
         return not self.certain and self.state == OPEN
 
 
@@ -45,8 +45,8 @@ class Ledger:
     """One run's entries, while its facts are read in the order of the log."""
 
     def __init__(self, facts: Sequence[Fact]) -> None:
-        """`facts` are those of the run, without twins."""
-        self.entries: dict[str, Entry] = {}
+        """Start the ledger of a run; `facts` are the run's, without duplicates."""
+        self.entries: dict[str, LedgerEntry] = {}
         """By their steps."""
         self.settled_at = -1
         """Offset at which the last entry was closed."""
@@ -57,8 +57,10 @@ class Ledger:
                 self._decided.setdefault(fact.causation, []).append(fact)
         self._steps = {fact.entry: fact.step for fact in facts if fact.type == _REQUEST}
         self._answered: set[Attempted] = set()
+        self._spared: set[Attempted] = set()
+        """Attempts that certainly left nothing, so far: a repetition that is not certain leaves a doubt."""
         self._firsts: dict[str, str] = {}
-        """By its step the trigger whose turn it is; a second one is a stranger's."""
+        """By step the trigger at work; a second one is from a foreign program."""
         for fact in reversed(facts):
             self._firsts |= {name: fact.id for name, step in STEPS.items() if step.on == fact.type}
 
@@ -104,12 +106,12 @@ class Ledger:
                 self._doubt((fact.step, fact.trigger), fact)
         elif fact.type == _RETRY:
             self._retried(fact)
-        elif fact.type in UNDOS or fact.type == "choreo.NothingToUndo" or fact.type in _BROKEN_UNDOS:
+        elif fact.type in UNDOS or fact.type == "choreo.NothingToCompensate" or fact.type in _BROKEN_UNDOS:
             yield from self._answer(fact)
 
     def _succeeded(self, attempted: Attempted, fact: Fact) -> None:
         self._answered.add(attempted)
-        entry = self.entries.setdefault(attempted[0], Entry(fact.offset, certain=True, trigger=attempted[1]))
+        entry = self.entries.setdefault(attempted[0], LedgerEntry(fact.offset, certain=True, trigger=attempted[1]))
         if not entry.certain:
             entry.certain = True
             if entry.state == NOTHING:
@@ -119,11 +121,14 @@ class Ledger:
         step, trigger = attempted
         its_turn = (step, self._firsts.get(step, trigger))
         if attempted != its_turn and its_turn not in self._answered:
-            return  # a stranger's trigger, given up: that says nothing of the one that is under way
-        first = attempted not in self._answered
+            return  # a foreign trigger, given up: no statement about the one that is under way
+        first = attempted not in self._answered or attempted in self._spared
         self._answered.add(attempted)
         entry = self.entries.get(step)
+        if fact.certain and first:
+            self._spared.add(attempted)
         if not fact.certain and first:
+            self._spared.discard(attempted)
             self._doubt(attempted, fact)
         elif fact.certain and entry is not None and entry.trigger == trigger and entry.is_open_doubt:
             entry.state = NOTHING
@@ -133,10 +138,10 @@ class Ledger:
         self._answered.add(attempted)
         step = STEPS.get(attempted[0])
         if step is not None and step.undo:
-            self.entries.setdefault(attempted[0], Entry(fact.offset, certain=False, trigger=attempted[1]))
+            self.entries.setdefault(attempted[0], LedgerEntry(fact.offset, certain=False, trigger=attempted[1]))
 
     def _retried(self, fact: Fact) -> None:
-        """An operator asks for it once more: it is to be undone like any other."""
+        """Reopen the entry after an operator's retry: it is to be undone like any other."""
         entry = self.entries.get(self._steps.get(fact.entry, ""))
         if entry is not None and entry.state == FAILED:
             entry.state = OPEN

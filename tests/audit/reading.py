@@ -1,7 +1,7 @@
-"""What the auditor judges, and how it is read of the embedded home: by plain SQL.
+"""The auditor's input, read from the embedded backend by plain SQL.
 
-How it is read of the home on Kafka stands in from_kafka.py.
-Shares no code with choreo, and neither does the rest of this folder: what is checked must not check itself.
+The module from_kafka.py reads it from the Kafka backend.
+Shares no code with choreo, and neither does the rest of this folder: code under test must not check itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FROM log WHERE topic = 'order' ORDER BY partition, offset
 
 @dataclass(frozen=True)
 class Fact:
-    """A record of the log: its plain columns, and what is needed of its headers."""
+    """A record of the log: its plain columns, and the needed headers."""
 
     partition: int
     offset: int
@@ -46,7 +46,7 @@ class Fact:
 
     @property
     def where(self) -> str:
-        """The record as a sentence names it."""
+        """Return the record as a sentence names it."""
         return f"{self.type} at {self.partition}/{self.offset}"
 
 
@@ -55,7 +55,7 @@ class Evidence:
     """All that is known of a run of the system, besides the gateways' books."""
 
     log: Sequence[Fact]
-    letters: Sequence[tuple[int, int, str, str]]
+    dead_letters: Sequence[tuple[int, int, str, str]]
     """(partition, offset, service, cause) of every dead letter."""
     shown: Mapping[str, str]
     """Run → the status that people see."""
@@ -64,26 +64,26 @@ class Evidence:
 
 
 def read(path: Path) -> Evidence:
-    """All of it from one file."""
+    """Return all of it from one file."""
     with opened(path) as db:
-        return Evidence(facts(db), letters(db), shown(db), attempts(db))
+        return Evidence(facts(db), dead_letters(db), shown(db), attempts(db))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file, for reading only."""
+    """Yield the file, for reading only."""
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
         yield db
 
 
 def facts(db: sqlite3.Connection) -> list[Fact]:
-    """Every record that can be read; one whose headers cannot has the type "unreadable"."""
+    """Return every record that can be read; one with unreadable headers has the type "unreadable"."""
     return [_fact(row) for row in db.execute(_LOG)]
 
 
-def letters(db: sqlite3.Connection) -> list[tuple[int, int, str, str]]:
-    """(partition, offset, service, cause) of every dead letter."""
-    return db.execute("SELECT partition, offset, service, cause FROM letters ORDER BY number").fetchall()
+def dead_letters(db: sqlite3.Connection) -> list[tuple[int, int, str, str]]:
+    """Return (partition, offset, service, cause) of every dead letter."""
+    return db.execute("SELECT partition, offset, service, cause FROM dead_letters ORDER BY number").fetchall()
 
 
 def shown(db: sqlite3.Connection) -> dict[str, str]:
@@ -92,7 +92,7 @@ def shown(db: sqlite3.Connection) -> dict[str, str]:
 
 
 def attempts(db: sqlite3.Connection) -> list[tuple[str, str, str, int]]:
-    """(run, trigger, step, attempts begun) of every row of every inbox."""
+    """Return (run, trigger, step, attempts begun) of every row of every inbox."""
     return db.execute("SELECT run, trigger, step, begun FROM attempts").fetchall()
 
 

@@ -1,6 +1,6 @@
 """The order flow as the auditor knows it: written down by hand, from the flow's description.
 
-Also what a test tells the auditor: what it had acknowledged, what it poisoned, and how long things may take.
+Also the auditor's input from a test: its acknowledged starts, its poisoned records, and the allowed durations.
 """
 
 from __future__ import annotations
@@ -46,27 +46,27 @@ ENDS = {
 
 @dataclass(frozen=True)
 class Durations:
-    """What was declared, as divided for this run, in milliseconds. Empty: not checked."""
+    """The declared durations, as divided for this run, in milliseconds. Empty: not checked."""
 
     wait_ms: int = 0
     flow_ms: int = 0
     step_ms: Mapping[str, int] = field(default_factory=dict)
     undo_ms: Mapping[str, int] = field(default_factory=dict)
     end_ms: int = 0
-    """Within what time of its start every run must have ended."""
+    """The time from its start within which every run must have ended."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What the test knows besides the log and the books."""
+    """The facts that the test knows besides the log and the books."""
 
     acknowledged: Mapping[str, str]
-    """Id → key of every start that the test's producer was told is safe."""
+    """Id → key of every start that the log acknowledged to the test's producer."""
     poisoned: AbstractSet[tuple[int, int]] = frozenset()
     """(partition, offset) of every record that nobody can handle."""
     durations: Durations = Durations()
     plain: AbstractSet[str] = frozenset()
-    """Keys of orders whose gateways never fail: nothing but a crash makes their handlers run again."""
+    """Keys of orders with gateways that never fail: nothing but a crash makes their handlers run again."""
     interrupted: AbstractSet[tuple[str, str]] = frozenset()
     """(trigger, step) of attempts that had begun and had no outcome when their process was killed."""
     uncounted: int = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.audit.auditor import audit
-from tests.audit.scene import Scene
+from tests.audit.harness import Harness
 from tests.audit.shape import Durations, Told
 
 TOLD = Told(
@@ -21,28 +21,28 @@ TOLD = Told(
 )
 
 
-def found(scene: Scene, told: Told = TOLD) -> list[str]:
-    """What the auditor says of the scene."""
-    return audit(scene.database, scene.folder, told).violations
+def found(harness: Harness, told: Told = TOLD) -> list[str]:
+    """Return the auditor's findings about the scene."""
+    return audit(harness.database, harness.folder, told).violations
 
 
 def begun(count: int) -> str:
-    """SQL: the charge's attempts in the inbox."""
+    """Return SQL: the charge's attempts in the inbox."""
     return f"INSERT INTO attempts VALUES ('OrderPlaced', 'StockReserved', 'payment.charge', {count})"
 
 
 def again(type_: str) -> str:
-    """SQL: the same fact a second time, under another id."""
+    """Return SQL: the same fact a second time, under another id."""
     return f"""INSERT INTO log SELECT topic, partition, 99, 99000, 'other', type, key, run, step, causation, entry,
         certain, headers, data FROM log WHERE type = '{type_}'"""
 
 
-@pytest.mark.parametrize("tell", [Scene.say_completed, Scene.say_compensated])
-def test_a_sound_log_has_no_violation(tmp_path: Path, tell: Callable[[Scene], None]) -> None:
-    """Both ends of a run, told right."""
-    scene = Scene(tmp_path)
-    tell(scene)
-    assert found(scene) == []
+@pytest.mark.parametrize("tell", [Harness.append_completed, Harness.append_compensated])
+def test_a_sound_log_has_no_violation(tmp_path: Path, tell: Callable[[Harness], None]) -> None:
+    """Both ends of a run, without a fault."""
+    harness = Harness(tmp_path)
+    tell(harness)
+    assert found(harness) == []
 
 
 SPOILT_COMPLETED = [
@@ -69,23 +69,23 @@ SPOILT_COMPLETED = [
     ("promise 3: order o, run OrderPlaced: it completed without OrderConfirmed", "log",
      "DELETE FROM log WHERE type = 'OrderConfirmed'"),
     ("promise 3: order o, run OrderPlaced: it completed and was turned as well", "log",
-     "UPDATE log SET type = 'choreo.FlowTurned' WHERE type = 'ShipmentPicked'"),
+     "UPDATE log SET type = 'choreo.CompensationStarted' WHERE type = 'ShipmentPicked'"),
     ("promise 5: order o, run OrderPlaced: it took 98000 ms to end, more than its bound of 60000 ms", "log",
      "UPDATE log SET stamp_ms = 99000 WHERE offset = 6"),
     ("promise 7: order o: OrderConfirmed at 0/5 has no trigger before it", "log",
      "DELETE FROM log WHERE type = 'ShipmentPicked'"),
     ("promise 8: shipping set 0/2 aside, which is sound: hm", "log",
-     "INSERT INTO letters VALUES (1, 0, 2, 'shipping', 'hm')"),
+     "INSERT INTO dead_letters VALUES (1, 0, 2, 'shipping', 'hm')"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "file", "sql"), SPOILT_COMPLETED)
-def test_what_is_wrong_with_a_completed_run_is_found(tmp_path: Path, said: str, file: str, sql: str) -> None:
+@pytest.mark.parametrize(("published", "file", "sql"), SPOILT_COMPLETED)
+def test_what_is_wrong_with_a_completed_run_is_found(tmp_path: Path, published: str, file: str, sql: str) -> None:
     """All went well; then somebody changed one thing in a file."""
-    scene = Scene(tmp_path)
-    scene.say_completed()
-    scene.run_sql(file, sql)
-    assert said in "\n".join(found(scene))
+    harness = Harness(tmp_path)
+    harness.append_completed()
+    harness.run_sql(file, sql)
+    assert published in "\n".join(found(harness))
 
 
 SPOILT_COMPENSATED = [
@@ -99,7 +99,7 @@ SPOILT_COMPENSATED = [
     ("promise 2: order o: 2 letters of cancellation", "post",
      "INSERT INTO sent VALUES ('o', 'letter'), ('o', 'letter')"),
     ("promise 3: order o, run OrderPlaced: it was compensated without a turn", "log",
-     "DELETE FROM log WHERE type = 'choreo.FlowTurned'"),
+     "DELETE FROM log WHERE type = 'choreo.CompensationStarted'"),
     ("promise 4: order o, run OrderPlaced: compensated, but the effect of inventory.reserve is requested", "log",
      "DELETE FROM log WHERE type = 'StockReleased'"),
     ("PaymentRefunded at 0/99: payment.charge was undone before, under another id", "log", again("PaymentRefunded")),
@@ -120,146 +120,158 @@ SPOILT_COMPENSATED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "file", "sql"), SPOILT_COMPENSATED)
-def test_what_is_wrong_with_a_compensated_run_is_found(tmp_path: Path, said: str, file: str, sql: str) -> None:
+@pytest.mark.parametrize(("published", "file", "sql"), SPOILT_COMPENSATED)
+def test_what_is_wrong_with_a_compensated_run_is_found(tmp_path: Path, published: str, file: str, sql: str) -> None:
     """All was undone as promised; then somebody changed one thing in a file."""
-    scene = Scene(tmp_path)
-    scene.say_compensated()
-    scene.run_sql(file, sql)
-    assert said in "\n".join(found(scene))
+    harness = Harness(tmp_path)
+    harness.append_compensated()
+    harness.run_sql(file, sql)
+    assert published in "\n".join(found(harness))
 
 
 def test_undoing_the_oldest_first_is_found(tmp_path: Path) -> None:
     """A request must be for the newest entry that was open when it was decided."""
-    scene = Scene(tmp_path)
-    scene.say_forward()
-    scene.say("PickTimedOut", trigger="ShipmentCreated", due_ms=5_000)
-    scene.say("choreo.FlowTurned", "PickTimedOut")
-    scene.say_undo("payment.charge", "StockReserved", "PaymentRefunded", "PickTimedOut")
-    scene.say_undo("shipping.create", "PaymentCharged", "ShipmentCancelled", "PaymentRefunded")
-    scene.say_undo("inventory.reserve", "OrderPlaced", "StockReleased", "ShipmentCancelled")
-    scene.say_end()
-    assert any("undo payment.charge though shipping.create was the newest open" in breach for breach in found(scene))
+    harness = Harness(tmp_path)
+    harness.append_forward()
+    harness.append("PickTimedOut", trigger="ShipmentCreated", due_ms=5_000)
+    harness.append("choreo.CompensationStarted", "PickTimedOut")
+    harness.append_compensation("payment.charge", "StockReserved", "PaymentRefunded", "PickTimedOut")
+    harness.append_compensation("shipping.create", "PaymentCharged", "ShipmentCancelled", "PaymentRefunded")
+    harness.append_compensation("inventory.reserve", "OrderPlaced", "StockReleased", "ShipmentCancelled")
+    harness.append_end()
+    assert any("undo payment.charge though shipping.create was the newest open" in breach for breach in found(harness))
 
 
 def test_a_completed_run_of_which_something_was_undone_is_found(tmp_path: Path) -> None:
     """Of a completed run everything stands."""
-    scene = Scene(tmp_path)
-    scene.say_turned()
-    scene.say("choreo.FlowCompleted")
-    assert any("completed, but the effect of inventory.reserve is certain and undone" in one for one in found(scene))
+    harness = Harness(tmp_path)
+    harness.append_compensation_started()
+    harness.append("choreo.FlowCompleted")
+    assert any("completed, but the effect of inventory.reserve is certain and undone" in one for one in found(harness))
 
 
 def test_a_failed_undo_under_a_compensated_run_is_found(tmp_path: Path) -> None:
-    """What could not be undone leaves the run stuck, never compensated."""
-    scene = Scene(tmp_path)
-    say_declined(scene, certain=1)
-    scene.say_request("inventory.reserve", "OrderPlaced", "outcome")
-    scene.say("choreo.UndoFailed", entry="inventory.reserve", round=1)
-    scene.say("choreo.FlowCompensated")
-    assert any("compensated, but the effect of inventory.reserve is failed" in breach for breach in found(scene))
+    """A failed compensation leaves the run stuck, never compensated."""
+    harness = Harness(tmp_path)
+    append_declined(harness, certain=1)
+    harness.append_request("inventory.reserve", "OrderPlaced", "outcome")
+    harness.append("choreo.CompensationFailed", entry="inventory.reserve", round=1)
+    harness.append("choreo.FlowCompensated")
+    assert any("compensated, but the effect of inventory.reserve is failed" in breach for breach in found(harness))
 
 
 def test_a_doubt_is_settled_by_nothing_to_undo(tmp_path: Path) -> None:
     """The charge failed in doubt; its undo found nothing: that is an answer."""
-    scene = Scene(tmp_path)
-    say_declined(scene)
-    say_nothing_to_undo(scene)
-    say_released(scene, "choreo.NothingToUndo")
-    assert found(scene) == []
+    harness = Harness(tmp_path)
+    append_declined(harness)
+    append_nothing_to_compensate(harness)
+    append_released(harness, "choreo.NothingToCompensate")
+    assert found(harness) == []
 
 
 def test_a_certain_failure_needs_no_undo(tmp_path: Path) -> None:
     """The only attempt was declined: nothing can have been charged."""
-    scene = Scene(tmp_path)
-    say_declined(scene, certain=1)
-    say_released(scene, "outcome")
-    assert found(scene) == []
+    harness = Harness(tmp_path)
+    append_declined(harness, certain=1)
+    append_released(harness, "outcome")
+    assert found(harness) == []
+
+
+def test_a_certain_failure_that_is_repeated_without_certainty_leaves_a_doubt(tmp_path: Path) -> None:
+    """The inbox was lost, and the step ran again in the compensated run: that attempt may have left an effect."""
+    harness = Harness(tmp_path)
+    append_declined(harness, certain=1)
+    append_released(harness, "outcome")
+    harness.append("PaymentDeclined", "StockReserved", id="outcome", step="payment.charge", certain=0)
+    assert any("the effect of payment.charge, which is in doubt, is open" in breach for breach in found(harness))
+    append_nothing_to_compensate(harness)
+    harness.append("choreo.FlowCompensated", "ask payment.charge", id="end-2")
+    assert found(harness) == []
 
 
 def test_a_doubt_nobody_asked_about_is_found(tmp_path: Path) -> None:
     """A failure that is not certain may have charged."""
-    scene = Scene(tmp_path)
-    say_declined(scene)
-    say_released(scene, "outcome")
-    assert any("the effect of payment.charge, which is in doubt, is open" in breach for breach in found(scene))
+    harness = Harness(tmp_path)
+    append_declined(harness)
+    append_released(harness, "outcome")
+    assert any("the effect of payment.charge, which is in doubt, is open" in breach for breach in found(harness))
 
 
 def test_a_late_success_opens_a_doubt_again(tmp_path: Path) -> None:
-    """A charge that comes to light after NothingToUndo must be refunded, though it has its failure's id."""
-    scene = Scene(tmp_path)
-    say_declined(scene)
-    say_nothing_to_undo(scene)
-    scene.say("PaymentCharged", "StockReserved", id="outcome", step="payment.charge")
-    say_released(scene, "choreo.NothingToUndo")
-    assert any("the effect of payment.charge is open" in breach for breach in found(scene))
+    """A charge that comes to light after NothingToCompensate must be refunded, though it has its failure's id."""
+    harness = Harness(tmp_path)
+    append_declined(harness)
+    append_nothing_to_compensate(harness)
+    harness.append("PaymentCharged", "StockReserved", id="outcome", step="payment.charge")
+    append_released(harness, "choreo.NothingToCompensate")
+    assert any("the effect of payment.charge is open" in breach for breach in found(harness))
 
 
 def test_a_timer_that_was_never_said_is_found(tmp_path: Path) -> None:
     """The wait for the pick was over two seconds ago, and the log goes on without a word of it."""
-    scene = Scene(tmp_path)
-    scene.say_forward()
+    harness = Harness(tmp_path)
+    harness.append_forward()
     for number in range(3):
-        scene.say("choreo.StepAttemptFailed", id=f"later {number}")
-    said = "PickTimedOut was due 2000 ms before the log's end and was never said"
-    assert any(said in breach for breach in found(scene))
+        harness.append("choreo.StepAttemptFailed", id=f"later {number}")
+    published = "PickTimedOut was due 2000 ms before the log's end and was never said"
+    assert any(published in breach for breach in found(harness))
 
 
 def test_outcomes_out_of_the_order_of_their_triggers_are_found(tmp_path: Path) -> None:
     """Two runs of one order: the step must answer them one after the other."""
-    scene = Scene(tmp_path)
-    scene.say("OrderPlaced")
-    scene.say("OrderPlaced", id="again", run="again")
-    scene.say("StockReserved", "again", id="second", run="again", step="inventory.reserve")
-    scene.say("StockReserved", "OrderPlaced", step="inventory.reserve")
-    said = "promise 7: order o: StockReserved at 0/3 answers an older trigger than StockReserved at 0/2 before it"
-    assert said in found(scene)
+    harness = Harness(tmp_path)
+    harness.append("OrderPlaced")
+    harness.append("OrderPlaced", id="again", run="again")
+    harness.append("StockReserved", "again", id="second", run="again", step="inventory.reserve")
+    harness.append("StockReserved", "OrderPlaced", step="inventory.reserve")
+    published = "promise 7: order o: StockReserved at 0/3 answers an older trigger than StockReserved at 0/2 before it"
+    assert published in found(harness)
 
 
 def test_poison_that_was_swallowed_is_found(tmp_path: Path) -> None:
     """A record that nobody can handle must be a dead letter."""
-    scene = Scene(tmp_path)
-    scene.say_completed()
+    harness = Harness(tmp_path)
+    harness.append_completed()
     told = Told(acknowledged={}, poisoned=frozenset({(0, 4)}))
-    assert found(scene, told) == ["promise 8: the poisoned record 0/4 is no dead letter"]
+    assert found(harness, told) == ["promise 8: the poisoned record 0/4 is no dead letter"]
 
 
 def test_an_interrupted_attempt_may_run_again(tmp_path: Path) -> None:
     """The one way to a second run of a handler: its process died before the outcome was recorded."""
-    scene = Scene(tmp_path)
-    scene.say_completed()
-    scene.run_sql("log", begun(2))
+    harness = Harness(tmp_path)
+    harness.append_completed()
+    harness.run_sql("log", begun(2))
     told = Told(acknowledged={}, plain=frozenset({"o"}), interrupted=frozenset({("StockReserved", "payment.charge")}))
-    assert found(scene, told) == []
+    assert found(harness, told) == []
 
 
 def test_a_call_that_no_attempt_explains_is_found(tmp_path: Path) -> None:
     """The gateway counts its calls, the inbox the attempts: a handler does not run uncounted."""
-    scene = Scene(tmp_path)
-    scene.say_completed()
-    scene.run_sql("bank", "INSERT INTO calls VALUES ('charge', 'c', 2)")
-    scene.run_sql("log", begun(1))
-    assert found(scene) == ["promise 2: order o: charge was called 2 times, 1 attempts were begun"]
+    harness = Harness(tmp_path)
+    harness.append_completed()
+    harness.run_sql("bank", "INSERT INTO calls VALUES ('charge', 'c', 2)")
+    harness.run_sql("log", begun(1))
+    assert found(harness) == ["promise 2: order o: charge was called 2 times, 1 attempts were begun"]
 
 
-def say_declined(scene: Scene, certain: int = 0) -> None:
-    """Stock was reserved, the payment failed; the run turns."""
-    scene.say("OrderPlaced")
-    scene.say("StockReserved", "OrderPlaced", step="inventory.reserve")
-    scene.say("PaymentDeclined", "StockReserved", id="outcome", step="payment.charge", certain=certain)
-    scene.say("choreo.FlowTurned", "outcome")
+def append_declined(harness: Harness, certain: int = 0) -> None:
+    """Append a run with reserved stock and a failed payment; compensation starts."""
+    harness.append("OrderPlaced")
+    harness.append("StockReserved", "OrderPlaced", step="inventory.reserve")
+    harness.append("PaymentDeclined", "StockReserved", id="outcome", step="payment.charge", certain=certain)
+    harness.append("choreo.CompensationStarted", "outcome")
 
 
-def say_nothing_to_undo(scene: Scene) -> None:
-    """The payment's undo finds nothing."""
-    scene.say_request("payment.charge", "StockReserved", "outcome")
-    scene.say("choreo.NothingToUndo", "ask payment.charge", entry="payment.charge", round=1)
+def append_nothing_to_compensate(harness: Harness) -> None:
+    """Append a compensation of the payment that finds nothing."""
+    harness.append_request("payment.charge", "StockReserved", "outcome")
+    harness.append("choreo.NothingToCompensate", "ask payment.charge", entry="payment.charge", round=1)
 
 
-def say_released(scene: Scene, causation: str) -> None:
-    """The stock goes back, and the run ends."""
-    scene.say_undo("inventory.reserve", "OrderPlaced", "StockReleased", causation)
-    scene.say("choreo.FlowCompensated", "StockReleased")
-    scene.show("compensated")
-    scene.run_sql("warehouse", "INSERT INTO reservations VALUES (1, 'r', 'o', 'released')")
-    scene.run_sql("warehouse", "INSERT INTO releases VALUES ('r')")
+def append_released(harness: Harness, causation: str) -> None:
+    """Append the release of the stock, and the run's end."""
+    harness.append_compensation("inventory.reserve", "OrderPlaced", "StockReleased", causation)
+    harness.append("choreo.FlowCompensated", "StockReleased")
+    harness.show("compensated")
+    harness.run_sql("warehouse", "INSERT INTO reservations VALUES (1, 'r', 'o', 'released')")
+    harness.run_sql("warehouse", "INSERT INTO releases VALUES ('r')")

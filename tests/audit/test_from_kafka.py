@@ -1,4 +1,4 @@
-"""What the auditor reads of Kafka: headers by their names, strangers by their position; and what it makes of these."""
+"""The auditor's reading of Kafka: headers by name, foreign records by offset; and its findings about these."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from confluent_kafka import Message
 
 from tests.audit.auditor import Report, judge
 from tests.audit.from_kafka import fact_of
+from tests.audit.harness import Harness
 from tests.audit.reading import Fact, read
-from tests.audit.scene import Scene
 from tests.audit.shape import Told
 
 TOLD = Told(acknowledged={"OrderPlaced": "o"})
 
 
 def message(**headers: str) -> Any:
-    """A record at 3/7."""
+    """Return a record at 3/7."""
     pairs = [(name, value.encode()) for name, value in headers.items()]
     return Message(
         topic="order", partition=3, offset=7, key=b"o", value=b"{}", headers=pairs, timestamp=(2, 1_000), error=None
     )
 
 
-def stranger(scene: Scene, type_: str) -> Report:
-    """What the auditor says of the scene when a stranger has said this after all else, with a key and a type only."""
-    evidence = read(scene.database)
-    said = Fact(0, 90, 90_000, "by-position", type_, "o", "", "", "", "", certain=False, data=b"{}", is_foreign=True)
-    return judge(replace(evidence, log=[*evidence.log, said]), scene.folder, TOLD)
+def stranger(harness: Harness, type_: str) -> Report:
+    """Return the findings after a foreign record of this type, with a key and a type only, at the log's end."""
+    evidence = read(harness.database)
+    published = Fact(
+        0, 90, 90_000, "by-position", type_, "o", "", "", "", "", certain=False, data=b"{}", is_foreign=True
+    )
+    return judge(replace(evidence, log=[*evidence.log, published]), harness.folder, TOLD)
 
 
 def test_headers_are_read_by_their_names() -> None:
@@ -37,7 +39,7 @@ def test_headers_are_read_by_their_names() -> None:
     fact = fact_of(
         message(
             ce_id="i",
-            ce_type="choreo.UndoDeadlinePassed",
+            ce_type="choreo.CompensationDeadlinePassed",
             ce_choreorun="r",
             ce_choreostep="payment.charge",
             ce_causationid="c",
@@ -62,39 +64,41 @@ def test_a_strangers_record_is_known_by_its_position() -> None:
 
 
 def test_a_stranger_who_repeats_an_outcome_doubles_nothing(tmp_path: Path) -> None:
-    """Nobody waits for it any more: what counts is whether somebody acted on it."""
-    scene = Scene(tmp_path)
-    scene.say_completed()
-    assert stranger(scene, "PaymentCharged").violations == []
+    """Nobody waits for it any more: the check is whether somebody acted on it."""
+    harness = Harness(tmp_path)
+    harness.append_completed()
+    assert stranger(harness, "PaymentCharged").violations == []
 
 
 def test_who_acts_on_a_strangers_repetition_is_found(tmp_path: Path) -> None:
     """A second shipment for the same charge."""
-    scene = Scene(tmp_path)
-    scene.say_completed()
-    scene.run_sql("carrier", "INSERT INTO shipments VALUES ('t', 'o', 'booked')")
-    found = stranger(scene, "PaymentCharged").violations
+    harness = Harness(tmp_path)
+    harness.append_completed()
+    harness.run_sql("carrier", "INSERT INTO shipments VALUES ('t', 'o', 'booked')")
+    found = stranger(harness, "PaymentCharged").violations
     assert "promise 2: order o: 2 shipments stand, 1 runs completed" in found
 
 
 def test_an_operator_may_ask_again_for_an_undo_that_failed(tmp_path: Path) -> None:
     """Its second round undoes the effect; without the operator's word the request has nothing to undo."""
-    scene = Scene(tmp_path)
-    scene.say("OrderPlaced")
-    scene.say("StockReserved", "OrderPlaced", step="inventory.reserve")
-    scene.say("PaymentDeclined", "StockReserved", id="no", step="payment.charge", certain=1)
-    scene.say("choreo.FlowTurned", "no")
-    scene.say_request("inventory.reserve", "OrderPlaced", "no")
-    scene.say("choreo.UndoFailed", "ask inventory.reserve", entry="inventory.reserve", round=1)
-    scene.say("choreo.UndoRetryRequested", entry="inventory.reserve", step="inventory.reserve", id="please")
+    harness = Harness(tmp_path)
+    harness.append("OrderPlaced")
+    harness.append("StockReserved", "OrderPlaced", step="inventory.reserve")
+    harness.append("PaymentDeclined", "StockReserved", id="no", step="payment.charge", certain=1)
+    harness.append("choreo.CompensationStarted", "no")
+    harness.append_request("inventory.reserve", "OrderPlaced", "no")
+    harness.append("choreo.CompensationFailed", "ask inventory.reserve", entry="inventory.reserve", round=1)
+    harness.append(
+        "choreo.CompensationRetryRequested", entry="inventory.reserve", step="inventory.reserve", id="please"
+    )
     second = {"step": "inventory.reserve", "trigger": "OrderPlaced", "entry": "inventory.reserve", "round": 2}
-    scene.say("choreo.CompensationRequested", "please", id="ask again", **second)
-    scene.say("StockReleased", "ask again", step="inventory.reserve", entry="inventory.reserve", round=2)
-    scene.say("choreo.FlowCompensated", "StockReleased")
-    scene.show("compensated")
-    scene.run_sql("warehouse", "INSERT INTO reservations VALUES (1, 'r', 'o', 'released')")
-    scene.run_sql("warehouse", "INSERT INTO releases VALUES ('r')")
-    assert judge(read(scene.database), scene.folder, TOLD).violations == []
-    scene.run_sql("log", "UPDATE log SET type = 'choreo.StepAttemptFailed' WHERE id = 'please'")
-    found = "\n".join(judge(read(scene.database), scene.folder, TOLD).violations)
+    harness.append("choreo.CompensationRequested", "please", id="ask again", **second)
+    harness.append("StockReleased", "ask again", step="inventory.reserve", entry="inventory.reserve", round=2)
+    harness.append("choreo.FlowCompensated", "StockReleased")
+    harness.show("compensated")
+    harness.run_sql("warehouse", "INSERT INTO reservations VALUES (1, 'r', 'o', 'released')")
+    harness.run_sql("warehouse", "INSERT INTO releases VALUES ('r')")
+    assert judge(read(harness.database), harness.folder, TOLD).violations == []
+    harness.run_sql("log", "UPDATE log SET type = 'choreo.StepAttemptFailed' WHERE id = 'please'")
+    found = "\n".join(judge(read(harness.database), harness.folder, TOLD).violations)
     assert "asks to undo inventory.reserve though inventory.reserve had nothing open" in found

@@ -1,7 +1,7 @@
 """Promise 5: timer facts are never early and never lost; and no run takes longer than its bound (promise 3).
 
-What a timer is about opens at one fact of the run and is settled by others. A timer fact must carry the stamp of the
-first plus the declared duration, and one that is due must have been said if nothing else settled it.
+The wait behind a timer opens at one fact of the run and is settled by others. A timer fact must carry the stamp of
+the first plus the declared duration, and a due one must be in the log if nothing else settled the wait.
 """
 
 from __future__ import annotations
@@ -27,35 +27,37 @@ from tests.audit.shape import (
 
 @dataclass(frozen=True)
 class Timer:
-    """What is awaited, since when, the fact that says it did not come, and what it is about."""
+    """A wait: its subject, its start, and the fact that reports its timeout."""
 
-    said: str
+    published: str
     about: str
     due_ms: int
 
 
 def early(facts: Sequence[Fact]) -> Iterator[str]:
-    """Timer facts that stand in the log before their time."""
+    """Yield timer facts that stand in the log before their time."""
     for fact in facts:
         if fact.due_ms and fact.stamp_ms < fact.due_ms:
             yield f"{fact.where} was said {fact.due_ms - fact.stamp_ms} ms before it was due"
 
 
 def violations(facts: Sequence[Fact], durations: Durations, now_ms: int) -> Iterator[str]:
-    """Read one run's facts, without twins; `now_ms` is the newest stamp of the log."""
-    timers = {(timer.said, timer.about): timer for timer in _opened(facts, durations)}
+    """Read one run's facts, without duplicates; `now_ms` is the newest stamp of the log."""
+    timers = {(timer.published, timer.about): timer for timer in _opened(facts, durations)}
     settled = {pair for fact in facts for pair in _settled(fact)}
-    turned = any(fact.type == "choreo.FlowTurned" for fact in facts)
+    compensating = any(fact.type == "choreo.CompensationStarted" for fact in facts)
     ended = any(fact.type in ENDS for fact in facts)
     for fact in facts:
         timer = timers.get((fact.type, _about(fact)))
         if fact.due_ms and timer is not None and timer.due_ms != fact.due_ms:
             yield f"{fact.where} says it was due at {fact.due_ms}; by its declaration it was at {timer.due_ms}"
-    said = {(fact.type, _about(fact)) for fact in facts}
+    published = {(fact.type, _about(fact)) for fact in facts}
     for pair, timer in timers.items():
-        moot = pair in settled or ended or (turned and timer.said in (WAIT_FAILS, "choreo.FlowDeadlinePassed"))
-        if pair not in said and not moot and timer.due_ms <= now_ms:
-            yield f"{timer.said} was due {now_ms - timer.due_ms} ms before the log's end and was never said"
+        moot = (
+            pair in settled or ended or (compensating and timer.published in (WAIT_FAILS, "choreo.FlowDeadlinePassed"))
+        )
+        if pair not in published and not moot and timer.due_ms <= now_ms:
+            yield f"{timer.published} was due {now_ms - timer.due_ms} ms before the log's end and was never said"
     if durations.end_ms and ended:
         last = max(fact.stamp_ms for fact in facts if fact.type in ENDS)
         if last - facts[0].stamp_ms > durations.end_ms:
@@ -65,14 +67,14 @@ def violations(facts: Sequence[Fact], durations: Durations, now_ms: int) -> Iter
 def _opened(facts: Sequence[Fact], durations: Durations) -> Iterator[Timer]:
     announced = False
     for fact in facts:
-        announced = announced or fact.type == "choreo.FlowTurned"
+        announced = announced or fact.type == "choreo.CompensationStarted"
         if fact.type == START and durations.flow_ms:
             yield Timer("choreo.FlowDeadlinePassed", "", fact.stamp_ms + durations.flow_ms)
         if fact.type == WAIT_OPENS and durations.wait_ms and not announced:
             yield Timer(WAIT_FAILS, "", fact.stamp_ms + durations.wait_ms)
         if fact.type == "choreo.CompensationRequested" and fact.step in durations.undo_ms:
             about = f"{fact.entry}/{fact.round}"
-            yield Timer("choreo.UndoDeadlinePassed", about, fact.stamp_ms + durations.undo_ms[fact.step])
+            yield Timer("choreo.CompensationDeadlinePassed", about, fact.stamp_ms + durations.undo_ms[fact.step])
         for name, step in STEPS.items():
             if step.on == fact.type and name in durations.step_ms and not announced:
                 about = f"{name}/{fact.id}"
@@ -80,8 +82,8 @@ def _opened(facts: Sequence[Fact], durations: Durations) -> Iterator[Timer]:
 
 
 def _about(fact: Fact) -> str:
-    """What a timer fact is about, as `_opened` names it; the flow has one deadline and one wait."""
-    if fact.type == "choreo.UndoDeadlinePassed":
+    """Return the subject of a timer fact, as `_opened` names it; the flow has one deadline and one wait."""
+    if fact.type == "choreo.CompensationDeadlinePassed":
         return f"{fact.entry}/{fact.round}"
     if fact.type == "choreo.StepDeadlinePassed":
         return f"{fact.step}/{fact.trigger}"
@@ -89,12 +91,12 @@ def _about(fact: Fact) -> str:
 
 
 def _settled(fact: Fact) -> Iterator[tuple[str, str]]:
-    """The timers that this fact makes moot. A pick may come before its wait."""
+    """Yield the timers that this fact makes moot. A pick may come before its wait."""
     step = SUCCESSES.get(fact.type) or FAILURES.get(fact.type) or fact.step
     if fact.type in SUCCESSES or fact.type in FAILURES or fact.type in GENERAL_FAILURES:
         yield "choreo.StepDeadlinePassed", f"{step}/{fact.causation}"
-    if fact.type in UNDOS or fact.type in ("choreo.NothingToUndo", "choreo.UndoFailed"):
+    if fact.type in UNDOS or fact.type in ("choreo.NothingToCompensate", "choreo.CompensationFailed"):
         for round_ in range(1, fact.round + 1):
-            yield "choreo.UndoDeadlinePassed", f"{fact.entry}/{round_}"
+            yield "choreo.CompensationDeadlinePassed", f"{fact.entry}/{round_}"
     if fact.type in (WAIT_CLOSES, WAIT_FAILS):
         yield WAIT_FAILS, ""

@@ -20,7 +20,7 @@ TIMEOUT_S = 120
 
 
 def run(module: str, *arguments: str) -> tuple[dict[str, Any], str]:
-    """The benchmark's document and what it said on stderr."""
+    """Return the benchmark's document and its stderr."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CHOREO_")}
     command = [sys.executable, "-m", f"bench.{module}", "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
@@ -49,11 +49,17 @@ def test_a_start_through_rest_has_its_cost() -> None:
 
 
 def test_step_breaks_the_cost_of_an_event_down() -> None:
-    """Read, decode, dispatch, encode, write, and what is left."""
+    """Read, decode, dispatch, encode, write, and the rest."""
     figures, _ = run("step", "--events", "60", "--rounds", "1")
     assert set(figures["parts_us"]) == {
         *("read_us", "decode_us", "dispatch_us", "encode_us", "write_us", "other_us"),
     }
+
+
+def test_the_bridge_is_compared_with_a_loop_that_reads_and_appends() -> None:
+    """With and without a function that makes the other event."""
+    figures, _ = run("bridge", "--events", "200", "--rounds", "1")
+    assert {"raw_events_s", "copied_events_s", "made_events_s", "made_over_raw"} == figures.keys()
 
 
 def test_core_compares_an_empty_store_with_a_full_one() -> None:
@@ -90,3 +96,9 @@ def test_figures_are_medians_and_percentiles() -> None:
     """Of the rounds, by name; of the values, the smallest that is not exceeded by that share."""
     assert medians([{"a": 1.0}, {"a": 9.0}, {"a": 2.0}]) == {"a": 2.0}
     assert percentile(range(100), 99) == 99
+
+
+def test_children_join_within_a_window() -> None:
+    """The parent completes, and its state stays small."""
+    figures, _ = run("children", "--children", "30", "--window", "10")
+    assert {"children_s", "took_s", "memory_mb", "state_bytes"} <= figures.keys()

@@ -10,22 +10,20 @@ from typing import Any
 
 import pytest
 
-from tests.support import required
 from tests.support.redis_server import OwnRedis
 
 TIMEOUT_S = 280
 
 
 @pytest.fixture(scope="module")
-def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A broker, or a skip that says what is missing."""
+def bootstrap(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return where the broker answers, or skip where redis-server is missing."""
     OwnRedis(tmp_path_factory.mktemp("redis"))
-    with required.bootstrap(tmp_path_factory.mktemp("kafka")) as address:
-        yield address
+    return kafka
 
 
 def run(module: str, *arguments: str) -> dict[str, Any]:
-    """The benchmark's document."""
+    """Return the benchmark's document."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CHOREO_")}
     command = [sys.executable, "-m", f"bench.{module}", "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment)
@@ -59,3 +57,28 @@ def test_the_million_measures_an_empty_and_a_full_store_and_both_restarts(bootst
     assert len(figures["events_s_filling_by_quarter"]) == 4
     assert figures["restart_warm_s"] > 0
     assert figures["restart_cold_s"] > 0
+
+
+def test_lists_compares_an_order_beside_lists_with_one_alone(bootstrap: str) -> None:
+    """On the read model in Redis, with each role in a process of its own."""
+    figures = run("lists", "--bootstrap", bootstrap, "--runs", "2000", "--orders", "3", "--rounds", "1")
+    assert figures["runs"] == 2_000
+    assert figures["beside_over_alone"] > 0
+    assert figures["lists_s"] > 0
+
+
+def test_many_flows_give_what_each_role_needs(bootstrap: str) -> None:
+    """Each role reports when it has worked an event of every flow, and its CPU when it is idle."""
+    figures = run("kafka_flows", "--bootstrap", bootstrap, "--flows", "2", "--partitions", "2", "--idle-s", "1")
+    for role in ("tracker", "projector", "work"):
+        assert figures[role]["ready_s"] > 0
+        assert figures[role]["idle_cpu_percent"] >= 0
+        assert figures[role]["threads"] > 1
+        assert figures[role]["descriptors_a_partition"] > 0
+
+
+def test_a_long_history_and_many_partitions_are_compared(bootstrap: str) -> None:
+    """The end of a key's history with its beginning, and 64 partitions with 8."""
+    figures = run("kafka_history", "--bootstrap", bootstrap, "--events", "400", "--orders", "20")
+    assert figures["old_over_young"] > 0
+    assert figures["many_over_few"] > 0

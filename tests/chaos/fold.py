@@ -1,12 +1,12 @@
-"""Promise 6 by choreo's own core, the one check that shares code with what it checks: a state is the fold from 0."""
+"""Promise 6 by choreo's own core, the one check that shares code with the product: a state is the fold from 0."""
 
 from __future__ import annotations
 
 from confluent_kafka import Message
 
-from choreo.adapters.kafka.records import record_of
-from choreo.app.track import PartitionTracker
-from choreo.core.definition import FlowTable
+from choreo.adapters.kafka.messages.records import record_of
+from choreo.app.tracking.fold import PartitionFold
+from choreo.core.flow_table import FlowTable
 from choreo.core.partition import partition_of
 from services.order_flow import order
 from tests.audit.from_kafka import messages
@@ -17,9 +17,9 @@ CHANGELOG = f"{PREFIX}choreo-order-tracker-states-changelog"
 
 
 def folded(bootstrap: str) -> dict[str, bytes]:
-    """Every key's position and state, by folding the log from its first record."""
+    """Return every key's position and state, by folding the log from its first record."""
     table = FlowTable(order.definition.scaled(TIME_SCALE))
-    trackers = [PartitionTracker(table, number, PARTITIONS, lambda _: {}) for number in range(PARTITIONS)]
+    trackers = [PartitionFold(table, number, PARTITIONS, lambda _: {}) for number in range(PARTITIONS)]
     for message in messages(bootstrap, TOPIC):
         records = [record_of(message, message.headers() or [], "order", message.timestamp()[1])]
         tracker = trackers[records[0].partition]
@@ -35,7 +35,7 @@ def folded(bootstrap: str) -> dict[str, bytes]:
 
 
 def kept(bootstrap: str) -> dict[str, bytes]:
-    """Every key's state as the tracker's changelog has it: the one with the highest position."""
+    """Return every key's state as the tracker's changelog has it: the one with the highest position."""
     states: dict[str, bytes] = {}
     for message in messages(bootstrap, CHANGELOG):
         key, value = _pair(message)

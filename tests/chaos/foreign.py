@@ -1,4 +1,4 @@
-"""A producer that knows nothing of choreo: it says records again, byte for byte or as bare JSON, and drops garbage."""
+"""A producer that knows nothing of choreo: it repeats records, byte for byte or as bare JSON, and writes garbage."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from tests.audit.reading import Fact
 from tests.audit.shape import FAILURES, START, SUCCESSES, WAIT_CLOSES
-from tests.chaos.witness import Witness
+from tests.chaos.observer import Observer
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 SINGLE_OBJECT_HEAD = 10
 """C3 01 and eight bytes of fingerprint stand before an Avro body."""
 OUTCOMES = (*SUCCESSES, *FAILURES)
-"""What the bare twins are of, besides picks."""
+"""The types that are duplicated as bare events, besides picks."""
 
 Place = tuple[int, int]
 
 
 class Foreign:
-    """Counts what the broker has acknowledged: what it did not take did not hit."""
+    """Counts records that the broker has acknowledged: a refused one did not hit."""
 
     def __init__(self, bootstrap: str, topic: str, partitions: int, chance: random.Random) -> None:
-        """A plain producer with Java's rule for partitions."""
+        """Make a plain producer with Java's rule for partitions."""
         self.done: Counter[str] = Counter()
         self.poisoned: set[Place] = set()
         """Where garbage stands."""
@@ -41,9 +41,9 @@ class Foreign:
             {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "log_level": 0, "acks": "all"}
         )
 
-    async def twins(self, witness: Witness, number: int) -> None:
-        """Say so many recent records again, byte for byte, and two thirds as many as bare JSON."""
-        sound = [pair for pair in witness.recent if (pair[1].partition, pair[1].offset) not in self.poisoned]
+    async def duplicates(self, observer: Observer, number: int) -> None:
+        """Publish so many recent records again, byte for byte, and two thirds as many as bare JSON."""
+        sound = [pair for pair in observer.recent if (pair[1].partition, pair[1].offset) not in self.poisoned]
         for message, _ in self._chance.sample(sound, min(number, len(sound))):
             headers: Any = message.headers()
             await self._send(
@@ -53,26 +53,26 @@ class Foreign:
                 headers=headers,
                 partition=message.partition(),
             )
-        bare = [fact for _, fact in sound if _may_be_said_bare(fact, witness)]
+        bare = [fact for _, fact in sound if _may_be_said_bare(fact, observer)]
         for what, types in (("outcomes", OUTCOMES), ("picks", (WAIT_CLOSES,))):
             some = [fact for fact in bare if fact.type in types]
             for fact in self._chance.sample(some, min(number // 3, len(some))):
                 await self._say_bare(f"{what} said again as key, type and JSON", fact.key, fact.type, _json_of(fact))
 
     async def pick(self, created: Fact, *, astray: bool) -> None:
-        """Say that a shipment was picked as a stranger would; `astray`: in a partition that is not its key's."""
+        """Publish a shipment's pick as a foreign program would; `astray`: in a partition that is not its key's."""
         value = json.dumps({"order_id": created.key, "picked_by": "a stranger"}).encode()
         what = "picked in a wrong partition" if astray else "picked by key, type and JSON"
         partition = (created.partition + 1) % self._partitions if astray else -1
         await self._say_bare(what, created.key, WAIT_CLOSES, value, partition)
 
     async def poison(self) -> None:
-        """What no step and no tracker can handle: no key, a type no flow has, a type that is no text."""
+        """Publish records that no step or tracker can handle: no key, a type no flow has, a type that is no text."""
         for key, type_ in ((None, START.encode()), (b"o-0001", b"Nonsense"), (b"o-0002", b"\xff\xfe")):
             await self._poison("garbage", key, type_, b"{}")
 
     async def poison_pick(self, key: str) -> None:
-        """A pick that nobody can read."""
+        """Publish a pick that nobody can read."""
         await self._poison("picks that cannot be read", key.encode(), WAIT_CLOSES.encode(), b"\x00 not an event")
 
     async def _poison(self, what: str, key: bytes | None, type_: bytes, value: bytes) -> None:
@@ -101,17 +101,17 @@ class Foreign:
                 return place
 
 
-def _may_be_said_bare(fact: Fact, witness: Witness) -> bool:
-    """Whether a twin without id and run says what is true: it will be taken for news of the key's oldest open run.
+def _may_be_said_bare(fact: Fact, observer: Observer) -> bool:
+    """Return whether a duplicate without id and run is correct: it counts as one of the key's oldest open run.
 
-    Of a run that has ended nobody would listen; of a key with two runs an outcome might be said of the other one.
+    For a run that has ended it has no effect; for a key with two runs it could count for the other one.
     """
-    its_own = fact.run in witness.open_runs and witness.starts[fact.key] == 1
+    its_own = fact.run in observer.open_runs and observer.starts[fact.key] == 1
     return not fact.is_foreign and (fact.type == WAIT_CLOSES or (fact.type in OUTCOMES and its_own))
 
 
 def _json_of(fact: Fact) -> bytes:
-    """The fields of a record that was written in Avro's single-object encoding."""
+    """Return the fields of a record that was written in Avro's single-object encoding."""
     if fact.data.startswith(b"{"):
         return fact.data
     schema = json.loads((SCHEMAS / f"{fact.type}.1.avsc").read_text())

@@ -1,4 +1,4 @@
-"""What the broker knows of the consumer groups, asked by a plain admin client: who owns what, how far each has come.
+"""Read the consumer groups from the broker by a plain admin client: their assignments and their committed offsets.
 
 While the broker is away the last answers stand.
 """
@@ -18,14 +18,14 @@ from tests.audit.from_kafka import messages
 ANSWER_S = 3.0
 PATIENCE_S = 10.0
 _GROUP_METADATA = 2
-"""The version of a key in __consumer_offsets whose value describes a group."""
+"""The version of a key in __consumer_offsets with a value that describes a group."""
 
 
 class Groups:
     """The groups of one installation, by their plain names."""
 
     def __init__(self, bootstrap: str, topic: str, partitions: int, names: Mapping[str, str]) -> None:
-        """`names`: plain name → what the group is called in the cluster."""
+        """Connect to the cluster; `names`: plain name → the group's name in the cluster."""
         self.names = names
         self._bootstrap = bootstrap
         self._topic = topic
@@ -36,18 +36,18 @@ class Groups:
         self._committed: dict[str, dict[int, int]] = {}
 
     def owned(self, name: str) -> dict[str, frozenset[int]]:
-        """Client id → partitions, of every member that has any."""
+        """Return client id → partitions, of every consumer that has any."""
         try:
             with self._one_at_a_time:
                 answer = self._admin.describe_consumer_groups([self.names[name]], request_timeout=ANSWER_S)
-                members = answer[self.names[name]].result(PATIENCE_S).members
+                consumers = answer[self.names[name]].result(PATIENCE_S).members
         except (KafkaException, TimeoutError):
             self._connect()
             return self._owned.get(name, {})
         shares = {
-            member.client_id: frozenset(place.partition for place in member.assignment.topic_partitions)
-            for member in members
-            if member.assignment is not None
+            consumer.client_id: frozenset(place.partition for place in consumer.assignment.topic_partitions)
+            for consumer in consumers
+            if consumer.assignment is not None
         }
         self._owned[name] = {client: share for client, share in shares.items() if share}
         return self._owned[name]
@@ -67,24 +67,24 @@ class Groups:
         return self._committed[name]
 
     def ends(self) -> dict[int, int]:
-        """Where each partition of the log ends; raises KafkaException while the broker is away."""
+        """Return where each partition of the log ends; raises KafkaException while the broker is away."""
         wanted = {TopicPartition(self._topic, number): OffsetSpec.latest() for number in self.partitions}
         with self._one_at_a_time:
             found = self._admin.list_offsets(wanted, request_timeout=ANSWER_S)
             return {place.partition: answer.result(PATIENCE_S).offset for place, answer in found.items()}
 
     def lag(self, name: str, ends: Mapping[int, int]) -> int:
-        """How many records before these ends the group has not committed."""
+        """Return how many records before these ends the group has not committed."""
         committed = self.committed(name)
         return sum(max(0, end - committed[number]) for number, end in ends.items())
 
     def _connect(self) -> None:
-        """A client that was there before a broker's stop goes on asking where things were then."""
+        """Make the client anew: one from before a broker's stop goes on with the addresses from then."""
         with self._one_at_a_time:
             self._admin = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
 
     def answers(self) -> bool:
-        """Whether the broker serves."""
+        """Return whether the broker serves."""
         try:
             self._admin.list_topics(timeout=ANSWER_S)
         except KafkaException:
@@ -92,7 +92,7 @@ class Groups:
         return True
 
     def generations(self) -> dict[str, int]:
-        """How often each group has shared its partitions anew, as the broker has written it down."""
+        """Return how often each group has shared its partitions anew, as the broker has written it down."""
         found: dict[str, set[int]] = {name: set() for name in self.names.values()}
         for message in messages(self._bootstrap, "__consumer_offsets"):
             group, generation = _generation(message.key(), message.value())
@@ -102,7 +102,7 @@ class Groups:
 
 
 def _generation(key: Any, value: Any) -> tuple[str, int]:
-    """The group and its generation in a record of __consumer_offsets; an empty name where it is about another thing."""
+    """Return the group and its generation from a record of __consumer_offsets; an empty name for other records."""
     if not key or not value or struct.unpack_from(">h", key)[0] != _GROUP_METADATA:
         return "", 0
     (length,) = struct.unpack_from(">h", key, 2)
@@ -113,6 +113,6 @@ def _generation(key: Any, value: Any) -> tuple[str, int]:
 
 
 def lags(groups: Groups, names: Iterable[str]) -> dict[str, int]:
-    """The lag of each group that has one, by name."""
+    """Return the lag of each group that has one, by name."""
     ends = groups.ends()
     return {name: lag for name in names if (lag := groups.lag(name, ends))}

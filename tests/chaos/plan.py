@@ -1,4 +1,4 @@
-"""What is to go wrong, and when: drawn from a seed, so that a failed run is played again by its number."""
+"""The faults of a run and their times: drawn from a seed, so that a failed run is played again by its number."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Plan:
 
 
 def drawn(seed: int) -> Plan:
-    """The plan of this seed; CHOREO_CHAOS_ORDERS, _KILLS and _AWAY_S make it larger: `make chaos` does."""
+    """Return the plan of this seed; CHOREO_CHAOS_ORDERS, _KILLS and _AWAY_S make it larger: `make chaos` does."""
     orders, kills = _size()
     away_s = float(os.environ.get("CHOREO_CHAOS_AWAY_S", "6"))
     return Plan(seed, orders, kills, away_s, tuple(_faults(random.Random(seed), kills)))
 
 
 def forgetful(seed: int) -> Plan:
-    """A plan in which Redis loses all it knew while work is in flight; before and after, processes are killed.
+    """Return a plan in which Redis loses all it knew while work is in flight; before and after, processes are killed.
 
     A quarter as large as the other one: only one fault is new in it.
     """
@@ -52,12 +52,12 @@ def forgetful(seed: int) -> Plan:
 
 
 def _size() -> tuple[int, int]:
-    """Orders and kills."""
+    """Return orders and kills."""
     return int(os.environ.get("CHOREO_CHAOS_ORDERS", "300")), int(os.environ.get("CHOREO_CHAOS_KILLS", "6"))
 
 
 def _victims(chance: random.Random, kills: int, slots: Sequence[str]) -> list[str]:
-    """Everybody about equally often."""
+    """Return the victims, each role about equally often."""
     victims: list[str] = []
     while len(victims) < kills:
         victims += chance.sample(slots, len(slots))
@@ -65,7 +65,7 @@ def _victims(chance: random.Random, kills: int, slots: Sequence[str]) -> list[st
 
 
 def _faults(chance: random.Random, kills: int) -> list[Fault]:
-    """Between the kills, members join and leave and servers go away."""
+    """Return the faults: between the kills, consumers join and leave and servers go away."""
     faults = [Fault(KILL, slot) for slot in _victims(chance, kills, SLOTS)]
     third = f"{chance.choice(SERVICES)}-3"
     others = [Fault(JOIN, third), Fault(BROKER), Fault(WIPE, "tracker-1"), Fault(LEAVE, third), Fault(REDIS)]

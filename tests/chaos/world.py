@@ -1,4 +1,4 @@
-"""A broker, a Redis and every process of the reference flow, as they are deployed; what is down is started again."""
+"""A broker, a Redis and every process of the reference flow, as they are deployed; a dead process is started again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from services.demo import Demo
 from tests.audit.from_kafka import Inboxes
 from tests.chaos.groups import Groups
-from tests.chaos.witness import PROJECTOR
+from tests.chaos.observer import PROJECTOR
 from tests.support import required
 from tests.support.fleet import ROOT, SERVICES, TRACKER, Fleet, Worker
 from tests.support.kafka import Broker, free_ports
@@ -33,7 +33,7 @@ SLOTS = (*(f"{role}-{number}" for role in (*SERVICES, TRACKER) for number in (1,
 
 @dataclass
 class World:
-    """What a run has: servers, processes by their slots, and the eyes on them."""
+    """The parts of a run: servers, processes by their slots, and their observers."""
 
     folder: Path
     broker: Broker
@@ -47,11 +47,11 @@ class World:
 
     @property
     def books(self) -> Path:
-        """The gateways' books."""
+        """Return the gateways' books."""
         return self.folder / "books"
 
     def inboxes(self) -> Inboxes:
-        """The services' inboxes, by a client of their own."""
+        """Return the services' inboxes, by a client of their own."""
         return Inboxes(self.redis.url, f"choreo:{PREFIX}")
 
     def start(self, slot: str) -> Worker:
@@ -61,7 +61,7 @@ class World:
         return self.workers[slot]
 
     def run(self, *arguments: str) -> None:
-        """The command a person would use."""
+        """Run the command that a person would use."""
         done = subprocess.run(
             [sys.executable, "-m", "choreo", *arguments],
             cwd=ROOT,
@@ -73,13 +73,13 @@ class World:
 
 
 def role_of(slot: str) -> str:
-    """The role of a process."""
+    """Return the role of a process."""
     return slot.rpartition("-")[0]
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[World]:
-    """Servers that run, topics, books with stock; no process yet. Leaves nothing behind."""
+    """Yield running servers, topics, books with stock; no process yet. Leave nothing behind."""
     for name in ("redis", "output", "data"):
         (folder / name).mkdir()
     redis = OwnRedis(folder / "redis")

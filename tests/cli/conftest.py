@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call gave back."""
+    """The result of a call."""
 
     code: int
     out: str
@@ -33,12 +33,12 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The one document that was printed."""
+        """Return the one document that was printed."""
         return json.loads(self.out)
 
     @property
     def lines(self) -> list[Any]:
-        """The JSON lines that were printed."""
+        """Return the JSON lines that were printed."""
         return [json.loads(text) for text in self.out.splitlines()]
 
 
@@ -59,7 +59,7 @@ class Desk:
         return replace(self.printed(), code=code)
 
     def printed(self) -> Answer:
-        """What was printed since the last call, which did not return."""
+        """Return the output since the last call, which did not return."""
         printed = self._capsys.readouterr()
         return Answer(-1, printed.out, printed.err)
 
@@ -73,7 +73,7 @@ class Desk:
         return asyncio.run(opened())
 
     def opened(self, key: str, *, seated: bool = False) -> None:
-        """A ticket of that key stands in the log and in the read model; seated: its first step is done."""
+        """Put a ticket of that key into the log and the read model; seated: its first step is done."""
 
         async def work(app: App) -> None:
             await app.publisher.publish("desk", {"ticket_id": key}, type_="TicketOpened")
@@ -90,7 +90,7 @@ class Desk:
 
 @pytest.fixture
 def desk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Desk:
-    """The small project, as the current folder."""
+    """Return the small project, as the current folder."""
     monkeypatch.chdir(DESK)
     monkeypatch.setenv("CHOREO_DATABASE", str(tmp_path / "choreo.db"))
     monkeypatch.setenv("CHOREO_SCHEMAS", str(tmp_path / "schemas"))
@@ -99,7 +99,7 @@ def desk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what the demo needs of the checkout."""
+    """Return a copy of the demo's part of the checkout."""
     for folder in ("services", "schemas", "topics"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

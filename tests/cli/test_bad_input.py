@@ -1,4 +1,4 @@
-"""What a user sees who gives the command line what it cannot take: the message, the remedy and the exit code."""
+"""Bad input to the command line: the message, the remedy and the exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ CASES: list[tuple[str, tuple[str, ...], int, str]] = [
     ("no such flow in a tail", ("tail", "nowhere"), NOT_FOUND, "there is no flow 'nowhere'"),
     ("no such flow to publish to", ("publish", "nowhere", "X"), NOT_FOUND, "there is no flow 'nowhere'"),
     ("no such event", ("publish", "desk", "TicketLost"), USAGE, "'TicketLost' is no event of this flow"),
-    ("an event that a step makes", ("publish", "desk", "SeatTaken", "--key", "t-1"), CONFLICT, "said by seats.take"),
+    (
+        "an event that a step makes",
+        ("publish", "desk", "SeatTaken", "--key", "t-1"),
+        CONFLICT,
+        "published by seats.take",
+    ),
     ("a required field is missing", START, USAGE, "TicketOpened.ticket_id"),
     ("a field that is not known", (*START, "--key", "t", "--field", "colour=red"), USAGE, "TicketOpened.colour"),
     ("a field without a value", (*START, "--field", "priority"), USAGE, "'priority' is no field"),
@@ -56,7 +61,7 @@ CASES: list[tuple[str, tuple[str, ...], int, str]] = [
     ("no such instance to watch", ("show", "t-1", "--watch"), NOT_FOUND, "there is no instance 't-1'"),
     ("no such instance to pause", ("pause", "t-1"), NOT_FOUND, "there is no such instance"),
     ("no such letter", ("dlq", "show", "nothing"), NOT_FOUND, "nothing"),
-    ("no letter named", ("dlq", "redrive"), USAGE, "which letters are meant is not said"),
+    ("no letter named", ("dlq", "redrive"), USAGE, "no dead letter is named"),
     ("letters named and all", ("dlq", "redrive", "x", "--all"), USAGE, "exclude each other"),
     ("no such service", ("run", "kitchen"), NOT_FOUND, "no service 'kitchen'"),
     ("no such flow to draw", ("flow", "mermaid", "nowhere"), NOT_FOUND, "there is no flow 'nowhere'"),
@@ -75,7 +80,7 @@ CASES: list[tuple[str, tuple[str, ...], int, str]] = [
     ("arguments", "code", "message"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_bad_input_is_refused_with_a_remedy(desk: Any, arguments: tuple[str, ...], code: int, message: str) -> None:
-    """The message names what is wrong, the remedy what to do; nothing is printed on stdout."""
+    """The message names the fault, the remedy the next action; nothing is printed on stdout."""
     answer = desk(*arguments)
     assert answer.code == code
     assert answer.err.startswith("error: ")
@@ -127,7 +132,7 @@ BROKEN = ["None.nothing", "raise SystemExit(3)", "raise RecursionError", "def f(
 def test_an_error_in_a_module_of_the_project_is_shown_as_that(
     desk: Any, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    """With the lines of the project that failed; it is not said that the flow is not there."""
+    """With the lines of the project that failed; the error does not claim that the flow is missing."""
     monkeypatch.setenv("CHOREO_FLOWS", "broken_flow:flow")
     monkeypatch.syspath_prepend(str(desk.folder))
     monkeypatch.delitem(sys.modules, "broken_flow", raising=False)
@@ -154,7 +159,7 @@ def test_outside_of_a_project_it_says_how_to_begin(desk: Any, monkeypatch: pytes
     [
         ((("pause", "t-1"), ("pause", "t-1")), "paused already"),
         ((("resume", "t-1"),), "not paused"),
-        ((("cancel", "t-1"), ("cancel", "t-1")), "turned already"),
+        ((("cancel", "t-1"), ("cancel", "t-1")), "compensating already"),
         ((("terminate", "t-1", "--reason", "x"), ("pause", "t-1")), "has ended: terminated"),
         ((("undo", "retry", "t-1", "seats.take"),), "is open"),
         ((("undo", "resolve", "t-1", "seats.take", "--reason", "x"),), "goes forward"),
@@ -162,7 +167,7 @@ def test_outside_of_a_project_it_says_how_to_begin(desk: Any, monkeypatch: pytes
     ],
 )
 def test_what_does_not_fit_the_state_is_a_conflict(desk: Any, calls: tuple[tuple[str, ...], ...], message: str) -> None:
-    """Exit code 5, and what to do instead."""
+    """Exit code 5, and the remedy."""
     desk.opened("t-1", seated=True)
     *before, last = calls
     for call in before:
@@ -175,7 +180,7 @@ def test_what_does_not_fit_the_state_is_a_conflict(desk: Any, calls: tuple[tuple
 
 
 def test_a_required_reason_is_asked_for(desk: Any) -> None:
-    """What ends a run by force stays in the log with the reason."""
+    """An action that ends a run by force stays in the log with its reason."""
     desk.opened("t-1")
     answer = desk("terminate", "t-1")
     assert answer.code == USAGE

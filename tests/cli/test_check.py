@@ -48,7 +48,7 @@ desk.wait(on=SeatTaken, until=TicketClosed, timeout="1d", fails=TicketForgotten)
 
 
 def findings(answer: Any, part: str) -> list[dict[str, str]]:
-    """What was found in that part."""
+    """Return the findings in that part."""
     return [found for found in answer.json["findings"] if found["part"] == part]
 
 
@@ -63,7 +63,7 @@ def test_a_project_that_is_well_passes(desk: Any) -> None:
 
 
 def test_warnings_fail_only_a_strict_check(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its author should know does not keep a flow from running."""
+    """A warning does not keep a flow from running."""
     desk("schemas", "freeze")
     monkeypatch.chdir(desk.folder)
     monkeypatch.setenv("CHOREO_FLOWS", "desk_cautious:desk")
@@ -123,7 +123,7 @@ def test_a_flow_in_flow_py_needs_no_setting(desk: Any, monkeypatch: pytest.Monke
 
 
 def test_every_mistake_of_a_flow_is_listed_with_its_remedy(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sentence names the place; the exit code says that something is wrong."""
+    """The sentence names the place; the exit code reports the failure."""
     monkeypatch.chdir(desk.folder)
     monkeypatch.setenv("CHOREO_FLOWS", "broken_declaration:broken")
     (desk.folder / "broken_declaration.py").write_text(BROKEN)
@@ -133,11 +133,65 @@ def test_every_mistake_of_a_flow_is_listed_with_its_remedy(desk: Any, monkeypatc
     assert "Ended" in desk("check").out
 
 
+CIRCLE = """
+from choreo import Event, Flow, Service, StepContext
+
+class Asked(Event):
+    key: str
+
+class Answered(Event):
+    key: str
+
+desk = Service("desk")
+
+@desk.step(on=Asked, emits=Answered, effect=False)
+def answer(event: Asked, ctx: StepContext) -> Answered:
+    return Answered(key=event.key)
+
+def again(event: Answered) -> Asked:
+    return Asked(key=f"{event.key}-again")
+
+round = Flow("round", key="key", starts=Asked, completes=Answered, services=[desk])
+round.carries(Answered, to=round, makes=again)
+"""
+
+
+def test_flows_that_start_each_other_for_ever_are_found(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence has the way of the circle; with a bound it is no mistake."""
+    monkeypatch.chdir(desk.folder)
+    for name, text in (("endless", CIRCLE), ("bounded", CIRCLE.replace("starts=", "max_hops=9, starts="))):
+        (desk.folder / f"{name}.py").write_text(text)
+    monkeypatch.setenv("CHOREO_FLOWS", "endless:round")
+    (found,) = findings(desk("check", "-o", "json"), "flow")
+    assert "round → round is a circle that has no bound" in found["what"]
+    monkeypatch.setenv("CHOREO_FLOWS", "bounded:round")
+    assert findings(desk("check", "-o", "json"), "flow") == []
+
+
 def test_a_declaration_that_cannot_be_imported_is_a_finding(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is what the check was called for, and no failure of the check."""
+    """A finding is a result of the check, and no failure of the check."""
     monkeypatch.chdir(desk.folder)
     monkeypatch.setenv("CHOREO_FLOWS", "bad_name:flow")
     (desk.folder / "bad_name.py").write_text('from choreo import Service\nService("")\n')
     answer = desk("check", "-o", "json")
     assert answer.code == PROBLEM
     assert len(findings(answer, "flow")) == 1
+
+
+def test_a_flow_that_differs_from_its_frozen_version_is_found(desk: Any) -> None:
+    """As long as no version is frozen, the flow is free; a damaged file is a finding, not the end of the check."""
+    desk("schemas", "freeze")
+    desk("flow", "freeze")
+    assert desk("check").code == 0
+    path = desk.folder / "schemas" / "flows" / "desk.1.json"
+    frozen = path.read_text()
+    path.write_text(frozen.replace('"timeout_ms": 86400000', '"timeout_ms": 172800000'))
+    (found,) = findings(desk("check", "-o", "json"), "versions")
+    assert (found["where"], found["what"].partition(" since")[0]) == (
+        "flow desk, wait.TicketClosed",
+        "timeout is 1d, it was 2d",
+    )
+    path.write_text(frozen[:-20])
+    (found,) = findings(desk("check", "-o", "json"), "versions")
+    assert found["where"] == str(path)
+    assert "Restore it from version control" in found["remedy"]

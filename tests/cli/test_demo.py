@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from choreo.cli.demo_play import load_demo
+from choreo.cli.demo.play import load_demo
 from choreo.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ def test_every_order_ends_as_it_must_and_the_books_add_up(checkout: Path) -> Non
 
 
 def test_books_that_do_not_add_up_fail_the_demo(checkout: Path) -> None:
-    """A bank that charges declined cards is found out: exit code 1, and a sentence that says what is wrong."""
+    """A bank that charges declined cards is found out: exit code 1, and a sentence with the fault."""
     bank = checkout / "services" / "gateways" / "bank.py"
     text = bank.read_text()
     spoiled = text.replace('"declined" if "declined" in marked else "charged"', '"charged"')

@@ -13,8 +13,8 @@ from choreo.ports.dead_letters import DeadLetter
 
 
 @pytest.fixture
-def letters(desk: Any) -> Any:
-    """Two letters: one of an open run, one of a run that is over."""
+def dead_letters(desk: Any) -> Any:
+    """Return two dead letters: one of an open run, one of a run that is over."""
     for key in ("t-1", "t-2"):
         desk.opened(key)
     desk("terminate", "t-2", "--reason", "over")
@@ -22,15 +22,15 @@ def letters(desk: Any) -> Any:
 
     async def work(app: Any) -> None:
         for key in ("t-1", "t-2"):
-            (start, *_) = await app.home.read_model.history("desk", key)
-            await app.home.dead_letters.add([letter(start)])
+            (start, *_) = await app.backend.read_model.history("desk", key)
+            await app.backend.dead_letters.add([dead_letter(start)])
 
     desk.within(work)
     return desk
 
 
-def letter(record: Record) -> DeadLetter:
-    """The start of a ticket, which its step could not take."""
+def dead_letter(record: Record) -> DeadLetter:
+    """Return the start of a ticket, which its step could not take."""
     return DeadLetter(
         id=f"letter-{record.event.key}",
         topic="desk",
@@ -44,43 +44,43 @@ def letter(record: Record) -> DeadLetter:
     )
 
 
-def test_letters_are_listed_with_their_cause(letters: Any) -> None:
-    """Enough to see what is wrong, and the id to go on with."""
-    assert "priority: not a number" in letters("dlq", "list").out
-    items = letters("dlq", "list", "desk", "-o", "json").json["items"]
+def test_letters_are_listed_with_their_cause(dead_letters: Any) -> None:
+    """Enough to see the mistake, and the id for the next command."""
+    assert "priority: not a number" in dead_letters("dlq", "list").out
+    items = dead_letters("dlq", "list", "desk", "-o", "json").json["items"]
     assert {item["id"] for item in items} == {"letter-t-1", "letter-t-2"}
     assert {item["step"] for item in items} == {"seats.take"}
 
 
-def test_a_letter_is_shown_with_its_record(letters: Any) -> None:
+def test_a_letter_is_shown_with_its_record(dead_letters: Any) -> None:
     """Headers and value, as they came."""
-    shown = letters("dlq", "show", "letter-t-1", "-o", "json").json
+    shown = dead_letters("dlq", "show", "letter-t-1", "-o", "json").json
     assert shown["headers"]["ce_type"] == "TicketOpened"
     assert shown["data_base64"]
-    assert "ce_type" in letters("dlq", "show", "letter-t-1").out
+    assert "ce_type" in dead_letters("dlq", "show", "letter-t-1").out
 
 
-def test_a_letter_is_given_back_to_its_step(letters: Any) -> None:
+def test_a_letter_is_given_back_to_its_step(dead_letters: Any) -> None:
     """As a fact in the log, under the old event's id."""
-    (receipt,) = letters("dlq", "redrive", "letter-t-1", "-o", "json").json["redriven"]
+    (receipt,) = dead_letters("dlq", "redrive", "letter-t-1", "-o", "json").json["redriven"]
     assert receipt["type"] == facts.REDRIVEN
-    (event,) = letters("tail", "--from", "start", "--no-follow", "--type", facts.REDRIVEN, "-o", "json").lines
+    (event,) = dead_letters("tail", "--from", "start", "--no-follow", "--type", facts.REDRIVEN, "-o", "json").lines
     assert event["step"] == "seats.take"
 
 
-def test_all_gives_back_what_it_can_and_says_what_it_cannot(letters: Any) -> None:
+def test_all_gives_back_what_it_can_and_says_what_it_cannot(dead_letters: Any) -> None:
     """One that is refused does not keep the others; the exit code says that there was one."""
-    answer = letters("dlq", "redrive", "--all", "-o", "json")
+    answer = dead_letters("dlq", "redrive", "--all", "-o", "json")
     assert answer.code == PROBLEM
     assert [receipt["key"] for receipt in answer.json["redriven"]] == ["t-1"]
     assert [refusal["id"] for refusal in answer.json["refused"]] == ["letter-t-2"]
-    assert letters("dlq", "redrive", "--all", "-o", "json").json["redriven"] == []
+    assert dead_letters("dlq", "redrive", "--all", "-o", "json").json["redriven"] == []
 
 
 def test_a_value_of_any_bytes_is_shown(desk: Any) -> None:
-    """What is in a dead letter is what nobody expected."""
+    """A dead letter may hold any bytes."""
     record = Record("desk", 0, 0, 1, Envelope("x", "TicketOpened", "t-1", "desk", data=b"\xff\x00\x1b[31m"))
-    desk.within(lambda app: app.home.dead_letters.add([letter(record)]))
+    desk.within(lambda app: app.backend.dead_letters.add([dead_letter(record)]))
     shown = desk("dlq", "show", "letter-t-1")
     assert shown.code == 0
     assert "\x1b" not in shown.out

@@ -1,4 +1,4 @@
-"""The call that `choreo dev` proposes: what is shown can be copied and works."""
+"""The call that `choreo dev` proposes can be copied and works."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_value_for_every_required_field_that_its_class_takes() -> None:
 
 
 async def published_class(app: Any) -> Any:
-    """What starts the small project's flow."""
+    """Return the event class that starts the small project's flow."""
     return app.flows["desk"].event_classes["TicketOpened"]
 
 

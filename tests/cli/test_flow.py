@@ -8,7 +8,7 @@ from choreo.core.definition import load
 
 
 def test_an_exported_flow_can_be_loaded(desk: Any) -> None:
-    """What is printed is all that a tracker needs."""
+    """The printed text is all that a tracker needs."""
     definition = load(desk("flow", "export").out.encode())
     assert [step.name for step in definition.steps] == ["seats.take", "archive.file"]
 
@@ -32,3 +32,28 @@ def test_the_picture_comes_as_json_too(desk: Any) -> None:
     answer = desk("flow", "mermaid", "-o", "json").json
     assert answer["flow"] == "desk"
     assert answer["mermaid"].startswith("flowchart TD")
+
+
+def test_a_version_of_a_flow_is_frozen_once(desk: Any) -> None:
+    """The check compares and writes nothing."""
+    path = desk.folder / "schemas" / "flows" / "desk.1.json"
+    unfrozen = desk("flow", "freeze", "--check", "-o", "json")
+    assert (unfrozen.code, unfrozen.json["problems"][0]["what"], path.exists()) == (1, "is not frozen", False)
+    assert desk("flow", "freeze").out == f"wrote {path}\n1 file written; commit it.\n"
+    assert desk("flow", "freeze", "desk").out == "Every flow is frozen as it is.\n"
+    assert desk("flow", "freeze", "--check").out == "1 flow equals its frozen version.\n"
+    assert load(path.read_bytes()) == load(desk("flow", "export").out.encode())
+
+
+def test_a_changed_flow_needs_a_new_version(desk: Any) -> None:
+    """The file that stands for the runs in flight is not overwritten."""
+    desk("flow", "freeze")
+    path = desk.folder / "schemas" / "flows" / "desk.1.json"
+    path.write_text(path.read_text().replace('"SeatTaken"', '"SeatGiven"'))
+    before = path.read_bytes()
+    answer = desk("flow", "freeze")
+    assert answer.code == 1
+    assert "flow desk, step seats.take: emits has SeatGiven no more since version 1 was frozen" in answer.err
+    assert "Declare version=2" in answer.err
+    assert desk("flow", "freeze", "--check").code == 1
+    assert path.read_bytes() == before

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def three(desk: Any) -> Any:
-    """Three tickets, the second paused."""
+    """Return the project with three tickets, the second paused."""
     for key in ("t-1", "t-2", "t-3"):
         desk("publish", "desk", "TicketOpened", "--key", key, "--field", f"priority={key[-1]}")
     desk.fold()
@@ -19,7 +19,7 @@ def three(desk: Any) -> Any:
 
 
 def keys(answer: Any) -> list[str]:
-    """The keys of a page."""
+    """Return the keys of a page."""
     return [item["key"] for item in answer.json["items"]]
 
 

@@ -30,7 +30,7 @@ class Shop:
         self._environment = {**installed.variables(folder), "CHOREO_PORT": str(free_ports(1)[0])}
 
     def __call__(self, *arguments: str, module: str = "choreo") -> subprocess.CompletedProcess[str]:
-        """Call the program and answer what it said."""
+        """Call the program and return its output."""
         called = [self._python, "-m", module, *arguments]
         return subprocess.run(
             called, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False
@@ -44,7 +44,7 @@ class Shop:
         )
 
     def ended(self, key: str) -> dict[str, Any]:
-        """The instance, when it has ended."""
+        """Return the instance, when it has ended."""
         watched = self("show", key, "--watch")
         assert watched.returncode == 0, watched.stderr
         instance: dict[str, Any] = json.loads(self("show", key, "-o", "json").stdout)
@@ -53,7 +53,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, installed: Environment) -> Shop:
-    """A project as `choreo new shop` makes it, installed as its README says; the wheel stands for the package index."""
+    """Return a project of `choreo new shop`, installed as its README says; the wheel stands for the package index."""
     parent = tmp_path_factory.mktemp("projects")
     made = Shop(parent, installed)("new", "shop")
     assert made.returncode == 0, made.stderr
@@ -63,7 +63,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, installed: Environment) -> Sh
 
 @pytest.fixture
 def running(shop: Shop) -> Iterator[Shop]:
-    """The project with everything running, until the test is over."""
+    """Yield the project with everything running, until the test is over."""
     process = shop.start("dev")
     try:
         assert process.stdout

@@ -9,7 +9,7 @@ from choreo.core.events import Envelope
 
 
 def status(desk: Any, key: str) -> str:
-    """What the read model says when a tracker has read everything."""
+    """Return the run's status once a tracker has read everything."""
     desk.fold()
     return str(desk("show", key, "-o", "json").json["status"])
 
@@ -24,7 +24,7 @@ def test_a_paused_instance_is_resumed(desk: Any) -> None:
 
 
 def test_a_cancelled_instance_is_turned(desk: Any) -> None:
-    """What it has done is asked to be undone."""
+    """Its effects are compensated."""
     desk.opened("t-1", seated=True)
     written = desk("cancel", "t-1", "-o", "json").json
     assert written["type"] == facts.CANCEL_REQUESTED
@@ -40,7 +40,7 @@ def test_a_terminated_instance_keeps_the_reason(desk: Any) -> None:
 
 
 def test_a_failed_undo_is_resolved_by_hand(desk: Any) -> None:
-    """A stuck run goes on to compensated when an operator says how the effect was undone."""
+    """A stuck run goes on to compensated when an operator states how the effect was undone."""
     desk.opened("t-1", seated=True)
     desk("cancel", "t-1")
     assert status(desk, "t-1") == "compensating"
@@ -48,7 +48,7 @@ def test_a_failed_undo_is_resolved_by_hand(desk: Any) -> None:
     run = desk("show", "t-1", "-o", "json").json["run"]
     failed = Envelope(
         "failed",
-        facts.UNDO_FAILED,
+        facts.COMPENSATION_FAILED,
         "t-1",
         "desk",
         run=run,
@@ -57,7 +57,7 @@ def test_a_failed_undo_is_resolved_by_hand(desk: Any) -> None:
         round=effect["round"],
         reason="the room is locked",
     )
-    desk.within(lambda app: app.home.log.append("desk", [failed]))
+    desk.within(lambda app: app.backend.log.append("desk", [failed]))
     assert status(desk, "t-1") == "stuck"
     assert "an operator to retry or resolve the undo of seats.take" in desk("show", "t-1").out
     assert desk("undo", "resolve", "t-1", "seats.take", "--reason", "freed by the janitor").code == 0

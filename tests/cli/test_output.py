@@ -19,7 +19,7 @@ CHOREO = [sys.executable, "-m", "choreo"]
 
 
 def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """What a terminal is sent."""
+    """Return the bytes that a terminal gets, as text."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*CHOREO, *arguments],
@@ -33,7 +33,7 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
     try:
         while chunk := os.read(ours, 4_096):
             sent += chunk
-    except OSError:  # how Linux says that the other end was closed
+    except OSError:  # how Linux reports that the other end was closed
         os.close(ours)
     assert process.wait() == 0
     return sent.decode()
@@ -92,5 +92,5 @@ def test_a_stdout_of_few_characters_gets_the_others_as_escapes(desk: Any, tmp_pa
     [("a\nb", r"a\nb"), ("\x1b[31m", r"\x1b[31m"), ("\u202eabc", r"\u202eabc"), ("λ ü 漢", "λ ü 漢"), (7, "7")],
 )
 def test_control_characters_are_shown_not_sent(text: object, shown: str) -> None:
-    """Letters of every script pass; what would drive a terminal does not."""
+    """Letters of every script pass; control characters of a terminal do not."""
     assert plain(text) == shown

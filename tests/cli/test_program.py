@@ -1,4 +1,4 @@
-"""The command line as a whole: its help, its exit codes, what a failure says."""
+"""The command line as a whole: its help, its exit codes, its errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from choreo.app.query.read_your_writes import IF_JUST_STARTED
 from choreo.cli import program
 from choreo.cli.failures import EXIT_CODES, OURS, USAGE, exit_code_of
 from choreo.core import errors
@@ -30,7 +31,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_command_has_help(desk: Any, name: str) -> None:
-    """What stands in the table can be loaded, and says what it is for."""
+    """Every command of the table can be loaded, and its help states its purpose."""
     module, _, attribute = TARGETS[name][0].partition(":")
     assert getattr(importlib.import_module(module), attribute)
     answer = desk(name, "--help")
@@ -39,7 +40,7 @@ def test_every_command_has_help(desk: Any, name: str) -> None:
 
 
 def _leaves(name: str) -> list[Any]:
-    """The commands at the ends of the tree: `dlq list`, not `dlq`."""
+    """Return the commands at the ends of the tree: `dlq list`, not `dlq`."""
     real = program.command().commands[name].make_context(name, [], resilient_parsing=True).command
     return list(getattr(real, "commands", {name: real}).values())
 
@@ -52,7 +53,7 @@ def test_every_command_speaks_json(name: str) -> None:
 
 
 def test_without_a_command_it_shows_the_help_with_the_exit_codes(desk: Any) -> None:
-    """Somebody who knows nothing sees everything."""
+    """A new user sees everything."""
     answer = desk()
     assert answer.code == 0
     said = " ".join(answer.out.split())
@@ -61,7 +62,7 @@ def test_without_a_command_it_shows_the_help_with_the_exit_codes(desk: Any) -> N
 
 
 def test_every_error_of_the_tree_has_an_exit_code() -> None:
-    """A new class of error must say where it belongs."""
+    """A new class of error must declare its exit code."""
     classes = [
         each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.ChoreoError)
     ]
@@ -75,7 +76,7 @@ def test_a_failure_is_told_without_a_traceback_and_with_one_under_debug(desk: An
     assert told.err.splitlines() == [
         "error: there is no instance 'nobody'",
         "  where: flow desk",
-        "  remedy: If it was started just now, read with the position that its start answered.",
+        f"  remedy: {IF_JUST_STARTED}",
     ]
     seen = desk("show", "nobody", "--debug")
     assert seen.code == told.code
@@ -89,12 +90,13 @@ def break_flow(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(desk.folder))
     (desk.folder / "broken_flow.py").write_text(
         "from desk_flow import *\nclass Odd(Flow):\n    definition = property(lambda self: 1 / 0)\n"
-        "flow = Odd('desk', key='ticket_id', starts=desk._starts, completes=desk._completes, services=desk.services)\n"
+        "ends = next(iter(desk._completes))\n"
+        "flow = Odd('desk', key='ticket_id', starts=desk._starts, completes=ends, services=desk.services)\n"
     )
 
 
 def test_a_fault_of_ours_is_told_as_one(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is raised, nobody is shown a traceback unasked."""
+    """No exception of any kind shows a traceback unasked."""
     break_flow(desk, monkeypatch)
     answer = desk("list")
     assert answer.code == OURS
@@ -154,7 +156,7 @@ def test_completion_in_a_broken_project_is_silent(desk: Any, monkeypatch: pytest
 
 
 def test_typers_refusals_have_our_form(desk: Any) -> None:
-    """What, where and the remedy, also for a mistyped command."""
+    """Fault, place and remedy, also for a mistyped command."""
     answer = desk("lst")
     assert answer.code == USAGE
     assert "Did you mean 'list'" in answer.err

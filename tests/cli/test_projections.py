@@ -19,10 +19,10 @@ def test_a_rebuild_gives_what_was_there_before(desk: Any) -> None:
     desk.opened("t-2")
     desk("pause", "t-2")
     desk.fold()
-    before = desk.within(lambda app: app.home.read_model.digest("desk"))
+    before = desk.within(lambda app: app.backend.read_model.digest("desk"))
     answer = desk("projections", "rebuild", "desk", "-o", "json")
     assert answer.json == {"flow": "desk", "instances": {"paused": 1, "running": 1}}
-    assert desk.within(lambda app: app.home.read_model.digest("desk")) == before
+    assert desk.within(lambda app: app.backend.read_model.digest("desk")) == before
 
 
 def test_nothing_is_rebuilt_to_nothing(desk: Any) -> None:
@@ -32,7 +32,7 @@ def test_nothing_is_rebuilt_to_nothing(desk: Any) -> None:
 
 @pytest.fixture
 def redeclared(desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """The same project with a ticket whose seat is taken, after its step was declared to leave nothing to undo."""
+    """Yield the project with a ticket for a taken seat, after its step was declared to leave nothing to undo."""
     desk.opened("t-1", seated=True)
     desk.opened("t-2")
     project = shutil.copytree(Path.cwd(), tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
@@ -47,8 +47,8 @@ def redeclared(desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
 
 
 def test_a_rebuild_that_would_change_what_is_shown_is_refused_with_the_list(redeclared: Any) -> None:
-    """Nothing is dropped: the views are byte for byte what they were."""
-    before = redeclared.within(lambda app: app.home.read_model.digest("desk"))
+    """Nothing is dropped: the views are the same, byte for byte."""
+    before = redeclared.within(lambda app: app.backend.read_model.digest("desk"))
     answer = redeclared("projections", "rebuild", "desk")
     said = " ".join(answer.err.split())
     assert answer.code == CONFLICT
@@ -56,11 +56,11 @@ def test_a_rebuild_that_would_change_what_is_shown_is_refused_with_the_list(rede
     assert "t-1 (run " in said
     assert "t-2 (run " not in said
     assert "--accept-changes" in said
-    assert redeclared.within(lambda app: app.home.read_model.digest("desk")) == before
+    assert redeclared.within(lambda app: app.backend.read_model.digest("desk")) == before
 
 
 def test_changes_that_are_accepted_are_made(redeclared: Any) -> None:
-    """Afterwards the flow as it is declared now gives what is shown, and nothing is left to accept."""
+    """Afterwards the views follow the present declaration, and nothing is left to accept."""
     accepted = redeclared("projections", "rebuild", "desk", "--accept-changes", "-o", "json")
     assert accepted.code == 0
     assert accepted.json == {"flow": "desk", "instances": {"running": 2}}

@@ -32,7 +32,7 @@ def test_another_idempotency_key_starts_another_run(desk: Any) -> None:
 
 
 def test_fields_are_read_as_their_class_has_them(desk: Any) -> None:
-    """Text stays text, even a number; what is no text is JSON."""
+    """Text stays text, even a number; anything else is JSON."""
     lines = '[{"sku": "lamp", "quantity": 2}]'
     fields = ("--field", "ticket_id=7", "--field", "priority=3", "--field", f"lines={lines}")
     assert desk("publish", "desk", "TicketOpened", *fields).code == 0
@@ -42,7 +42,7 @@ def test_fields_are_read_as_their_class_has_them(desk: Any) -> None:
 
 
 def test_all_fields_may_come_as_json_from_stdin(desk: Any) -> None:
-    """What another program made is piped in; a --field given beside it outweighs it."""
+    """Another program's JSON is piped in; a --field beside it overrides it."""
     stdin = b'{"ticket_id": "t-1", "priority": 1}'
     assert desk("publish", "desk", "TicketOpened", "--json", "-", "--field", "priority=5", stdin=stdin).code == 0
     (event,) = desk("tail", "--from", "start", "--no-follow", "-o", "json").lines
@@ -55,7 +55,7 @@ def test_the_key_may_be_given_beside_the_fields(desk: Any) -> None:
 
 
 def test_an_event_from_outside_belongs_to_the_open_run(desk: Any) -> None:
-    """What a run waits for needs no run to be named."""
+    """An event that a run waits for needs no run id."""
     desk.opened("t-1", seated=True)
     assert desk("publish", "desk", "TicketClosed", "--key", "t-1").code == 0
     desk.fold()

@@ -19,7 +19,7 @@ from choreo.cli.running import OPEN_FILES_MAX
 
 
 def started(*arguments: str, soft_limit: int = 0) -> subprocess.Popen[str]:
-    """A process that says on stderr what it runs; with a soft limit of open files, if one is given."""
+    """Start a process that writes its role to stderr; with a soft limit of open files, if one is given."""
     command = [sys.executable, "-m", "choreo", "run", *arguments]
     if soft_limit:
         command = ["/bin/sh", "-c", f'ulimit -S -n {soft_limit}; exec "$@"', "sh", *command]
@@ -41,7 +41,7 @@ def wait_for(type_: str) -> None:
 
 @pytest.fixture
 def parts(desk: Any) -> Iterator[Any]:
-    """Both services and the tracker, each in its own process."""
+    """Yield both services and the tracker, each in its own process."""
     assert str(desk.folder) in os.environ["CHOREO_DATABASE"]
     processes = [started(role, "--log-level", "error") for role in ("seats", "archive", "tracker")]
     yield desk
@@ -86,7 +86,7 @@ def test_a_process_is_stopped_by_control_c_too(desk: Any) -> None:
 
 @pytest.mark.parametrize("role", ["seats", "tracker", "projector"])
 def test_a_part_that_cannot_join_its_group_ends_and_says_why(desk: Any, role: str) -> None:
-    """It does not wait for its own end: whoever started it can start it again, or read what is wrong."""
+    """It does not wait for its own end: its supervisor can start it again, or read the error."""
     assert desk.folder.is_dir()
     # A wrong setting needs no broker to be refused.
     wrong = {
@@ -101,3 +101,11 @@ def test_a_part_that_cannot_join_its_group_ends_and_says_why(desk: Any, role: st
     )  # fmt: skip
     assert ended.returncode == 2
     assert 'No such configuration property: "port"' in ended.stderr
+
+
+def test_a_project_without_crossing_events_needs_no_bridge(desk: Any) -> None:
+    """Its sentence says how to declare one."""
+    ended = desk("run", "bridge")
+    assert ended.code == 2
+    assert "no flow of this project has anything for another one's log" in ended.err
+    assert "flow.carries(Event, to=other)" in ended.err

@@ -19,7 +19,7 @@ def test_freezing_writes_a_file_an_event_and_then_nothing(desk: Any) -> None:
 
 
 def test_the_list_says_how_each_event_stands(desk: Any) -> None:
-    """Its versions, the newest file, and whether the class is still what that file says."""
+    """Its versions, the newest file, and whether the class still agrees with that file."""
     assert {row["state"] for row in desk("schemas", "list", "-o", "json").json["events"]} == {"not frozen"}
     desk("schemas", "freeze")
     rows = desk("schemas", "list", "-o", "json").json["events"]

@@ -41,7 +41,7 @@ def test_json_is_the_instance_with_its_timeline(desk: Any) -> None:
 
 
 def test_watching_ends_with_the_run(desk: Any) -> None:
-    """Rows are printed as they come; the header comes last, with what became of it."""
+    """Rows are printed as they come; the header comes last, with the result."""
     desk.opened("t-1")
     desk("terminate", "t-1", "--reason", "by mistake")
     desk.fold()
@@ -64,7 +64,7 @@ def test_text_from_the_log_cannot_drive_the_terminal(desk: Any) -> None:
     desk.opened("t-1")
     run = desk("show", "t-1", "-o", "json").json["run"]
     evil = Envelope("evil", facts.FLOW_TERMINATED, "t-1", "desk", run=run, reason="\x1b]0;owned\x07\x1b[31mred")
-    desk.within(lambda app: app.home.log.append("desk", [evil]))
+    desk.within(lambda app: app.backend.log.append("desk", [evil]))
     desk.fold()
     shown = desk("show", "t-1").out
     assert "\x1b" not in shown
@@ -72,14 +72,14 @@ def test_text_from_the_log_cannot_drive_the_terminal(desk: Any) -> None:
 
 
 def test_a_failed_attempt_is_told_with_its_cause_and_its_place(desk: Any) -> None:
-    """Below the story, which step raised what, from what and where; without a failure there is no such line."""
+    """Below the story: the step, its error, the cause and the place; without a failure there is no such line."""
     desk.opened("t-1")
     assert "ConnectionError" not in desk("show", "t-1").out
     run = desk("show", "t-1", "-o", "json").json["run"]
     headers = {"run": run, "step": "seats.take", "attempt": 1, "reason": "no seat", "content_type": JSON}
     failed = Envelope("a", facts.STEP_ATTEMPT_FAILED, "t-1", "desk", data=failure_of(raised()), **headers)
     foreign = Envelope("b", facts.STEP_ATTEMPT_FAILED, "t-1", "desk", data=b'{"type": 7}', **headers)
-    desk.within(lambda app: app.home.log.append("desk", [failed, foreign]))
+    desk.within(lambda app: app.backend.log.append("desk", [failed, foreign]))
     desk.fold()
     shown = desk("show", "t-1").out
     lines = shown.split("\n\n")[-1].splitlines()
@@ -94,7 +94,7 @@ def test_a_failed_attempt_is_told_with_its_cause_and_its_place(desk: Any) -> Non
 
 
 def raised() -> BaseException:
-    """An error that a step may raise, with all that is told of it."""
+    """Return an error that a step may raise, with its notes and causes."""
     with pytest.raises(LookupError) as caught:
         raise LookupError("no seat \x1b[31m left") from ConnectionError("the hall does not answer")
     return caught.value

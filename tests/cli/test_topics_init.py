@@ -14,7 +14,7 @@ ODD_NAMES = ["shop", "a: b", "it's", "- x", "#1", "null", "läden", 'a "b" \\n']
 
 @pytest.fixture
 def bare(desk: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The small project, with its folder of topics not made yet."""
+    """Return the small project, with its folder of topics not made yet."""
     monkeypatch.setenv("CHOREO_TOPICS", str(desk.folder / "topics"))
     return desk
 
@@ -32,7 +32,7 @@ def test_the_written_file_passes_the_check(bare: Any, monkeypatch: pytest.Monkey
 
 
 def test_a_file_that_is_there_stays_as_it_is(bare: Any) -> None:
-    """Also one whose file has another name: the topic inside counts."""
+    """Also in a file of another name: the topic inside counts."""
     bare("topics", "init")
     file = bare.folder / "topics" / "desk.yaml"
     edited = file.read_text().replace("partitions: 2", "partitions: 3")
@@ -44,13 +44,13 @@ def test_a_file_that_is_there_stays_as_it_is(bare: Any) -> None:
 
 @pytest.mark.parametrize("owner", ODD_NAMES)
 def test_an_owner_is_kept_as_it_is_written(bare: Any, owner: str) -> None:
-    """Whatever YAML would make of it unquoted."""
+    """YAML would read some of these as other types without quotes."""
     assert bare("topics", "init", "--owner", owner).code == 0
     assert load_topics(bare.folder / "topics")["desk"].owner == owner
 
 
 def test_a_folder_that_cannot_be_made_is_said(bare: Any) -> None:
-    """With the place and what to do."""
+    """With the place and the remedy."""
     (bare.folder / "topics").write_text("a file")
     answer = bare("topics", "init")
     assert answer.code != 0

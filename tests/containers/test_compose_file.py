@@ -52,7 +52,7 @@ def test_what_is_reached_from_outside_is_reached_from_this_machine_only() -> Non
 
 
 def test_no_variable_of_compose_is_taken_for_a_setting_of_ours() -> None:
-    """Who exports one for `make servers` calls `choreo` in the same shell; CHOREO_KAFKA_PORT would reach librdkafka."""
+    """A shell that exports one for `make servers` also calls `choreo`; CHOREO_KAFKA_PORT would reach librdkafka."""
     variables = set(re.findall(r"\$\{CHOREO_(\w+)", (ROOT / "docker-compose.yml").read_text()))
     assert variables
     assert not {name for name in variables if name.startswith("KAFKA_") or name.lower() in Settings.model_fields}
@@ -95,7 +95,7 @@ def test_the_command_line_and_the_demo_start_only_when_they_are_asked_for() -> N
     ],
 )
 def test_the_image_is_not_roots_and_is_made_of_what_is_locked(line: str) -> None:
-    """Its process is told to stop as every orchestrator does it, and says whether it lives."""
+    """Its process stops on an orchestrator's signal, and reports whether it lives."""
     assert line in DOCKERFILE
 
 

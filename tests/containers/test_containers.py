@@ -1,4 +1,4 @@
-"""The compose file as a user runs it: orders complete with any number of workers, and whatever is killed or stopped.
+"""The compose file as a user runs it: orders complete with any number of workers, and after any kill or stop.
 
 Needs a Docker engine and Compose v2; CHOREO_REQUIRE_DOCKER=1 or CHOREO_REQUIRE_KAFKA=1 makes their absence a failure.
 One `make up` for all of it, under a name, an image and ports of its own; the tests run in their order.
@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from tests.support import required
-from tests.support.containers import ROOT, Stack, environment, missing, ran, said
+from tests.support.containers import ROOT, Stack, environment, missing, output, ran
 
 ROLES = ("inventory", "payment", "shipping", "notification", "tracker", "projector", "rest")
 PROJECT = f"choreo-test-{os.getpid()}"
 SLOW = "visa+slow:4"
-"""A card whose charges take four seconds each: long enough to be caught at it."""
+"""A card with charges of four seconds each: long enough to be caught at it."""
 OUTAGE_S = 80.0
-"""A client is told after 10 s that it is out, where it is told at all, and made anew after 60 more."""
+"""A client learns after 10 s that it left its group, if it learns it at all, and is made anew after 60 more."""
 PAGES = (ROOT / "README.md").read_text() + (ROOT / "docs" / "containers.md").read_text()
 COMMANDS = dict(re.findall(r"<!-- commands: (containers|servers) -->\n```sh\n(.*?)```", PAGES, re.DOTALL))
 
@@ -33,19 +33,19 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="session")
 def docker_compose_file() -> str:
-    """The user's own."""
+    """Return the user's own."""
     return str(ROOT / "docker-compose.yml")
 
 
 @pytest.fixture(scope="session")
 def docker_compose_project_name() -> str:
-    """Beside a stack that runs already."""
+    """Return a name that differs from a stack that runs already."""
     return PROJECT
 
 
 @pytest.fixture(scope="session")
 def docker_setup() -> Iterator[list[str]]:
-    """Starting is what the tests look at; nothing is done before. The image is taken away at the end."""
+    """Yield without a command: the tests themselves start the stack. The image is removed at the end."""
     if lacking := missing():
         what = f"tests in containers need Docker: {lacking}"
         if os.environ.get("CHOREO_REQUIRE_DOCKER") == "1":
@@ -70,7 +70,7 @@ def docker_cleanup() -> list[str]:
 
 @pytest.fixture(scope="session")
 def stack(docker_services: Any) -> Stack:
-    """All of it, up and healthy."""
+    """Return all of it, up and healthy."""
     started = Stack(docker_services)
     started.up()
     return started
@@ -89,10 +89,10 @@ def test_every_role_is_healthy_and_the_topics_were_made_before(stack: Stack) -> 
 def test_a_container_is_not_roots_and_holds_no_tools_to_build_with(stack: Stack) -> None:
     """Its user is nobody on a node, its files cannot be changed, and there is no pip to bring others."""
     payment = stack.the("payment")
-    assert said("docker", "exec", payment, "id", "-u").strip() == "10001"
+    assert output("docker", "exec", payment, "id", "-u").strip() == "10001"
     for refused in (("touch", "/app/services/new.py"), ("python", "-m", "pip", "--version"), ("touch", "/new")):
         assert ran("docker", "exec", payment, *refused).returncode, refused
-    state = said("docker", "exec", payment, "cat", "/proc/1/status")
+    state = output("docker", "exec", payment, "cat", "/proc/1/status")
     assert re.search(r"^CapEff:\s0+$", state, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\s1$", state, re.MULTILINE)
 
@@ -122,7 +122,7 @@ def test_an_order_posted_to_the_rest_view_completes(stack: Stack) -> None:
 
 
 def lag(stack: Stack) -> float:
-    """What all groups together have not finished, as the metrics say."""
+    """Return the lag of all groups together, from the metrics."""
     with stack.rest() as rest:
         lags = re.findall(r"^choreo_lag_records\{.*\} (.*)$", rest.get("/metrics").text, re.MULTILINE)
     assert lags
@@ -153,12 +153,12 @@ def test_a_service_that_is_killed_at_work_comes_back_and_its_order_completes(sta
 
 
 def _calls(stack: Stack) -> int:
-    """How often the bank was asked to charge, answered or not."""
+    """Return how often the bank was asked to charge, answered or not."""
     return int(stack.rows("bank", "SELECT coalesce(sum(count), 0) FROM calls WHERE operation = 'charge'")[0][0])
 
 
 def test_three_workers_of_a_service_share_its_partitions(stack: Stack) -> None:
-    """`--scale payment=3`: the group has three members, each with partitions, and orders complete."""
+    """`--scale payment=3`: the group has three consumers, each with partitions, and orders complete."""
     stack.compose("up --detach --no-recreate --wait --scale payment=3")
     assert len(stack.containers("payment")) == 3
     group = "kafka-consumer-groups.sh --bootstrap-server localhost:9092 --describe --group payment --members"
@@ -178,7 +178,7 @@ def test_three_workers_of_a_service_share_its_partitions(stack: Stack) -> None:
 
 
 def test_workers_that_are_told_to_stop_drain_and_end_well(stack: Stack) -> None:
-    """SIGTERM: the charge under way is made and said before its process goes; 0 is no kill. Nothing is lost."""
+    """SIGTERM: the charge under way is made and published before its process ends; 0 is no kill. Nothing is lost."""
     calls = _calls(stack)
     stack.place("o-5", SLOW)
     stack.until(lambda: _calls(stack) > calls)
@@ -198,7 +198,7 @@ def test_workers_that_are_told_to_stop_drain_and_end_well(stack: Stack) -> None:
 
 
 def _answers(stack: Stack) -> bool:
-    """Whether the REST view is there again."""
+    """Return whether the REST view is there again."""
     return stack.well(stack.the("rest"))
 
 
@@ -217,12 +217,12 @@ def test_services_find_back_after_an_outage_in_which_the_brokers_name_is_gone(st
 
 
 def test_a_port_that_somebody_has_is_named_before_anything_is_built(stack: Stack) -> None:
-    """Another project on this one's ports: the sentence says which port, and how to choose another."""
+    """Another project on this one's ports: the sentence names the port, and how to choose another."""
     other = {**os.environ, "COMPOSE_PROJECT_NAME": f"{PROJECT}-other"}
     done = ran("make", "up", env=other)
     assert done.returncode
     assert re.search(r"Port \d+ of 127\.0\.0\.1 is in use\. .* choose another: CHOREO_REST_PORT", done.stderr)
-    assert not said("docker", "ps", "--all", "--quiet", "--filter", f"name={PROJECT}-other")
+    assert not output("docker", "ps", "--all", "--quiet", "--filter", f"name={PROJECT}-other")
     assert stack.containers()
 
 
@@ -242,7 +242,7 @@ def test_the_commands_of_the_readme_do_what_they_say(stack: Stack) -> None:
 def test_services_in_a_checkout_reach_the_servers_alone(docker_services: Any, tmp_path: Path) -> None:
     """`make servers`, and the lines after it: Kafka under the name it gives itself, and Redis."""
     stack = Stack(docker_services)
-    said("make", "down")
+    output("make", "down")
     here = COMMANDS["servers"]
     for said_there, name in (("29092", "CHOREO_BROKER_PORT"), ("26379", "CHOREO_REDIS_PORT")):
         assert said_there in here

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from choreo.adapters.faust.options import FaustOptions
 from choreo.adapters.kafka import KafkaOptions
 from choreo.adapters.kafka.options import settings_of
-from choreo.adapters.kafka.topics import tracker_app
+from choreo.adapters.kafka.topics.changes import tracker_app
 from choreo.adapters.topics_yaml import load_topics
-from choreo.hosts.tracker_faust_options import FaustOptions
 from choreo.settings import Settings
 from services.order_flow import order
 from tests.support import required
@@ -39,7 +39,7 @@ ROLES = [*GROUPS, "rest"]
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
-    """What one file declares."""
+    """Return the objects that one file declares."""
     return list(yaml.safe_load_all(path.read_text()))
 
 
@@ -52,7 +52,7 @@ DECLARED = [
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema of a custom resource as the API server reads it with strict validation: a field it lacks is refused."""
+    """Return a custom resource's schema as the API server's strict validation reads it: it refuses unknown fields."""
     made = {name: strict(part) if isinstance(part, dict) else part for name, part in schema.items()}
     if "properties" in made:
         made["properties"] = {name: strict(part) for name, part in schema["properties"].items()}
@@ -64,7 +64,7 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def custom(name: str) -> tuple[str, dict[str, Any]]:
-    """The kind of a custom resource definition of KEDA's, and its schema."""
+    """Return the kind of a custom resource definition of KEDA's, and its schema."""
     defined = yaml.safe_load((SCHEMAS / "keda" / f"{name}.yaml").read_text())["spec"]
     (version,) = defined["versions"]
     return defined["names"]["kind"], strict(version["schema"]["openAPIV3Schema"])
@@ -74,7 +74,7 @@ KEDA = dict(map(custom, ("scaledobjects", "triggerauthentications")))
 
 
 def validate(document: dict[str, Any]) -> None:
-    """Raise what is wrong with it, by the schema of who will read it."""
+    """Raise the faults of a manifest, by its reader's schema."""
     if document["kind"] not in KEDA:
         for version in KUBERNETES:
             kubernetes_validate.validate(document, version, strict=True)
@@ -87,18 +87,18 @@ def validate(document: dict[str, Any]) -> None:
 
 
 def named(document: dict[str, Any]) -> str:
-    """As kubectl names it."""
+    """Return an object's name as kubectl writes it."""
     return f"{document['kind']}/{document['metadata']['name']}"
 
 
 def one(kind: str, name: str) -> dict[str, Any]:
-    """The one of this kind and name."""
+    """Return the one of this kind and name."""
     (found,) = [document for document in DECLARED if named(document) == f"{kind}/{name}"]
     return found
 
 
 def workload(role: str) -> dict[str, Any]:
-    """What runs a role's pods."""
+    """Return the workload that runs a role's pods."""
     return one("StatefulSet" if role == "tracker" else "Deployment", role)
 
 
@@ -107,12 +107,12 @@ PODS = [document for document in DECLARED if document["kind"] in ("Deployment", 
 
 @pytest.mark.parametrize("document", [*DECLARED, *documents(SECURED / "credentials.yaml")], ids=named)
 def test_a_manifest_is_valid(document: dict[str, Any]) -> None:
-    """By Kubernetes' own schemas and KEDA's own definitions, strictly; of a trigger also what its scaler reads."""
+    """By Kubernetes' own schemas and KEDA's own definitions, strictly; of a trigger also its scaler's fields."""
     validate(document)
 
 
 @pytest.mark.parametrize(
-    ("kind", "place", "wrong", "said"),
+    ("kind", "place", "wrong", "output"),
     [
         ("ScaledObject", ("spec", "triggers", 0, "metadata", "lagThreshold"), 500, "500 is not of type 'string'"),
         ("ScaledObject", ("spec", "triggers", 0, "metadata", "lag"), "5", "'lag' was unexpected"),
@@ -122,14 +122,14 @@ def test_a_manifest_is_valid(document: dict[str, Any]) -> None:
         ("PodDisruptionBudget", ("spec", "maxUnavailable"), 0.5, "0.5"),
     ],
 )
-def test_a_mistake_in_a_manifest_is_found(kind: str, place: tuple[Any, ...], wrong: Any, said: str) -> None:
+def test_a_mistake_in_a_manifest_is_found(kind: str, place: tuple[Any, ...], wrong: Any, output: str) -> None:
     """A check that never fails is none: a number for a text, and fields that nobody knows."""
     document = copy.deepcopy(one(kind, "payment"))
     part: Any = document
     for name in place[:-1]:
         part = part[name]
     part[place[-1]] = wrong
-    with pytest.raises(Exception, match=said):
+    with pytest.raises(Exception, match=output):
         validate(document)
 
 
@@ -145,8 +145,8 @@ def test_all_of_it_is_applied_at_once() -> None:
 def test_what_the_secret_says_is_understood_by_every_client() -> None:
     """confluent-kafka, the tracker's own, and KEDA, which names the mechanism in its own way."""
     secret, authentication = documents(SECURED / "credentials.yaml")
-    said = secret["stringData"]
-    settings = KafkaOptions.of("kafka:9092", settings_of(said)).settings
+    output = secret["stringData"]
+    settings = KafkaOptions.of("kafka:9092", settings_of(output)).settings
     faust = FaustOptions("kafka:9092", Path(), settings=settings)
     assert (faust.protocol, faust.mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
     (kustomization,) = documents(SECURED / "kustomization.yaml")
@@ -158,7 +158,7 @@ def test_what_the_secret_says_is_understood_by_every_client() -> None:
     for parameter in authentication["spec"]["secretTargetRef"]:
         assert parameter["name"] == secret["metadata"]["name"]
         assert parameter["key"] == f"CHOREO_KAFKA_SASL_{parameter['parameter'].upper()}"
-        assert parameter["key"] in said
+        assert parameter["key"] in output
     for pod in PODS:
         (container,) = pod["spec"]["template"]["spec"]["containers"]
         assert [next(iter(source.values()))["name"] for source in container["envFrom"]] == ["choreo", "choreo"]
@@ -199,7 +199,7 @@ def test_every_role_runs_may_be_disturbed_one_at_a_time_and_says_whether_it_live
 
 @pytest.mark.parametrize(("role", "group"), GROUPS.items())
 def test_a_role_scales_on_the_lag_of_its_group_up_to_the_partitions(role: str, group: str) -> None:
-    """More members than partitions would be idle; a group that nobody is in has no lag."""
+    """More consumers than partitions would be idle; a group that nobody is in has no lag."""
     spec = one("ScaledObject", role)["spec"]
     assert (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) == (workload(role)["kind"], role)
     assert spec["maxReplicaCount"] == load_topics(ROOT / "topics")[order.name].partitions
@@ -224,6 +224,6 @@ def test_a_pod_may_do_no_more_than_it_must(document: dict[str, Any]) -> None:
 
 
 def test_services_differ_in_nothing_but_their_name() -> None:
-    """What is changed for one and forgotten for another shows itself on the worst day."""
+    """A change for one service that another lacks shows itself on the worst day."""
     texts = {(MANIFESTS / f"{name}.yaml").read_text().replace(name, "NAME") for name in SERVICES}
     assert len(texts) == 1

@@ -1,4 +1,4 @@
-"""The flows that the stories of tests/core are told on, as plain data."""
+"""The flows of the stories in tests/core, as plain data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.core.plain import CHARGE, CONFIRM, CONFIRM_PICKED, HOUR_MS, PICK, RES
 DAY_MS = 24 * HOUR_MS
 
 ORDER = flow(RESERVE, CHARGE, CONFIRM, TELL, fails="OrderCancelled", deadline_ms=2 * DAY_MS)
-"""Stock, then payment, then a confirmation; a customer is told of a cancellation."""
+"""Stock, then payment, then a confirmation; the customer gets a message about a cancellation."""
 
 PICKED = flow(RESERVE, CHARGE, CONFIRM_PICKED, fails="OrderCancelled", waits=(PICK,), deadline_ms=2 * DAY_MS)
 """The same with an hour's wait for the warehouse before the confirmation."""
@@ -26,7 +26,7 @@ SCREENED = flow(SCREEN, RESERVE, CHARGE, CONFIRM, deadline_ms=2 * DAY_MS)
 
 
 def but(definition: FlowDefinition, *, without: str = "", **steps: object) -> FlowDefinition:
-    """The flow with each step of these names (dots as __) replaced, and `without` left out."""
+    """Return the flow with each step of these names (dots as __) replaced, and `without` left out."""
     changed = tuple(
         steps.get(known.name.replace(".", "__"), known) for known in definition.steps if known.name != without
     )

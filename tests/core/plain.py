@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
-from choreo.core.checks import check
-from choreo.core.definition import CompensationDefinition, FlowDefinition, StepDefinition, WaitDefinition
+from choreo.core.checks.checks import check
+from choreo.core.definition import (
+    CompensationDefinition,
+    FlowDefinition,
+    ParameterDefinition,
+    StepDefinition,
+    WaitDefinition,
+)
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 
 
 def undo(emits: str, **changes: Any) -> CompensationDefinition:
-    """A compensation that takes None and bars."""
+    """Return a compensation that takes None and bars."""
     sound = CompensationDefinition((emits,), takes_none=True, bars=True, timeout_ms=30_000, deadline_ms=HOUR_MS)
     return replace(sound, **changes)
 
 
-def step(name: str, on: str, *emits: str, fails: str = "", undone: str = "", **changes: Any) -> StepDefinition:
-    """A step of half a minute an attempt and an hour in all."""
+def step(
+    name: str,
+    on: str,
+    *emits: str,
+    fails: str = "",
+    undone: str = "",
+    takes: Sequence[tuple[Any, ...]] = (),
+    **changes: Any,
+) -> StepDefinition:
+    """Return a step of half a minute an attempt and an hour in all; `takes` gives its parameters' fields."""
     sound = StepDefinition(
         name=name,
         service=name.partition(".")[0],
@@ -30,21 +45,28 @@ def step(name: str, on: str, *emits: str, fails: str = "", undone: str = "", **c
         timeout_ms=30_000,
         deadline_ms=HOUR_MS,
         compensation=undo(undone) if undone else None,
+        takes=tuple(ParameterDefinition(*each) for each in takes),
     )
     return replace(sound, **changes)
 
 
 def flow(*steps: StepDefinition, **changes: Any) -> FlowDefinition:
-    """A flow of these steps that lists every event with its key."""
+    """Return a flow of these steps that lists every event with its key."""
     sound = FlowDefinition(
         name="order", key="order_id", starts="OrderPlaced", completes="OrderConfirmed", steps=steps, deadline_ms=0
     )
     changed = replace(sound, **changes)
-    words = {changed.starts, changed.completes, changed.fails} - {""}
+    words = {changed.starts, *changed.ends, changed.fails} - {""}
     for part in changed.steps:
-        words |= {part.on, *part.emits, *part.fails, *(part.compensation.emits if part.compensation else ())}
+        words |= {
+            *part.triggers,
+            *(each.type for each in part.takes if each.type),
+            *part.emits,
+            *part.fails,
+            *(part.compensation.emits if part.compensation else ()),
+        }
     for wait in changed.waits:
-        words |= {wait.on, wait.until, wait.fails}
+        words |= {wait.on, *wait.answers, wait.late}
     return replace(changed, events={**dict.fromkeys(words, ("order_id",)), **changed.events})
 
 
@@ -58,10 +80,10 @@ STEPS = (RESERVE, CHARGE, CONFIRM)
 
 
 def with_undo(**changes: Any) -> StepDefinition:
-    """The charge with its compensation changed."""
+    """Return the charge with its compensation changed."""
     return replace(CHARGE, compensation=undo("PaymentRefunded", **changes))
 
 
-def said(level: str, flow: FlowDefinition) -> list[str]:
-    """The sentences of that level that the checks say of the flow."""
+def published(level: str, flow: FlowDefinition) -> list[str]:
+    """Return the checks' findings of that level about the flow."""
     return [finding.sentence for finding in check(flow) if finding.level == level]

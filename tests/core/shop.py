@@ -1,4 +1,4 @@
-"""A small shop that is declared well, for the tests of what is declared wrong."""
+"""A small shop that is declared well, for the tests of wrong declarations."""
 
 from __future__ import annotations
 
@@ -58,23 +58,23 @@ class Cancelled(Event):
 
 
 def context(**changes: Any) -> StepContext:
-    """The circumstances of a first attempt."""
+    """Return the circumstances of a first attempt."""
     values: dict[str, Any] = {"flow": "order", "key": "o-1", "run": "r", "step": "payment.charge", "attempt": 1}
     return StepContext(**{**values, "idempotency_key": "k", **changes})
 
 
 def charge(event: Placed, ctx: StepContext) -> Charged | Declined:
-    """A well-hinted handler."""
+    """Charge: a well-hinted handler."""
     return Charged(order_id=event.order_id)
 
 
 def refund(charged: Charged | None, ctx: StepContext) -> Refunded | None:
-    """A well-hinted compensation."""
+    """Refund: a well-hinted compensation."""
     return Refunded(order_id=charged.order_id) if charged else None
 
 
 def shop() -> tuple[Service, Service]:
-    """Two services that are declared well."""
+    """Return two services that are declared well."""
     payment, mail = Service("payment"), Service("mail")
     step = payment.step(on=Placed, emits=Charged, fails=Declined, timeout="10s", retry=Retry(max_attempts=2))(charge)
     step.compensate(emits=Refunded, deadline="5m")(refund)
@@ -85,13 +85,13 @@ def shop() -> tuple[Service, Service]:
 
     @mail.step(on=Cancelled)
     def tell(event: Cancelled, ctx: StepContext) -> None:
-        """Say it."""
+        """Send it."""
 
     return payment, mail
 
 
 def order(services: Sequence[Service], **changes: Any) -> Flow:
-    """The flow of these services, with its wait."""
+    """Return the flow of these services, with its wait."""
     options: dict[str, Any] = {"key": "order_id", "starts": Placed, "completes": Confirmed, "fails": Cancelled}
     flow = Flow("order", services=services, **{**options, **changes})
     flow.wait(on=Charged, until=Picked, timeout="24h", fails=PickTimedOut)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
-from choreo import DeclarationError, NonRetryableError, Retry, Service, StepContext
+from choreo import DeclarationError, Event, Flow, NonRetryableError, Retry, Service, StepContext
 from choreo.core.definition import CompensationDefinition, RetryRule, StepDefinition, WaitDefinition
 from tests.core.shop import (
     Charged,
@@ -24,7 +28,7 @@ from tests.core.shop import (
 
 
 def bare(charged: Charged, ctx: StepContext) -> Refunded:
-    """A compensation that cannot answer a doubt."""
+    """Refund: a compensation that cannot answer a doubt."""
     return Refunded(order_id=charged.order_id)
 
 
@@ -84,7 +88,7 @@ def test_several_events_may_be_returned_as_a_list() -> None:
 def test_a_wrong_flow_is_refused_with_all_its_mistakes() -> None:
     """`definition` is checked; `draft` and `findings` let a tool look at a wrong one."""
     flow = order(shop()[:1])
-    assert "Confirmed, which nobody emits" in flow.findings()[0].sentence
+    assert "Confirmed, which nothing emits" in flow.findings()[0].sentence
     assert flow.draft().completes == "Confirmed"
     with pytest.raises(DeclarationError, match="Let the last step emit Confirmed"):
         _ = flow.definition
@@ -100,7 +104,7 @@ def test_a_compensation_that_cannot_take_none_is_declared_as_such() -> None:
 
 
 def test_importing_choreo_imports_nothing_else() -> None:
-    """A public name costs its import when it is first used, and a name that is not there says so."""
+    """A public name costs its import when it is first used, and a missing name is an error."""
     code = (
         "import sys, choreo\n"
         "assert not {name for name in sys.modules if name.startswith('choreo.')}\n"
@@ -110,3 +114,59 @@ def test_importing_choreo_imports_nothing_else() -> None:
         "assert all(hasattr(choreo, name) for name in choreo.__all__) and not hasattr(choreo, 'Nothing')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def made(name: str, **fields: Any) -> Any:
+    """Return an event class of these fields besides its key."""
+    return type(name, (Event,), {"__annotations__": {"order_id": str, **fields}, "__module__": __name__})
+
+
+def waiting(reason: Any) -> Flow:
+    """Return a flow with a wait whose failure has a `reason` of this type."""
+    filed, sent, picked = made("Filed"), made("Sent"), made("Picked")
+    desk = Service("desk")
+
+    def send(event: Any, ctx: StepContext) -> Any:
+        return sent(order_id=event.order_id)
+
+    send.__annotations__.update({"event": filed, "return": sent})
+    desk.step(on=filed, emits=sent, effect=False)(send)
+    flow = Flow("order", key="order_id", starts=filed, completes=picked, services=[desk])
+    flow.wait(on=sent, until=picked, timeout="1h", fails=made("Late", reason=reason))
+    return flow
+
+
+@pytest.mark.parametrize("reason", [int, list[str], datetime, bool, Decimal | None], ids=str)
+def test_a_reason_that_can_hold_no_sentence_is_refused(reason: Any) -> None:
+    """The tracker makes the event, and could not fill it in."""
+    with pytest.raises(DeclarationError, match=r"Late\.reason: the tracker fills it in with a sentence"):
+        _ = waiting(reason).definition
+
+
+@pytest.mark.parametrize("reason", [Literal["late"], Annotated[str, Field(max_length=20)]], ids=str)
+def test_a_reason_that_holds_few_sentences_is_a_warning(reason: Any) -> None:
+    """The event is made all the same: its handler gets a text that it did not expect."""
+    (finding,) = waiting(reason).findings()
+    assert (finding.level, finding.where) == ("warning", "flow order, event Late")
+
+
+@pytest.mark.parametrize("reason", [str, str | None], ids=str)
+def test_a_reason_of_any_text_is_right(reason: Any) -> None:
+    """As the documents have it."""
+    assert not waiting(reason).findings()
+
+
+@pytest.mark.parametrize(("returns", "found"), [("tuple[A, B]", 0), ("tuple[A, B] | Bad", 0), ("list[A | B]", 1)])
+def test_events_that_always_come_together_end_together(returns: str, found: int) -> None:
+    """Of a tuple both come, so that nobody need react to the one beside the end."""
+    classes = {name: made(name) for name in ("Filed", "A", "B", "Bad")}
+    desk = Service("desk")
+
+    def work(event: Any, ctx: StepContext) -> Any:
+        return event
+
+    work.__annotations__.update({"event": classes["Filed"], "return": eval(returns, {}, classes)})  # noqa: S307 - a hint
+    fails = classes["Bad"] if "Bad" in returns else None
+    desk.step(on=classes["Filed"], emits=(classes["A"], classes["B"]), fails=fails, effect=False)(work)
+    flow = Flow("order", key="order_id", starts=classes["Filed"], completes=classes["B"], services=[desk])
+    assert len(flow.findings()) == found

@@ -84,7 +84,7 @@ def never_in_doubt(charged: Charged, ctx: StepContext) -> Refunded | None:  # no
 
 
 def returning(hint: Any, emits: Any = Charged, fails: Any = None) -> Callable[[], object]:
-    """Declaring a step whose handler is hinted to return this."""
+    """Return a function that declares a step whose handler is hinted to return this."""
 
     def handler(event: Placed, ctx: StepContext) -> Any:
         raise AssertionError
@@ -94,13 +94,13 @@ def returning(hint: Any, emits: Any = Charged, fails: Any = None) -> Callable[[]
 
 
 def step(handler: Any = charge, **changes: Any) -> Callable[[], object]:
-    """Declaring a step on Placed with something changed."""
+    """Return a function that declares a step on Placed with something changed."""
     options: dict[str, Any] = {"on": Placed, "emits": Charged, "fails": Declined, **changes}
     return lambda: Service("payment").step(**options)(handler)
 
 
 def undo(handler: Any = refund, **changes: Any) -> Callable[[], object]:
-    """Declaring a compensation with something changed."""
+    """Return a function that declares a compensation with something changed."""
     options: dict[str, Any] = {"emits": Refunded, **changes}
     return lambda: (
         Service("payment").step(on=Placed, emits=Charged, fails=Declined)(charge).compensate(**options)(handler)
@@ -155,7 +155,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "two triggers": (
         step(on=[Placed, Picked]),
-        "step payment.charge: on= takes one event class, got Placed, Picked. Declare one step per event.",
+        (
+            "step payment.charge: on= takes one event class, got Placed, Picked. "
+            "Write on=all_of(A, B) if it needs all of them, on=any_of(A, B) if each starts it."
+        ),
     ),
     "event named twice": (
         step(emits=[Charged, Charged]),
@@ -176,12 +179,12 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "one argument": (
         step(one_argument),
-        "step payment.one_argument: the handler takes 1 arguments. It takes two: the event and ctx: StepContext.",
+        "step payment.one_argument: the handler takes 1 argument. It takes two: the event and ctx: StepContext.",
     ),
     "needs more": (
         step(needs_more),
         (
-            "step payment.needs_more: the handler needs gateway=, which nobody gives it. "
+            "step payment.needs_more: the handler needs gateway=, which choreo does not pass. "
             "Give it a default; a handler is called with the event and the context."
         ),
     ),
@@ -199,7 +202,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "other context": (
         step(other_context),
-        "step payment.other_context: the handler's second argument is hinted str. Hint it as StepContext.",
+        "step payment.other_context: the handler's last argument is hinted str. Hint it as StepContext.",
     ),
     "no return hint": (
         step(no_hint),
@@ -271,7 +274,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "compensation without an event": (
         undo(emits=()),
-        "compensation of step payment.charge: emits nothing. Name the event that says it is undone.",
+        "compensation of step payment.charge: emits nothing. Name the event of a finished undo.",
     ),
     "compensation of another outcome": (
         undo(undoes_other),
@@ -307,7 +310,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "services of one name": (
         lambda: order([*shop(), shop()[0]]),
-        "flow order: service payment is named twice. Give each service a name of its own.",
+        "flow order: service payment is named twice. Name each service once; its steps in one only().",
     ),
     "two starts": (
         lambda: order(shop(), starts=[Placed, Charged]),
@@ -315,7 +318,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "no end": (
         lambda: order(shop(), completes=None),
-        "flow order: completes= takes one event class, got none. Name one event.",
+        "flow order: completes= takes one event class, got none. Name one event, or several as ",
     ),
     "hops": (
         lambda: order(shop(), max_hops="3"),
@@ -338,7 +341,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("declare", "sentence"), MISTAKES.values(), ids=list(MISTAKES))
 def test_a_mistake_is_refused_where_it_is_declared(declare: Callable[[], object], sentence: str) -> None:
-    """The sentence says what, where, and the remedy."""
+    """The error names fault, place and remedy."""
     with pytest.raises(DeclarationError) as raised:
         declare()
     assert raised.value.sentence.startswith(sentence)

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from choreo.core.definition import (
     CompensationDefinition,
     FlowDefinition,
-    FlowTable,
     RetryRule,
     StepDefinition,
     WaitDefinition,
@@ -16,6 +15,7 @@ from choreo.core.definition import (
     load,
 )
 from choreo.core.errors import DeclarationError
+from choreo.core.flow_table import FlowTable
 
 CHARGE = StepDefinition(
     name="payment.charge",
@@ -48,7 +48,7 @@ FLOW = FlowDefinition(
 
 
 def test_a_flow_survives_json() -> None:
-    """What a tracker loads is what the services declared."""
+    """A tracker loads the flow as the services declared it."""
     assert load(export(FLOW)) == FLOW
 
 
@@ -109,12 +109,12 @@ def test_the_waits_between_attempts_grow_up_to_the_longest() -> None:
 
 def test_the_bound_of_a_run_is_its_longest_step_and_its_undos() -> None:
     """Promise 3 in milliseconds."""
-    assert FLOW.undo_bound_ms == 20
+    assert FLOW.compensation_bound_ms == 20
     assert FLOW.end_bound_ms == 600_020
 
 
 def test_the_table_knows_what_each_event_means() -> None:
-    """Triggers and reactions are told apart by what brings their event about."""
+    """The source of an event decides whether it is a trigger or a reaction."""
     table = FlowTable(FLOW)
     assert {type_: [step.name for step in steps] for type_, steps in table.triggers.items()} == {
         "OrderPlaced": ["payment.charge"],
@@ -124,10 +124,10 @@ def test_the_table_knows_what_each_event_means() -> None:
     assert table.backward == {"PaymentDeclined", "PaymentRefunded", "PickTimedOut", "OrderCancelled", "CustomerTold"}
     assert table.opens == {"PaymentCharged": (PICK,)}
     assert table.satisfies == {"Picked": (PICK,)}
-    assert table.wait_failures == {"PickTimedOut": PICK}
+    assert table.timeouts == {"PickTimedOut": PICK}
     assert table.successes["OrderConfirmed"] == ("mail.confirm",)
     assert table.failures == {"PaymentDeclined": ("payment.charge",)}
-    assert table.undos == {"PaymentRefunded": ("payment.charge",)}
+    assert table.compensations == {"PaymentRefunded": ("payment.charge",)}
     assert table.cyclic == frozenset()
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from choreo.core.conditions import Compare, Every, Otherwise
 from choreo.core.definition import FlowDefinition, export, load
 from choreo.core.diagram import mermaid
+from choreo.core.fields import FieldType
 from tests.core.plain import CHARGE, CONFIRM_PICKED, PICK, RESERVE, TELL, flow, step
 
 ORDER = flow(RESERVE, CHARGE, CONFIRM_PICKED, TELL, waits=(PICK,), fails="OrderCancelled")
 
 
 def test_the_picture_of_an_order() -> None:
-    """Events are the edges; failures cross to where the run turns, compensations are dashed, waits are hexagons."""
+    """Events are edges; failures cross to the start of compensation, compensations are dashed, waits are hexagons."""
     assert (
         mermaid(ORDER)
         == """\
@@ -32,18 +34,18 @@ flowchart TD
     end
     wait0{{"wait for Picked, 1h"}}
     done(["completed"]):::ends
-    turn(["turned: undone newest first"]):::ends
+    compensation(["compensation: undone newest first"]):::ends
     start --> step0
     step0 -->|"StockReserved"| step1
-    step0 --x|"StockRejected"| turn
+    step0 --x|"StockRejected"| compensation
     step0 -.-|"StockReleased"| undo0
     step1 -->|"PaymentCharged"| wait0
-    step1 --x|"PaymentDeclined"| turn
+    step1 --x|"PaymentDeclined"| compensation
     step1 -.-|"PaymentRefunded"| undo1
     step2 -->|"OrderConfirmed"| done
     wait0 -->|"Picked"| step2
-    wait0 --x|"PickTimedOut"| turn
-    turn -->|"OrderCancelled"| step3
+    wait0 --x|"PickTimedOut"| compensation
+    compensation -->|"OrderCancelled"| step3
     classDef undo stroke-dasharray: 4 3
     classDef ends stroke-width: 3px
 """
@@ -71,3 +73,18 @@ def test_no_name_is_taken_for_markup() -> None:
     """A wrong definition is drawn too: the picture may be what shows the mistake."""
     wrong = FlowDefinition("x", "id", 'Start"#', "Done", ())
     assert 'start(["Start#quot;#35;"])' in mermaid(wrong)
+
+
+def test_a_condition_stands_on_the_edge_to_its_step() -> None:
+    """In the words of the declaration, and no character of it is read as Mermaid syntax."""
+    small = Compare("amount", "<", 100, FieldType("number"))
+    plain = Every((small, Compare("shop", "==", "A|B", FieldType("text"))))
+    steps = (
+        replace(RESERVE, when=plain),
+        replace(CHARGE, when=Otherwise()),
+        step("mail.note", "OrderPlaced", "Noted", when=Otherwise()),
+    )
+    drawn = mermaid(flow(*steps, completes="PaymentCharged"))
+    assert 'start -->|"if amount #lt; 100 #amp; shop == #quot;A#124;B#quot;"| step0' in drawn
+    assert 'start -->|"otherwise"| step2' in drawn
+    assert 'step0 -->|"StockReserved, otherwise"| step1' in drawn

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from choreo.core import facts
-from choreo.core.definition import FlowDefinition, FlowTable
+from choreo.core.definition import FlowDefinition
 from choreo.core.events import Envelope, Record
-from choreo.core.fold import identified
+from choreo.core.flow_table import FlowTable
+from choreo.core.identity import identified
 from choreo.core.react import react
 from choreo.core.state import KeyState, Run
-from choreo.testing import Story, Telling, elapsed, event, foreign, given
+from choreo.testing import EventLike, Story, elapsed, event, foreign, given
 from tests.core.order import PICKED, WIDE
 from tests.core.plain import RESERVE, WaitDefinition, flow, step
 
@@ -38,43 +39,48 @@ LOOP = flow(
 FLOWS = {"wait": PICKED, "two at once": WIDE, "loop": LOOP}
 
 
-def _happenings(definition: FlowDefinition) -> list[Telling]:
-    """What may happen to a run of this flow, likely or not."""
-    said: list[Telling] = []
+def _happenings(definition: FlowDefinition) -> list[EventLike]:
+    """Return all events that may happen to a run of this flow, likely or not."""
+    published: list[EventLike] = []
     for one in definition.steps:
-        said += [*one.emits, *one.fails, *(foreign(type_) for type_ in one.emits)]
-        said += [foreign(type_, id=f"{type_}-{n}") for type_ in (*one.emits, *one.fails) for n in "12"]
-        said += [event(type_, step=one.name, certain=False) for type_ in one.fails]
+        published += [*one.emits, *one.fails, *(foreign(type_) for type_ in one.emits)]
+        published += [foreign(type_, id=f"{type_}-{n}") for type_ in (*one.emits, *one.fails) for n in "12"]
+        published += [event(type_, step=one.name, certain=False) for type_ in one.fails]
         for fact in (facts.STEP_FAILED, facts.STEP_SKIPPED):
-            said += [event(fact, step=one.name, certain=certain) for certain in (True, False)]
-        said += [event(facts.STEP_ATTEMPT_FAILED, step=one.name)]
-        said += [event(facts.STEP_HELD, step=one.name, n=n) for n in (1, 3)]
-        said.append(event(facts.TRIGGER_IGNORED, step=one.name))
+            published += [event(fact, step=one.name, certain=certain) for certain in (True, False)]
+        published += [event(facts.STEP_ATTEMPT_FAILED, step=one.name)]
+        published += [event(facts.STEP_HELD, step=one.name, n=n) for n in (1, 3)]
+        published.append(event(facts.TRIGGER_IGNORED, step=one.name))
         if one.compensation:
             undone = one.compensation.emits[0]
-            said += [undone, foreign(undone, id=f"{undone}-1"), foreign(undone)]
-            said += [event(facts.UNDO_RETRY_REQUESTED, step=one.name), event(facts.UNDO_RESOLVED, step=one.name)]
-            said += [event(fact, step=one.name) for fact in (facts.NOTHING_TO_UNDO, facts.UNDO_FAILED)]
-    said += [foreign(wait.until, id=f"{wait.until}-{n}") for wait in definition.waits for n in "123"]
-    said += [definition.starts, event(definition.starts, id="second")]
-    said += [
+            published += [undone, foreign(undone, id=f"{undone}-1"), foreign(undone)]
+            published += [
+                event(facts.COMPENSATION_RETRY_REQUESTED, step=one.name),
+                event(facts.COMPENSATION_RESOLVED, step=one.name),
+            ]
+            published += [
+                event(fact, step=one.name) for fact in (facts.NOTHING_TO_COMPENSATE, facts.COMPENSATION_FAILED)
+            ]
+    published += [foreign(wait.until, id=f"{wait.until}-{n}") for wait in definition.waits for n in "123"]
+    published += [definition.starts, event(definition.starts, id="second")]
+    published += [
         facts.CANCEL_REQUESTED,
         *[facts.FLOW_PAUSED, facts.FLOW_RESUMED] * 2,
-        facts.NOTHING_TO_UNDO,
-        facts.UNDO_FAILED,
+        facts.NOTHING_TO_COMPENSATE,
+        facts.COMPENSATION_FAILED,
     ]
-    return [*said, elapsed("20m"), elapsed("2h")]
+    return [*published, elapsed("20m"), elapsed("2h")]
 
 
 @st.composite
 def doubled(draw: st.DrawFn, kind: str) -> tuple[list[Record], list[tuple[Record, bool]]]:
-    """A log, and the same with duplicates of some of its records at later places; those are marked."""
+    """Return a log, and the same with duplicates of some of its records at later places; those are marked."""
     tale = draw(st.lists(st.sampled_from(_happenings(FLOWS[kind])), max_size=30))
     story = given(FLOWS[kind], "OrderPlaced")
-    for telling in tale:
-        if _may_happen(story, telling):
-            story.when(telling)
-    # A record without an id has no duplicate: who writes it again writes the id by which it is known.
+    for spec in tale:
+        if _may_happen(story, spec):
+            story.when(spec)
+    # A record without an id has no duplicate: a program that repeats it writes the id by which it is known.
     log = [
         replace(r, event=replace(r.event, id=identified(r).id)) for r in given(FLOWS[kind], "OrderPlaced", *tale).log
     ]
@@ -87,11 +93,11 @@ def doubled(draw: st.DrawFn, kind: str) -> tuple[list[Record], list[tuple[Record
     return log, mixed
 
 
-def _may_happen(story: Story, telling: Telling) -> bool:
+def _may_happen(story: Story, spec: EventLike) -> bool:
     """Return whether it may: an outcome of a step behind a wait stands behind what makes it ready."""
-    type_ = telling if isinstance(telling, str) else getattr(telling, "type", "")
+    type_ = spec if isinstance(spec, str) else getattr(spec, "type", "")
     gated = {one.name for one in story.table.flow.steps if one.on in story.table.satisfies}
-    about = getattr(telling, "fields", {}).get("step", "")
+    about = getattr(spec, "fields", {}).get("step", "")
     makers = gated & {about, *story.table.successes.get(type_, ()), *story.table.failures.get(type_, ())}
     return makers <= {expected.step for run in story.runs[:1] for expected in run.expected}
 
@@ -110,25 +116,34 @@ def test_a_duplicate_changes_and_decides_nothing(kind: str) -> None:
         for place, (record, duplicate) in enumerate(mixed):
             twice, said_twice = react(table, twice, replace(record, offset=place))
             if duplicate:
-                assert [fact.type for fact in said_twice if fact.type != facts.CANCEL_REFUSED] == [], _told(
+                assert [fact.type for fact in said_twice if fact.type != facts.CANCEL_REFUSED] == [], _spec_of(
                     mixed, place
                 )
             else:
-                once, said = react(table, once, replace(next(plain), offset=place))
-                assert _ids(said) == _ids(said_twice), _told(mixed, place)
-            assert [_matters(run) for run in twice.runs] == [_matters(run) for run in once.runs], _told(mixed, place)
+                once, published = react(table, once, replace(next(plain), offset=place))
+                assert _ids(published) == _ids(said_twice), _spec_of(mixed, place)
+            assert [_matters(run) for run in twice.runs] == [_matters(run) for run in once.runs], _spec_of(mixed, place)
 
     checked()
 
 
-def _ids(said: Sequence[Envelope]) -> list[tuple[str, str]]:
-    return [(fact.id, fact.type) for fact in said if fact.type != facts.CANCEL_REFUSED]
+def _ids(published: Sequence[Envelope]) -> list[tuple[str, str]]:
+    return [(fact.id, fact.type) for fact in published if fact.type != facts.CANCEL_REFUSED]
 
 
 def _matters(run: Run) -> list[Any]:
-    """All that a run's future depends on, but not where in the log its last event stands."""
+    """Return all that a run's future depends on, but not where in the log its last event stands."""
     return [
-        (run.id, run.status, run.cause, run.due_ms, run.turned, run.announced, run.completes_seen, run.completing),
+        (
+            run.id,
+            run.status,
+            run.cause,
+            run.due_ms,
+            run.compensating,
+            run.announced,
+            run.completes_seen,
+            run.completing,
+        ),
         (run.ending, run.ends, run.stucks, run.paused_ms, run.pause_n, run.ended_ms, run.closed),
         [(e.step, e.trigger, e.due_ms, e.attempt, e.retry_ms, e.answers, e.held) for e in run.expected],
         [(e.step, e.trigger, e.state, e.in_doubt, e.round, e.nothings, e.cause, e.due_ms) for e in run.ledger],
@@ -138,7 +153,7 @@ def _matters(run: Run) -> list[Any]:
     ]
 
 
-def _told(mixed: Sequence[tuple[Record, bool]], place: int) -> str:
+def _spec_of(mixed: Sequence[tuple[Record, bool]], place: int) -> str:
     return "\n".join(
         f"{n} +{r.stamp_ms - mixed[0][0].stamp_ms} {'again ' if again else ''}{r.event.type} id={r.event.id[:8]}"
         f" step={r.event.step} cause={r.event.causation[:8]} trigger={r.event.trigger[:8]} certain={r.event.certain}"

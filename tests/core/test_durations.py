@@ -21,6 +21,8 @@ GOOD = [
     (0, 0),
     (5, 5_000),
     (0.25, 250),
+    (4.35, 4_350),
+    ("0.001s", 1),
 ]
 BAD: list[Any] = ["", "30", "s", "30 seconds", "-1s", "1s-", "1h30", "1e3s", None, True, -1, float("nan"), [30]]
 
@@ -44,7 +46,7 @@ def test_what_is_no_duration_is_refused_with_its_place_and_the_remedy(written: A
 
 @given(st.integers(min_value=0, max_value=DURATION_MAX_MS))
 def test_a_duration_for_people_reads_back_as_itself(duration_ms: int) -> None:
-    """What a message shows can be pasted into a declaration."""
+    """A duration from a message can be pasted into a declaration."""
     assert milliseconds(human(duration_ms)) == duration_ms
 
 
@@ -56,3 +58,10 @@ def test_a_duration_that_no_calendar_has_the_end_of_is_refused(written: Any) -> 
     with pytest.raises(DeclarationError, match=r"is longer than a thousand years\. Leave it out") as refused:
         milliseconds(written, "flow order")
     assert refused.value.where == "flow order"
+
+
+@pytest.mark.parametrize("written", ["0.5ms", "0.0001s", "0.3333333d", 0.0001, 1e-7, 1.0000005], ids=repr)
+def test_a_part_of_a_millisecond_is_refused(written: Any) -> None:
+    """It would be cut: a wait of 0.1 ms would be none."""
+    with pytest.raises(DeclarationError, match="no whole number of milliseconds"):
+        milliseconds(written, "step payment.charge")

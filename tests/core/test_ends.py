@@ -1,4 +1,4 @@
-"""An end that stands in the log stands, whatever the present declaration would have made of what came before it."""
+"""A logged end counts, also where the present declaration would have decided otherwise."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import pytest
 from msgspec.structs import replace
 
 from choreo.core import facts
-from choreo.core.definition import FlowDefinition, FlowTable
-from choreo.core.due import next_due
+from choreo.core.definition import FlowDefinition
+from choreo.core.flow_table import FlowTable
 from choreo.core.react import react
 from choreo.core.state import KeyState
-from choreo.testing import Story, Telling, elapsed, event, foreign, given, twin
+from choreo.core.timers import next_due
+from choreo.testing import EventLike, Story, duplicate, elapsed, event, foreign, given
 from tests.core.order import LABEL, ORDER, PICKED, WIDE, but
 from tests.core.plain import CHARGE, CONFIRM, PICK, RESERVE, step, undo
 
-PAID: tuple[Telling, ...] = ("OrderPlaced", "StockReserved", "PaymentCharged")
-TALES: dict[str, tuple[Telling, ...]] = {
+PAID: tuple[EventLike, ...] = ("OrderPlaced", "StockReserved", "PaymentCharged")
+TALES: dict[str, tuple[EventLike, ...]] = {
     "completed": (*PAID, foreign("Picked"), "OrderConfirmed"),
     "compensated": (*PAID, "choreo.CancelRequested", "PaymentRefunded", "StockReleased"),
     "compensated after a doubt": (
         "OrderPlaced",
         "StockReserved",
         elapsed("1h"),
-        "choreo.NothingToUndo",
+        "choreo.NothingToCompensate",
         "StockReleased",
     ),
     "terminated": (*PAID, "choreo.FlowTerminated"),
@@ -61,30 +62,29 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("tale", TALES)
 def test_an_ended_run_is_ended_under_every_declaration(tale: str, change: str) -> None:
-    """Read again from the log: the same status, and nothing is expected, due or said after the end."""
+    """Read again from the log: the same status, and nothing is expected, due or published after the end."""
     story = given(PICKED, *TALES[tale])
     status = story.runs[0].status
     assert status == tale.split(maxsplit=1)[0]
     state, table = KeyState(), FlowTable(CHANGES[change])
     for record in story.log:
-        state, said = react(table, state, record)
+        state, published = react(table, state, record)
     (run,) = state.runs
     assert (run.status, run.ended, run.expected, run.waits, run.outbox) == (status, True, [], [], [])
-    assert (next_due(state), said) == (0, [])
+    assert (next_due(state), published) == (0, [])
     assert not [entry for entry in run.ledger if entry.state == "requested"]
     for record in [replace(record, offset=record.offset + len(story.log)) for record in story.log]:
-        state, said = react(table, state, record)
-        assert (state.runs[0].status, said) == (status, [])
+        state, published = react(table, state, record)
+        assert (state.runs[0].status, published) == (status, [])
 
 
 @pytest.mark.parametrize("change", ["a step renamed", "every step renamed"])
 @pytest.mark.parametrize("upto", range(1, 6))
 def test_a_run_on_its_way_completes_under_the_new_names(upto: int, change: str) -> None:
-    """Whatever it had done under the old names when they changed."""
-    told: list[Telling] = [*PAID, foreign("Picked"), "OrderConfirmed"]
-    story = given(PICKED, *told[:upto])
-    story.table = story._teller.table = FlowTable(CHANGES[change])
-    story.when(*told[upto:]).then(status="completed", expected=[])
+    """Its progress under the old names makes no difference."""
+    log_text: list[EventLike] = [*PAID, foreign("Picked"), "OrderConfirmed"]
+    story = given(PICKED, *log_text[:upto])
+    story.declared_anew(CHANGES[change]).when(*log_text[upto:]).then(status="completed", expected=[])
 
 
 @pytest.mark.parametrize("fact", [facts.STEP_FAILED, facts.STEP_SKIPPED])
@@ -103,8 +103,7 @@ def test_a_put_off_attempt_is_called_for_under_the_new_name() -> None:
 
 
 def _deployed_anew(story: Story) -> Story:
-    story.table = story._teller.table = FlowTable(_renamed(ORDER, payment__charge="payment.charge_card"))
-    return story
+    return story.declared_anew(_renamed(ORDER, payment__charge="payment.charge_card"))
 
 
 def test_an_end_of_a_run_that_still_has_an_attempt_under_way_ends_nothing() -> None:
@@ -120,19 +119,19 @@ def test_a_late_success_still_opens_a_run_whose_end_was_taken_from_the_log() -> 
     table, state = FlowTable(but(_more(PICKED, LABEL), mail__confirm=CONFIRM)), KeyState()
     for record in story.log:
         state, _ = react(table, state, record)
-    late = replace(story.log[2], offset=len(story.log), event=story._envelope(_printed(story)))
-    state, said = react(table, state, late)
-    assert [(fact.type, fact.step) for fact in said] == [(facts.COMPENSATION_REQUESTED, "labels.print")]
+    late = replace(story.log[2], offset=len(story.log), event=story.envelope(_printed(story)))
+    state, published = react(table, state, late)
+    assert [(fact.type, fact.step) for fact in published] == [(facts.COMPENSATION_REQUESTED, "labels.print")]
 
 
-def _printed(story: Story) -> Telling:
+def _printed(story: Story) -> EventLike:
     return event("LabelPrinted", step="labels.print", causation=story.log[1].event.id)
 
 
 def test_a_completed_run_is_not_terminated_by_what_was_refused() -> None:
     """The log has a termination that came too late: under a declaration that knows less, the end after it counts."""
     story = given(ORDER, *PAID, "OrderConfirmed", read_back=False).when("choreo.FlowTerminated").read_back()
-    story.when(twin("choreo.FlowTerminated")).then(status="completed")
+    story.when(duplicate("choreo.FlowTerminated")).then(status="completed")
     state, table = KeyState(), FlowTable(replace(ORDER, completes="ParcelArrived"))
     for record in story.log:
         state, _ = react(table, state, record)

@@ -1,4 +1,4 @@
-"""The error tree: every sentence says what, where, and the remedy."""
+"""The error tree: every error names fault, place and remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from choreo.core.errors import ChoreoError, ConflictError
 
 
 def test_an_error_is_one_sentence_of_three_parts() -> None:
-    """The parts stay apart too, for a door that shows them in its own form."""
+    """The parts stay apart too, for the REST view, which shows them in its own form."""
     error = ConflictError("the run is paused", where="order o-1", remedy="Resume it first.")
     assert str(error) == "order o-1: the run is paused. Resume it first."
     assert (error.what, error.where, error.remedy) == ("the run is paused", "order o-1", "Resume it first.")

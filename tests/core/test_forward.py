@@ -1,4 +1,4 @@
-"""The forward path: expected steps, waits, branches, cycles, and when a run completes (DESIGN.md 5)."""
+"""The forward path: expected steps, waits, branches, cycles, and when a run completes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from choreo.core import facts
-from choreo.testing import elapsed, event, foreign, given, twin, undo
+from choreo.testing import duplicate, elapsed, event, foreign, given, undo
 from tests.core.order import DAY_MS, ORDER, PICKED, SCREENED, WIDE, but
 from tests.core.plain import CHARGE, CONFIRM, RESERVE, flow, step
 
@@ -47,11 +47,11 @@ def test_a_run_does_not_complete_while_a_step_is_expected() -> None:
 def test_until_it_completes_any_failure_turns_a_run() -> None:
     """A confirmation may stand in the log of a run that is then compensated."""
     story = given(SCREENED, *PAID, "OrderConfirmed").when("OrderSuspicious")
-    story.then("choreo.FlowTurned", undo("payment.charge"), status="compensating")
+    story.then("choreo.CompensationStarted", undo("payment.charge"), status="compensating")
 
 
 def test_a_run_does_not_complete_while_a_wait_is_open() -> None:
-    """What is awaited from outside is awaited too; its timeout is a failure."""
+    """A wait for an event from outside keeps the run open; its timeout is a failure."""
     early = replace(PICKED, completes="PaymentCharged")
     given(early, *PAID).then(status="running", waits=["Picked"]).when("Picked", "OrderConfirmed").then(
         status="completed"
@@ -105,7 +105,7 @@ def test_a_handler_that_returns_two_events_goes_both_ways() -> None:
 
 
 def test_a_cycle_ends_at_its_hops() -> None:
-    """An event that has come round too often triggers nothing and turns the run."""
+    """An event that has come round too often triggers nothing and starts compensation."""
     again = step("quality.check", "Made", "Rejected", fails="Scrapped")
     make = step("factory.make", "OrderPlaced", "Made")
     remake = step("factory.remake", "Rejected", "Made")
@@ -139,10 +139,12 @@ def test_a_wait_opens_with_its_event_and_is_satisfied_from_outside() -> None:
 
 
 def test_a_wait_that_is_not_satisfied_fails_with_its_own_event() -> None:
-    """The tracker says the event after the timeout; read back, it turns the run."""
+    """The tracker publishes the event after the timeout; once read from the log, it starts compensation."""
     story = given(PICKED, *PAID).when(elapsed("59m")).then_nothing().when(elapsed("2m"))
     story.then(
-        event("PickTimedOut", due_ms=story.log[2].stamp_ms + 3_600_000), "choreo.FlowTurned", undo("payment.charge")
+        event("PickTimedOut", due_ms=story.log[2].stamp_ms + 3_600_000),
+        "choreo.CompensationStarted",
+        undo("payment.charge"),
     )
     story.then(waits=[], cause="Picked did not come within 1h: PickTimedOut")
 
@@ -150,17 +152,17 @@ def test_a_wait_that_is_not_satisfied_fails_with_its_own_event() -> None:
 def test_a_divided_duration_is_shown_as_such() -> None:
     """A day's wait that took a minute is no mistake of the clock."""
     story = given(PICKED.scaled(60), *PAID).when(elapsed("1m"))
-    story.then("PickTimedOut", "choreo.FlowTurned", undo("payment.charge"))
+    story.then("PickTimedOut", "choreo.CompensationStarted", undo("payment.charge"))
     story.then(cause="Picked did not come within 1m (time scale 60): PickTimedOut")
 
 
 def test_the_event_of_a_timeout_carries_the_key_and_a_reason() -> None:
-    """A domain event the tracker says itself has the class's fields: the key, and a reason where there is one."""
-    told = replace(PICKED, events={**PICKED.events, "PickTimedOut": ("order_id", "reason")})
-    assert given(told, *PAID).when(elapsed("1h")).said[0].data == (
+    """A domain event of the tracker has the class's fields: the key, and a reason where there is one."""
+    log_text = replace(PICKED, events={**PICKED.events, "PickTimedOut": ("order_id", "reason")})
+    assert given(log_text, *PAID).when(elapsed("1h")).published[0].data == (
         b'{"order_id":"order-1","reason":"Picked did not come in time"}'
     )
-    assert given(PICKED, *PAID).when(elapsed("1h")).said[0].data == b'{"order_id":"order-1"}'
+    assert given(PICKED, *PAID).when(elapsed("1h")).published[0].data == b'{"order_id":"order-1"}'
 
 
 def test_an_event_from_outside_that_comes_before_its_wait_satisfies_it_when_it_opens() -> None:
@@ -202,7 +204,7 @@ def test_a_timeout_against_its_event_is_settled_by_the_order_of_the_log() -> Non
 
 
 def test_a_wait_on_no_cycle_opens_once() -> None:
-    """A stranger who says its event again, under another id, starts no second timer."""
+    """A foreign program that repeats its event under another id starts no second timer."""
     story = given(PICKED, *PAID).when(elapsed("30m"), foreign("PaymentCharged")).then(waits=["Picked"])
     story.when(elapsed("31m")).when(elapsed("31m"))
     assert [record.event.type for record in story.log].count("PickTimedOut") == 1
@@ -219,7 +221,7 @@ def test_a_wait_declared_no_longer_ends_by_its_deadline() -> None:
     """A definition that changed under an open wait leaves no timer that is due for ever."""
     story = given(PICKED, *PAID)
     story.table = type(story.table)(replace(PICKED, waits=()))
-    story.when(elapsed("1h")).then("choreo.StepDeadlinePassed", "choreo.FlowTurned", undo("payment.charge"))
+    story.when(elapsed("1h")).then("choreo.StepDeadlinePassed", "choreo.CompensationStarted", undo("payment.charge"))
     story.then(waits=[], cause="Picked did not come in time")
 
 
@@ -229,23 +231,23 @@ def test_a_wait_declared_no_longer_ends_by_its_deadline() -> None:
 def test_past_its_deadline_a_step_has_failed_in_doubt() -> None:
     """The deadline counts from the trigger's stamp; the step may have left its effect."""
     story = given(ORDER, "OrderPlaced", "StockReserved").when(elapsed("59m")).then_nothing().when(elapsed("1m"))
-    story.then("choreo.StepDeadlinePassed", "choreo.FlowTurned", undo("payment.charge", outcome=-1))
+    story.then("choreo.StepDeadlinePassed", "choreo.CompensationStarted", undo("payment.charge", outcome=-1))
     story.then(cause="payment.charge gave no outcome within 1h", expected=[])
     story.then(ledger={"stock.reserve": "open", "payment.charge": "requested in doubt"})
 
 
 def test_a_deadline_against_an_outcome_is_settled_by_the_order_of_the_log() -> None:
-    """The outcome stands first: the deadline that was said meanwhile means nothing."""
+    """The outcome stands first: the deadline that was published meanwhile means nothing."""
     story = given(ORDER, "OrderPlaced", "StockReserved", read_back=False).when(elapsed("1h"))
     passed = story.unread.pop()
     story.when("PaymentCharged", passed).then(status="running", expected=["mail.confirm"])
 
 
 def test_the_flows_deadline_turns_it() -> None:
-    """Whatever it waits for."""
+    """The kind of its open wait makes no difference."""
     slow = but(PICKED, mail__confirm=replace(CONFIRM, on="Picked", deadline_ms=9 * DAY_MS))
     story = given(slow, *PAID, "Picked").when(elapsed("2d"))
-    story.then("choreo.FlowDeadlinePassed", "choreo.FlowTurned", undo("payment.charge"))
+    story.then("choreo.FlowDeadlinePassed", "choreo.CompensationStarted", undo("payment.charge"))
     story.then(cause="the flow's deadline of 2d has passed")
 
 
@@ -263,7 +265,7 @@ def test_a_timer_fact_that_names_another_moment_means_nothing(type_: str) -> Non
 
 
 def test_a_step_declared_no_longer_is_in_doubt_at_its_deadline() -> None:
-    """Nobody can say what it left, nor undo it: the run ends stuck, not silently compensated."""
+    """Its effect is unknown and cannot be undone: the run ends stuck, not silently compensated."""
     story = given(ORDER, "OrderPlaced", "StockReserved")
     story.table = type(story.table)(but(ORDER, without="payment.charge"))
     story.when(elapsed("1h")).then(
@@ -276,9 +278,9 @@ def test_a_step_declared_no_longer_is_in_doubt_at_its_deadline() -> None:
 
 
 def test_a_declared_failure_of_the_only_attempt_has_left_nothing() -> None:
-    """Certain: no entry, and the run turns at once."""
+    """Certain: no entry, and compensation starts at once."""
     story = given(ORDER, "OrderPlaced", "StockReserved").when("PaymentDeclined")
-    story.then("choreo.FlowTurned", undo("stock.reserve"), ledger={"stock.reserve": "requested"})
+    story.then("choreo.CompensationStarted", undo("stock.reserve"), ledger={"stock.reserve": "requested"})
     story.then(cause="payment.charge failed: PaymentDeclined")
 
 
@@ -289,20 +291,22 @@ def test_a_declared_failure_of_the_only_attempt_has_left_nothing() -> None:
         event("choreo.StepFailed", step="payment.charge", reason="5 attempts used up"),
         event("choreo.StepSkipped", step="payment.charge", reason="its deadline has passed", certain=False),
     ],
-    ids=lambda told: told.type,
+    ids=lambda log_text: log_text.type,
 )
 def test_every_other_failure_leaves_its_entry_in_doubt(failure: object) -> None:
     """A second attempt, an exception, a skip after an attempt: the effect may be there."""
     story = given(ORDER, "OrderPlaced", "StockReserved").when(failure)
-    story.then("choreo.FlowTurned", undo("payment.charge", outcome=-1))
+    story.then("choreo.CompensationStarted", undo("payment.charge", outcome=-1))
     story.then(ledger={"stock.reserve": "open", "payment.charge": "requested in doubt"})
 
 
 @pytest.mark.parametrize("type_", ["choreo.StepSkipped", "choreo.StepFailed"])
 def test_a_skip_or_dead_letter_before_any_attempt_is_certain(type_: str) -> None:
-    """Read while the run is not turned, it is a failure and turns it; it has left nothing."""
+    """Read in a running run, it is a failure and starts compensation; it has left no effect."""
     story = given(ORDER, "OrderPlaced", "StockReserved")
-    story.when(event(type_, step="payment.charge", certain=True)).then("choreo.FlowTurned", undo("stock.reserve"))
+    story.when(event(type_, step="payment.charge", certain=True)).then(
+        "choreo.CompensationStarted", undo("stock.reserve")
+    )
     story.then(ledger={"stock.reserve": "requested"})
 
 
@@ -330,7 +334,7 @@ def test_a_reaction_to_a_failure_is_never_expected_and_does_not_hold_the_end() -
 
 
 def test_what_a_reaction_says_of_itself_changes_nothing() -> None:
-    """Its failure turns nothing and leaves no doubt."""
+    """Its failure starts no compensation and leaves no doubt."""
     warn = step("mail.warn", "PaymentDeclined", "CustomerWarned", fails="NotWarned", undone="WarningRecalled")
     story = given(flow(RESERVE, CHARGE, CONFIRM, warn), "OrderPlaced", "StockReserved", "PaymentDeclined")
     story.when(
@@ -339,23 +343,23 @@ def test_what_a_reaction_says_of_itself_changes_nothing() -> None:
     story.then_nothing().then(ledger={"stock.reserve": "requested"})
 
 
-# The turn, read by everybody.
+# CompensationStarted, read by every consumer.
 
 
 def test_a_trigger_before_the_announcement_makes_its_step_expected() -> None:
-    """Its host may not have read the turn yet; it answers, be it with a skip."""
+    """Its host may not have read CompensationStarted yet; it answers, at least with a skip."""
     story = given(WIDE, "OrderPlaced", "StockReserved", read_back=False).when("LabelJammed", "PaymentCharged")
     story.then(expected=["mail.confirm"])
 
 
 def test_a_trigger_after_the_announcement_makes_nothing_expected() -> None:
-    """Every host reads the turn first and skips in silence."""
+    """Every host reads CompensationStarted first and skips without a fact."""
     story = given(WIDE, "OrderPlaced", "StockReserved", "LabelJammed", "PaymentCharged").then(expected=[])
     story.then(ledger={"stock.reserve": "requested", "payment.charge": "open"})
 
 
 def test_the_turn_is_announced_once() -> None:
-    """A second failure finds the run turned."""
+    """A second failure finds the run compensating."""
     story = given(WIDE, "OrderPlaced", "StockReserved", "LabelJammed").when("PaymentDeclined").then_nothing()
     story.then(cause="labels.print failed: LabelJammed")
-    story.when(twin("LabelJammed"), "choreo.CancelRequested").then_nothing()
+    story.when(duplicate("LabelJammed"), "choreo.CancelRequested").then_nothing()

@@ -1,4 +1,4 @@
-"""Which events are one: source, id and key of a foreign event, the derived id of one that choreo made (DESIGN.md 3)."""
+"""Which events are one: source, id and key of a foreign event, the derived id of one that choreo made."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from msgspec.structs import replace
 
 from choreo.core import ids
 from choreo.core.events import Envelope, Record
-from choreo.core.fold import identified
+from choreo.core.identity import identified
 from choreo.testing import elapsed, event, foreign, given
 from tests.core.order import ORDER, PICKED
 
 
 def record(offset: int = 0, **fields: str) -> Record:
-    """A start that a shop's own program wrote."""
+    """Return a start that a shop's own program wrote."""
     values = {"id": "1", "type": "OrderPlaced", "key": "o-1", "flow": "order", "source": "shop-a"}
     return Record("order", 0, offset, 0, Envelope(**{**values, **fields}))
 
@@ -34,9 +34,9 @@ def test_the_same_source_number_and_key_is_the_same_event() -> None:
     assert identified(replace(record(9), event=nameless)) == nameless
 
 
-@pytest.mark.parametrize("source", ["", "choreo/payment", "choreo/door"])
+@pytest.mark.parametrize("source", ["", "choreo/payment", "choreo/publish"])
 def test_what_choreo_made_keeps_its_id(source: str) -> None:
-    """It is derived already, or was asked for at a door."""
+    """It is derived already, or the caller has given it."""
     assert identified(record(source=source)) == record(source=source).event
 
 
@@ -64,7 +64,7 @@ def test_a_foreign_outcome_may_name_its_trigger_and_its_run_as_it_wrote_them() -
     placed = event("OrderPlaced", id="17", source="erp")
     story = given(ORDER, placed)
     run = story.runs[0].id
-    assert run == ids.of_source("erp", "17", "order-1")
+    assert run == ids.of_source(ORDER.name, "erp", "17", "order-1")
     story.when(foreign("StockReserved", id="18", source="erp", run="17", causation="17"))
     story.then(ledger={"stock.reserve": "open"}, expected=["payment.charge"])
     assert story.runs[0].ledger[0].id == ids.entry(run, "stock.reserve", run)

@@ -1,4 +1,4 @@
-"""Derived ids: what is the same fact has the same id, and what must stay apart does not collide (DESIGN.md 3)."""
+"""Derived ids: the same fact has the same id, and different facts do not collide."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_start_differs_by_its_idempotency_key_only() -> None:
 
 
 def test_an_outcome_is_named_by_trigger_step_and_place_not_by_type_or_attempt() -> None:
-    """Whatever a step makes of a trigger, and however often it tries, is one outcome per place."""
+    """A step has one outcome per trigger and place, of any type and after any number of attempts."""
     assert ids.outcome("trigger", "payment.charge") == ids.outcome("trigger", "payment.charge", 0)
     different = {ids.outcome("trigger", "payment.charge", 1), ids.outcome("trigger", "payment.refuse")}
     assert ids.outcome("trigger", "payment.charge") not in different

@@ -1,4 +1,4 @@
-"""A business key has one text, whatever its field's type: the message key, and what a person asks with."""
+"""A business key has one text for any type of its field: the message key, and the key in a person's query."""
 
 from __future__ import annotations
 

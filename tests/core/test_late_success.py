@@ -1,4 +1,4 @@
-"""A step that succeeds after it was given up is undone too, in whatever order the log has it (DESIGN.md 5)."""
+"""A step that succeeds after it was given up is undone too, in any order of the log."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 
 from choreo.core import facts
 from choreo.core.events import Envelope
-from choreo.testing import Story, elapsed, event, given, twin, undo
+from choreo.testing import Story, duplicate, elapsed, event, given, undo
 from tests.core.order import ORDER, WIDE
 
 DOUBTED = ("OrderPlaced", "StockReserved", elapsed("1h"))
-"""The payment gave no outcome: the run is turned, and its undo asked for in doubt."""
+"""The payment gave no outcome: compensation starts, and its undo is requested in doubt."""
 
 
 def test_a_late_success_before_its_undo_is_asked_for_makes_its_entry_certain() -> None:
@@ -23,7 +23,7 @@ def test_a_late_success_before_its_undo_is_asked_for_makes_its_entry_certain() -
     story.when(event("LabelPrinted", id="late")).then(
         ledger={"stock.reserve": "open", "payment.charge": "requested in doubt", "labels.print": "open"}
     )
-    story.when("choreo.NothingToUndo").then(undo("labels.print", outcome=story.offset_of("LabelPrinted")))
+    story.when("choreo.NothingToCompensate").then(undo("labels.print", outcome=story.offset_of("LabelPrinted")))
 
 
 def test_a_late_success_is_absorbed_by_an_undo_that_answers_with_its_event() -> None:
@@ -36,21 +36,21 @@ def test_a_late_success_is_absorbed_by_an_undo_that_answers_with_its_event() -> 
 
 def test_a_late_success_before_the_answer_nothing_opens_a_new_round() -> None:
     """The undo barred a key that had been used: what it did not find is there."""
-    story = given(ORDER, *DOUBTED, "PaymentCharged").when("choreo.NothingToUndo")
+    story = given(ORDER, *DOUBTED, "PaymentCharged").when("choreo.NothingToCompensate")
     story.then(undo("payment.charge", round=2, n=1, outcome=story.offset_of("PaymentCharged")))
     story.when("PaymentRefunded", "StockReleased").then(status="compensated")
 
 
 def test_a_late_success_after_the_answer_nothing_opens_a_new_round() -> None:
     """The entry was settled; it is opened again, newer than the stock."""
-    story = given(ORDER, *DOUBTED, "choreo.NothingToUndo").when("PaymentCharged").then_nothing()
+    story = given(ORDER, *DOUBTED, "choreo.NothingToCompensate").when("PaymentCharged").then_nothing()
     story.then(ledger={"stock.reserve": "requested", "payment.charge": "open"})
     story.when("StockReleased").then(undo("payment.charge", round=2, n=1))
 
 
 def test_a_late_success_opens_a_compensated_run_again() -> None:
     """It has something to undo, and ends a second time, with the next number."""
-    story = given(ORDER, *DOUBTED, "choreo.NothingToUndo", "StockReleased").then(status="compensated")
+    story = given(ORDER, *DOUBTED, "choreo.NothingToCompensate", "StockReleased").then(status="compensated")
     story.when("PaymentCharged").then(undo("payment.charge", round=2), status="compensating")
     story.when("PaymentRefunded").then(event("choreo.FlowCompensated", n=1), status="compensated")
 
@@ -63,7 +63,7 @@ def test_a_success_nobody_expected_opens_a_compensated_run_too() -> None:
 
 
 def test_an_end_that_finds_the_run_open_again_ends_nothing() -> None:
-    """FlowCompensated is said, a late success is read before it: the next one has the next number."""
+    """A late success stands before FlowCompensated in the log: the next FlowCompensated has the next number."""
     story, ending = _about_to_end()
     story.when(event("LabelPrinted", id="zombie")).then(undo("labels.print"))
     story.when(ending).then_nothing().then(status="compensating")
@@ -79,7 +79,7 @@ def test_an_end_overtaken_by_an_entry_opened_and_closed_ends_the_run_after_all()
 
 
 def _about_to_end() -> tuple[Story, Envelope]:
-    """A run that has said FlowCompensated and not read it."""
+    """Return a run that has published FlowCompensated and not read it."""
     story = given(WIDE, "OrderPlaced", "StockReserved", "PaymentDeclined", read_back=False)
     story.when(event("choreo.StepSkipped", step="labels.print"), "StockReleased")
     ending = story.unread.pop()
@@ -88,9 +88,9 @@ def _about_to_end() -> tuple[Story, Envelope]:
 
 
 def test_an_old_end_read_once_more_does_not_end_a_run_that_was_opened_again() -> None:
-    """The twin of number 0 is not the end with number 1."""
-    story = given(ORDER, *DOUBTED, "choreo.NothingToUndo", "StockReleased", "PaymentCharged")
-    story.when(twin("choreo.FlowCompensated")).then_nothing().then(status="compensating")
+    """The duplicate of number 0 is not the end with number 1."""
+    story = given(ORDER, *DOUBTED, "choreo.NothingToCompensate", "StockReleased", "PaymentCharged")
+    story.when(duplicate("choreo.FlowCompensated")).then_nothing().then(status="compensating")
     story.when("PaymentRefunded").then(event("choreo.FlowCompensated", n=1), status="compensated")
 
 
@@ -104,14 +104,14 @@ def test_a_late_success_opens_no_completed_or_terminated_run(end: str) -> None:
 
 
 def test_a_success_after_it_was_resolved_by_hand_makes_the_run_stuck() -> None:
-    """Only a person knows whether it was undone by hand: the run says so, and an operator decides anew."""
-    resolved = event("choreo.UndoResolved", step="payment.charge", reason="no charge at the bank")
-    story = given(ORDER, *DOUBTED, "choreo.UndoFailed", resolved, "StockReleased").then(status="compensated")
+    """Only a person knows whether it was undone by hand: the run is stuck again, and an operator decides anew."""
+    resolved = event("choreo.CompensationResolved", step="payment.charge", reason="no charge at the bank")
+    story = given(ORDER, *DOUBTED, "choreo.CompensationFailed", resolved, "StockReleased").then(status="compensated")
     story.when("PaymentCharged").then("choreo.FlowStuck", status="stuck")
     story.then(ledger={"stock.reserve": "undone", "payment.charge": "failed"})
     assert story.runs[0].ledger[1].cause == "it succeeded after it was resolved by hand: look whether it is undone"
-    story.when(twin("choreo.UndoResolved")).then_nothing().then(status="stuck")
-    story.when(event("choreo.UndoRetryRequested", step="payment.charge"))
+    story.when(duplicate("choreo.CompensationResolved")).then_nothing().then(status="stuck")
+    story.when(event("choreo.CompensationRetryRequested", step="payment.charge"))
     story.then(undo("payment.charge", outcome=story.offset_of("PaymentCharged")))
     story.when("PaymentRefunded").then(status="compensated")
 
@@ -120,14 +120,14 @@ def test_a_failure_that_is_certain_settles_the_doubt_when_its_undo_fails_too() -
     """It was read while the undo was under way, which might have answered."""
     story = given(ORDER, *DOUBTED).when("PaymentDeclined")
     story.then(ledger={"stock.reserve": "open", "payment.charge": "requested in doubt"})
-    story.when("choreo.UndoFailed").then(ledger={"stock.reserve": "requested", "payment.charge": "nothing"})
+    story.when("choreo.CompensationFailed").then(ledger={"stock.reserve": "requested", "payment.charge": "nothing"})
 
 
 def test_each_answer_nothing_is_counted_once_whatever_its_round() -> None:
     """The key of an undo derives from the number of answers that were read: a gateway answers a new key anew."""
-    story = given(ORDER, *DOUBTED, elapsed("1h"), event("choreo.UndoRetryRequested", step="payment.charge"))
+    story = given(ORDER, *DOUBTED, elapsed("1h"), event("choreo.CompensationRetryRequested", step="payment.charge"))
     story.when("StockReleased").then(undo("payment.charge", round=2, n=0))
-    late = event("choreo.NothingToUndo", step="payment.charge", round=1, id="late")
-    story.when(late, twin("choreo.NothingToUndo"), "PaymentCharged", "choreo.UndoFailed")
-    story.when(event("choreo.UndoRetryRequested", step="payment.charge"))
+    late = event("choreo.NothingToCompensate", step="payment.charge", round=1, id="late")
+    story.when(late, duplicate("choreo.NothingToCompensate"), "PaymentCharged", "choreo.CompensationFailed")
+    story.when(event("choreo.CompensationRetryRequested", step="payment.charge"))
     story.then(undo("payment.charge", round=3, n=1))

@@ -1,4 +1,4 @@
-"""An adversary against the promises of DESIGN.md 10, on the pure core and a model of its hosts.
+"""An adversary against the promises, on the pure core and a model of its hosts.
 
 Crashes at every point, zombies, doubled and late events, lost answers and inboxes, pauses, cancels, clocks that run
 ahead. `CHOREO_MODEL_SEEDS=4000` plays more seeds; a seed that fails prints its log.
@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from choreo.adapters.inbox_rules import Rows, record
-from choreo.core import backward, facts, forward, ids, ledger, operator, react
+from choreo.core import compensation, facts, forward, ids, ledger, react, retries
 from choreo.core.events import Envelope, Record
 from choreo.core.state import COMPENSATED, COMPLETED, STUCK, UNSETTLED, Run
 from choreo.ports.inbox import Outcome
@@ -26,8 +26,8 @@ from tests.core.model.tracker import Tracker
 
 SEEDS = int(os.environ.get("CHOREO_MODEL_SEEDS", "400"))
 BLOCKS = 4
-MUTATED_SEEDS = 300
-TAKE, FORGET = Tracker._take, Host.forget
+MUTATED_SEEDS = 600
+TAKE, FORGET = Tracker.take, Host.forget
 
 
 def _play(seed: int) -> tuple[Scheduler, list[str]]:
@@ -41,12 +41,12 @@ def _play(seed: int) -> tuple[Scheduler, list[str]]:
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_no_adversary_breaks_a_promise(block: int) -> None:
-    """Whatever happens in whatever order: nothing lost, nothing doubled, everything undone, and it ends."""
+    """In any order of events: nothing lost, nothing doubled, everything undone, and the run ends."""
     endings: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     for seed in range(block, SEEDS, BLOCKS):
         history, sentences = _play(seed)
-        assert not sentences, f"seed {seed}: {sentences}\n{history.world.told()}"
+        assert not sentences, f"seed {seed}: {sentences}\n{history.world.log_text()}"
         endings.update(run.status for run in history.tracker.state.runs)
         faults.update(history.world.happened)
     assert {COMPLETED, COMPENSATED, STUCK} <= set(endings), "the adversary is too kind, or too cruel, to show anything"
@@ -57,7 +57,7 @@ def test_no_adversary_breaks_a_promise(block: int) -> None:
 
 
 def _oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backward, "max", min, raising=False)
+    monkeypatch.setattr(compensation, "max", min, raising=False)
 
 
 def _no_reopening(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,29 +65,29 @@ def _no_reopening(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new round is asked for under the number of the first."""
-    monkeypatch.setattr(backward.ids, "of_round", lambda kind, entry, _: ids.derive(kind, entry))
+    """Break the tracker: a new round is requested under the number of the first."""
+    monkeypatch.setattr(compensation.ids, "of_round", lambda kind, entry, _: ids.derive(kind, entry))
 
 
 def _no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed step has left nothing."""
-    for module in (forward, operator):
+    """Break the fold: a failed step has left nothing."""
+    for module in (forward, retries):
         monkeypatch.setattr(module, "doubt", lambda *_, **__: None)
 
 
 def _end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps that are expected do not hold the end."""
+    """Break the fold: expected steps do not hold the end."""
     unsettled = property(lambda run: any(entry.state in UNSETTLED for entry in run.ledger))
     monkeypatch.setattr(Run, "unsettled", unsettled)
 
 
 def _believe_every_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A FlowCompensated ends a run that was opened again."""
-    monkeypatch.setitem(react.FACTS, facts.FLOW_COMPENSATED, lambda fold, run: backward._end(fold, run, COMPENSATED))
+    """Break the fold: a FlowCompensated ends a run that was opened again."""
+    monkeypatch.setitem(react.FACTS, facts.FLOW_COMPENSATED, lambda fold, run: compensation.end(fold, run, COMPENSATED))
 
 
 def _early_timers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A timer fact counts whenever it is read."""
+    """Break the fold: a timer fact counts at any time."""
     plain = react.react
     monkeypatch.setattr(tracker, "react", lambda table, state, record: plain(table, state, _hurried(record)))
 
@@ -97,8 +97,8 @@ def _hurried(record: Record) -> Record:
 
 
 def _forgetful_outbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decision is given up once it was made; only a live tracker says it."""
-    monkeypatch.setattr(Tracker, "_take", _take_without_outbox)
+    """Break the outbox: it forgets a decision once it was made; only a live tracker publishes it."""
+    monkeypatch.setattr(Tracker, "take", _take_without_outbox)
 
 
 def _take_without_outbox(self: Tracker) -> None:
@@ -107,7 +107,7 @@ def _take_without_outbox(self: Tracker) -> None:
 
 
 def _every_failure_certain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hosts that call a declared failure certain also after a second attempt."""
+    """Break the hosts: a declared failure is certain also after a second attempt."""
     monkeypatch.setattr(process, "record", _record_certain)
 
 
@@ -117,7 +117,7 @@ def _record_certain(outcomes: list[Outcome], rows: Rows) -> tuple[list[Envelope]
 
 
 def _inbox_unaware_of_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host whose inbox was lost counts the attempts from 0 again and calls the next failure certain."""
+    """Break the hosts: after a lost inbox attempts count from 0 again, and the next failure is certain."""
     monkeypatch.setattr(Host, "forget", _forget_unaware)
 
 

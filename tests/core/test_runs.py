@@ -1,4 +1,4 @@
-"""Which run an event belongs to, what is a twin, and what is kept of a run that has ended (DESIGN.md 3 and 5)."""
+"""The run of an event, the test for a duplicate, and the kept part of a run that has ended."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from choreo.core import facts, ids
-from choreo.core.definition import FlowTable
 from choreo.core.events import Record
+from choreo.core.flow_table import FlowTable
 from choreo.core.gates import Gates
 from choreo.core.react import react
 from choreo.core.state import KeyState, encode
-from choreo.testing import Story, elapsed, event, foreign, given, twin, undo
+from choreo.testing import Story, duplicate, elapsed, event, foreign, given, undo
 from tests.core.order import DAY_MS, ORDER, PICKED
 
 COMPLETED = ("OrderPlaced", "StockReserved", "PaymentCharged", "OrderConfirmed")
@@ -27,18 +27,18 @@ def test_the_run_of_a_start_is_its_own_id() -> None:
 
 def test_a_start_read_twice_is_one_run() -> None:
     """A start whose id is a known run is a duplicate, while the run is open and after it has ended."""
-    story = given(ORDER, "OrderPlaced").when(twin("OrderPlaced")).then_nothing()
-    story.when("StockReserved", "PaymentCharged", "OrderConfirmed", twin("OrderPlaced"))
+    story = given(ORDER, "OrderPlaced").when(duplicate("OrderPlaced")).then_nothing()
+    story.when("StockReserved", "PaymentCharged", "OrderConfirmed", duplicate("OrderPlaced"))
     story.then(status="completed")
     assert len(story.runs) == 1
 
 
 def test_a_second_start_with_another_id_is_turned_at_once() -> None:
-    """Two runs of one key may not both go forward; the second is undone like any other, and says no domain word."""
+    """Two runs of one key may not both go forward; the second is compensated, and publishes no domain event."""
     story = given(ORDER, "OrderPlaced").when(event("OrderPlaced", id="second"))
-    story.then(event("choreo.FlowTurned", run="second"))
+    story.then(event("choreo.CompensationStarted", run="second"))
     story.then(run="second", status="compensating", cause="duplicate start: another run of this key is open")
-    story.then(run="second", expected=["stock.reserve"])  # its host may have read the start before the turn
+    story.then(run="second", expected=["stock.reserve"])  # its host may have read the start before CompensationStarted
     story.when(event("StockReserved", run="second")).then(undo("stock.reserve", run="second"))
     story.when(event("StockReleased", run="second")).then(event("choreo.FlowCompensated", run="second"))
     story.then(run="second", status="compensated").then(status="running")
@@ -114,15 +114,15 @@ def test_an_event_without_an_id_is_known_by_its_first_position() -> None:
 
 def test_a_twin_is_dropped_whatever_it_is() -> None:
     """Every event of a whole story, read twice in a row, leaves the state as reading it once does."""
-    for tale in (COMPLETED, COMPENSATED, ("OrderPlaced", "StockReserved", elapsed("1h"), "choreo.NothingToUndo")):
-        told = given(ORDER, *tale)
+    for tale in (COMPLETED, COMPENSATED, ("OrderPlaced", "StockReserved", elapsed("1h"), "choreo.NothingToCompensate")):
+        log_text = given(ORDER, *tale)
         once, doubled = KeyState(), KeyState()
         table = FlowTable(ORDER)
-        for record in told.log:
+        for record in log_text.log:
             once, _ = react(table, once, replace(record, offset=2 * record.offset))
             doubled, _ = react(table, doubled, replace(record, offset=2 * record.offset))
-            doubled, said = react(table, doubled, replace(record, offset=2 * record.offset + 1))
-            assert said == []
+            doubled, published = react(table, doubled, replace(record, offset=2 * record.offset + 1))
+            assert published == []
         assert [_without_change(run) for run in doubled.runs] == [_without_change(run) for run in once.runs]
 
 
@@ -148,7 +148,7 @@ def test_the_twin_of_an_event_without_a_run_stays_with_its_first_run() -> None:
 
 def test_a_run_opened_again_takes_no_events_without_a_run() -> None:
     """Hosts have read its end fact and give them to the next run; the tracker must too."""
-    story = given(PICKED, "OrderPlaced", "StockReserved", elapsed("1h"), "choreo.NothingToUndo", "StockReleased")
+    story = given(PICKED, "OrderPlaced", "StockReserved", elapsed("1h"), "choreo.NothingToCompensate", "StockReleased")
     story.then(status="compensated")
     story.when(event("OrderPlaced", id="second"), event("StockReserved", run="second"))
     story.when(event("PaymentCharged", run="second"), event("PaymentCharged", run=story.runs[0].id))
@@ -162,7 +162,7 @@ def test_a_run_without_its_start_is_truncated_and_decides_nothing() -> None:
     story.then(run="old", status="truncated", cause="its start is not in the log", ledger={})
     story.when(event("PaymentDeclined", run="old", causation="c"), event("choreo.CancelRequested", run="old"))
     story.then_nothing().then(run="old", status="truncated", ledger={}, expected=[])
-    assert not story.state.unsaid
+    assert not story.state.unacknowledged
 
 
 @pytest.mark.parametrize("type_", ["Picked", "choreo.CancelRequested", "choreo.FlowPaused", "SomethingElse"])
@@ -184,14 +184,14 @@ def test_a_run_lingers_and_is_then_forgotten() -> None:
 
 
 def test_a_late_twin_of_a_forgotten_run_is_an_orphan_not_a_truncated_run() -> None:
-    """What people saw as compensated is not shown as truncated a week later."""
-    story = given(replace(ORDER, linger_ms=DAY_MS), *COMPENSATED).when(elapsed("2d"), twin("StockReserved"))
+    """A run that was shown as compensated is not shown as truncated a week later."""
+    story = given(replace(ORDER, linger_ms=DAY_MS), *COMPENSATED).when(elapsed("2d"), duplicate("StockReserved"))
     assert story.runs == []
     assert story.state.orphans == [len(story.log) - 1]
 
 
 def test_a_run_that_still_has_to_say_something_is_not_forgotten() -> None:
-    """A decision leaves the state only when it is read back."""
+    """A decision leaves the state only when the tracker reads it from the log."""
     story = given(replace(ORDER, linger_ms=DAY_MS), *COMPLETED, read_back=False).read_back()
     story.when("choreo.CancelRequested").then("choreo.CancelRefused")
     story.when(elapsed("2d"), foreign("Nothing"))
@@ -201,7 +201,7 @@ def test_a_run_that_still_has_to_say_something_is_not_forgotten() -> None:
 
 
 def test_a_closed_run_keeps_its_status_and_ledger_only() -> None:
-    """State is bounded by what is open, not by what has happened."""
+    """State is bounded by the open runs, not by past ones."""
     for tale in (COMPLETED, COMPENSATED, ("OrderPlaced", "StockReserved", event(facts.FLOW_TERMINATED, reason="x"))):
         run = given(ORDER, *tale).runs[0]
         assert (run.expected, run.waits, run.outbox, run.taken, run.refused) == ([], [], [], [], [])
@@ -212,7 +212,7 @@ def test_a_closed_run_keeps_its_status_and_ledger_only() -> None:
 
 def test_every_event_moves_the_position() -> None:
     """Also one that changes nothing: position is stored with the state."""
-    story = given(ORDER, "OrderPlaced", twin("OrderPlaced"), "choreo.Unheard", foreign("Nothing"))
+    story = given(ORDER, "OrderPlaced", duplicate("OrderPlaced"), "choreo.Unheard", foreign("Nothing"))
     assert story.state.position == 3
 
 
@@ -227,7 +227,7 @@ def test_time_in_the_fold_never_goes_back() -> None:
 
 def test_state_is_the_fold_of_the_log() -> None:
     """Folded again from offset 0 the log gives the same bytes."""
-    story = given(ORDER, "OrderPlaced", "StockReserved", elapsed("1h"), "choreo.NothingToUndo", "PaymentCharged")
+    story = given(ORDER, "OrderPlaced", "StockReserved", elapsed("1h"), "choreo.NothingToCompensate", "PaymentCharged")
     again = KeyState()
     for record in story.log:
         again, _ = react(FlowTable(ORDER), again, record)

@@ -1,4 +1,4 @@
-"""CloudEvents in structured mode become those of binary mode, exactly; what is none is told why."""
+"""CloudEvents in structured mode become those of binary mode, exactly; any other body is refused with the reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_attributes_become_headers_and_the_data_stays_as_it_was_written() -> Non
     ],
 )
 def test_data_is_json_text_or_bytes(given: dict[str, object], data: bytes) -> None:
-    """As its content type says."""
+    """The content type decides."""
     headers, found = binary_of(json.dumps({**ENVELOPE, **given}).encode())
     assert found == data
     assert headers["content-type"] == given.get("datacontenttype", "application/json")
@@ -48,12 +48,12 @@ def test_data_is_json_text_or_bytes(given: dict[str, object], data: bytes) -> No
     ],
 )  # fmt: skip
 def test_what_is_no_event_is_told(value: bytes) -> None:
-    """As a ValueError, whatever it is."""
+    """Any fault is a ValueError."""
     with pytest.raises(ValueError, match=r"specversion|CloudEvent"):
         binary_of(value)
 
 
 def test_a_content_type_may_have_parameters() -> None:
-    """And letters of any size; a batch is another type."""
+    """Upper and lower case are the same; a batch is another type."""
     assert is_structured("Application/CloudEvents+JSON; charset=UTF-8")
     assert not is_structured("application/cloudevents-batch+json")

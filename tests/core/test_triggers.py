@@ -1,4 +1,4 @@
-"""A step with more than one trigger: each is expected, one of a step on no cycle gets the slot (DESIGN.md 5)."""
+"""A step with more than one trigger: each is expected, one of a step on no cycle gets the slot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_each_trigger_of_a_step_makes_it_expected() -> None:
     first, second = (expected.trigger for expected in story.runs[0].expected)
     assert first != second
     story.when(event("choreo.TriggerIgnored", step="payment.charge", causation=first)).then(expected=["payment.charge"])
-    story.when(event("PaymentDeclined", causation=second)).then("choreo.FlowTurned", undo("stock.reserve"))
+    story.when(event("PaymentDeclined", causation=second)).then("choreo.CompensationStarted", undo("stock.reserve"))
 
 
 @pytest.mark.parametrize("winner", [0, 1])
@@ -30,13 +30,13 @@ def test_whichever_trigger_gets_the_slot_the_run_ends(winner: int, answer: str) 
     triggers = [expected.trigger for expected in story.runs[0].expected]
     ignored = event("choreo.TriggerIgnored", step="payment.charge", causation=triggers[1 - winner])
     about = {"step": "payment.charge", "causation": triggers[winner]}
-    told = {
+    log_text = {
         "charged": [event("PaymentCharged", **about), ignored],
         "ignored first": [ignored, event("PaymentCharged", **about)],
         "declined": [event("PaymentDeclined", **about), ignored],
         "failed": [event("choreo.StepFailed", **about), ignored],
     }[answer]
-    story.when(*told)
+    story.when(*log_text)
     if answer == "failed":
         story.when("PaymentRefunded")
     if answer in ("declined", "failed"):
@@ -59,7 +59,7 @@ def test_a_trigger_that_was_set_aside_leaves_the_slot_to_another() -> None:
 
 
 def test_a_step_on_no_cycle_has_one_effect_a_run() -> None:
-    """A host that forgot whose turn it was works a second trigger under the same key: there is one charge to refund."""
+    """A host that lost its inbox handles a second trigger under the same key: there is one charge to refund."""
     story = given(PICKED, *PAID, foreign("StockReserved"))
     about = {"step": "payment.charge", "causation": ids.foreign("order", 0, 3)}
     story.when(event("PaymentCharged", id="again", **about)).then(

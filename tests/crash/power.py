@@ -1,7 +1,7 @@
-"""What a power cut would leave of a home's file, taken while the home is at work.
+"""The part of a backend's file that a power cut would leave, copied while the backend works.
 
-A cut loses an end of the WAL, down to what was flushed last, and what was flushed is never less than what was promised.
-The books of the outside world are copied a moment later than the file: they know at least what the log knows.
+A cut loses an end of the WAL, down to the last flush, and the flushed part always holds all promised records.
+The books of the outside world are copied a moment later than the file: they know at least as much as the log.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from choreo.adapters.sqlite import SqliteHome
-from tests.crash.outside import Outside
+from choreo.adapters.sqlite import SqliteBackend
+from tests.crash.environment import Environment
 
 _CP = shutil.which("cp") or "cp"
 WAL_HEADER, WAL_FRAME = 32, 24 + 4_096
@@ -33,7 +33,7 @@ FLUSH_MOST_S = 0.06
 
 @dataclass(frozen=True)
 class Cut:
-    """A copy of what would be left, and what the world had learned by then."""
+    """A copy of the part that would be left, and the records that the world had seen by then."""
 
     folder: Path
     lost: int
@@ -45,12 +45,12 @@ class Cut:
 
     @property
     def database(self) -> Path:
-        """The home's file."""
+        """Return the backend's file."""
         return self.folder / "choreo.db"
 
     @property
     def books(self) -> Path:
-        """Where the outside systems keep theirs."""
+        """Return where the outside systems keep theirs."""
         return self.folder / "books"
 
 
@@ -58,7 +58,7 @@ class Power:
     """Takes copies at random commits; stands in for the disk's flush."""
 
     def __init__(self, folder: Path, database: Path, books: Path, chance: random.Random) -> None:
-        """Copies go into `folder`; nothing is taken before `watch`."""
+        """Put copies into `folder`; none is taken before `watch`."""
         self.cuts: list[Cut] = []
         self.shown: dict[str, str] = {}
         self.news = asyncio.Event()
@@ -72,10 +72,10 @@ class Power:
         self._first = books / "warehouse.sqlite-wal"
         self._committed = Event()
 
-    def watch(self, home: SqliteHome, outside: Outside, most: int) -> None:
-        """From now on: so many cuts at random, and as many at each kind of moment in which the world learns."""
+    def watch(self, backend: SqliteBackend, outside: Environment, most: int) -> None:
+        """Watch from now on: take so many random cuts, and as many at each kind of moment in which the world learns."""
         self._flushed = self._size()  # all that stands there before the first promise
-        told = home.disk.committed
+        told = backend.wal_sync.committed
         taken: Counter[str] = Counter()
 
         def committed() -> None:
@@ -88,10 +88,10 @@ class Power:
                 taken[why] += 1
                 self._cut(dict(outside.acknowledged))
 
-        home.disk.committed = committed  # type: ignore[method-assign]
+        backend.wal_sync.committed = committed  # type: ignore[method-assign]
 
     def _reasons(self) -> Iterator[str]:
-        """Why there might be a cut right now: what was learned last is taken back most easily."""
+        """Yield the reasons for a cut right now: the newest effects are lost most easily."""
         before, self._learned = self._learned, (len(self.shown), self._effects())
         if self._commits >= self._next:
             self._next = self._commits + self._chance.randint(1, COMMITS_BETWEEN_CUTS)
@@ -102,12 +102,12 @@ class Power:
             yield "a first step has left its effect"
 
     def _effects(self) -> tuple[int, int]:
-        """Changes whenever the outside system of an order's first step has written something down."""
+        """Return a value that changes with each write of the outside system of an order's first step."""
         file = self._first.stat()
         return file.st_size, file.st_mtime_ns
 
     def flush(self, file: int) -> None:
-        """As a disk that takes its time: safe is what stood there when it began, and only when it ends."""
+        """Flush as a slow disk: the bytes from when the flush began are safe, and only when it ends."""
         size = os.fstat(file).st_size
         for _ in range(FLUSH_LASTS):
             self._committed.clear()
@@ -118,7 +118,7 @@ class Power:
         return self._wal.stat().st_size
 
     def _cut(self, acknowledged: dict[str, str]) -> None:
-        """Runs where transactions are made, so none is under way; handlers and their books go on meanwhile."""
+        """Run where transactions are made, so none is under way; handlers and their books go on meanwhile."""
         folder = self._folder / f"cut-{len(self.cuts):02}"
         folder.mkdir()
         shown, flushed, written = dict(self.shown), self._flushed, self._size()

@@ -1,7 +1,7 @@
 """Crash safety on the embedded log: kill -9 at random moments while 1,000 orders run, then an independent audit.
 
-The processes are real, and so are the kills. A seed (CHOREO_CRASH_SEED) chooses who dies after how much work; a run in
-which too few kills hit work in flight proves nothing and fails.
+The processes are real, and so are the kills. A seed (CHOREO_CRASH_SEED) chooses the process and the work before each
+kill; a run in which too few kills hit work in flight proves nothing and fails.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from services.demo import Demo
 from tests.audit.auditor import Report, audit
 from tests.audit.reading import opened
 from tests.audit.shape import Told
-from tests.crash.outside import Outside, poison, poisoned
-from tests.crash.witness import Witness
+from tests.crash.environment import Environment, poison, poisoned
+from tests.crash.observer import Observer
 from tests.support.durations import durations_of
 from tests.support.fleet import ROLES, ROOT, SERVICES, TRACKER, Fleet, Worker
 
@@ -39,16 +39,16 @@ RECORDS_BETWEEN_KILLS = 150
 """An order leaves about nine records, so fifty kills 1 to 150 records apart fall into the first half of the work."""
 UNDO_WAITS_MS = 4_000
 """Nobody is killed while an undo has waited that long: past its deadline (35 s as divided here) its run is stuck, as is
-promised to those whose services stay away."""
+promised for orders of stopped services."""
 PATIENCE_S = 120.0
-"""The longest wait for anything: twice what all of it takes."""
+"""The longest wait for anything: twice the duration of a whole test."""
 
 LOOK_S = 0.01
 
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Settings of every process, this one too."""
+    """Return settings of every process, this one too."""
     values = {
         "CHOREO_DATABASE": str(tmp_path / "choreo.db"),
         "CHOREO_BOOKS_DIR": str(tmp_path / "books"),
@@ -82,13 +82,13 @@ async def test_no_kill_breaks_a_promise(tmp_path: Path, environment: dict[str, s
     demo.prepare(tmp_path / "books")
     async with open_app(load()) as app:
         with opened(app.settings.database) as db:
-            witness = Witness(db)
+            observer = Observer(db)
             try:
-                outside = Outside(app, demo)
-                hits = await _play(app, fleet, witness, outside, random.Random(seed))
+                outside = Environment(app, demo)
+                hits = await _play(app, fleet, observer, outside, random.Random(seed))
             finally:
                 fleet.kill_all()
-        report = _audit(app, outside, witness, tmp_path / "books")
+        report = _audit(app, outside, observer, tmp_path / "books")
         print(f"seed {seed}: {hits}; {report.counts}")  # noqa: T201 - a failed run is repeated by its seed
         assert not report.violations, "\n".join(report.violations)
         assert hits["hit work in flight"] >= HITS_MIN
@@ -100,7 +100,9 @@ async def test_no_kill_breaks_a_promise(tmp_path: Path, environment: dict[str, s
         )
 
 
-async def _play(app: App, fleet: Fleet, witness: Witness, outside: Outside, chance: random.Random) -> Counter[str]:
+async def _play(
+    app: App, fleet: Fleet, observer: Observer, outside: Environment, chance: random.Random
+) -> Counter[str]:
     """Place the orders in as many lots as there are kills, one kill after each; then let everything end."""
     orders = Demo().orders(ORDERS)
     hits: Counter[str] = Counter()
@@ -112,31 +114,31 @@ async def _play(app: App, fleet: Fleet, witness: Witness, outside: Outside, chan
             await outside.place(order)
         if number == KILLS // 2:
             poison(app.settings.database)
-        await _work(fleet, witness, chance.randint(1, RECORDS_BETWEEN_KILLS))
-        victim = chance.choice([worker for worker in fleet.workers if witness.at_work(worker)])
-        hits += _kill(fleet, witness, victim)
-    await until(lambda: witness.open_runs() == 0, fleet, "every run has ended")
+        await _work(fleet, observer, chance.randint(1, RECORDS_BETWEEN_KILLS))
+        victim = chance.choice([worker for worker in fleet.workers if observer.at_work(worker)])
+        hits += _kill(fleet, observer, victim)
+    await until(lambda: observer.open_runs() == 0, fleet, "every run has ended")
     assert fleet.stop(SERVICES) == []
-    await until(lambda: witness.lag((TRACKER,)) == 0, fleet, "the trackers have read all")
+    await until(lambda: observer.lag((TRACKER,)) == 0, fleet, "the trackers have read all")
     outside.stop.set()
     await warehouse
     assert fleet.stop((TRACKER,)) == []
     return hits
 
 
-async def _work(fleet: Fleet, witness: Witness, records: int) -> None:
+async def _work(fleet: Fleet, observer: Observer, records: int) -> None:
     """Let the log grow by so many records, or until nothing is left to do."""
-    goal = witness.records() + records
-    await until(lambda: witness.records() >= goal or not witness.open_runs(), fleet, f"the log has {goal} records")
-    await until(lambda: any(map(witness.at_work, fleet.workers)), fleet, "a process has taken its partitions")
-    await until(lambda: witness.undo_waits_ms(_now_ms()) < UNDO_WAITS_MS, fleet, "what was to be undone is undone")
+    goal = observer.records() + records
+    await until(lambda: observer.records() >= goal or not observer.open_runs(), fleet, f"the log has {goal} records")
+    await until(lambda: any(map(observer.at_work, fleet.workers)), fleet, "a process has taken its partitions")
+    await until(lambda: observer.undo_waits_ms(_now_ms()) < UNDO_WAITS_MS, fleet, "what was to be undone is undone")
 
 
-def _kill(fleet: Fleet, witness: Witness, victim: Worker) -> Counter[str]:
-    """Kill it, look what it was at, and start it again at once."""
+def _kill(fleet: Fleet, observer: Observer, victim: Worker) -> Counter[str]:
+    """Kill it, read its last work, and start it again at once."""
     killed_ms = _now_ms()
     fleet.kill(victim)
-    caught = witness.caught(victim, killed_ms)
+    caught = observer.caught(victim, killed_ms)
     fleet.start(victim.role)
     return Counter(
         {
@@ -153,30 +155,30 @@ def _now_ms() -> int:
     return int(time.time() * 1_000)
 
 
-def _audit(app: App, outside: Outside, witness: Witness, books: Path) -> Report:
+def _audit(app: App, outside: Environment, observer: Observer, books: Path) -> Report:
     plain = {order.event.order_id for order in Demo().orders(ORDERS) if order.kind.name == "all well"}
     told = Told(
         acknowledged=outside.acknowledged,
         poisoned=poisoned(app.settings.database),
         durations=durations_of(app.definitions["order"]),
         plain=frozenset(plain),
-        interrupted=witness.interrupted,
+        interrupted=observer.interrupted,
     )
     return audit(app.settings.database, books, told)
 
 
 async def _contents(app: App) -> tuple[Mapping[str, Any], list[StateRow]]:
-    """Everything that is folded from the log, byte for byte."""
+    """Return everything that is folded from the log, byte for byte."""
     states = [
         row
-        for partition in range(await app.home.log.partitions("order"))
-        async for row in app.home.states.scan("order", partition)
+        for partition in range(await app.backend.log.partitions("order"))
+        async for row in app.backend.states.scan("order", partition)
     ]
-    return await app.home.read_model.digest("order"), states
+    return await app.backend.read_model.digest("order"), states
 
 
 def _rebuild(environment: dict[str, str]) -> None:
-    """The command a person would use."""
+    """Run the command that a person would use."""
     command = [sys.executable, "-m", "choreo", "projections", "rebuild", "order"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

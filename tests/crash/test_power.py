@@ -1,8 +1,8 @@
-"""Power cuts on the embedded log with synchronous=FULL: whatever end of the WAL is lost, no promise is broken.
+"""Power cuts on the embedded log with synchronous=FULL: with any end of the WAL lost, no promise is broken.
 
-Everything runs in this process while copies are taken of what a cut would leave at random moments; then each copy is
-opened, run to its end and audited with the books as they were at the cut. A seed (CHOREO_CRASH_SEED) chooses them. With
-a gate left open the same auditor finds what is broken: it can.
+Everything runs in this process while copies of the disk, as a cut would leave it, are taken at random moments; then
+each copy is opened, run to its end and audited with the books as they were at the cut. A seed (CHOREO_CRASH_SEED)
+chooses them. With a gate left open the same auditor finds the broken promise: it can.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from choreo.adapters.sqlite import boot, disk
-from choreo.adapters.sqlite.home import SqliteHome
+from choreo.adapters.sqlite import reboot_detection, wal_sync
+from choreo.adapters.sqlite.backend import SqliteBackend
 from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.ports.read_model import Filter
 from choreo.settings import load
@@ -27,9 +27,9 @@ from choreo.wiring import App, everything, open_app, run
 from services.demo import Demo, Placed
 from tests.audit.auditor import Report, audit
 from tests.audit.shape import Told
-from tests.crash.outside import Outside
+from tests.crash.environment import Environment
+from tests.crash.observer import Observer
 from tests.crash.power import Cut, Power
-from tests.crash.witness import Witness
 from tests.support.durations import durations_of
 from tests.support.fleet import ROOT, SERVICES, TRACKER
 
@@ -48,7 +48,7 @@ LOOK_S = 0.005
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of every home that is opened here; database and books are each copy's own."""
+    """Set the settings of every backend that is opened here; each copy has its own database and books."""
     monkeypatch.chdir(ROOT)
     # Hardly divided: an attempt that the machine is too busy for must not time out in a test about something else.
     for name, value in {"CHOREO_TIME_SCALE": "2", "CHOREO_LEASE_S": "2"}.items():
@@ -58,7 +58,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(300)  # 40 s on a quiet machine of two cores
 async def test_no_power_cut_breaks_a_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the world outside has learned is on the disk, whichever end of the WAL is lost."""
+    """All records that the outside world has seen are on the disk, whichever end of the WAL is lost."""
     cuts = await _play(tmp_path, monkeypatch)
     assert sum(cut.lost > 0 for cut in cuts) >= LOSSES_MIN
     assert any(cut.acknowledged for cut in cuts)
@@ -76,7 +76,7 @@ async def test_no_power_cut_breaks_a_promise(tmp_path: Path, monkeypatch: pytest
 async def test_with_a_gate_left_open_a_power_cut_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_gate: str, breach: str
 ) -> None:
-    """An answer of the door, a handler's call or a reader that did not wait for the flush: the audit tells."""
+    """The audit finds an answer of the REST view, a handler's call or a reader that did not wait for the flush."""
     with monkeypatch.context() as sabotage:
         _leave_open(open_gate, sabotage)
         cuts = await _play(tmp_path, sabotage)
@@ -91,12 +91,12 @@ async def test_with_a_gate_left_open_a_power_cut_is_found_out(
 def _leave_open(gate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if gate == "shown":
 
-        async def at_once(_home: SqliteHome) -> None:
-            """As if all were flushed."""
+        async def at_once(_backend: SqliteBackend) -> None:
+            """Act as if all were flushed."""
 
-        monkeypatch.setattr(SqliteHome, "_shown", at_once)
+        monkeypatch.setattr(SqliteBackend, "_shown", at_once)
         return
-    queue, opened = Writer.queue, {"append": Until.FLUSHED, "begin": Until.GROUNDED}[gate]
+    queue, opened = Writer.queue, {"append": Until.FLUSHED, "begin": Until.SETTLED}[gate]
 
     def hasty(writer: Writer, job: Callable[[], object], until: Until = Until.FLUSHED) -> asyncio.Future[object]:
         return queue(writer, job, Until.COMMITTED if until is opened else until)
@@ -105,18 +105,18 @@ def _leave_open(gate: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _play(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cut]:
-    """All orders to their end, without a fault; the copies taken meanwhile."""
+    """Play all orders to their end, without a fault; return the copies taken meanwhile."""
     seed = int(os.environ.get("CHOREO_CRASH_SEED", "1"))
     demo = Demo()
     demo.prepare(folder / "books")
     power = Power(folder, folder / "choreo.db", folder / "books", random.Random(seed))
-    monkeypatch.setattr(disk, "_flush", power.flush)
+    monkeypatch.setattr(wal_sync, "_flush", power.flush)
     async with _running() as (app, outside):
-        assert isinstance(app.home, SqliteHome)
+        assert isinstance(app.backend, SqliteBackend)
         first, *orders = _orders(demo)
         await outside.place(first)
         await _quiet(app.settings.database)  # every book has its tables
-        power.watch(app.home, outside, CUTS)
+        power.watch(app.backend, outside, CUTS)
         reader = asyncio.create_task(_read(app, power))
         for order in orders:
             await outside.place(order)
@@ -131,7 +131,7 @@ def _orders(demo: Demo) -> list[Placed]:
 
 
 async def _read(app: App, power: Power) -> None:
-    """Somebody who looks what has ended whenever something was committed."""
+    """Read the ended runs after each commit, as a spectator does."""
     while True:
         await power.news.wait()
         power.news.clear()
@@ -140,13 +140,13 @@ async def _read(app: App, power: Power) -> None:
 
 
 async def _audited(cut: Cut, monkeypatch: pytest.MonkeyPatch) -> Report:
-    """Open what is left, let it run to its end, and audit it."""
+    """Open the copy, let it run to its end, and audit it."""
     _use(monkeypatch, cut.database, cut.books)
-    monkeypatch.setattr(boot, "boot_of_machine", lambda: ANOTHER_BOOT)
+    monkeypatch.setattr(reboot_detection, "boot_of_machine", lambda: ANOTHER_BOOT)
     with closing(sqlite3.connect(cut.database)) as db:
-        witness = Witness(db)
+        observer = Observer(db)
         for service in SERVICES:
-            witness.note(service)
+            observer.note(service)
         standing = dict(db.execute("SELECT run, status FROM instances"))
     taken_back = [run for run, status in cut.shown.items() if standing.get(run) != status]
     async with _running() as (app, outside):
@@ -157,7 +157,7 @@ async def _audited(cut: Cut, monkeypatch: pytest.MonkeyPatch) -> Report:
             acknowledged=cut.acknowledged,
             durations=durations_of(app.definitions["order"]),
             plain=frozenset(plain),
-            interrupted=witness.interrupted,
+            interrupted=observer.interrupted,
             uncounted=1,
         )
     report = audit(cut.database, cut.books, told)
@@ -166,11 +166,11 @@ async def _audited(cut: Cut, monkeypatch: pytest.MonkeyPatch) -> Report:
 
 
 @asynccontextmanager
-async def _running() -> AsyncIterator[tuple[App, Outside]]:
-    """Everything in this process, and the warehouse that picks."""
+async def _running() -> AsyncIterator[tuple[App, Environment]]:
+    """Yield everything in this process, and the warehouse that picks."""
     async with open_app(load()) as app:
         stop = asyncio.Event()
-        outside = Outside(app, Demo())
+        outside = Environment(app, Demo())
         tasks = [asyncio.create_task(run(app, everything(app, rest=False), stop)), asyncio.create_task(outside.pick())]
         try:
             yield app, outside
@@ -181,13 +181,13 @@ async def _running() -> AsyncIterator[tuple[App, Outside]]:
 
 
 async def _quiet(database: Path) -> None:
-    """Until every run has ended and everybody has read everything."""
+    """Wait until every run has ended and every consumer has read everything."""
     never = asyncio.Event()
     give_up_s = time.monotonic() + PATIENCE_S
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=30)) as db:
-        witness = Witness(db)
-        while witness.open_runs() or witness.lag((*SERVICES, TRACKER)):
-            assert time.monotonic() < give_up_s, f"waited {PATIENCE_S:.0f} s in vain: {witness.open_runs()} runs open"
+        observer = Observer(db)
+        while observer.open_runs() or observer.lag((*SERVICES, TRACKER)):
+            assert time.monotonic() < give_up_s, f"waited {PATIENCE_S:.0f} s in vain: {observer.open_runs()} runs open"
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(never.wait(), LOOK_S)
 

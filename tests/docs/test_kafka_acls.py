@@ -17,7 +17,7 @@ from tests.support.secure_kafka import PASSWORD, USER, SecureBroker
 
 ROOT = Path(__file__).parents[2]
 RULES = [block.text for block in blocks_of(ROOT / "docs" / "how-to" / "kafka-acls.md") if block.argument == "acls"]
-# Who comes without a name is the cluster's administrator: the test itself, through the plain listener.
+# A client without a name is the cluster's administrator: the test itself, through the plain listener.
 ASKS = """
 super.users=User:ANONYMOUS
 allow.everyone.if.no.acl.found=false
@@ -26,7 +26,7 @@ allow.everyone.if.no.acl.found=false
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[SecureBroker]:
-    """A broker that lets nobody do anything but by a rule."""
+    """Yield a broker that lets nobody do anything but by a rule."""
     required.needed("faust", "faust")
     try:
         broker = SecureBroker(tmp_path / "kafka", more=ASKS)
@@ -40,7 +40,7 @@ def broker(tmp_path: Path) -> Iterator[SecureBroker]:
 
 @pytest.fixture
 def operator(tmp_path: Path, broker: SecureBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """Somebody with a project, the tools of Kafka and the settings that the page names."""
+    """Yield an operator with a project, the tools of Kafka and the settings that the page names."""
     redis = OwnRedis(tmp_path_factory.mktemp("redis"))
     redis.start()
     programs = tmp_path / "bin"

@@ -19,7 +19,7 @@ BLOCKS = dict(re.findall(r"<!-- run: (\S+) -->\n```sh\n(.*?)```", PAGE, re.DOTAL
 
 
 def _checkout(folder: Path, kafka: str, redis: str) -> Reader:
-    """A reader in a checkout: `choreo` is on the path, and installed already."""
+    """Return a reader in a checkout: `choreo` is on the path, and installed already."""
     for name in ("services", "schemas", "topics"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -41,7 +41,7 @@ def _checkout(folder: Path, kafka: str, redis: str) -> Reader:
 
 @pytest.fixture
 def reader(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """In front of a cluster and a Redis where nothing was ever made."""
+    """Yield a reader with a cluster and a Redis that are new and empty."""
     if shutil.which("kcat") is None:
         required.absent("kcat is not installed (Debian: apt-get install kcat)")
     redis = OwnRedis(tmp_path_factory.mktemp("redis"))

@@ -27,7 +27,7 @@ _TARGET = re.compile(r"`make ([a-z]+)|^make ([a-z]+)", re.MULTILINE)
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_a_fence_says_how_it_is_tried(page: Path) -> None:
-    """Code and commands of a page are run, or the page says why not."""
+    """Code and commands of a page are run, or the page gives the reason why not."""
     for block in blocks_of(page):
         where = f"{page.name}:{block.line}"
         assert block.kind in MARKS or block.language in NOT_CODE, f"{where}: nobody tries this"

@@ -15,7 +15,7 @@ from choreo.cli.program import COMMANDS
 from choreo.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-# In a page: whatever the browser loads by itself. A link that a reader follows may lead anywhere.
+# In a page: the addresses that the browser loads by itself. A link that a reader follows may lead anywhere.
 _LOADED = re.compile(r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?((?:https?:)?//[^"'> ]+)""")
 _STYLED = re.compile(
     r"""<link\b(?=[^>]*rel=["']?(?:stylesheet|preconnect|preload|icon))[^>]*href=["']?((?:https?:)?//[^"'> ]+)"""
@@ -25,7 +25,7 @@ _IMPORTED = re.compile(r"""(?:url\(|@import\s+)["']?((?:https?:)?//[^"')]+)""")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site; the build is strict, and has no network."""
+    """Return the built site; the build is strict, and has no network."""
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
@@ -55,7 +55,7 @@ def test_a_page_loads_nothing_from_elsewhere(site: Path) -> None:
 
 @pytest.mark.parametrize("module", ["choreo", "choreo.testing"])
 def test_every_public_name_is_in_the_reference(site: Path, module: str) -> None:
-    """With its docstring; `__all__` says which they are."""
+    """With its docstring; `__all__` lists the names."""
     page = (site / "reference" / "python.html").read_text()
     assert {name for name in importlib.import_module(module).__all__ if f'id="{module}.{name}"' not in page} == set()
 

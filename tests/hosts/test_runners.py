@@ -1,8 +1,9 @@
-"""Where handlers run: none of them, whatever it does, keeps another from running."""
+"""Where handlers run: no handler keeps another from running."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from choreo.app.duties import Duty
-from choreo.app.jobs import Job
-from choreo.app.steps import AttemptTimedOut, Withdrawn
+from choreo.app.steps.handlers import HandlerSpec
+from choreo.app.steps.jobs import AttemptTimedOut, Job, Withdrawn
 from choreo.core.context import StepContext
 from choreo.core.definition import RetryRule
 from choreo.core.events import Envelope, Record
-from choreo.hosts.attempts import Attempt, Result
-from choreo.hosts.runners import Runners
+from choreo.hosts.runners.port import Attempt, Result
+from choreo.hosts.runners.runners import ThreadedRunners
 
 CONTEXT = StepContext("order", "o-1", "r", "payment.charge", 1, "k")
 
@@ -28,14 +28,14 @@ class Stand:
 
     def __init__(self, concurrency: int) -> None:
         self._rung = threading.Event()
-        self.runners = Runners("test", concurrency, self._rung.set)
+        self.runners = ThreadedRunners("test", concurrency, self._rung.set)
 
     def start(self, *attempts: Attempt) -> None:
         """Have these run."""
         self.runners.start(attempts)
 
     def results(self, count: int) -> list[Result]:
-        """The next so many results, in the order they came."""
+        """Return the next so many results, in the order they came."""
         found: list[Result] = []
         while len(found) < count:
             self._rung.wait()
@@ -53,18 +53,18 @@ def stand() -> Iterator[Stand]:
 
 
 def attempt(handler: Callable[..., Any], given: Any = None, *, step: str = "a.b", timeout_ms: int = 60_000) -> Attempt:
-    """An attempt at this handler."""
+    """Return an attempt at this handler."""
     is_async = asyncio.iscoroutinefunction(handler)
-    duty = Duty(step, handler, is_async, {}, {}, {}, (), timeout_ms, 60_000, RetryRule())
+    spec = HandlerSpec(step, handler, is_async, {}, {}, {}, (), timeout_ms, 60_000, RetryRule())
     event = Envelope("id", "Placed", "o-1", "order")
     record = Record("order", 0, 0, 0, event)
-    job = Job(duty, record, event, record, "id", "id", duty.deadline_ms)
-    job.given = given
+    job = Job(spec, record, event, record, "id", "id", spec.deadline_ms)
+    job.given = (given,)
     return Attempt(job, CONTEXT)
 
 
 async def echo(given: Any, ctx: StepContext) -> Any:
-    """Return what it is given, without waiting."""
+    """Return its argument, without waiting."""
     return given
 
 
@@ -121,7 +121,7 @@ def test_handlers_share_one_loop_and_are_tasks_of_their_own_when_they_wait(stand
 
 
 def test_a_context_variable_stays_in_its_handler(stand: Stand) -> None:
-    """What one handler sets, another does not see, also where they share a task."""
+    """One handler's value is not visible to another, also where they share a task."""
     customer: ContextVar[str] = ContextVar("customer", default="nobody")
 
     async def visit(given: Any, ctx: StepContext) -> Any:
@@ -153,7 +153,7 @@ def test_a_handler_that_waits_too_long_is_cancelled(stand: Stand) -> None:
 
 
 def test_a_handler_that_cannot_be_cancelled_is_given_up(stand: Stand) -> None:
-    """What it says later is not heard."""
+    """Its later result is dropped."""
     let_go = threading.Event()
 
     async def stubborn(given: Any, ctx: StepContext) -> Any:
@@ -254,10 +254,40 @@ def test_an_attempt_called_off_in_time_is_not_made(stand: Stand) -> None:
 
 def test_an_async_handler_of_a_blocking_step_still_has_its_timeout(stand: Stand) -> None:
     """In a thread of its own it has a loop of its own, and is cancelled there."""
-    stand.runners._blocking.add("bad.step")
+    gate = threading.Event()
+
+    async def block(given: Any, ctx: StepContext) -> Any:
+        gate.wait()
+
+    stand.start(attempt(block, step="bad.step"))
+    stand.start(attempt(echo, step="good.step"))
+    stand.results(1)
+    gate.set()
+    stand.results(1)
 
     async def slow(given: Any, ctx: StepContext) -> Any:
         await asyncio.Event().wait()
 
     stand.start(attempt(slow, step="bad.step", timeout_ms=20))
     assert isinstance(stand.results(1)[0].error, AttemptTimedOut)
+
+
+def test_every_attempt_within_the_concurrency_runs_at_once() -> None:
+    """Also one that comes in the moment in which a new thread takes another: a round ends only if all of it runs."""
+    before, at_once = sys.getswitchinterval(), 12
+    sys.setswitchinterval(1e-6)  # threads change at nearly every instruction
+    try:
+        for _ in range(60):
+            wide = Stand(concurrency=at_once)
+            together = threading.Barrier(at_once, timeout=30)
+
+            def meet(given: Any, ctx: StepContext, together: threading.Barrier = together) -> Any:
+                together.wait()
+                return given
+
+            for number in range(at_once):
+                wide.start(attempt(meet, number))
+            assert not [result.error for result in wide.results(at_once) if result.error]
+            wide.runners.close()
+    finally:
+        sys.setswitchinterval(before)

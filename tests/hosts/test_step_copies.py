@@ -1,10 +1,10 @@
-"""What a handler is given, and what it returns, is its own: nothing it changes reaches another attempt, or the log."""
+"""A handler's arguments and results are its own copies: no change of it reaches another attempt, or the log."""
 
 from __future__ import annotations
 
 from choreo import Event, Part, Retry, Service, StepContext
 from choreo.core import ids
-from tests.hosts.stage import Charged, Placed, Refunded, both_homes, staged
+from tests.hosts.harness import Charged, Placed, Refunded, both_backends, running_harness
 
 SOON = Retry(initial=0, max_attempts=3)
 
@@ -30,15 +30,15 @@ class Sent(Event):
 
 
 def emptied(boxes: list[Box]) -> list[list[str]]:
-    """What the boxes hold; then everything that can be changed is changed."""
+    """Return the boxes' content, then change everything in them that can be changed."""
     held = [[*box.items] for box in boxes]
     boxes.pop().items.clear()
     boxes[0].items.append("x")
     return held
 
 
-@both_homes
-async def test_each_attempt_of_each_step_is_given_its_own_copy(home: str) -> None:
+@both_backends
+async def test_each_attempt_of_each_step_is_given_its_own_copy(backend: str) -> None:
     """Two steps on one event, three attempts each: none sees what another changed."""
     service = Service("payment")
     seen: list[list[list[str]]] = []
@@ -57,16 +57,16 @@ async def test_each_attempt_of_each_step_is_given_its_own_copy(home: str) -> Non
             raise ConnectionError
         return Refunded(order_id=event.order_id)
 
-    async with staged(service, home=home) as stage:
+    async with running_harness(service, backend=backend) as harness:
         event = Packed(order_id="o-1", boxes=[Box(items=["a"]), Box(items=["b"])])
-        await stage.publish(stage.event(event, run="r"))
-        await stage.one("Charged")
-        await stage.one("Refunded")
+        await harness.publish(harness.event(event, run="r"))
+        await harness.one("Charged")
+        await harness.one("Refunded")
     assert seen == [[["a"], ["b"]]] * 6
 
 
-@both_homes
-async def test_each_attempt_of_an_undo_is_given_its_own_copy(home: str) -> None:
+@both_backends
+async def test_each_attempt_of_an_undo_is_given_its_own_copy(backend: str) -> None:
     """Of the outcome that it undoes."""
     service = Service("payment")
     seen: list[list[list[str]]] = []
@@ -83,19 +83,19 @@ async def test_each_attempt_of_an_undo_is_given_its_own_copy(home: str) -> None:
             raise ConnectionError
         return Refunded(order_id=ctx.key)
 
-    async with staged(service, home=home) as stage:
-        placed = stage.event(Placed(order_id="o-1"))
-        await stage.publish(placed)
-        await stage.one("Sent")
-        (at,) = [record.offset for record in await stage.log() if record.event.type == "Sent"]
-        await stage.publish(stage.undo_request(placed, outcome=at))
-        undone = await stage.one("Refunded")
+    async with running_harness(service, backend=backend) as harness:
+        placed = harness.event(Placed(order_id="o-1"))
+        await harness.publish(placed)
+        await harness.one("Sent")
+        (at,) = [record.offset for record in await harness.log() if record.event.type == "Sent"]
+        await harness.publish(harness.undo_request(placed, outcome=at))
+        undone = await harness.one("Refunded")
         assert undone.id == ids.undo(undone.entry, 0)
     assert seen == [[["a"], ["b"]]] * 3
 
 
 async def test_an_outcome_is_what_it_was_when_it_was_returned() -> None:
-    """A handler that keeps a part and changes it in its next call changes nothing that was said before."""
+    """A handler that keeps a part and changes it in its next call changes no earlier outcome."""
     service, box = Service("payment"), Box(items=[])
 
     @service.step(on=Placed, emits=Sent, effect=False)
@@ -103,8 +103,8 @@ async def test_an_outcome_is_what_it_was_when_it_was_returned() -> None:
         box.items.append(event.order_id)
         return Sent(order_id=event.order_id, boxes=[box])
 
-    async with staged(service) as stage:
-        await stage.publish(*(Placed(order_id=f"o-{number}") for number in range(5)))
-        said = await stage.said("Sent", 5)
-        read = [stage.codec.decode(Sent, one.content_type, one.data) for one in said]
+    async with running_harness(service) as harness:
+        await harness.publish(*(Placed(order_id=f"o-{number}") for number in range(5)))
+        published = await harness.published("Sent", 5)
+        read = [harness.codec.decode(Sent, one.content_type, one.data) for one in published]
     assert sorted(len(sent.boxes[0].items) for sent in read) == [1, 2, 3, 4, 5]

@@ -1,4 +1,4 @@
-"""What is told of an error that a handler raises, whatever its class does when it is looked at."""
+"""The report of an error that a handler raises, also where its class fails when it is inspected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from choreo import Retry, StepContext
 from choreo.app.failures import Failure, failure_of
 from choreo.core import facts
-from tests.hosts.stage import Charged, Placed, payment, plain_payment, staged
+from tests.hosts.harness import Charged, Placed, payment, plain_payment, running_harness
 from tests.hosts.test_step_failures import Flaky, GatewayError
 
 
@@ -30,7 +30,7 @@ ODD: list[BaseException] = [OddError(), SystemExit(1), KeyboardInterrupt(), Recu
 @pytest.mark.parametrize("made", [payment, plain_payment])
 @pytest.mark.parametrize("error", [*ODD, ValueError("\udc80 half")], ids=lambda error: type(error).__name__)
 async def test_whatever_a_handler_raises_is_one_failure(made: Any, error: BaseException) -> None:
-    """The host goes on, and says what it was as well as that can be said."""
+    """The host goes on, and describes the error as well as it can."""
 
     def charge(event: Placed, ctx: StepContext) -> Any:
         if event.number == 1:
@@ -41,13 +41,13 @@ async def test_whatever_a_handler_raises_is_one_failure(made: Any, error: BaseEx
         return charge(event, ctx)
 
     handler = charge if made is plain_payment else charge_async
-    async with staged(made(handler, retry=Retry(max_attempts=1))) as stage:
-        await stage.publish(Placed(order_id="o-1", number=1))
-        await stage.publish(Placed(order_id="o-2"))
-        failed = await stage.one(facts.STEP_FAILED)
+    async with running_harness(made(handler, retry=Retry(max_attempts=1))) as harness:
+        await harness.publish(Placed(order_id="o-1", number=1))
+        await harness.publish(Placed(order_id="o-2"))
+        failed = await harness.one(facts.STEP_FAILED)
         assert type(error).__name__ in failed.reason
         assert len(failed.reason) <= 500
-        assert (await stage.one("Charged")).key == "o-2"
+        assert (await harness.one("Charged")).key == "o-2"
 
 
 def away() -> None:
@@ -64,9 +64,9 @@ async def test_a_failure_says_what_was_raised_from_what_and_where(caplog: pytest
         except ConnectionError as error:
             raise GatewayError("no answer") from error
 
-    async with staged(payment(charge, retry=Retry(max_attempts=1))) as stage:
-        await stage.publish(Placed(order_id="o-1"))
-        failed = await stage.one(facts.STEP_FAILED)
+    async with running_harness(payment(charge, retry=Retry(max_attempts=1))) as harness:
+        await harness.publish(Placed(order_id="o-1"))
+        failed = await harness.one(facts.STEP_FAILED)
     failure = msgspec.json.decode(failed.data, type=Failure)
     assert failure.type.endswith("test_step_failures.GatewayError")
     assert failure.message == "no answer"
@@ -80,16 +80,16 @@ async def test_a_failure_says_what_was_raised_from_what_and_where(caplog: pytest
 
 async def test_a_failure_may_be_told_without_its_traceback() -> None:
     """Its fact then has the sentence alone."""
-    async with staged(payment(Flaky(1), retry=Retry(max_attempts=1)), started=False) as stage:
-        stage.host(tracebacks=False)
-        await stage.publish(Placed(order_id="o-1"))
-        failed = await stage.one(facts.STEP_FAILED)
+    async with running_harness(payment(Flaky(1), retry=Retry(max_attempts=1)), started=False) as harness:
+        harness.host(tracebacks=False)
+        await harness.publish(Placed(order_id="o-1"))
+        failed = await harness.one(facts.STEP_FAILED)
         assert failed.data == b""
         assert "GatewayError: no answer" in failed.reason
 
 
 def test_a_failure_is_at_most_four_kilobytes() -> None:
-    """However deep it was raised, and however much it says; the innermost frames stay."""
+    """From any depth and with any length; the innermost frames stay."""
 
     def deep(depth: int) -> None:
         if depth:
@@ -104,14 +104,14 @@ def test_a_failure_is_at_most_four_kilobytes() -> None:
 
 
 async def test_an_outcome_about_another_key_is_a_failure() -> None:
-    """It would stand in this instance and speak of another."""
+    """It would stand in this instance and belong to another."""
 
     async def charge(event: Placed, ctx: StepContext) -> Any:
         return Charged(order_id="somebody-else")
 
-    async with staged(payment(charge)) as stage:
-        await stage.publish(Placed(order_id="o-1"))
-        failed = await stage.one(facts.STEP_FAILED)
+    async with running_harness(payment(charge)) as harness:
+        await harness.publish(Placed(order_id="o-1"))
+        failed = await harness.one(facts.STEP_FAILED)
         assert "returned Charged about 'somebody-else', and its own key is 'o-1'" in failed.reason
 
 
@@ -122,23 +122,23 @@ async def test_a_plain_wrapper_around_an_async_handler_is_awaited() -> None:
     def timed(event: Placed, ctx: StepContext) -> Any:
         return charge(event, ctx)
 
-    async with staged(plain_payment(timed)) as stage:
-        await stage.publish(Placed(order_id="o-1"))
-        assert (await stage.one("Charged")).key == "o-1"
+    async with running_harness(plain_payment(timed)) as harness:
+        await harness.publish(Placed(order_id="o-1"))
+        assert (await harness.one("Charged")).key == "o-1"
 
 
 @pytest.mark.parametrize("retry", [Retry(max_attempts=1), Retry(initial="1h", max_interval="1d", max_attempts=3)])
 async def test_a_reason_holds_no_password_however_long_it_is(retry: Retry) -> None:
-    """Whoever lists runs reads it, and the log keeps it: the URL that a client shows in its error is cut out."""
+    """Lists of runs show it, and the log keeps it: the URL that a client shows in its error is cut out."""
 
     async def charge(event: Placed, ctx: StepContext) -> Any:
         raise ConnectionError(f"{'x' * event.number} redis://user:hunter22@db is away")
 
-    async with staged(payment(charge, retry=retry)) as stage:
+    async with running_harness(payment(charge, retry=retry)) as harness:
         # The reason is cut inside of the password.
         for number in (0, 430):
-            await stage.publish(Placed(order_id=f"o-{number}", number=number))
+            await harness.publish(Placed(order_id=f"o-{number}", number=number))
         type_ = facts.STEP_FAILED if retry.max_attempts == 1 else facts.STEP_ATTEMPT_FAILED
-        for failed in await stage.said(type_, 2):
+        for failed in await harness.published(type_, 2):
             assert "hunter" not in failed.reason
             assert "ConnectionError" in failed.reason

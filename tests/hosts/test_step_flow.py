@@ -1,4 +1,4 @@
-"""Two services and the tracker on one log, from the start event to the end fact, on both homes."""
+"""Two services and the tracker on one log, from the start event to the end fact, on both backends."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 from choreo import NonRetryableError, Retry, Service, StepContext
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.clock import SystemClock
-from choreo.adapters.memory.home import MemoryHome
-from choreo.adapters.sqlite.home import SqliteHome
+from choreo.adapters.memory.backend import MemoryBackend
+from choreo.adapters.sqlite.backend import SqliteBackend
 from choreo.core import facts, ids
 from choreo.core.events import Envelope, Record
-from choreo.hosts.step import StepHost
+from choreo.hosts.step.host import StepHost
 from choreo.hosts.tracker import TrackerHost
-from tests.hosts.stage import TOPIC, Charged, Confirmed, Declined, Placed, Refunded, flow
+from tests.hosts.harness import TOPIC, Charged, Confirmed, Declined, Placed, Refunded, flow
 
 CODEC = AvroCodec()
 
 
 def services() -> tuple[Service, Service]:
-    """Payment and mail; the key says what becomes of the order."""
+    """Return payment and mail; the key decides the order's end."""
     payment, mail = Service("payment"), Service("mail")
 
     @payment.step(on=Placed, emits=Charged, fails=Declined)
@@ -48,18 +48,20 @@ def services() -> tuple[Service, Service]:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MemoryHome | SqliteHome]:
-    """Each home in turn, with a topic of two partitions."""
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MemoryBackend | SqliteBackend]:
+    """Yield each backend in turn, with a topic of two partitions."""
     clock = SystemClock()
-    made = MemoryHome(clock) if request.param == "memory" else await SqliteHome.open(tmp_path / "c.db", clock=clock)
+    made = (
+        MemoryBackend(clock) if request.param == "memory" else await SqliteBackend.open(tmp_path / "c.db", clock=clock)
+    )
     await made.log.create(TOPIC, 2)
     yield made
     await made.close()
 
 
-async def ended(home: MemoryHome | SqliteHome, count: int) -> dict[str, list[str]]:
-    """The types in the log by key, once so many runs have ended."""
-    audience = await home.log.member(TOPIC, "audience", "test")
+async def ended(backend: MemoryBackend | SqliteBackend, count: int) -> dict[str, list[str]]:
+    """Return the types in the log by key, once so many runs have ended."""
+    audience = await backend.log.consumer(TOPIC, "audience", "test")
     records: list[Record] = []
     while sum(record.event.type in facts.ENDS for record in records) < count:
         records += (await audience.poll(1_000, 0.25)).records
@@ -70,30 +72,32 @@ async def ended(home: MemoryHome | SqliteHome, count: int) -> dict[str, list[str
     return by_key
 
 
-async def test_orders_of_every_kind_run_to_their_end(home: MemoryHome | SqliteHome) -> None:
+async def test_orders_of_every_kind_run_to_their_end(backend: MemoryBackend | SqliteBackend) -> None:
     """All well; a declared failure; a lost answer; a failure after the charge; a failure that retries mend."""
     definition = flow(*(both := services())).draft()
     clock = SystemClock()
     hosts: list[StepHost | TrackerHost] = [
-        StepHost(service, definition, home.log, home.inbox(service.name), home.dead_letters, CODEC, clock, name="h")
+        StepHost(
+            service, definition, backend.log, backend.inbox(service.name), backend.dead_letters, CODEC, clock, name="h"
+        )
         for service in both
     ]
-    hosts.append(TrackerHost(definition, home.log, home.states, clock, name="t", attributes_of=lambda _: {}))
+    hosts.append(TrackerHost(definition, backend.log, backend.states, clock, name="t", attributes_of=lambda _: {}))
     tasks = [asyncio.create_task(host.run()) for host in hosts]
     keys = ("well", "declined", "lost", "bounced", "flaky")
-    await home.log.append(TOPIC, [_placed(key) for key in keys])
-    seen = await ended(home, len(keys))
+    await backend.log.append(TOPIC, [_placed(key) for key in keys])
+    seen = await ended(backend, len(keys))
     for host in hosts:
         await host.stop()
     await asyncio.gather(*tasks)
-    back = [facts.FLOW_TURNED, "Cancelled", facts.FLOW_COMPENSATED]
+    back = [facts.COMPENSATION_STARTED, "Cancelled", facts.FLOW_COMPENSATED]
     assert seen["well"] == seen["flaky"] == ["Placed", "Charged", "Confirmed", facts.FLOW_COMPLETED]
     assert seen["declined"] == ["Placed", "Declined", *back]
-    asked = [facts.FLOW_TURNED, facts.COMPENSATION_REQUESTED]
-    assert seen["lost"] == ["Placed", facts.STEP_FAILED, *asked, facts.NOTHING_TO_UNDO, *back[1:]]
+    asked = [facts.COMPENSATION_STARTED, facts.COMPENSATION_REQUESTED]
+    assert seen["lost"] == ["Placed", facts.STEP_FAILED, *asked, facts.NOTHING_TO_COMPENSATE, *back[1:]]
     assert seen["bounced"] == ["Placed", "Charged", facts.STEP_FAILED, *asked, "Refunded", *back[1:]]
     for service in both:
-        lag = await home.log.committed(TOPIC, service.name)
+        lag = await backend.log.committed(TOPIC, service.name)
         assert sum(lag.values()) > 0
 
 

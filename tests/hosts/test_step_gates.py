@@ -1,4 +1,4 @@
-"""A step on an event from outside runs only once its wait is open, whatever comes first or dies in between."""
+"""A step on an event from outside runs only once its wait is open, in any order of events and after any crash."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
-from choreo import Event, Service, StepContext
+from choreo import Event, Service, StepContext, any_of
 from choreo.core import facts
 from choreo.core.events import Envelope
-from tests.hosts.stage import Charged, Confirmed, Placed, Stage, both_homes, payment, staged
+from tests.hosts.harness import Charged, Confirmed, Harness, Placed, both_backends, payment, running_harness
 
 HOUR_MS = 3_600_000
 
@@ -29,7 +29,7 @@ class NotPicked(Event):
 
 
 def mail(calls: list[StepContext]) -> Service:
-    """`mail.confirm`, a step on an event from outside; its calls are noted."""
+    """Return the service of `mail.confirm`, a step on an event from outside; its calls are noted."""
     service = Service("mail")
 
     @service.step(on=Picked, emits=Confirmed, effect=False)
@@ -41,137 +41,229 @@ def mail(calls: list[StepContext]) -> Service:
 
 
 @asynccontextmanager
-async def gated(home: str = "memory") -> AsyncIterator[tuple[Stage, list[StepContext]]]:
-    """A stage for `mail`, with no host yet, and its calls; an order is confirmed when it is paid and picked."""
+async def gated(backend: str = "memory") -> AsyncIterator[tuple[Harness, list[StepContext]]]:
+    """Yield a harness for `mail`, with no host yet, and its calls; a paid and picked order is confirmed."""
     calls: list[StepContext] = []
     wait = {"on": Charged, "until": Picked, "timeout": "1h", "fails": NotPicked}
-    async with staged(mail(calls), payment(), started=False, home=home, wait=wait) as stage:
-        yield stage, calls
+    async with running_harness(mail(calls), payment(), started=False, backend=backend, wait=wait) as harness:
+        yield harness, calls
 
 
-def charged(stage: Stage, placed: Envelope, id_: str = "charged") -> Envelope:
-    """What `payment.charge` says of this start."""
+def charged(harness: Harness, placed: Envelope, id_: str = "charged") -> Envelope:
+    """Return the outcome of `payment.charge` for this start."""
     about = {"id": id_, "run": placed.run, "step": "payment.charge", "causation": placed.id, "hops": 1}
-    return stage.event(Charged(order_id=placed.key), **about)
+    return harness.event(Charged(order_id=placed.key), **about)
 
 
-def picked(stage: Stage, id_: str = "picked", run: str = "") -> Envelope:
-    """What the warehouse says."""
-    return stage.event(Picked(order_id="o-1"), id=id_, run=run)
+def picked(harness: Harness, id_: str = "picked", run: str = "") -> Envelope:
+    """Return the warehouse's event."""
+    return harness.event(Picked(order_id="o-1"), id=id_, run=run)
 
 
-@both_homes
-async def test_an_event_that_comes_before_its_wait_runs_nothing_until_the_wait_opens(home: str) -> None:
+@both_backends
+async def test_an_event_that_comes_before_its_wait_runs_nothing_until_the_wait_opens(backend: str) -> None:
     """The order is not confirmed before it is paid; the early event is its trigger all the same."""
-    async with gated(home) as (stage, calls):
-        placed = stage.event(Placed(order_id="o-1"))
-        stage.host()
-        await stage.publish(placed, picked(stage))
-        await stage.caught_up()
+    async with gated(backend) as (harness, calls):
+        placed = harness.event(Placed(order_id="o-1"))
+        harness.host()
+        await harness.publish(placed, picked(harness))
+        await harness.caught_up()
         assert calls == []
-        await stage.publish(charged(stage, placed))
-        confirmed = await stage.one("Confirmed")
+        await harness.publish(charged(harness, placed))
+        confirmed = await harness.one("Confirmed")
         assert (confirmed.causation, confirmed.run, confirmed.hops) == ("picked", placed.id, 3)
     assert [call.event_id for call in calls] == ["picked"]
 
 
-@both_homes
-async def test_an_order_that_is_declined_is_never_confirmed(home: str) -> None:
-    """Its wait never opens. An event for it that comes after the turn is answered with the reason."""
-    async with gated(home) as (stage, calls):
-        placed = stage.event(Placed(order_id="o-1"))
-        stage.host()
-        await stage.publish(placed, picked(stage), stage.fact(placed, facts.FLOW_TURNED), picked(stage, "late"))
-        ignored = await stage.one(facts.TRIGGER_IGNORED)
+@both_backends
+async def test_an_order_that_is_declined_is_never_confirmed(backend: str) -> None:
+    """Its wait never opens. An event for it that comes after compensation started is answered with the reason."""
+    async with gated(backend) as (harness, calls):
+        placed = harness.event(Placed(order_id="o-1"))
+        harness.host()
+        await harness.publish(
+            placed, picked(harness), harness.fact(placed, facts.COMPENSATION_STARTED), picked(harness, "late")
+        )
+        ignored = await harness.one(facts.TRIGGER_IGNORED)
         assert (ignored.causation, ignored.step, ignored.run) == ("late", "mail.confirm", placed.id)
-        assert ignored.reason == "its run is turned back"
-        await stage.caught_up()
+        assert ignored.reason == "its run is compensating"
+        await harness.caught_up()
     assert calls == []
 
 
-@both_homes
-async def test_a_host_that_dies_in_between_loses_no_early_event(home: str) -> None:
+@both_backends
+async def test_a_host_that_dies_in_between_loses_no_early_event(backend: str) -> None:
     """The next one finds it in the inbox, and does not read the log from its beginning."""
-    async with gated(home) as (stage, calls):
-        placed = stage.event(Placed(order_id="o-1"))
-        stage.host("first")
-        await stage.publish(placed, picked(stage))
-        await stage.caught_up()
-        await stage.stop()
-        stage.host("second")
-        await stage.publish(charged(stage, placed))
-        await stage.one("Confirmed")
+    async with gated(backend) as (harness, calls):
+        placed = harness.event(Placed(order_id="o-1"))
+        harness.host("first")
+        await harness.publish(placed, picked(harness))
+        await harness.caught_up()
+        await harness.stop()
+        harness.host("second")
+        await harness.publish(charged(harness, placed))
+        await harness.one("Confirmed")
     assert len(calls) == 1
 
 
 async def test_gates_that_are_lost_with_the_inbox_are_folded_again_from_the_log() -> None:
     """Neither is an early event forgotten, nor does one that was taken run its step a second time."""
-    async with gated() as (stage, calls):
-        placed, second = stage.event(Placed(order_id="o-1")), stage.event(Placed(order_id="o-2"))
-        taken = stage.event(Picked(order_id="o-2"), id="taken")
-        stage.host("first")
-        await stage.publish(placed, picked(stage), second, charged(stage, second, "second charged"), taken)
-        await stage.one("Confirmed")
-        await stage.caught_up()
-        await stage.stop()
-        stage.lose_inbox()
-        stage.host("second")
-        await stage.publish(charged(stage, placed))
-        await stage.said("Confirmed", 2)
-        await stage.caught_up()
+    async with gated() as (harness, calls):
+        placed, second = harness.event(Placed(order_id="o-1")), harness.event(Placed(order_id="o-2"))
+        taken = harness.event(Picked(order_id="o-2"), id="taken")
+        harness.host("first")
+        await harness.publish(placed, picked(harness), second, charged(harness, second, "second charged"), taken)
+        await harness.one("Confirmed")
+        await harness.caught_up()
+        await harness.stop()
+        harness.lose_inbox()
+        harness.host("second")
+        await harness.publish(charged(harness, placed))
+        await harness.published("Confirmed", 2)
+        await harness.caught_up()
     assert [call.key for call in calls] == ["o-2", "o-1"]
 
 
-@both_homes
-async def test_a_wait_that_timed_out_makes_nothing_ready(home: str) -> None:
-    """Also before the turn is announced; a timer fact of before a pause closes nothing."""
-    async with gated(home) as (stage, calls):
-        placed = stage.event(Placed(order_id="o-1"))
-        stage.host()
-        await stage.publish(placed)
-        (opened,) = await stage.publish(charged(stage, placed))
-        stamp_ms = (await stage.log())[opened.offset].stamp_ms
-        timeout = stage.event(
+@both_backends
+async def test_a_wait_that_timed_out_makes_nothing_ready(backend: str) -> None:
+    """Also before CompensationStarted is read; a timer fact of before a pause closes nothing."""
+    async with gated(backend) as (harness, calls):
+        placed = harness.event(Placed(order_id="o-1"))
+        harness.host()
+        await harness.publish(placed)
+        (opened,) = await harness.publish(charged(harness, placed))
+        stamp_ms = (await harness.log())[opened.offset].stamp_ms
+        timeout = harness.event(
             NotPicked(order_id="o-1"), id="timeout", run=placed.run, step="wait.Picked", trigger="charged"
         )
-        await stage.clock.advance(HOUR_MS / 1_000)
-        await stage.publish(replace(timeout, due_ms=stamp_ms + HOUR_MS), picked(stage))
-        ignored = await stage.one(facts.TRIGGER_IGNORED)
+        await harness.clock.advance(HOUR_MS / 1_000)
+        await harness.publish(replace(timeout, due_ms=stamp_ms + HOUR_MS), picked(harness))
+        ignored = await harness.one(facts.TRIGGER_IGNORED)
         assert ignored.reason == "the wait for Picked is over"
     assert calls == []
 
 
 async def test_a_paused_run_keeps_its_wait_open_for_longer() -> None:
     """The timer fact of before the pause is not this opening's."""
-    async with gated() as (stage, calls):
-        placed = stage.event(Placed(order_id="o-1"))
-        stage.host()
-        await stage.publish(placed)
-        (opened,) = await stage.publish(charged(stage, placed))
-        stamp_ms = (await stage.log())[opened.offset].stamp_ms
-        await stage.publish(stage.fact(placed, facts.FLOW_PAUSED, n=1))
-        await stage.clock.advance(HOUR_MS / 1_000)
-        timeout = stage.event(
+    async with gated() as (harness, calls):
+        placed = harness.event(Placed(order_id="o-1"))
+        harness.host()
+        await harness.publish(placed)
+        (opened,) = await harness.publish(charged(harness, placed))
+        stamp_ms = (await harness.log())[opened.offset].stamp_ms
+        await harness.publish(harness.fact(placed, facts.FLOW_PAUSED, n=1))
+        await harness.clock.advance(HOUR_MS / 1_000)
+        timeout = harness.event(
             NotPicked(order_id="o-1"), id="timeout", run=placed.run, step="wait.Picked", trigger="charged"
         )
-        await stage.publish(stage.fact(placed, facts.FLOW_RESUMED, n=2), replace(timeout, due_ms=stamp_ms + HOUR_MS))
-        await stage.publish(picked(stage))
-        await stage.one("Confirmed")
+        await harness.publish(
+            harness.fact(placed, facts.FLOW_RESUMED, n=2), replace(timeout, due_ms=stamp_ms + HOUR_MS)
+        )
+        await harness.publish(picked(harness))
+        await harness.one("Confirmed")
     assert len(calls) == 1
 
 
 async def test_a_record_that_is_read_again_makes_its_job_again() -> None:
     """The gates were kept beyond the committed position: what became ready there is still to be answered."""
-    async with gated() as (stage, calls):
-        placed = stage.event(Placed(order_id="o-1"))
-        await stage.publish(placed, charged(stage, placed), picked(stage))
-        stage.host("first")
-        await stage.one("Confirmed")
-        await stage.caught_up()
-        await stage.stop()
-        stage.rewind()
-        stage.host("second")
-        await stage.caught_up()
-        types = [record.event.type for record in await stage.log()]
+    async with gated() as (harness, calls):
+        placed = harness.event(Placed(order_id="o-1"))
+        await harness.publish(placed, charged(harness, placed), picked(harness))
+        harness.host("first")
+        await harness.one("Confirmed")
+        await harness.caught_up()
+        await harness.stop()
+        harness.rewind()
+        harness.host("second")
+        await harness.caught_up()
+        types = [record.event.type for record in await harness.log()]
         assert types.count("Confirmed") == 1
     assert len(calls) == 1
+
+
+def desk(calls: list[StepContext]) -> Service:
+    """Return the service of `desk.tell`, a reaction to the time-out of the wait."""
+    service = Service("desk")
+
+    @service.step(on=NotPicked, effect=False)
+    async def tell(event: NotPicked, ctx: StepContext) -> None:
+        calls.append(ctx)
+
+    return service
+
+
+@both_backends
+async def test_a_time_out_that_changes_nothing_runs_no_reaction(backend: str) -> None:
+    """In a pause, or read twice, it ends no wait; the one that does runs the reaction once."""
+    calls: list[StepContext] = []
+    wait = {"on": Charged, "until": Picked, "timeout": "1h", "fails": NotPicked}
+    async with running_harness(desk(calls), payment(), started=False, backend=backend, wait=wait) as harness:
+        placed = harness.event(Placed(order_id="o-1"))
+        harness.host()
+        await harness.publish(placed, charged(harness, placed))
+        opened_ms = (await harness.log())[-1].stamp_ms
+        due_ms = opened_ms + HOUR_MS
+        about = {"run": placed.run, "step": "wait.Picked", "trigger": "charged"}
+        late = harness.event(NotPicked(order_id="o-1"), id="late-1", due_ms=due_ms, **about)
+        pause = Envelope(id="p1", type=facts.FLOW_PAUSED, key="o-1", flow="order", run=placed.run, n=1)
+        await harness.publish(pause)
+        await harness.clock.advance(HOUR_MS / 1_000 + 1)
+        await harness.publish(late, replace(pause, id="p2", type=facts.FLOW_RESUMED, n=2))
+        await harness.caught_up()
+        assert calls == []
+        paused_ms = (await harness.log())[-1].stamp_ms - (await harness.log())[-3].stamp_ms
+        await harness.clock.advance(2 * HOUR_MS / 1_000)
+        moved = replace(late, id="late-2", due_ms=due_ms + paused_ms)
+        await harness.publish(moved, replace(moved, id="late-3"))
+        await harness.caught_up()
+    assert [call.event_id for call in calls] == ["late-2"]
+
+
+class Returned(Event):
+    """The parcel came back."""
+
+    order_id: str
+
+
+class Mislaid(Event):
+    """Nobody has seen the parcel: the time-out of a wait that goes on."""
+
+    order_id: str
+
+
+@both_backends
+async def test_the_first_of_several_answers_runs_its_step_and_a_time_out_with_then_its_own(
+    backend: str,
+) -> None:
+    """An answer after the time-out is ignored with the reason."""
+    calls: list[str] = []
+    service = Service("mail")
+
+    @service.step(on=any_of(Picked, Returned), emits=Confirmed, effect=False)
+    async def confirm(event: Picked | Returned, ctx: StepContext) -> Confirmed:
+        calls.append(type(event).__name__)
+        return Confirmed(order_id=event.order_id)
+
+    @service.step(on=Mislaid, emits=Confirmed, effect=False)
+    async def search(event: Mislaid, ctx: StepContext) -> Confirmed:
+        calls.append(type(event).__name__)
+        return Confirmed(order_id=event.order_id)
+
+    wait = {"on": Charged, "until": (Picked, Returned), "timeout": "1h", "then": Mislaid}
+    async with running_harness(service, payment(), started=False, backend=backend, wait=wait) as harness:
+        placed, late = harness.event(Placed(order_id="o-1")), harness.event(Placed(order_id="o-2"))
+        harness.host()
+        await harness.publish(placed, charged(harness, placed), harness.event(Returned(order_id="o-1"), id="returned"))
+        confirmed = await harness.one("Confirmed")
+        assert (confirmed.causation, confirmed.hops) == ("returned", 3)
+        opened = charged(harness, late, id_="late-charge")
+        await harness.publish(late, opened)
+        due_ms = harness.clock.now_ms() + HOUR_MS
+        await harness.clock.advance(HOUR_MS / 1_000)
+        about = {"id": "mislaid", "run": late.run, "step": "wait.Picked", "trigger": opened.id, "due_ms": due_ms}
+        await harness.publish(harness.event(Mislaid(order_id="o-2"), hops=2, **about))
+        await harness.published("Confirmed", 2)
+        await harness.publish(harness.event(Picked(order_id="o-2"), id="too-late"))
+        ignored = await harness.one(facts.TRIGGER_IGNORED)
+    assert calls == ["Returned", "Mislaid"]
+    assert (ignored.causation, ignored.reason) == ("too-late", "the wait for Picked is over")

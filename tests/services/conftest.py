@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the outside systems' books, empty."""
+    """Return the folder of the outside systems' books, empty."""
     monkeypatch.setenv("CHOREO_BOOKS_DIR", str(tmp_path / "books"))
     monkeypatch.delenv("CHOREO_TIME_SCALE", raising=False)
     return tmp_path / "books"

@@ -1,4 +1,4 @@
-"""The auditor of money and stock: it finds what does not add up, and nothing where all does."""
+"""The auditor of money and stock: it finds sums that do not add up, and no others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUTCOMES = {"o-1": "completed", "o-2": "compensated"}
 
 
 def make(order_id: str, key: str = "") -> None:
-    """All that a completed order leaves in the world."""
+    """Make all that a completed order leaves in the books."""
     key = key or order_id
     Warehouse().reserve(key=key, order_id=order_id, items=[("mug", 2)])
     Bank().charge(key=key, order_id=order_id, card="visa", amount=Decimal("5.00"))
@@ -27,7 +27,7 @@ def make(order_id: str, key: str = "") -> None:
 
 
 def undo(key: str) -> None:
-    """All of it undone."""
+    """Undo all of it."""
     Carrier().cancel(shipment_key=key, key=f"{key}-undo")
     Bank().refund(charge_key=key, key=f"{key}-undo")
     Warehouse().release(reserve_key=key, key=f"{key}-undo")
@@ -35,7 +35,7 @@ def undo(key: str) -> None:
 
 @pytest.fixture(autouse=True)
 def orders(books: Path) -> None:
-    """One order completed, one compensated."""
+    """Make one completed order and one compensated."""
     make("o-1")
     Post().mail(key="o-1", order_id="o-1", text="Thanks")
     make("o-2")
@@ -50,7 +50,7 @@ def test_books_that_add_up(books: Path) -> None:
 
 
 def test_a_second_run_of_a_completed_order_that_was_undone(books: Path) -> None:
-    """A duplicate start may have gone some way: what counts is what stands."""
+    """A duplicate start may have gone some way: only the standing effects count."""
     make("o-1", key="second run")
     undo("second run")
     assert audit(books, OUTCOMES) == []
@@ -63,19 +63,19 @@ def test_an_order_that_is_stuck_may_keep_what_could_not_be_undone(books: Path) -
 
 
 def spoil_stock(books: Path) -> None:
-    """A mug is stolen."""
+    """Steal a mug."""
     with sqlite3.connect(books / "warehouse.sqlite") as db:
         db.execute("UPDATE stock SET on_hand = on_hand - 1")
 
 
 def spoil_refund(books: Path) -> None:
-    """A cent is kept."""
+    """Keep a cent."""
     with sqlite3.connect(books / "bank.sqlite") as db:
         db.execute("UPDATE refunds SET amount_cents = amount_cents - 1")
 
 
 def spoil_charge(books: Path) -> None:
-    """A refund of a charge that is nowhere."""
+    """Refund a charge that is nowhere."""
     with sqlite3.connect(books / "bank.sqlite") as db:
         db.execute("DELETE FROM charges WHERE key = 'o-2'")
 
@@ -142,7 +142,7 @@ VIOLATIONS: dict[str, tuple[Callable[[Path], object], dict[str, str], list[str]]
 def test_a_violation_is_a_sentence(
     spoil: Callable[[Path], object], outcomes: dict[str, str], found: list[str], books: Path
 ) -> None:
-    """It names the order, or the article, and what stands in the books."""
+    """It names the order, or the article, and the entries in the books."""
     spoil(books)
     assert audit(books, outcomes) == found
 
@@ -154,7 +154,7 @@ def test_a_completed_order_without_a_confirmation(books: Path) -> None:
 
 
 def test_books_that_are_missing_are_no_pass(tmp_path: Path) -> None:
-    """What was not checked is not well."""
+    """An audit that could not check is no success."""
     found = audit(tmp_path / "elsewhere", OUTCOMES)
     assert [sentence.partition(":")[0] for sentence in found] == [
         f"the books of the {name} are missing" for name in ("bank", "warehouse", "carrier", "post")

@@ -28,7 +28,7 @@ def charge(bank: Bank, card: str = "visa", key: str = "k") -> Receipt:
 
 
 def rows(books: Path, name: str, query: str) -> list[tuple[Any, ...]]:
-    """What stands in the books, read as an auditor would."""
+    """Return rows of the books, read as an auditor reads them."""
     with sqlite3.connect(books / f"{name}.sqlite") as db:
         return db.execute(query).fetchall()
 
@@ -79,7 +79,7 @@ def test_a_declined_card_stays_declined_and_has_nothing_to_refund() -> None:
 
 
 def test_a_reservation_takes_all_items_or_none(books: Path) -> None:
-    """What is lacking is named, and a second attempt gets the same answer though stock has come since."""
+    """The answer names the missing items, and a second attempt gets the same answer though stock has come since."""
     warehouse = Warehouse()
     warehouse.stock_up("mug", 3)
     warehouse.stock_up("pen", 1)
@@ -94,7 +94,7 @@ def test_a_reservation_takes_all_items_or_none(books: Path) -> None:
 
 
 def test_a_release_puts_back_once_and_bars_what_was_never_reserved(books: Path) -> None:
-    """Stock is what it was, and the key is used up."""
+    """Stock is as before, and the key is used up."""
     warehouse = Warehouse()
     warehouse.stock_up("mug", 3)
     warehouse.reserve(key="a", order_id="o-1", items=[("mug", 2)])
@@ -132,7 +132,7 @@ def test_a_shipment_is_booked_once_cancelled_once_and_barred_when_cancelled_firs
 
 
 def test_the_post_sends_once_for_a_key_and_a_letter_to_everybody(books: Path) -> None:
-    """Who has no mailbox still gets a letter."""
+    """A customer without a mailbox still gets a letter."""
     post = Post()
     assert post.mail(key="a", order_id="o-1", text="Hello") == post.mail(key="a", order_id="o-1", text="Hello")
     with pytest.raises(RefusedError, match="mailbox"):
@@ -177,7 +177,7 @@ def test_an_undo_that_sticks_works_at_the_third_call(do: Callable[[], object], u
 
 
 def test_a_lost_answer_leaves_the_truth_in_the_books(books: Path) -> None:
-    """Nobody was told, but the money is gone, and a refund finds it."""
+    """No answer arrived, but the money is gone, and a refund finds it."""
     with pytest.raises(AnswerLostError):
         charge(Bank(), "lost")
     assert rows(books, "bank", "SELECT status FROM charges") == [("charged",)]

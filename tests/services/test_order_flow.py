@@ -10,7 +10,7 @@ import pytest
 
 from choreo import Event, StepContext
 from choreo.adapters.topics_yaml import check_topics, load_topics
-from choreo.core.checks import check
+from choreo.core.checks.checks import check
 from schemas.orders import (
     ConfirmationFailed,
     CustomerNotified,
@@ -41,7 +41,7 @@ BASE: dict[str, Any] = {"order_id": "o-1", "customer_id": "c-1", "amount": Decim
 
 
 def context(step: str, undoes: str = "") -> StepContext:
-    """An attempt of that step, or the undo of one."""
+    """Return an attempt of that step, or the undo of one."""
     key = f"{step}-undo" if undoes else f"{step}-key"
     return StepContext(
         flow="order", key="o-1", run="r", step=step, attempt=1, idempotency_key=key, undoes=undoes and f"{undoes}-key"
@@ -49,17 +49,17 @@ def context(step: str, undoes: str = "") -> StepContext:
 
 
 def placed(**changes: Any) -> OrderPlaced:
-    """An order in which all goes well."""
+    """Return an order in which all goes well."""
     return OrderPlaced(**{**BASE, "card": "visa", **changes})
 
 
 def reserved(**changes: Any) -> StockReserved:
-    """Its stock is set aside."""
+    """Return its reservation."""
     return StockReserved(**{**BASE, "reservation_id": "reservation-1", "card": "visa", **changes})
 
 
 def charged(**changes: Any) -> PaymentCharged:
-    """It is paid."""
+    """Return its charge."""
     return PaymentCharged(**{**BASE, "charge_id": "charge-1", **changes})
 
 
@@ -77,7 +77,7 @@ def test_the_flow_stays_well_declared_when_time_runs_fast(scale: float) -> None:
 
 
 def test_an_order_that_goes_well() -> None:
-    """Each step's event is what the next one needs."""
+    """Each step's event has the fields that the next one needs."""
     stock = reserve(placed(), context("reserve"))
     assert stock == reserved()
     paid = charge(stock, context("charge"))
@@ -149,7 +149,7 @@ def test_a_doubt_that_was_something_is_undone() -> None:
 
 
 def test_a_lost_answer_is_not_asked_for_again_and_a_busy_gateway_is() -> None:
-    """What `never` holds ends the step at once; any other exception is retried."""
+    """An exception listed in `never` ends the step at once; any other exception is retried."""
     for step in order.steps.values():
         assert not issubclass(GatewayError, step.never)
     assert issubclass(AnswerLostError, order.steps["payment.charge"].never)

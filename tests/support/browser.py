@@ -20,7 +20,7 @@ FLAGS = (
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Any]:
-    """A browser that takes every name below .example for this machine; Playwright's own class."""
+    """Yield a browser that takes every name below .example for this machine; Playwright's own class."""
     path = os.environ.get("CHOREO_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         required.absent("there is no chromium (Debian: apt-get install chromium; or set CHOREO_CHROMIUM)")

@@ -1,11 +1,11 @@
-"""What the auditor is told of a flow's durations: it knows nothing of choreo, so that a test must read them for it."""
+"""The flow's durations for the auditor: it knows nothing of choreo, so a test reads them for it."""
 
 from choreo.core.definition import FlowDefinition
 from tests.audit.shape import Durations
 
 
 def durations_of(flow: FlowDefinition) -> Durations:
-    """Those of the reference flow as it runs, divided or not."""
+    """Return those of the reference flow as it runs, divided or not."""
     return Durations(
         wait_ms=flow.waits[0].timeout_ms,
         flow_ms=flow.deadline_ms,

@@ -1,6 +1,6 @@
-"""What the tests of the Faust tracker share: topics of their own, orders for them, and the audit of every state.
+"""Shared by the tests of the tracker on Kafka: topics of their own, orders for them, and the audit of every state.
 
-The audit reads the changelog with a plain client and folds the log from its first record: it asks no tracker.
+The audit reads the changelog with a plain client and folds the log from its first record, without a tracker.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench.core import history
+from bench.faust_tracker import tracker
 from bench.saga import order
-from choreo.adapters.clock import SystemClock
+from choreo.adapters.faust.options import FaustOptions
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
-from choreo.adapters.kafka.records import event_of
-from choreo.adapters.kafka.topics import CHANGELOG_CONFIG, changelog_of
+from choreo.adapters.kafka.cluster.requests import Cluster
+from choreo.adapters.kafka.topics.changes import CHANGELOG_CONFIG, changelog_of
 from choreo.core import facts
-from choreo.core.definition import FlowDefinition, FlowTable
+from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError, StorageError
 from choreo.core.events import Envelope, Record
+from choreo.core.flow_table import FlowTable
 from choreo.core.react import react
 from choreo.core.state import KeyState
-from choreo.hosts.tracker_faust_host import FaustTracker
-from choreo.hosts.tracker_faust_options import FaustOptions
+from choreo.hosts.tracker import TrackerHost
+from choreo.ports.dependencies import NoReports
 from choreo.ports.log import TRACKER_GROUP
 from tests.support.stored import stored
 
@@ -41,20 +43,21 @@ _PAGE = 2_000
 table = FlowTable(order.definition)
 
 
-class Scene:
+class Harness:
     """One test's topics on the shared broker."""
 
     def __init__(self, bootstrap: str, folder: Path) -> None:
-        """Nothing is made yet."""
+        """Name the topics; none is created yet."""
         self.prefix = f"test-{uuid.uuid4().hex[:8]}-"
         self.bootstrap = bootstrap
         self.folder = folder
-        self.log = KafkaLog(KafkaOptions(bootstrap, prefix=self.prefix))
+        self.kafka = KafkaOptions(bootstrap, prefix=self.prefix)
+        self.log = KafkaLog(self.kafka)
         self.options = FaustOptions(bootstrap, folder, prefix=self.prefix)
         self.changelog = self.prefix + changelog_of(FLOW)
 
     async def make(self, *, with_changelog: bool = True) -> None:
-        """Make the topics."""
+        """Create the topics."""
         await self.log.create(FLOW, PARTITIONS)
         if not with_changelog:
             return
@@ -65,25 +68,29 @@ class Scene:
 
     async def _there(self) -> bool:
         try:
-            return await self.log.partitions(self.changelog.removeprefix(self.prefix)) == PARTITIONS
+            # Asked anew: the log remembers how many partitions a topic had that was deleted since.
+            return (await self.log.described(self.changelog.removeprefix(self.prefix))).partitions == PARTITIONS
         except NotFoundError:
             return False
 
     def another_log(self) -> KafkaLog:
-        """The log as a process of its own would have it, which knows nothing yet."""
-        return KafkaLog(KafkaOptions(self.bootstrap, prefix=self.prefix))
+        """Return the log as a new process would have it."""
+        return KafkaLog(self.kafka)
 
-    def host(self, flow: FlowDefinition = table.flow) -> FaustTracker:
-        """A worker that is not started, as a process of its own would have it."""
-        log = self.another_log()
-        return FaustTracker(flow, log, log.dead_letters, SystemClock(), options=self.options, read=event_of)
+    def cluster(self) -> Cluster:
+        """Return the cluster as an admin sees it, for any earlier log of the topic."""
+        return Cluster(self.kafka, NoReports())
+
+    def host(self, flow: FlowDefinition = table.flow) -> TrackerHost:
+        """Return a worker that is not started, as a process of its own would have it."""
+        return tracker(flow, self.another_log(), self.options)
 
     def producer(self) -> Producer:
-        """A plain producer."""
+        """Return a plain producer."""
         return Producer({"bootstrap.servers": self.bootstrap})
 
     def admin(self) -> AdminClient:
-        """A plain admin client."""
+        """Return a plain admin client."""
         return AdminClient({"bootstrap.servers": self.bootstrap})
 
     async def append(self, events: list[Envelope]) -> None:
@@ -92,30 +99,30 @@ class Scene:
             await self.log.append(FLOW, events[start : start + _PAGE])
 
     async def length(self) -> int:
-        """Records in the log."""
+        """Return the number of records in the log."""
         return sum([await self.log.end(FLOW, partition) for partition in range(PARTITIONS)])
 
     async def committed(self) -> int:
-        """Records the tracker is done with; -1 while the broker does not say."""
+        """Return the sum of the tracker's committed offsets; -1 while the broker does not answer."""
         try:
             return sum((await self.log.committed(FLOW, TRACKER_GROUP)).values())
         except StorageError:
             return -1
 
     async def moved(self) -> bool:
-        """Whether the tracker is done with anything."""
+        """Return whether the tracker has committed anything."""
         return await self.committed() > 0
 
     async def all_read(self) -> bool:
-        """Whether the tracker is done with every record."""
+        """Return whether the tracker has committed every record."""
         return await self.committed() >= await self.length()
 
     async def records(self) -> list[Record]:
-        """The log, partition by partition; small ones only."""
+        """Return the log, partition by partition; only for a small one."""
         return [record for part in range(PARTITIONS) for record in await self.log.read(FLOW, part, 0, _PAGE)]
 
     async def settled(self) -> bool:
-        """Whether the tracker has read everything, its own facts too, and has nothing left to say."""
+        """Return whether the tracker has read everything, its own facts too, and has nothing left to publish."""
         length = await self.length()
         if await self.committed() < length:
             return False
@@ -123,7 +130,7 @@ class Scene:
         return not any(outboxes) and await self.length() == length
 
     async def folded(self) -> dict[str, KeyState]:
-        """Every key's state by a fold of the log from its first record."""
+        """Return every key's state by a fold of the log from its first record."""
         states: dict[str, KeyState] = {}
         for partition in range(PARTITIONS):
             offset, end = 0, await self.log.end(FLOW, partition)
@@ -135,7 +142,7 @@ class Scene:
         return states
 
     def kept(self) -> dict[str, bytes]:
-        """Every key's state as the changelog has it: the one with the highest position."""
+        """Return every key's state in the changelog: the one with the highest position."""
         states: dict[str, bytes] = {}
         for key, value in read_all(self.bootstrap, self.changelog):
             if value > states.get(key, b""):
@@ -143,7 +150,7 @@ class Scene:
         return states
 
     async def check(self) -> None:
-        """Every state in the changelog is the fold of the log."""
+        """Assert that every state in the changelog is the fold of the log."""
         expected = {key: stored(state) for key, state in (await self.folded()).items()}
         kept = self.kept()
         wrong = [key for key in expected.keys() | kept.keys() if expected.get(key) != kept.get(key)]
@@ -151,7 +158,7 @@ class Scene:
 
 
 def orders(first: int, number: int) -> list[Envelope]:
-    """What the world and the services say about some orders, many orders at once; the tracker's facts left out."""
+    """Return the events of some orders, many orders at once, without the tracker's facts."""
     logs = [history(table, f"o-{place}", place) for place in range(first, first + number)]
     longest = max(map(len, logs))
     events = [log[place].event for place in range(longest) for log in logs if place < len(log)]
@@ -159,13 +166,13 @@ def orders(first: int, number: int) -> list[Envelope]:
 
 
 def read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes]]:
-    """Key and value of every record of a topic, by a plain client."""
+    """Return key and value of every record of a topic, read by a plain client."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": "audit",
             "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",  # what was before may have been deleted
+            "auto.offset.reset": "earliest",  # earlier records may have been deleted
         }
     )
     found: list[tuple[str, bytes]] = []
@@ -186,7 +193,7 @@ def read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes]]:
 
 
 async def until(true: Callable[[], Awaitable[bool]], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Wait for a fact; fails after far longer than it takes."""
+    """Wait until something is true; fail after far longer than it takes."""
     never = asyncio.Event()
     give_up_s = time.monotonic() + patience_s
     while not await true():
@@ -196,9 +203,9 @@ async def until(true: Callable[[], Awaitable[bool]], what: str, patience_s: floa
 
 
 @asynccontextmanager
-async def tracking(scene: Scene, flow: FlowDefinition = table.flow) -> AsyncIterator[FaustTracker]:
+async def tracking(harness: Harness, flow: FlowDefinition = table.flow) -> AsyncIterator[TrackerHost]:
     """Run a worker in this process."""
-    host = scene.host(flow)
+    host = harness.host(flow)
     running = asyncio.create_task(host.run())
     try:
         yield host

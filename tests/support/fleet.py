@@ -21,20 +21,20 @@ _STOP_WITHIN_S = 30
 
 @dataclass
 class Worker:
-    """A running process, and where it writes what it has to say."""
+    """A running process, and the file of its output."""
 
     role: str
     process: subprocess.Popen[bytes]
     output: Path
 
     @property
-    def member(self) -> str:
-        """How the names of its members of consumer groups begin."""
+    def consumer(self) -> str:
+        """Return the prefix of its consumers' names in their groups."""
         return f"{self.role}-{self.process.pid}-"
 
     @property
     def last_words(self) -> str:
-        """The end of what it wrote."""
+        """Return the end of its output."""
         return self.output.read_text(errors="replace")[-1_500:]
 
 
@@ -42,7 +42,7 @@ class Fleet:
     """One process for each service, two for the tracker."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        """Nothing is started yet."""
+        """Start with no process."""
         self.workers: list[Worker] = []
         self._folder = folder
         self._environment = {**os.environ, **environment, "PYTHONFAULTHANDLER": "1"}
@@ -82,7 +82,7 @@ class Fleet:
         self.workers.remove(worker)
 
     def died(self) -> list[str]:
-        """What ended without having been asked to, and its last words."""
+        """Return the processes that ended unasked, each with its last lines."""
         return [
             f"{worker.role} ended by itself with {worker.process.returncode}: {worker.last_words}"
             for worker in self.workers
@@ -90,11 +90,11 @@ class Fleet:
         ]
 
     def stop(self, roles: tuple[str, ...]) -> list[str]:
-        """Ask these to drain and end; says who did not, and why."""
+        """Ask these to drain and end; return those that did not, and why."""
         return self.stop_all([worker for worker in self.workers if worker.role in roles])
 
     def stop_all(self, stopping: Sequence[Worker]) -> list[str]:
-        """The same for these."""
+        """Return the same for these."""
         for worker in stopping:
             worker.process.send_signal(signal.SIGTERM)
         refused = []
@@ -112,6 +112,6 @@ class Fleet:
         return refused
 
     def kill_all(self) -> None:
-        """Leave nothing behind, whatever happened."""
+        """Leave nothing behind in any case."""
         for worker in list(self.workers):
             self.kill(worker)

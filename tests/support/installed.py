@@ -45,7 +45,7 @@ class Environment:
     """A virtual environment with the wheel in it."""
 
     def __init__(self, folder: Path, wheel: Path, *, extras: tuple[str, ...] = (), tools: tuple[str, ...] = ()) -> None:
-        """Make it; `tools` are what its user installs besides, such as pytest."""
+        """Make it; `tools` are its user's other packages, such as pytest."""
         self.folder = folder
         self.bin = folder / "bin"
         self.python = self.bin / "python"
@@ -120,7 +120,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _required(found: metadata.Distribution, extras: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return what a distribution asks for here, each with its extras."""
+    """Return the requirements of a distribution here, each with its extras."""
     wanted = []
     for line in found.requires or ():
         requirement = Requirement(line)

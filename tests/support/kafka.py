@@ -48,11 +48,11 @@ auto.create.topics.enable=false
 
 
 class MissingError(Exception):
-    """What a broker needs and this machine does not have."""
+    """A part that a broker needs and this machine lacks."""
 
 
 def jars() -> Path:
-    """The folder with the broker's jars, downloaded once a machine; raises MissingError."""
+    """Return the folder with the broker's jars, downloaded once a machine; raise MissingError."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "choreo" / f"kafka-{VERSION}"
     if (folder / ".complete").exists():
         return folder
@@ -105,7 +105,7 @@ class Broker:
 
     @property
     def pid(self) -> int:
-        """Its process; 0 while it is not started."""
+        """Return its process; 0 while it is not started."""
         return self._process.pid if self._process else 0
 
     def stop(self) -> None:
@@ -140,7 +140,7 @@ class Broker:
             process.wait()
 
     def _serves(self) -> bool:
-        """Whether it answers; waits a moment for it."""
+        """Return whether it answers; waits a moment for it."""
         try:
             AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}).list_topics(timeout=2)
         except KafkaException:
@@ -154,7 +154,7 @@ class Broker:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports nobody listens on just now."""
+    """Return ports nobody listens on just now."""
     with ExitStack() as stack:
         taken = [stack.enter_context(socket.create_server(("localhost", 0))) for _ in range(number)]
         return [server.getsockname()[1] for server in taken]

@@ -1,4 +1,4 @@
-"""Secrets that a test plants in settings, and how it looks for them in what is shown."""
+"""Secrets that a test plants in settings, and how it looks for them in the output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 
 def forms_of(secret: str) -> dict[str, str]:
-    """How libraries show a text that they were given."""
+    """Return how libraries show a text that they were given."""
     return {
         "plain": secret,
         "percent-encoded": quote(secret, safe=""),
@@ -23,7 +23,7 @@ def forms_of(secret: str) -> dict[str, str]:
 
 
 def leaks(text: str, secrets: Mapping[str, str]) -> list[str]:
-    """The lines that show one of these secrets, whole or a piece of it."""
+    """Return the lines that show one of these secrets, whole or a piece of it."""
     pieces = {
         piece: name
         for name, secret in secrets.items()

@@ -7,33 +7,36 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from choreo.app.views import attributes_of
+from choreo.app.tracking.views import attributes_of
 from choreo.core.events import Envelope
 from choreo.hosts.projector import ProjectorHost
+from choreo.ports.log import Log
 from choreo.ports.projections import Projections
 from choreo.ports.read_model import ReadModel
 from choreo.testing.clock import VirtualClock
-from tests.app.doors import PARTITIONS, OrderPlaced, Shop
+from tests.app.harness import PARTITIONS, OrderPlaced, Shop
 
 
 class Store(Protocol):
-    """What a projector writes and where it is read."""
+    """The projections that a projector writes, and the read model that shows them."""
 
     @property
-    def projections(self) -> Projections: ...  # noqa: D102 -- the ports say what they are
+    def projections(self) -> Projections: ...  # noqa: D102 -- the ports describe them
     @property
     def read_model(self) -> ReadModel: ...  # noqa: D102
 
 
-def projector(shop: Shop, projections: Projections, name: str = "a", poll_size: int = 1_000) -> ProjectorHost:
-    """One of the shop's projectors."""
+def projector(
+    shop: Shop, projections: Projections, name: str = "a", poll_size: int = 1_000, log: Log | None = None
+) -> ProjectorHost:
+    """Return one of the shop's projectors; `log` stands in front of the shop's."""
 
     def read(event: Envelope) -> Mapping[str, str]:
         return attributes_of(shop.codec.fields(OrderPlaced, event.content_type, event.data))
 
     return ProjectorHost(
         shop.table.flow,
-        shop.home.log,
+        log or shop.backend.log,
         projections,
         shop.clock,
         name=name,
@@ -44,7 +47,7 @@ def projector(shop: Shop, projections: Projections, name: str = "a", poll_size: 
 
 @asynccontextmanager
 async def running(shop: Shop, *hosts: ProjectorHost) -> AsyncIterator[None]:
-    """These projectors, until the block is left."""
+    """Run these projectors until the block is left."""
     tasks = [asyncio.create_task(host.run()) for host in hosts]
     try:
         yield
@@ -63,8 +66,8 @@ async def until(shop: Shop, true: Callable[[], bool]) -> None:
 
 
 async def ends(shop: Shop) -> dict[int, int]:
-    """Where each partition of the log ends, those left out that hold nothing."""
-    found = {number: await shop.home.log.end("order", number) for number in range(PARTITIONS)}
+    """Return where each partition of the log ends, those left out that hold nothing."""
+    found = {number: await shop.backend.log.end("order", number) for number in range(PARTITIONS)}
     return {number: end for number, end in found.items() if end}
 
 
@@ -76,7 +79,7 @@ async def caught_up(shop: Shop, read_model: ReadModel) -> None:
 
 
 async def busy(shop: Shop, first: int = 0) -> None:
-    """Orders of every kind."""
+    """Publish orders of every kind."""
     for number in range(first, first + 3):
         await shop.completed(f"good-{number}")
         await shop.compensated(f"declined-{number}")

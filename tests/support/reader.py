@@ -36,7 +36,7 @@ _FENCE = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fence of a page, and what its comment says to do with it."""
+    """A fence of a page, and the instruction in its comment."""
 
     kind: str
     argument: str
@@ -64,7 +64,7 @@ class Reader:
     """Somebody in front of a shell, in a folder."""
 
     def __init__(self, folder: Path, variables: Mapping[str, str], replaced: Mapping[str, str] | None = None) -> None:
-        """`replaced`: addresses as a page writes them, and what they are here."""
+        """Replace addresses: `replaced` maps a page's addresses to the test's."""
         self.folder = folder
         self._variables = dict(variables)
         self._replaced = dict(replaced or {})
@@ -72,7 +72,7 @@ class Reader:
         self._background: subprocess.Popen[bytes] | None = None
 
     def follows(self, page: Path) -> int:
-        """Do what the page says from its begin to its end; return how many blocks it were."""
+        """Follow the page from its begin to its end; return how many blocks it were."""
         output, done = "", 0
         blocks = blocks_of(page)
         for block, after in zip(blocks, [*blocks[1:], None], strict=True):
@@ -107,7 +107,7 @@ class Reader:
             file.write(text)
 
     def types(self, script: str, *, fails: bool = False) -> str:
-        """Run it and return what it printed; what it leaves in the background goes on."""
+        """Run it and return its output; processes in the background go on."""
         shell, output = self._shell(script)
         code = shell.wait(PATIENCE_S)
         printed = output.read_text()
@@ -138,7 +138,7 @@ class Reader:
         return self._background.wait(PATIENCE_S)
 
     def sees(self, command: str, expected: str) -> str:
-        """Type it again and again until it prints this; return what it printed."""
+        """Type it again and again until it prints this; return the output."""
         give_up_s = time.monotonic() + PATIENCE_S
         while self.misses(expected, printed := self.types(command, fails=True)):
             assert time.monotonic() < give_up_s, f"waited in vain for {expected!r}: {printed}"
@@ -153,7 +153,7 @@ class Reader:
         return [line for line in lines if line and not re.search(".*?".join(map(re.escape, _parts(line))), shown)]
 
     def leaves(self) -> None:
-        """Stop what was left in the background."""
+        """Stop processes left in the background."""
         for group in self._groups:
             try:
                 os.killpg(group, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A redis-server of the tests' own: started on a free port, stopped, frozen and started again with what it kept."""
+"""A redis-server of the tests' own: started on a free port, stopped, frozen and started again with its data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OwnRedis:
     """A server with an append-only file in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is started yet."""
+        """Start with no process."""
         program = shutil.which("redis-server")
         if program is None:
             absent(MISSING)
@@ -37,8 +37,7 @@ class OwnRedis:
         """Run it, and return when it answers."""
         # On a busy disk `everysec` puts off the write itself, and a server that is killed has lost it.
         keeps = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--repl-diskless-sync-delay", "0")
-        self.launch(*keeps, *settings)
-        self._wait()
+        self._launch_and_wait(*keeps, *settings)
 
     def start_sentinel(self, name: str, primary: int) -> None:
         """Run it as a sentinel that watches the primary on this port, and promotes a replica within two seconds."""
@@ -47,11 +46,10 @@ class OwnRedis:
             f"sentinel monitor {name} 127.0.0.1 {primary} 1\n"
             f"sentinel down-after-milliseconds {name} 300\nsentinel failover-timeout {name} 2000\n"
         )
-        self.launch(str(config), "--sentinel")
-        self._wait()
+        self._launch_and_wait(str(config), "--sentinel")
 
     def cli(self, *command: str) -> str:
-        """The answer to one command, as text."""
+        """Return the answer to one command, as text."""
         program = shutil.which("redis-cli")
         assert program is not None  # beside the server in every package
         done = subprocess.run(
@@ -71,27 +69,30 @@ class OwnRedis:
             start_new_session=True,
         )
 
-    def _wait(self) -> None:
-        assert self._process is not None
+    def _launch_and_wait(self, *arguments: str) -> None:
+        """Run it until it answers: a connection of another process may hold its port for a moment."""
         until_s = time.monotonic() + _STARTS_WITHIN_S
+        self.launch(*arguments)
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > until_s:
+            if time.monotonic() > until_s:
                 pytest.fail(f"redis-server did not answer on port {self.port} within {_STARTS_WITHIN_S} s")
+            if self._process is not None and self._process.poll() is not None:
+                self.launch(*arguments)
 
     @property
     def pid(self) -> int:
-        """Its process; 0 while it is not started."""
+        """Return its process; 0 while it is not started."""
         return self._process.pid if self._process else 0
 
     def stop(self) -> None:
-        """Kill it, as a machine that fails would; what it acknowledged is in its file."""
+        """Kill it, as a machine that fails would; acknowledged writes are in its file."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def forget(self) -> None:
-        """While it is stopped: lose its file."""
+        """Lose its file, while it is stopped."""
         assert self._process is None
         shutil.rmtree(self._folder / "appendonlydir")
 
@@ -108,7 +109,7 @@ class OwnRedis:
         self._process.send_signal(number)
 
     def _answers(self) -> bool:
-        """Whether it says PONG, or who may ask; while it still reads its file it says something else."""
+        """Return whether it answers PONG or asks for a login; while it still reads its file it answers otherwise."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.1) as line:
                 line.sendall(b"PING\r\n")

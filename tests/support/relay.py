@@ -1,4 +1,4 @@
-"""An address that leads new connections where it is told; those that are open stay where they are, as behind a name."""
+"""An address that leads new connections to a chosen target; open ones stay, as behind a DNS name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Relay:
     """Passes bytes between its port and the target's, on this machine."""
 
     def __init__(self, target: int) -> None:
-        """`target` may be changed at any time."""
+        """Lead to `target`, which may be changed at any time."""
         self.target = target
         self.port = 0
 
@@ -20,14 +20,15 @@ class Relay:
     async def to(cls, target: int) -> AsyncIterator[Relay]:
         """Listen while the context lasts."""
         relay = cls(target)
-        server = await asyncio.start_server(relay._connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(relay.connected, "127.0.0.1", 0)
         relay.port = server.sockets[0].getsockname()[1]
         try:
             yield relay
         finally:
             server.close()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry bytes in both directions."""
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:

@@ -1,4 +1,4 @@
-"""What a machine lacks for a test on the real thing: the test is skipped with its name, or fails where CI says so."""
+"""Parts that a test on real servers needs and the machine lacks: the test is skipped, or fails where CI says so."""
 
 import importlib
 import os
@@ -12,18 +12,18 @@ import pytest
 from tests.support.kafka import Broker, MissingError
 
 VARIABLE = "CHOREO_REQUIRE_KAFKA"
-"""Set to 1, it makes a failure of what else would be skipped: set in CI."""
+"""Set to 1, tests fail that would otherwise be skipped: set in CI."""
 
 
 def absent(what: str, *, whole_module: bool = False) -> NoReturn:
-    """A part of the real thing is missing: skip, or fail where it was required."""
+    """Skip because a part of the real thing is missing, or fail where it was required."""
     if os.environ.get(VARIABLE) == "1":
         pytest.fail(f"{VARIABLE}=1, and {what}", pytrace=False)
     pytest.skip(what, allow_module_level=whole_module)
 
 
 def needed(module: str, extras: str) -> Any:
-    """A module of optional parts, at a test module's head."""
+    """Return a module of optional parts, at a test module's head."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -31,10 +31,10 @@ def needed(module: str, extras: str) -> Any:
 
 
 @contextmanager
-def broker(folder: Path) -> Iterator[Broker]:
-    """A running broker of the tests' own."""
+def broker(folder: Path, kind: type[Broker] = Broker) -> Iterator[Broker]:
+    """Yield a running broker of the tests' own."""
     try:
-        own = Broker(folder)
+        own = kind(folder)
         own.start()
     except MissingError as missing:
         absent(f"tests on real Kafka need {missing}")
@@ -46,7 +46,7 @@ def broker(folder: Path) -> Iterator[Broker]:
 
 @contextmanager
 def bootstrap(folder: Path) -> Iterator[str]:
-    """Where a broker answers: CHOREO_TEST_KAFKA if it is set, else one of the tests' own."""
+    """Yield where a broker answers: CHOREO_TEST_KAFKA if it is set, else one of the tests' own."""
     given = os.environ.get("CHOREO_TEST_KAFKA")
     if given:
         yield given

@@ -1,4 +1,4 @@
-"""A broker that lets in who it knows: by password over TLS, or by certificate. With an authority of its own.
+"""A broker with authentication: by password over TLS, or by certificate. With an authority of its own.
 
 Knows nothing of choreo.
 """
@@ -50,7 +50,7 @@ class Authority:
     """Signs certificates; all files lie in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        """With a key of its own."""
+        """Make an authority with a key of its own."""
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
@@ -58,7 +58,7 @@ class Authority:
         self.file.write_bytes(_pem(self._signed(self._name, self._key.public_key(), authority=True)))
 
     def issue(self, name: str, password: str = "") -> tuple[Path, Path]:
-        """A certificate for `localhost`, and its key in a file; with both in `{name}.pem`, as a Java keystore."""
+        """Issue a certificate for `localhost`, and its key in a file; with both in `{name}.pem`, as a Java keystore."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = _pem(self._signed(subject, key.public_key(), authority=False))
@@ -91,10 +91,10 @@ class Authority:
 
 
 class SecureBroker(Broker):
-    """A broker with three doors: plain (for the test itself), password over TLS, certificate."""
+    """A broker with three listeners: plain (for the test itself), password over TLS, certificate."""
 
     def __init__(self, folder: Path, *, more: str = "") -> None:
-        """With its authority and certificate, and more settings of the broker's; raises MissingError."""
+        """Add authority, certificate and more settings to the broker; raise MissingError."""
         super().__init__(folder)
         self.authority = Authority(folder)
         self.authority.issue("broker")
@@ -105,12 +105,12 @@ class SecureBroker(Broker):
             re.search(rf"^{name}=(.*)$", said, re.MULTILINE)[1]  # type: ignore[index]  # the broker's own settings
             for name in ("listeners", "advertised.listeners")
         )
-        doors = _LISTENERS.format(listeners=listeners, advertised=advertised, sasl=sasl, tls=tls, folder=folder)
-        self._settings.write_text(said + doors + more)
+        use_cases = _LISTENERS.format(listeners=listeners, advertised=advertised, sasl=sasl, tls=tls, folder=folder)
+        self._settings.write_text(said + use_cases + more)
 
     @contextmanager
     def refusing(self, prefix: str) -> Iterator[None]:
-        """Refuse its user every topic whose name begins so, until the block ends."""
+        """Refuse its user every topic with this prefix, until the block ends."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         what = (ResourceType.TOPIC, prefix, ResourcePatternType.PREFIXED, f"User:{USER}", "*", AclOperation.ALL)
         refusal = AclBinding(*what, AclPermissionType.DENY)

@@ -1,11 +1,11 @@
-"""A state as the tracker on Kafka stores it, made from nothing but the state."""
+"""The stored form of a state in the tracker's changelog."""
 
-from choreo.core.due import next_due
+from choreo.adapters.faust.stored_state import pack
 from choreo.core.state import KeyState, encode
-from choreo.hosts.tracker_faust_partition import pack
+from choreo.core.timers import next_due
 from choreo.ports.state import StateRow
 
 
 def stored(state: KeyState) -> bytes:
-    """What stands in the changelog for it, whatever its key and wherever."""
-    return pack(StateRow("", 0, "", state.position, encode(state), next_due(state), state.unsaid))
+    """Return the value of its record in the changelog; key and partition are no part of it."""
+    return pack(StateRow("", 0, "", state.position, encode(state), next_due(state), state.unacknowledged))

@@ -1,11 +1,11 @@
-"""The helper that users test their flows with: it reads as a story, and says what went wrong."""
+"""The helper that users test their flows with: it reads as a story, and names the difference."""
 
 from __future__ import annotations
 
 import pytest
 
-from choreo import Event, Flow, Service, StepContext
-from choreo.testing import elapsed, event, foreign, given, twin, undo
+from choreo import Event, Flow, Service, StepContext, field, otherwise
+from choreo.testing import duplicate, elapsed, event, foreign, given, undo
 
 
 class Asked(Event):
@@ -87,24 +87,28 @@ def test_a_story_is_told_in_event_objects_or_in_types() -> None:
 def test_time_passes_in_no_time_and_what_is_due_is_said() -> None:
     """A quarter of an hour later nobody has come."""
     story = given(booking, "Asked", "Held").then(waits=["Arrived"]).when(elapsed("15m"))
-    story.then("NobodyCame", "choreo.FlowTurned", undo("tables.hold"), status="compensating")
+    story.then("NobodyCame", "choreo.CompensationStarted", undo("tables.hold"), status="compensating")
     story.when("Released").then("choreo.FlowCompensated", status="compensated", ledger={"tables.hold": "undone"})
 
 
 def test_what_the_tracker_says_can_be_left_unread() -> None:
-    """For tests of what happens between a decision and its fact."""
-    story = given(booking, "Asked", read_back=False).when("Full").then("choreo.FlowTurned", "choreo.FlowCompensated")
+    """For tests of the time between a decision and its fact."""
+    story = (
+        given(booking, "Asked", read_back=False)
+        .when("Full")
+        .then("choreo.CompensationStarted", "choreo.FlowCompensated")
+    )
     story.then(status="compensating").read_back().then(status="compensated")
 
 
 def test_a_story_fills_in_what_a_host_would_write() -> None:
-    """Derived ids, run, step, trigger and hops; what is given by hand is kept."""
+    """Derived ids, run, step, trigger and hops; values given by hand are kept."""
     story = given(booking, "Asked", "Held", event("choreo.CancelRequested", reason="sorry"))
     start, held = (record.event for record in story.log[:2])
     assert (held.run, held.step, held.causation, held.hops) == (start.id, "tables.hold", start.id, 1)
     assert story.log[2].event.reason == "sorry"
     assert given(booking, "Asked", foreign("Held")).log[1].event.run == ""
-    assert given(booking, "Asked", twin("Asked")).log[1].event == start
+    assert given(booking, "Asked", duplicate("Asked")).log[1].event == start
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,32 @@ def test_decisions_that_were_not_said_are_shown_beside_those_that_were() -> None
     with pytest.raises(AssertionError, match="found    nothing"):
         story.then(undo("tables.hold"))
     with pytest.raises(AssertionError, match=r"CompensationRequested\(round=1, step='tables.hold'\)"):
-        story.when("choreo.CancelRequested").then("choreo.FlowTurned", undo("tables.hold", round=2))
+        story.when("choreo.CancelRequested").then("choreo.CompensationStarted", undo("tables.hold", round=2))
     with pytest.raises(AssertionError, match="expected nothing"):
         story.then_nothing()
+
+
+class Rang(Event):
+    """The time of a timer is over: the tracker fills in the reason."""
+
+    booking_id: str
+    reason: str = ""
+
+
+def test_an_event_of_the_tracker_decides_a_branch_by_its_own_fields() -> None:
+    """The scenario need not give them."""
+    clock = Service("clock")
+
+    @clock.step(on=Rang, when=field("reason") == "its time is over", emits=Seated, effect=False)
+    def on_time(event: Rang, ctx: StepContext) -> Seated:
+        """Seat the guests."""
+        return Seated(booking_id=event.booking_id)
+
+    @clock.step(on=Rang, when=otherwise(), emits=Seated, effect=False)
+    def at_another_time(event: Rang, ctx: StepContext) -> Seated:
+        """Seat them all the same."""
+        return Seated(booking_id=event.booking_id)
+
+    timed = Flow("timed", key="booking_id", starts=Asked, completes=Seated, services=[clock])
+    timed.timer("hour", on=Asked, after="1h", emits=Rang)
+    given(timed, Asked(booking_id="b-1"), elapsed("1h")).then(expected=["clock.on_time"])

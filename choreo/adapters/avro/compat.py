@@ -1,7 +1,7 @@
-"""What changed between two versions of a schema, and whether readers of each still read the other (FULL).
+"""The changes between two versions of a schema, and whether readers of each still read the other (FULL).
 
-Knows schemas as JSON holds them; not files, not classes. In FULL compatibility the rule is the same in both
-directions, so one walk finds all: only a field with a default may come or go, and a type never changes.
+Works on schemas as JSON; knows no files and no classes. In FULL compatibility the rule is the same in both directions,
+so one walk finds all changes: only a field with a default may be added or removed, and a type never changes.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ class Change(NamedTuple):
     """One difference between a frozen version and the present one."""
 
     field: str
-    """The path to it, such as `items[].price`; empty for the event itself."""
+    """The path to the field, such as `items[].price`; empty for the event itself."""
     what: str
     remedy: str
-    """What makes it compatible; empty where it is."""
+    """How to make the change compatible; empty where it is compatible."""
 
 
 _KEEP_TYPE = "Keep the type and add a new field with a default beside it, or declare a new event class"
 
 
 def changes(frozen: dict[str, Any], present: dict[str, Any]) -> list[Change]:
-    """Every difference, in the order of the present fields; documentation counts for nothing."""
+    """Return every difference, in the order of the present fields; documentation does not count."""
     return list(_records(frozen, present, "", _Names(frozen), _Names(present)))
 
 
@@ -39,7 +39,7 @@ class _Names:
         self._types = definitions(schema)
 
     def resolved(self, schema: AvroType) -> AvroType:
-        """The definition a name stands for; anything else unchanged; `{"type": "string"}` as "string"."""
+        """Return the definition of a named type; anything else unchanged; `{"type": "string"}` as "string"."""
         if isinstance(schema, str):
             return self._types.get(schema, schema)
         if isinstance(schema, dict) and len(schema) == 1:
@@ -50,7 +50,7 @@ class _Names:
 def _records(
     frozen: dict[str, Any], present: dict[str, Any], path: str, old_names: _Names, new_names: _Names
 ) -> Iterator[Change]:
-    """The changes of a record's fields."""
+    """Yield the changes of a record's fields."""
     old_fields = {field["name"]: field for field in frozen["fields"]}
     new_fields = {field["name"]: field for field in present["fields"]}
     for name, field in new_fields.items():
@@ -80,26 +80,26 @@ def _records(
 
 
 def _order(old: list[str], new: list[str], at: str) -> Iterator[Change]:
-    """Values stand in the bytes by their order, so another order is another schema: readers must know it."""
+    """Yield a changed order: fields and symbols are written in it, so readers must know the new schema."""
     kept = [name for name in new if name in old]
     if kept != old:
         yield Change(at, f"stands in another order: {', '.join(kept)}; before {', '.join(old)}", "")
 
 
 def _rules(old: dict[str, Any], new: dict[str, Any], at: str) -> Iterator[Change]:
-    """The changes of what the field demands beyond its type."""
+    """Yield the changes of a field's rules beyond its type."""
     for path, what, remedy in changed_rules(old.get("rules", {}), new.get("rules", {})):
         yield Change(f"{at}{path}", what, remedy)
 
 
 def _defaults(old: dict[str, Any], new: dict[str, Any], at: str) -> Iterator[Change]:
-    """A default may come, go or change: the bytes of the field stay the same."""
+    """Yield the changes of a default, which may be added, removed or changed: the field's bytes stay the same."""
     if ("default" in old, old.get("default")) != ("default" in new, new.get("default")):
         yield Change(at, "has another default", "")
 
 
 def _types(old: AvroType, new: AvroType, at: str, old_names: _Names, new_names: _Names) -> Iterator[Change]:
-    """The changes between two types."""
+    """Yield the changes between two types."""
     old, new = old_names.resolved(old), new_names.resolved(new)
     if isinstance(old, list) and isinstance(new, list):
         yield from _unions(old, new, at, old_names, new_names)
@@ -117,7 +117,10 @@ def _types(old: AvroType, new: AvroType, at: str, old_names: _Names, new_names: 
 
 
 def _unions(old: list[Any], new: list[Any], at: str, old_names: _Names, new_names: _Names) -> Iterator[Change]:
-    """Branches are matched by what they are; the order decides only how the first default is written."""
+    """Yield the changes between two unions.
+
+    Branches are matched by their kind; their order only decides how the default is written.
+    """
     old_kinds = {_kind(old_names.resolved(branch)): branch for branch in old}
     new_kinds = {_kind(new_names.resolved(branch)): branch for branch in new}
     if old_kinds.keys() != new_kinds.keys():
@@ -128,7 +131,10 @@ def _unions(old: list[Any], new: list[Any], at: str, old_names: _Names, new_name
 
 
 def _symbols(old: list[str], new: list[str], at: str) -> Iterator[Change]:
-    """A reader without a symbol cannot read it, so symbols neither come nor go; each is a number in the bytes."""
+    """Yield the changes of an enum's symbols, which may not be added or removed.
+
+    A reader without a symbol cannot read it, and a symbol is a number in the bytes.
+    """
     for symbol in new:
         if symbol not in old:
             remedy = "Declare a new field with a default, or use str where values come and go"
@@ -140,14 +146,14 @@ def _symbols(old: list[str], new: list[str], at: str) -> Iterator[Change]:
 
 
 def _kind(schema: AvroType) -> tuple[Any, ...]:
-    """What two types must share to be compared further: the type, its name, its meaning and its digits."""
+    """Return the parts that two comparable types share: the type, its name, its meaning and its digits."""
     if not isinstance(schema, dict):
         return (schema,)
     return tuple(schema.get(part) for part in ("type", "name", "logicalType", "precision", "scale"))
 
 
 def _shown(schema: AvroType, names: _Names) -> str:
-    """A type in a few words."""
+    """Return a short description of a type."""
     schema = names.resolved(schema)
     if isinstance(schema, list):
         return " or ".join(_shown(branch, names) for branch in schema)

@@ -1,7 +1,7 @@
-"""Which default of a field is part of the contract, and how Avro's JSON writes it.
+"""Decide if a field's default is part of the contract, and write it as Avro's JSON.
 
-A default that is made anew for each event (`default_factory=uuid4`) is none: two readers would fill in two values, so
-for Avro such a field has no default. Its maker fills it in, and what is written says it.
+A default that is made anew for each event (`default_factory=uuid4`) is not part of it: two readers would fill in two
+values, so for Avro such a field has no default. The producer fills it in, and the written value contains it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _LONG_MAX = 2**63 - 1
 
 
 def has_default(field: FieldInfo) -> bool:
-    """Whether a reader may fill the field in: it has a default, and the same one each time."""
+    """Return whether a reader may fill the field in: it has a default, and the same one each time."""
     return not field.is_required() and not made_each_time(field)
 
 
 def made_each_time(field: FieldInfo) -> bool:
-    """Whether the field's default is made anew for each event."""
+    """Return whether the field's default is made anew for each event."""
     factory = field.default_factory
     if factory is None or factory in _ALWAYS_THE_SAME:
         return False
@@ -41,13 +41,16 @@ def made_each_time(field: FieldInfo) -> bool:
 
 
 def null_first(field: FieldInfo) -> bool:
-    """Whether the union of an optional field begins with null: Avro reads a default as a value of the first branch."""
+    """Return whether the union of an optional field begins with null.
+
+    Avro reads a default as a value of the first branch.
+    """
     optional = required_of(field.rebuild_annotation()) is not None
     return optional and has_default(field) and field.get_default(call_default_factory=True) is None
 
 
 def default_json(value: Any, annotation: Any) -> Any:
-    """Return a value as Avro's JSON writes a default; raises ValueError or TypeError where it is none of the type."""
+    """Return a value as Avro's JSON writes a default; raises ValueError or TypeError if it is not of the type."""
     inner, metadata = without_constraints(annotation)
     origin, arguments = typing.get_origin(inner), typing.get_args(inner)
     if origin is list:
@@ -70,7 +73,7 @@ def default_json(value: Any, annotation: Any) -> Any:
 
 
 def _branch(value: Any, annotation: Any, begins_with_null: bool) -> Any:  # noqa: FBT001
-    """A value inside of a default; where it may be null, it must be of the branch that stands first."""
+    """Return a value inside a default; where it may be null, it must be of the first branch."""
     required = required_of(annotation)
     if required is None:
         return default_json(value, annotation)
@@ -81,7 +84,7 @@ def _branch(value: Any, annotation: Any, begins_with_null: bool) -> Any:  # noqa
 
 
 def _plain(inner: Any, origin: Any, value: Any) -> Any:
-    """A default that is no container."""
+    """Return a default that is not a container."""
     if origin is typing.Literal:
         return value
     if isinstance(inner, type) and issubclass(inner, enum.Enum):
@@ -95,7 +98,7 @@ def _plain(inner: Any, origin: Any, value: Any) -> Any:
 
 
 def _is_a(kinds: Any, value: Any) -> Any:
-    """Return the value; raises TypeError where it is of another class. True is no number here."""
+    """Return the value; raises TypeError if it is of another class. True is not a number here."""
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
         message = f"it is of type {type(value).__name__}"
         raise TypeError(message)

@@ -1,4 +1,4 @@
-"""What a user declares: `class OrderPlaced(Event)`, and `class Item(Part)` for a value inside events.
+"""The classes that a user declares: `class OrderPlaced(Event)`, and `class Item(Part)` for a value inside events.
 
 Both are frozen pydantic models whose Avro schema is derived from their annotations. A class that cannot be a contract
 is refused when it is declared. Knows nothing of bytes, files or logs.
@@ -11,27 +11,31 @@ import re
 import typing
 from typing import Any, ClassVar, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 
 from choreo.adapters.avro.defaults import made_each_time
+from choreo.adapters.avro.exact_text import exact_schema
+from choreo.adapters.avro.field_types import field_type_of
 from choreo.adapters.avro.plain import filter_text
 from choreo.adapters.avro.schema import declaration_of
-from choreo.adapters.avro.types import Place, shown, without_constraints
+from choreo.adapters.avro.types import Place, constraints_in, required_of, shown, without_constraints
 from choreo.core.errors import DeclarationError
 from choreo.core.facts import PREFIX
+from choreo.core.fields import FieldType
 from choreo.core.keys import KEY_TYPES
 
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 
-# What keeps an event exact. Bytes are base64 in JSON, for not all are text; a subclass of a part is refused where it
-# holds more than the part, for that would be dropped.
+# Settings that keep an event exact. Bytes are base64 in JSON, because not all bytes are text. A part is validated when
+# it is put into an event: a copy with other values may be invalid, and a subclass may have fields that would be
+# dropped.
 _FIXED = ConfigDict(
     frozen=True,
     extra="forbid",
     allow_inf_nan=False,
     ser_json_bytes="base64",
     val_json_bytes="base64",
-    revalidate_instances="subclass-instances",
+    revalidate_instances="always",
     use_enum_values=False,
 )
 
@@ -42,6 +46,11 @@ class Part(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(**_FIXED, arbitrary_types_allowed=True)
 
     is_part: ClassVar[bool] = True
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        """Return pydantic's schema of the class, which refuses a value that pydantic would otherwise cut or guess."""
+        return exact_schema(handler(source), cls)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -57,7 +66,7 @@ class Part(BaseModel):
                 raise DeclarationError(
                     f"model_config sets {name}={cls.model_config.get(name)!r}, and events need {setting!r}",
                     where=cls.__name__,
-                    remedy="Leave it out: what an event holds beyond its fields would be lost.",
+                    remedy="Leave it out: values beyond an event's fields would be lost.",
                 )
         for name, field in cls.model_fields.items():
             place = Place(cls.__name__, name)
@@ -79,7 +88,7 @@ class Event(Part):
     is_part: ClassVar[bool] = False
 
     event_type: ClassVar[str] = ""
-    """What stands in the log as the event's type: the class's name unless the class sets another."""
+    """The event's type in the log: the class's name unless the class sets another."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -96,8 +105,13 @@ class Event(Part):
 
     @classmethod
     def event_fields(cls) -> tuple[str, ...]:
-        """The names of its fields, in declared order."""
+        """Return the names of the event's fields, in declared order."""
         return tuple(cls.model_fields)
+
+    @classmethod
+    def event_field_type(cls, name: str) -> FieldType:
+        """Return the declared type of a field for conditions; raises DeclarationError where it cannot be compared."""
+        return field_type_of(cls.model_fields[name].rebuild_annotation(), Place(cls.event_type, name))
 
     @classmethod
     def require_key(cls, name: str) -> None:
@@ -113,6 +127,37 @@ class Event(Part):
             )
 
     @classmethod
+    def narrow_reason(cls) -> str:
+        """Return the declaration of a `reason` that cannot hold every text; empty where it can, or there is none.
+
+        Raises DeclarationError where it can hold no text at all: the tracker could not make such an event.
+        """
+        field = cls.model_fields.get("reason")
+        if field is None:
+            return ""
+        annotation = field.rebuild_annotation()
+        inner, metadata = without_constraints(required_of(annotation) or annotation)
+        options = list(inner) if isinstance(inner, type) and issubclass(inner, enum.Enum) else typing.get_args(inner)
+        if inner is not str and not all(isinstance(getattr(one, "value", one), str) for one in options or (0,)):
+            raise Place(cls.__name__, "reason").refuse(
+                f"the tracker fills it in with a sentence, which {shown(inner)} cannot hold", "Declare it as str"
+            )
+        return "" if inner is str and not constraints_in(metadata) else str(annotation)
+
+    @classmethod
+    def cannot_hold(cls, name: str, text: str) -> bool:
+        """Return whether there is a field of that name that cannot hold the value in this JSON text."""
+        field = cls.model_fields.get(name)
+        if field is None:
+            return False
+        adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
+        try:
+            adapter.validate_json(text)
+        except ValidationError:
+            return True
+        return False
+
+    @classmethod
     def filter_text(cls, name: str, text: str) -> str:
         """Return a filter's text as the field's value is shown, so that 12.5 finds 12.5000; else the text itself."""
         field = cls.model_fields.get(name)
@@ -124,7 +169,7 @@ class Event(Part):
             return text
 
     def filled_in(self) -> frozenset[str]:
-        """The names of fields that nobody gave and that are made anew for each event (`default_factory=uuid4`)."""
+        """Return the names of fields that the producer did not set and that are made anew (`default_factory=uuid4`)."""
         made = (name for name, field in type(self).model_fields.items() if made_each_time(field))
         return frozenset(made) - self.model_fields_set
 

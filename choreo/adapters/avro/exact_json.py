@@ -1,7 +1,7 @@
 """JSON in which no digit is lost: a decimal number that a float cannot hold reaches a Decimal field as its text.
 
 pydantic reads each number with a fraction as a float of 15 to 17 digits, also for a Decimal. Such numbers are rare, so
-one search of the text decides whether it is gone through at all.
+one search of the text decides whether the JSON is rewritten at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from choreo.adapters.avro.types import required_of, without_constraints
 
-# Up to 15 digits, and an exponent of two, come back from a float as they were written.
+# A float keeps a number of up to 15 digits with an exponent of two digits exactly.
 _LOSSY = re.compile(rb"[0-9.]{16,}|[0-9][eE][+-]?[0-9]{3,}")
 
 _Rewrite = Callable[[Any], Any]
@@ -33,7 +33,7 @@ class _Number(str):
 def exact(model: type[BaseModel], data: bytes) -> bytes:
     """Return the JSON with each number of a Decimal field as text where a float would lose digits of it.
 
-    JSON that cannot be read is returned unchanged: its reader says what is wrong.
+    Unreadable JSON is returned unchanged: its reader reports the error.
     """
     if not _LOSSY.search(data):
         return data
@@ -48,7 +48,7 @@ def exact(model: type[BaseModel], data: bytes) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers of other fields are floats as ever."""
+    """Return the value with its numbers as floats: it belongs to no Decimal field."""
     if isinstance(value, _Number):
         return float(value)
     if isinstance(value, list):
@@ -60,7 +60,7 @@ def _plain(value: Any) -> Any:
 
 @cache
 def _part(model: type[BaseModel]) -> _Rewrite | None:
-    """How the values of a class's JSON are rewritten; None where it has no Decimal."""
+    """Return the function that rewrites the values of a class's JSON; None if the class has no Decimal."""
     known = {
         name: of_field for name, field in model.model_fields.items() if (of_field := _of(field.rebuild_annotation()))
     }

@@ -33,7 +33,7 @@ class Version(NamedTuple):
 
 
 def freeze(event_classes: Iterable[type[Event]], folder: Path) -> list[Path]:
-    """Write a new version of each class that has changed and answer the files written.
+    """Write a new version of each class that has changed, and return the written files.
 
     Raises SchemaError with the first incompatible change, before anything is written.
     """
@@ -46,16 +46,16 @@ def freeze(event_classes: Iterable[type[Event]], folder: Path) -> list[Path]:
 
 
 def check(event_classes: Iterable[type[Event]], folder: Path) -> list[SchemaError]:
-    """Every way in which the classes do not fit the frozen files, as errors that are not raised; empty when all fit.
+    """Return an error for each difference between the classes and the frozen files; empty when all fit.
 
-    Raises SchemaError where a file cannot be read.
+    Raises SchemaError if a file cannot be read.
     """
     frozen = versions(folder)
     return [problem for each in event_classes for problem in _problems(each, frozen.get(each.event_type, []))]
 
 
 def versions(folder: Path) -> dict[str, list[Version]]:
-    """The frozen versions of each event, oldest first; raises SchemaError on a file that is not what its name says."""
+    """Return the frozen versions of each event, oldest first; raises SchemaError if a file does not fit its name."""
     found: dict[str, list[Version]] = {}
     for path in sorted(folder.glob("*.avsc")):
         version = _read(path)
@@ -73,16 +73,16 @@ def versions(folder: Path) -> dict[str, list[Version]]:
 
 
 def versions_by_fingerprint(folder: Path) -> dict[bytes, Schema]:
-    """Every frozen schema by what names it on the wire."""
+    """Return every frozen schema by its fingerprint on the wire."""
     return {version.schema.fingerprint: version.schema for each in versions(folder).values() for version in each}
 
 
 def _read(path: Path) -> Version:
-    """One file; raises SchemaError."""
+    """Return the version in one file; raises SchemaError."""
     name = _FILE.match(path.name)
     if name is None:
         raise SchemaError(
-            "this name does not say event and version", where=str(path), remedy="Call it such as OrderPlaced.1.avsc."
+            "this name has no event and version", where=str(path), remedy="Call it such as OrderPlaced.1.avsc."
         )
     try:
         declaration = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def _read(path: Path) -> Version:
 
 
 def _problems(event_class: type[Event], frozen: list[Version]) -> Iterator[SchemaError]:
-    """What `check` says of one class."""
+    """Yield the errors of one class, for `check`."""
     if not frozen:
         yield SchemaError("is not frozen", where=event_class.event_type, remedy=f"{_FREEZE}.")
         return
@@ -116,7 +116,7 @@ def _problems(event_class: type[Event], frozen: list[Version]) -> Iterator[Schem
 
 
 def _differences(frozen: Schema, present: Schema) -> list[Change]:
-    """Every difference that a reader must know: also one in the bytes alone, such as another name of the record."""
+    """Return every difference that a reader must know, even one in the bytes alone, such as a record's new name."""
     found = changes(frozen.declaration, present.declaration)
     if not found and frozen.fingerprint != present.fingerprint:
         found = [Change("*", "is written in other bytes", "")]
@@ -124,12 +124,12 @@ def _differences(frozen: Schema, present: Schema) -> list[Change]:
 
 
 def _incompatible(event_class: type[Event], frozen: list[Version]) -> Iterator[SchemaError]:
-    """The changes that break readers, each named once, with the newest version it breaks."""
-    present, told = schema_of(event_class).declaration, set()
+    """Yield the changes that break readers, each named once, with the newest version it breaks."""
+    present, reported = schema_of(event_class).declaration, set()
     for version in reversed(frozen):
         for change in changes(version.schema.declaration, present):
-            if change.remedy and change.field not in told:
-                told.add(change.field)
+            if change.remedy and change.field not in reported:
+                reported.add(change.field)
                 yield SchemaError(
                     f"{change.what} (against version {version.number})",
                     where=f"{event_class.event_type}.{change.field}",
@@ -138,7 +138,7 @@ def _incompatible(event_class: type[Event], frozen: list[Version]) -> Iterator[S
 
 
 def _write(event_class: type[Event], folder: Path, frozen: list[Version]) -> Path | None:
-    """Write the class's schema as its next version; None when the newest one already says it."""
+    """Write the class's schema as its next version; return None if the newest version equals it."""
     present = schema_of(event_class)
     if frozen and not _differences(frozen[-1].schema, present):
         return None

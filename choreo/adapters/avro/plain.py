@@ -1,7 +1,7 @@
-"""An event object as the plain values fastavro writes, by a path compiled once per class.
+"""Convert an event object to the plain values that fastavro writes, by a path compiled once per class.
 
-Knows the classes' annotations. What an object holds beyond its class's fields would be dropped in silence, so it is
-refused. A class whose fields are all plain costs one look at its own field dict.
+Knows the classes' annotations. An object with more values than its class's fields is refused: they would be dropped in
+silence. A class whose fields are all plain costs one look at its own field dict.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
+from choreo.adapters.avro.exact_text import is_number, is_too_fine
 from choreo.adapters.avro.types import Place, decimal_of, required_of, without_constraints
 
 Plain: TypeAlias = Callable[[Any], Any]
@@ -27,9 +28,10 @@ _value_of: Plain = attrgetter("value")
 
 @cache
 def plain_of(model: type[BaseModel]) -> Plain:
-    """How an object of this class becomes a mapping of its fields; the mapping is to be read, not changed.
+    """Return the function that converts an object of this class to a mapping of its fields, which is read-only.
 
-    Raises ValueError or TypeError on an object that holds more than its fields, or another kind of value.
+    The function raises ValueError or TypeError on an object that holds more than its fields, or a value of another
+    kind.
     """
     conversions, count = conversions_of(model), len(model.model_fields)
 
@@ -52,7 +54,7 @@ def plain_of(model: type[BaseModel]) -> Plain:
 
 
 def _refuse_extra(model: type[BaseModel], values: Mapping[str, Any]) -> None:
-    """Refuse what `model_copy` or `__dict__` has added, or lacks; a cached property is no field."""
+    """Refuse values that `model_copy` or `__dict__` has added, and missing ones; a cached property is not a field."""
     for name in values:
         if name not in model.model_fields and not isinstance(getattr(model, name, None), cached_property):
             message = f"{model.__name__} has no field {name!r}"
@@ -65,7 +67,7 @@ def _refuse_extra(model: type[BaseModel], values: Mapping[str, Any]) -> None:
 
 @cache
 def conversions_of(model: type[BaseModel]) -> dict[str, Plain]:
-    """What each field needs before fastavro takes it, for those that need anything."""
+    """Return the conversion of each field that fastavro does not take as it is."""
     return {
         name: conversion
         for name, field in model.model_fields.items()
@@ -74,7 +76,7 @@ def conversions_of(model: type[BaseModel]) -> dict[str, Plain]:
 
 
 def _conversion(annotation: Any) -> Plain | None:
-    """What a value of this type needs before fastavro takes it; None for nothing."""
+    """Return the conversion of a value of this type for fastavro; None if it needs none."""
     required = required_of(annotation)
     if required is not None:
         return _unless_none(_conversion(required))
@@ -92,7 +94,7 @@ def _conversion(annotation: Any) -> Plain | None:
 
 
 def decimal_conversion(digits: int, places: int) -> Plain:
-    """Give a decimal exactly so many places: zeros come or go, a digit never does."""
+    """Return the conversion of a decimal to exactly so many places: zeros are added or removed, a digit never is."""
     unit = Decimal(1).scaleb(-places)
     context = Context(prec=digits, traps=[Inexact, InvalidOperation])
 
@@ -115,7 +117,7 @@ def decimal_conversion(digits: int, places: int) -> Plain:
 
 
 def _exactly(model: type[BaseModel], conversion: Plain) -> Plain:
-    """Refuse an object of a subclass, whose further fields would be dropped."""
+    """Refuse an object of a subclass: its further fields would be dropped."""
 
     def checked(part: Any) -> Any:
         if type(part) is not model:
@@ -145,7 +147,7 @@ def _each_value(conversion: Plain | None) -> Plain | None:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Return a moment in UTC; raises ValueError without a zone (Avro would take this machine's), or out of range."""
+    """Return a time in UTC; raises ValueError without a zone (Avro would take this machine's), or out of range."""
     if moment.tzinfo is None:
         message = f"{moment.isoformat()} has no time zone"
         raise ValueError(message)
@@ -157,8 +159,14 @@ def in_utc(moment: datetime) -> datetime:
 
 
 def filter_text(annotation: Any, text: str) -> str:
-    """Return a text as a field of this type shows its value; raises ValueError or TypeError where it is none of it."""
+    """Return a text as a field of this type shows its value; raises ValueError or TypeError if it is no such value."""
     inner, metadata = without_constraints(required_of(annotation) or annotation)
+    if inner in (Decimal, float, int) and not is_number(text):
+        message = f"{text!r:.60} is no number"
+        raise ValueError(message)
+    if inner is datetime and is_too_fine(text):
+        message = f"{text!r:.60} is finer than microseconds"
+        raise ValueError(message)
     if inner is Decimal:
         return str(decimal_conversion(*decimal_of(metadata, Place("", "")))(Decimal(text)))
     if inner is datetime:

@@ -1,8 +1,8 @@
-"""What a field's declaration demands beyond its Avro type: bounds, lengths, patterns and the values of a Literal.
+"""The rules of a field's declaration beyond its Avro type: bounds, lengths, patterns and the values of a Literal.
 
-A reader that demands more than the writer did cannot read what stands in the log, and Avro does not see it. So the
-demands are frozen with the schema, as the property `rules` of a field: by the path to the value (empty for the field
-itself, `[]` for an item, `{}` for a value of a map). What a validator function demands is not seen. Pure.
+A reader with stricter rules than the writer cannot read the records in the log, and Avro does not see it. So the rules
+are frozen with the schema, as the property `rules` of a field: by the path to the value (empty for the field itself,
+`[]` for an item, `{}` for a value of a map). The rules of a validator function are not seen. Pure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from choreo.adapters.avro.types import constraints_in, required_of, without_constraints
 
 Rules: TypeAlias = dict[str, dict[str, Any]]
-"""By path the demands: name → value, as JSON has it."""
+"""The rules by path: name → value, as in JSON."""
 
 LEAST = ("gt", "ge", "min_length")
 MOST = ("lt", "le", "max_length")
@@ -35,7 +35,7 @@ _WORDS = {
 
 
 def rules_of(annotation: Any) -> Rules:
-    """Return the demands of an annotation; those of a Part are its own fields'."""
+    """Return the rules of an annotation; those of a Part stand at its own fields."""
     return {path: found for path, found in _walk(annotation, "") if found}
 
 
@@ -62,12 +62,12 @@ def _walk(annotation: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _json(value: Any) -> Any:
-    """A bound as JSON has it; a Decimal, a moment and such as text."""
+    """Return a bound as JSON holds it; a Decimal, a time and the like as text."""
     return to_jsonable_python(value, fallback=str)
 
 
 def changed_rules(old: Rules, new: Rules) -> Iterator[tuple[str, str, str]]:
-    """Compare the demands of two versions: for each change the path, what changed, and the remedy if it is refused."""
+    """Compare the rules of two versions: yield the path, the change, and the remedy if the change is refused."""
     for path in sorted({*old, *new}):
         before, now = old.get(path, {}), new.get(path, {})
         yield from ((path, *change) for change in _values(before.get("values"), now.get("values")))
@@ -77,7 +77,10 @@ def changed_rules(old: Rules, new: Rules) -> Iterator[tuple[str, str, str]]:
 
 
 def _values(old: list[Any] | None, new: list[Any] | None) -> Iterator[tuple[str, str]]:
-    """The values of a Literal neither come nor go, as an enum's symbols: one of the two sides could not read them."""
+    """Yield a changed set of a Literal's values.
+
+    A value may not be added or removed, like an enum's symbol: one of the two sides could not read it.
+    """
     if old is None or new is None:
         if new is not None:
             yield f"may now be only {_listed(new)}; the log may hold others", "Keep it as it was"
@@ -94,7 +97,10 @@ def _values(old: list[Any] | None, new: list[Any] | None) -> Iterator[tuple[str,
 
 
 def _bound(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
-    """A bound may be widened, which is frozen as a new version; narrowed, what stands in the log could not be read."""
+    """Return the change of a bound and its remedy: a wider bound becomes a new version.
+
+    With a narrower one, records in the log could not be read.
+    """
     if name not in now:
         return f"need no longer be {_WORDS[name].format(before[name])}", ""
     what = f"must now be {_WORDS[name].format(now[name])}"
@@ -107,7 +113,7 @@ def _bound(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> tupl
 
 
 def _implied(name: str, before: Mapping[str, Any], value: Any) -> bool:
-    """Whether what the old declaration allowed fulfils this bound."""
+    """Return whether every value that the old declaration allowed fulfils this bound."""
     if name == "pattern":
         return False
     if name == "multiple_of":
@@ -131,7 +137,7 @@ def _number(value: Any) -> Decimal | None:
     try:
         return None if value is None else Decimal(str(value))
     except InvalidOperation:
-        return None  # a moment: no order is known for its text, so any change of it counts as narrower
+        return None  # a time: its text has no known order, so any change of it counts as narrower
 
 
 def _listed(values: list[Any]) -> str:

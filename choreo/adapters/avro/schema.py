@@ -1,6 +1,6 @@
 """The Avro schema of an event class, derived once from its annotations, and the fingerprint that names it on the wire.
 
-Knows the fields of classes and schemas; not what is frozen, and no bytes but those of defaults.
+Knows the fields of classes and schemas; knows no frozen files, and no bytes except those of defaults.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ class Schema(NamedTuple):
     """A schema ready for use."""
 
     declaration: dict[str, Any]
-    """As it is frozen in a file."""
+    """The schema as it is frozen in a file."""
     parsed: Any
-    """As fastavro works with it."""
+    """The schema as fastavro uses it."""
     fingerprint: bytes
     """CRC-64-AVRO of the parsing canonical form, 8 bytes, little-endian, as single-object encoding has it."""
 
 
 def schema_from(declaration: dict[str, Any]) -> Schema:
-    """Make a schema ready for use; raises fastavro's SchemaParseException or UnknownType where it is none."""
+    """Make a schema ready for use; raises fastavro's SchemaParseException or UnknownType if it is no schema."""
     parsed = fastavro.parse_schema(declaration)
-    # fastavro gives the bytes in the order they have on the wire. The canonical form leaves out logical types, so two
-    # schemas that differ in a decimal's scale share a fingerprint: freezing refuses such a change.
+    # fastavro returns the bytes in the order of the wire. The canonical form leaves out logical types, so two schemas
+    # that differ in a decimal's scale share a fingerprint: freezing refuses such a change.
     return Schema(declaration, parsed, bytes.fromhex(fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO")))
 
 
 @cache
 def schema_of(event_class: Any) -> Schema:
-    """The schema of an event class; raises DeclarationError where it has none."""
+    """Return the schema of an event class; raises DeclarationError if it has none."""
     return schema_from(declaration_of(event_class, event_class.event_type))
 
 
 def declaration_of(model: type[BaseModel], name: str) -> dict[str, Any]:
-    """Derive the schema of an event or part as it is frozen, its defaults checked.
+    """Derive the schema of an event or part as it is frozen, and check its defaults.
 
-    Raises DeclarationError naming the field that has no Avro form, or a default that is no value of its type.
+    Raises DeclarationError naming the field without an Avro form, or a default that is not a value of its type.
     """
     declaration = _Derivation(model.__name__).record(model, name)
     wrong = _wrong_default(model)
@@ -63,7 +63,7 @@ def declaration_of(model: type[BaseModel], name: str) -> dict[str, Any]:
 
 
 class _Derivation:
-    """Derives one schema: a name stands for one type, and what it stands for is told where it comes first."""
+    """Derives one schema: a name stands for one type, which is defined at the first use of the name."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -118,7 +118,7 @@ class _Derivation:
 
 
 def _default(value: Any, annotation: Any, place: Place) -> Any:
-    """A default as Avro's JSON has it; raises DeclarationError where it is no value of the field's type."""
+    """Return a default as Avro's JSON; raises DeclarationError if it is not a value of the field's type."""
     required = required_of(annotation)
     try:
         return None if value is None and required is not None else default_json(value, required or annotation)
@@ -130,14 +130,14 @@ def _default(value: Any, annotation: Any, place: Place) -> Any:
 
 
 def _wrong_default(model: type[BaseModel]) -> tuple[str, str] | None:
-    """The first field whose default its own declaration refuses, and why: what it makes could not be read."""
+    """Return the first field whose declaration refuses its own default, and the reason: readers could not read it."""
     defaults = {name: field.default for name, field in model.model_fields.items() if not field.is_required()}
-    given = {name: default for name, default in defaults.items() if model.model_fields[name].default_factory is None}
+    declared = {name: default for name, default in defaults.items() if model.model_fields[name].default_factory is None}
     try:
-        model.__pydantic_validator__.validate_python(given, strict=True)
+        model.__pydantic_validator__.validate_python(declared, strict=True)
     except ValidationError as error:
         for found in error.errors(include_url=False, include_context=False):
-            if found["loc"] and found["loc"][0] in given:
+            if found["loc"] and found["loc"][0] in declared:
                 return str(found["loc"][0]), found["msg"][:1].lower() + found["msg"][1:]
     return None
 
@@ -150,10 +150,10 @@ def _shown(value: object) -> str:
 
 
 def common_fields(reader: dict[str, Any], writer: dict[str, Any]) -> dict[str, Any]:
-    """The reader's schema with only the fields the writer's has too, under the writer's name.
+    """Return the reader's schema with only the fields that the writer's has too, under the writer's name.
 
-    What is left out takes its default from the class: fastavro would fill in a default of Avro's JSON, in which a
-    decimal is a text of bytes and a moment a number. A type is defined where it is met first of what remains.
+    Every other field takes its default from the class: fastavro would fill in a default of Avro's JSON, in which a
+    decimal is a text of bytes and a time a number. Each type is defined at its first use among the remaining fields.
     """
     written = {**_records(writer), reader["name"]: writer}
     cut = _Cut(definitions(reader), written).of(reader)
@@ -161,15 +161,15 @@ def common_fields(reader: dict[str, Any], writer: dict[str, Any]) -> dict[str, A
 
 
 class _Cut:
-    """Cuts every record to the fields its namesake has, where there is one."""
+    """Cuts every record to the fields of the writer's record of the same name, where there is one."""
 
     def __init__(self, defined: dict[str, AvroType], written: dict[str, dict[str, Any]]) -> None:
         self._defined = defined
         self._written = written
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def of(self, schema: AvroType) -> AvroType:
-        """Return the schema so cut, each name defined at its first use."""
+        """Return the cut schema, with each name defined at its first use."""
         if isinstance(schema, list):
             return [self.of(branch) for branch in schema]
         if isinstance(schema, str):
@@ -177,20 +177,20 @@ class _Cut:
         if not isinstance(schema, dict):
             return schema
         if "name" in schema:
-            if schema["name"] in self._told:
+            if schema["name"] in self._reported:
                 return schema["name"]
-            self._told.add(schema["name"])
+            self._reported.add(schema["name"])
         if schema["type"] == "record":
             names = {field["name"] for field in self._written.get(schema["name"], schema)["fields"]}
             kept = [field for field in schema["fields"] if field["name"] in names]
-            # The default is the class's; Avro's own would be held against the first branch of a union.
+            # The default is the class's; Avro's own would be checked against the first branch of a union.
             fields = [{"name": field["name"], "type": self.of(field["type"])} for field in kept]
             return {"type": "record", "name": schema["name"], "fields": fields}
         return {key: self.of(value) if key in ("items", "values") else value for key, value in schema.items()}
 
 
 def definitions(schema: AvroType) -> dict[str, AvroType]:
-    """Every record and enum in a schema by its name."""
+    """Return every record and enum in a schema by its name."""
     if isinstance(schema, list):
         return {name: found for branch in schema for name, found in definitions(branch).items()}
     if not isinstance(schema, dict):

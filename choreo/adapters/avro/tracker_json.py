@@ -1,7 +1,7 @@
 """Domain events that the tracker makes itself: the key as text, and a reason in words.
 
-Their class may have the key as a number, and a reason that is one of a few. It is the tracker's to fit in what it says:
-an event nobody could read would leave the step on it undone.
+The event's class may have the key as a number, and a reason that is one of a few values. The tracker's text is fitted
+to it: with an event that no service could read, the step on it would never run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def made_by_tracker(model: type[BaseModel], data: bytes) -> BaseModel:
 
 
 def _fitted(field: FieldInfo, text: Any) -> Any:
-    """The value of the field's type that has this text; the text itself where there is none."""
+    """Return the value of the field's type that has this text; the text itself if there is none."""
     adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
     for form in (text, _json(text)):
         try:

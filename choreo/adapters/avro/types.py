@@ -1,7 +1,7 @@
-"""Which types a field of an event may have, and the Avro type of each.
+"""The types that a field of an event may have, and the Avro type of each.
 
-Knows annotations only: no event class, no bytes. What has no one meaning in Avro is refused here, at the declaration,
-with the remedy; nothing is guessed.
+Knows annotations only: no event class, no bytes. A type without exactly one meaning in Avro is refused here, at the
+declaration, with the remedy; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from choreo.core.errors import DeclarationError
 
 AvroType: TypeAlias = Any
-"""A schema as JSON holds it: a name, a union (list), or a mapping with a `type`."""
+"""A schema as JSON: a name, a union (list), or a mapping with a `type`."""
 
 # A bare Decimal holds 14 digits before the point and 4 behind it: any currency's minor unit, and rates of 0.01 %.
 DECIMAL_DIGITS = 18
@@ -33,7 +33,7 @@ PLAIN: dict[Any, AvroType] = {
     bool: "boolean",
     bytes: "bytes",
     date: {"type": "int", "logicalType": "date"},
-    # A datetime of Python has microseconds, and what was written must be what is read.
+    # A datetime of Python has microseconds, and a value must be read exactly as it was written.
     datetime: {"type": "long", "logicalType": "timestamp-micros"},
     UUID: {"type": "string", "logicalType": "uuid"},
 }
@@ -45,7 +45,7 @@ _REMEDY = (
 
 
 class Place(NamedTuple):
-    """Whose field is looked at, for the error."""
+    """The place of a field, for the error."""
 
     owner: str
     field: str
@@ -68,7 +68,7 @@ class Named(Protocol):
 
 
 def without_constraints(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The type inside `Annotated`, with what was annotated; any other annotation unchanged."""
+    """Return the type inside `Annotated`, with its metadata; any other annotation unchanged."""
     if typing.get_origin(annotation) is typing.Annotated:
         inner, *metadata = typing.get_args(annotation)
         return inner, tuple(metadata)
@@ -76,7 +76,7 @@ def without_constraints(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def optional_of(annotation: Any) -> Any | None:
-    """X for `X | None` (or `Optional[X]`); None for any other annotation."""
+    """Return X for `X | None` (or `Optional[X]`); None for any other annotation."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         arguments = typing.get_args(annotation)
         others = [argument for argument in arguments if argument is not type(None)]
@@ -86,7 +86,7 @@ def optional_of(annotation: Any) -> Any | None:
 
 
 def avro_type(annotation: Any, place: Place, named: Named) -> AvroType:
-    """Return the Avro type of an annotation; raises DeclarationError where Avro has no one form for it."""
+    """Return the Avro type of an annotation; raises DeclarationError if Avro has not exactly one form for it."""
     inner, metadata = without_constraints(annotation)
     if inner is Decimal:
         digits, places = decimal_of(metadata, place)
@@ -130,10 +130,10 @@ def _container(annotation: Any, place: Place, named: Named) -> AvroType:
 
 
 def _no_type(annotation: Any, place: Place) -> DeclarationError:
-    """Say why an annotation has no Avro type."""
+    """Return the error for an annotation without an Avro type."""
     if annotation in (list, dict):
         return place.refuse(
-            f"{shown(annotation)} does not say what it holds", "Write list[str], dict[str, int] or such"
+            f"{shown(annotation)} does not name the type of its content", "Write list[str], dict[str, int] or such"
         )
     if isinstance(annotation, typing.ForwardRef):
         return place.refuse(
@@ -148,7 +148,7 @@ def _no_type(annotation: Any, place: Place) -> DeclarationError:
 
 
 def decimal_of(metadata: tuple[Any, ...], place: Place) -> tuple[int, int]:
-    """Return digits and places of a decimal, as pydantic's Field or condecimal annotates them, or the default ones."""
+    """Return digits and places of a decimal, from pydantic's Field or condecimal, or the default ones."""
     digits = _first(metadata, "max_digits")
     places = _first(metadata, "decimal_places")
     if (digits is None) != (places is None):
@@ -164,7 +164,7 @@ def decimal_of(metadata: tuple[Any, ...], place: Place) -> tuple[int, int]:
 
 
 def constraints_in(metadata: tuple[Any, ...]) -> list[Any]:
-    """Flatten what stands in `Annotated`: pydantic's Field and grouped constraints hold theirs one level further in."""
+    """Flatten the metadata of `Annotated`: Field and grouped constraints hold theirs one level further in."""
     flat: list[Any] = []
     for entry in metadata:
         inner = getattr(entry, "metadata", None)

@@ -1,7 +1,7 @@
-"""Event objects to bytes and back where a schema registry is at hand: Confluent's wire format, which every tool reads.
+"""Event objects to bytes and back with a schema registry: Confluent's wire format, which every tool reads.
 
-A value is `00`, the 4-byte id the registry gave the writer's schema, and the Avro body; Avro single-object encoding
-and JSON are read as without a registry. Chosen by CHOREO_SCHEMA_REGISTRY_URL. Knows nothing of topics: the subject of a
+A value is `00`, the registry's 4-byte id of the writer's schema, and the Avro body; Avro single-object encoding and
+JSON are read as without a registry. CHOREO_SCHEMA_REGISTRY_URL selects it. Knows nothing of topics: the subject of a
 schema is its record's name (Confluent's RecordNameStrategy), so that one topic holds events of many types.
 """
 
@@ -16,11 +16,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from choreo.adapters.avro.codec import AVRO, HEADER_BYTES, MARK, AvroCodec
+from choreo.adapters.avro.codec import AVRO, HEADER_BYTES, MARK, AvroCodec, Writer
 from choreo.adapters.avro.event import Event
-from choreo.adapters.avro.plain import Plain
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
 from choreo.core.errors import ChoreoError, DecodeError, MissingExtraError, SchemaError, SettingsError, StorageError
+from choreo.core.wording import counted
 from choreo.ports.dependencies import Dependencies, NoReports, report_error
 from choreo.redaction import Redactor, redact
 
@@ -46,9 +46,9 @@ HEAD_BYTES = len(MAGIC) + ID_BYTES
 FINGERPRINT_BYTES = HEADER_BYTES - len(MARK)
 
 _CLIENT: Mapping[str, Any] = {
-    # The client's own default is to wait for ever. An answer takes some milliseconds; the loop waits for it.
+    # The client's own default is no bound. An answer takes some milliseconds; the loop waits for it.
     "timeout": 5.0,
-    # Hosts and the start try again by themselves; the client's own patience would stop the loop for 10 s.
+    # Hosts and the start try again by themselves; the client's own retries would stop the loop for 10 s.
     "max.retries": 1,
     "retries.wait.ms": 100,
 }
@@ -61,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 class RegistryCodec(AvroCodec):
-    """The Codec of choreo with schemas named by a registry's ids. Each id is asked for once a process."""
+    """choreo's codec with schemas named by a registry's ids. A process requests each id once."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class RegistryCodec(AvroCodec):
         subject_prefix: str = "",
         dependencies: Dependencies | None = None,
     ) -> None:
-        """Nothing is asked of the registry yet; raises SchemaError on a damaged file in the folder."""
+        """Send nothing to the registry yet; raises SchemaError on a damaged file in the folder."""
         super().__init__(folder)
         self._client = client
         self._dependencies = dependencies or NoReports()
@@ -80,10 +80,10 @@ class RegistryCodec(AvroCodec):
         self._marks: dict[tuple[type[Event] | None, bytes], bytes] = {}
 
     def prepare(self, event_classes: Iterable[type[Event]]) -> None:
-        """Register what these classes write, and learn what was registered before: later nothing is asked for them.
+        """Register these classes' schemas, and load the earlier ones: later no request is sent for them.
 
-        Blocks; belongs in a thread. Raises SchemaError where the registry refuses a schema, StorageError where it does
-        not answer.
+        Blocks; belongs in a thread. Raises SchemaError where the registry refuses a schema, StorageError where it
+        does not answer.
         """
         for event_class in event_classes:
             self._writer(event_class)
@@ -98,31 +98,34 @@ class RegistryCodec(AvroCodec):
             self._ask("its subjects", self._client.get_subjects)
 
     def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
-        """The event in a value of either format; raises DecodeError, and StorageError where the registry is away."""
+        """Return the event in a value of either format.
+
+        Raises DecodeError, and StorageError where the registry is away.
+        """
         known = self._single_object(cast("type[Event]", event_class), content_type, data)
         return super().decode(event_class, content_type, known)
 
     def fields(self, event_class: type[Any] | None, content_type: str, data: bytes) -> dict[str, Any]:
-        """The event's fields as JSON-ready values; without a class as the writer's schema has them."""
+        """Return the event's fields as JSON-ready values; without a class as the writer's schema has them."""
         return super().fields(event_class, content_type, self._single_object(event_class, content_type, data))
 
-    def _writer(self, event_class: type[Event]) -> tuple[bytes, Any, Plain]:
-        """Compile the way out of this class, with the registry's id for its head."""
-        _, parsed, plain = super()._writer(event_class)
+    def _writer(self, event_class: type[Event]) -> Writer:
+        """Compile the writer of this class, with the registry's id at its head."""
+        path = super()._writer(event_class)
         del self._writers[event_class]  # it writes the other format; and the registry may fail
         subject, declaration = self._subject_of(event_class), schema_of(event_class).declaration
         text = RegistrySchema(json.dumps(declaration, separators=(",", ":")), _AVRO_SCHEMA)
         number = self._ask(subject, self._client.register_schema, subject, text)
-        self._writers[event_class] = path = (MAGIC + _bytes_of(number), parsed, plain)
+        self._writers[event_class] = path = path._replace(head=MAGIC + _bytes_of(number))
         return path
 
     def _single_object(self, event_class: type[Event] | None, content_type: str, data: bytes) -> bytes:
-        """A value in Confluent's format with the head of the other one; anything else unchanged."""
+        """Return a value in Confluent's format with the other format's head; anything else unchanged."""
         if data[:1] != MAGIC or content_type.partition(";")[0].strip().lower() not in ("", AVRO):
             return data
         if len(data) < HEAD_BYTES:
             raise DecodeError(
-                f"has {len(data)} bytes, fewer than the head of Confluent's wire format",
+                f"has {counted(len(data), 'byte')}, fewer than the head of Confluent's wire format",
                 where=_named(event_class),
                 remedy="Write 00, the schema's id in 4 bytes, and the Avro body.",
             )
@@ -136,9 +139,9 @@ class RegistryCodec(AvroCodec):
         return self._learn(event_class, number, self._ask(about, self._client.get_schema, schema_id))
 
     def _learn(self, event_class: type[Event] | None, number: bytes, found: RegistrySchema) -> bytes:
-        """What names this schema in here: the class's own fingerprint if it is the same, else one made of the id.
+        """Return this schema's name in the process: the class's fingerprint if they are equal, else one from the id.
 
-        Not its fingerprint: that leaves out a decimal's scale, and this schema was frozen by nobody.
+        Not the schema's own fingerprint: a fingerprint leaves out a decimal's scale, and this schema is not frozen.
         """
         mark = bytes(FINGERPRINT_BYTES - ID_BYTES) + number
         schema = _read(found, int.from_bytes(number, "big"))
@@ -153,19 +156,19 @@ class RegistryCodec(AvroCodec):
         return f"{self._subject_prefix}{schema_of(event_class).declaration['name']}"
 
     def _ask(self, about: str, question: Callable[..., T], *arguments: Any) -> T:
-        """One answer of the registry; raises DecodeError, SchemaError and StorageError."""
+        """Return one answer of the registry; raises DecodeError, SchemaError and StorageError."""
         try:
             answer = question(*arguments)
         except SchemaRegistryError as error:
             refusal = _refusal(error, about)
             self._note(refusal if isinstance(refusal, StorageError) else None)
             raise refusal from error
-        # Whatever its HTTP library raises means one thing: there was no answer.
+        # Every error of its HTTP library means the same: there was no answer.
         except Exception as error:
             away = StorageError(
                 f"the schema registry does not answer: {type(error).__name__}: {redact(str(error))}",
                 where=about,
-                remedy=f"It is tried again; see that it runs where {ENVIRONMENT}URL says.",
+                remedy=f"It is tried again; check that it runs at {ENVIRONMENT}URL.",
             )
             self._note(away)
             raise away from error
@@ -182,7 +185,10 @@ class RegistryCodec(AvroCodec):
 
 
 def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """The registry client's settings among environment variables, by its own names, such as `basic.auth.user.info`."""
+    """Return the registry client's settings among environment variables, by its own names.
+
+    An example is `basic.auth.user.info`.
+    """
     return {
         name.removeprefix(ENVIRONMENT).lower().replace("_", "."): value
         for name, value in environment.items()
@@ -193,7 +199,7 @@ def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
 def registry_codec(
     settings: Mapping[str, str], folder: Path | None = None, dependencies: Dependencies | None = None
 ) -> RegistryCodec:
-    """A codec over the registry at `url`; `subject.prefix` is put before each subject. Raises SettingsError."""
+    """Return a codec over the registry at `url`; `subject.prefix` precedes each subject. Raises SettingsError."""
     redact.learn(settings)
     rest: dict[str, Any] = {**_CLIENT, **settings}
     prefix = rest.pop(_SUBJECT_PREFIX, "")
@@ -206,7 +212,7 @@ def registry_codec(
         raise SettingsError(
             f"the registry's client does not take it: {Redactor(settings)(str(error))}",
             where=f"{ENVIRONMENT}*",
-            remedy=f"Set {ENVIRONMENT}URL to http://host:8081, and what else the client knows by its own names.",
+            remedy=f"Set {ENVIRONMENT}URL to http://host:8081, and the client's other settings by their own names.",
         ) from error
     return RegistryCodec(client, folder, subject_prefix=prefix, dependencies=dependencies)
 
@@ -214,7 +220,7 @@ def registry_codec(
 async def prepared(
     codec: RegistryCodec, event_classes: Iterable[type[Event]], *, start_s: float = 60.0
 ) -> RegistryCodec:
-    """The codec, once the registry knows these classes; waits for a registry that is not there yet.
+    """Return the codec, once the registry has these classes' schemas; wait for a registry that is not there yet.
 
     Raises StorageError if it does not answer within `start_s` seconds, SchemaError where it refuses a schema.
     """
@@ -232,7 +238,7 @@ async def prepared(
 
 
 def _read(found: RegistrySchema, schema_id: int) -> Schema:
-    """The registry's schema as fastavro works with it; raises DecodeError."""
+    """Return the registry's schema as fastavro uses it; raises DecodeError."""
     where = f"schema {schema_id} of the registry"
     if found.schema_type != _AVRO_SCHEMA:
         raise DecodeError(
@@ -240,10 +246,10 @@ def _read(found: RegistrySchema, schema_id: int) -> Schema:
         )
     try:
         declaration = json.loads(found.schema_str or "")
-        # `com.shop.OrderPlaced` is the class OrderPlaced, in whatever namespace its writer keeps it.
+        # `com.shop.OrderPlaced` is the class OrderPlaced, in any namespace of its writer.
         namespace, _, name = declaration["name"].rpartition(".")
         return schema_from({**declaration, "name": name, **({"namespace": namespace} if namespace else {})})
-    # Whatever JSON, fastavro and a lack of parts raise means one thing: this is no schema of an event.
+    # Every error of JSON, fastavro or a missing part means the same: this is no schema of an event.
     except Exception as error:
         raise DecodeError(
             f"cannot be read as the schema of an event: {type(error).__name__}: {error}",
@@ -253,24 +259,27 @@ def _read(found: RegistrySchema, schema_id: int) -> Schema:
 
 
 def _refusal(error: SchemaRegistryError, about: str) -> ChoreoError:
-    """The registry's answer as an error of ours. Only what trying again cannot change is anybody's fault."""
-    said = f"{redact(str(error.error_message))} (HTTP {error.http_status_code})"
+    """Return the registry's answer as an error of choreo.
+
+    Only an answer that a retry cannot change is a SchemaError.
+    """
+    message = f"{redact(str(error.error_message))} (HTTP {error.http_status_code})"
     if error.http_status_code == HTTPStatus.NOT_FOUND:
         return DecodeError(
-            f"the schema registry does not know it: {said}",
+            f"the schema registry does not know it: {message}",
             where=about,
-            remedy=f"Ask whoever wrote the value which registry knows its schema; {ENVIRONMENT}URL names the one used.",
+            remedy=f"Ask the writer of the value for the registry of its schema; {ENVIRONMENT}URL names the one used.",
         )
     if error.http_status_code in (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY):
         return SchemaError(
-            f"the schema registry refuses it: {said}",
+            f"the schema registry refuses it: {message}",
             where=about,
-            remedy="Run `choreo schemas check`, and see whether the subject holds schemas of somebody else.",
+            remedy="Run `choreo schemas check`, and check whether the subject holds schemas of another writer.",
         )
     return StorageError(
-        f"the schema registry does not do it: {said}",
+        f"the request to the schema registry failed: {message}",
         where=about,
-        remedy=f"It is tried again; see to the registry, and to what {ENVIRONMENT}BASIC_AUTH_USER_INFO may do there.",
+        remedy=f"It is tried again; check the registry, and the rights of {ENVIRONMENT}BASIC_AUTH_USER_INFO there.",
     )
 
 

@@ -1,5 +1,5 @@
-"""The memory twin of the SQLite home: the same behaviour in plain dictionaries, for tests and the simulator."""
+"""The memory backend: it behaves as the SQLite backend, in plain dictionaries, for tests and the simulator."""
 
-from choreo.adapters.memory.home import MemoryHome
+from choreo.adapters.memory.backend import MemoryBackend
 
-__all__ = ["MemoryHome"]
+__all__ = ["MemoryBackend"]

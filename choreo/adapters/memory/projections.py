@@ -1,6 +1,6 @@
-"""What the projector writes, in memory, with a read model of its own: the twin of a store beside the log.
+"""The projector's writes in memory, with a read model of their own; it behaves as a store beside the log.
 
-Between looking where a partition stands and the last change nothing is awaited: that is the transaction.
+Nothing is awaited between the check of a partition's position and the last change, so a save is a transaction.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from choreo.ports.projections import KeyFold, Projected
 
 
 class MemoryProjections:
-    """`choreo.ports.projections.Projections` in memory; `.read_model` shows what was saved."""
+    """`choreo.ports.projections.Projections` in memory; `.read_model` shows the saved views."""
 
     def __init__(self, topics: Topics) -> None:
-        """`topics` have the records of the histories: the index of them that a batch brings is not needed."""
+        """Read the records of histories from `topics`; the index of records in a batch is not needed."""
         self._positions: dict[str, dict[int, int]] = {}
         self._folds: dict[tuple[str, str], KeyFold] = {}
         self.read_model: MemoryReadModel = MemoryReadModel(topics, self._forget, self._folded)
 
     async def positions(self, topic: str) -> dict[int, int]:
-        """The next offset to fold, by partition."""
+        """Return the next offset to fold, by partition."""
         return dict(self._folded(topic))
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, KeyFold]:  # noqa: ARG002 - a key has one
-        """What is kept of these keys."""
+        """Return the saved folds of these keys."""
         return {key: self._folds[topic, key] for key in keys if (topic, key) in self._folds}
 
     async def save(self, batch: Projected) -> int:
-        """Make the batch true if the partition stands where it begins; returns where the partition stands then."""
+        """Save the batch if it begins at the partition's position; return the position after it."""
         stands = self._folded(batch.topic).get(batch.partition, 0)
         if stands != batch.begins:
             return stands

@@ -1,11 +1,11 @@
-"""The topics' records in lists. Knows offsets and stamps; knows no groups."""
+"""The topics' records in lists. Knows offsets and timestamps; knows no groups."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from choreo.adapters.bell import Bell
-from choreo.adapters.refusals import bad_count, no_partition, no_topic, wrong_count
+from choreo.adapters.errors import bad_count, no_partition, no_topic, wrong_count
+from choreo.adapters.notifier import Notifier
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock
@@ -17,10 +17,10 @@ class Topics:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._topics: dict[str, list[list[Record]]] = {}
-        self.bell: Bell = Bell()
+        self.notifier: Notifier = Notifier()
 
     def create(self, topic: str, partitions: int) -> None:
-        """Make sure the topic exists; raises SettingsError if it has another partition count."""
+        """Create the topic unless it exists; raises SettingsError if it has another partition count."""
         if partitions < 1:
             raise bad_count(topic, partitions)
         existing = self._topics.setdefault(topic, [[] for _ in range(partitions)])
@@ -28,14 +28,14 @@ class Topics:
             raise wrong_count(topic, len(existing), partitions)
 
     def of(self, topic: str) -> list[list[Record]]:
-        """The topic's partitions; raises NotFoundError."""
+        """Return the topic's partitions; raises NotFoundError."""
         partitions = self._topics.get(topic)
         if partitions is None:
             raise no_topic(topic)
         return partitions
 
     def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
-        """Add each to its key's partition, stamped now but never below the last stamp there."""
+        """Add each event to its key's partition, stamped now but never below the last timestamp there."""
         partitions = self.of(topic)
         now_ms = self._clock.now_ms()
         positions = []
@@ -46,11 +46,11 @@ class Topics:
             records.append(Record(topic, number, len(records), stamp_ms, event))
             positions.append(records[-1].position)
         if positions:
-            self.bell.ring(topic, frozenset(event.type for event in events))
+            self.notifier.notify(topic, frozenset(event.type for event in events))
         return positions
 
     def partition(self, topic: str, partition: int) -> list[Record]:
-        """The records of one partition; raises NotFoundError."""
+        """Return the records of one partition; raises NotFoundError."""
         partitions = self.of(topic)
         if not 0 <= partition < len(partitions):
             raise no_partition(topic, partition, len(partitions))

@@ -1,4 +1,4 @@
-"""Redis as read model and as the services' inboxes: the Kafka home's stores. Importing it needs the `redis` extra."""
+"""Redis as stores beside a log: read model and inboxes. Importing it needs the `redis` extra."""
 
 from choreo.core.errors import MissingExtraError
 

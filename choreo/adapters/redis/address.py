@@ -1,4 +1,4 @@
-"""The client of a Redis address: one server, or the primary that sentinels name. Knows no command of ours.
+"""The client of a Redis address: one server, or the primary that sentinels name. Knows no Redis command.
 
 `redis://`, `rediss://` (TLS) and `unix://` name one server. `redis+sentinel://USER:PASSWORD@HOST:26379,HOST/NAME/DB`
 and `rediss+sentinel://` name sentinels and the primary they watch; user and password are the primary's, those of the
@@ -28,19 +28,19 @@ _SHAPE = (
 
 
 class Address(NamedTuple):
-    """A client that is not connected yet, and its place for messages, without a secret."""
+    """A client that is not connected yet, and its address for messages, without a secret."""
 
     client: Any
     place: str
     sentinels: Sequence[Any] = ()
-    """Their clients, to be closed with it."""
+    """The sentinels' clients, to be closed with the client."""
 
 
 def address_of(url: str) -> Address:
-    """Make the client of this address; raises SettingsError that quotes nothing of it: it may hold a password."""
-    # Every bound and every retry is the caller's: the client's own timeout starts a task for every send, and that one
-    # eats the cancellation that comes in the turn in which it ends (cpython issue 86296); its own retry would reach
-    # another server than the one that was examined.
+    """Make the client of this address; raises SettingsError without a part of the address: it may hold a password."""
+    # The caller sets every bound and every retry. The client's own timeout starts a task for every send, and that task
+    # swallows a cancellation that comes in the loop iteration in which it ends (cpython issue 86296). The client's own
+    # retry would reach another server than the one that was examined.
     options: dict[str, Any] = {
         "protocol": 2,
         "socket_timeout": None,
@@ -58,7 +58,7 @@ def address_of(url: str) -> Address:
 
 
 def _through_sentinels(url: SplitResult, options: dict[str, Any]) -> Address:
-    """Raises ValueError on another shape."""
+    """Make the client of the primary that the sentinels name; raises ValueError on another shape."""
     login, _, hosts = url.netloc.rpartition("@")
     name, _, database = url.path.strip("/").partition("/")
     found = [_host_of(part) for part in hosts.split(",") if part]
@@ -82,7 +82,7 @@ def _through_sentinels(url: SplitResult, options: dict[str, Any]) -> Address:
 
 
 def _host_of(part: str) -> tuple[str, int]:
-    """Raises ValueError."""
+    """Split a sentinel's address into host and port; raises ValueError."""
     split = urlsplit(f"//{part}")
     if not split.hostname:
         raise ValueError(_SHAPE)

@@ -1,7 +1,8 @@
-"""Whether a Redis server may be used, and whether it may have lost what it acknowledged. Pure, but for one script.
+"""Check that a Redis server is fit for use, and detect that it may have lost acknowledged writes.
 
-A server that evicts keys forgets outcomes; one that was promoted may lack the last writes of the primary before it.
-Both are noted beside the data with an id, so that every process and every later start of one learns of it.
+A server that evicts keys forgets outcomes; a promoted replica may lack the last writes of its old primary. Both losses
+are noted beside the data with an id, so that every process learns of them, also after a restart. Pure, but for one
+script.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from choreo.adapters.store_errors import UnfitError
 from choreo.core.errors import StorageError
 
 _NO_PAST = "0" * 40
@@ -30,16 +32,12 @@ redis.call('HSET', key, 'evicted', evicted, 'run', run, 'history', history, 'evi
     'inbox_loss', inbox_loss, 'views_loss', views_loss)
 return {inbox_loss, views_loss}
 """
-"""Note what the server says of itself; returns the ids of the last loss of inboxes and of views, `0` for none."""
+"""Note the server's state; returns the ids of the last loss of inboxes and of views, `0` for none."""
 LOSSES = ("inbox_loss", "views_loss")
 
 
-class UnfitError(StorageError):
-    """The server or its user is not what choreo needs, and waiting does not change it."""
-
-
 class Examined(NamedTuple):
-    """What INFO says, as far as it matters."""
+    """The fields of INFO that choreo needs."""
 
     mode: str
     is_replica: bool
@@ -53,7 +51,7 @@ class Examined(NamedTuple):
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Examined:
-        """Read the answer of INFO; what a server does not say counts as harmless."""
+        """Read the answer of INFO; a missing field counts as harmless."""
         return cls(
             mode=str(info.get("redis_mode", "standalone")),
             is_replica=info.get("role") == "slave",
@@ -68,7 +66,7 @@ class Examined(NamedTuple):
 
     @property
     def evicts(self) -> bool:
-        """Whether it drops keys of its own accord when memory is short."""
+        """Return whether the server drops keys on its own when memory is short."""
         return self.is_bounded and self.policy != "noeviction"
 
     def note(self) -> tuple[int, str, str, int, int]:
@@ -89,10 +87,10 @@ class Examined(NamedTuple):
             )
 
     def refuse_evicting(self, where: str) -> None:
-        """Raise StorageError on a server that may drop keys: work is held until it is set right."""
+        """Raise StorageError on a server that may drop keys: work waits until its settings are corrected."""
         if self.evicts:
             raise StorageError(
                 f"it may drop keys when memory is short (maxmemory-policy {self.policy})",
                 where=where,
-                remedy="Set maxmemory-policy to noeviction: what steps have done must not be forgotten.",
+                remedy="Set maxmemory-policy to noeviction: outcomes of steps must not be forgotten.",
             )

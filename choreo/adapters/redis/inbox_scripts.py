@@ -1,22 +1,22 @@
-"""The inbox's writes as scripts: each looks and writes in one piece and one round trip, for a whole batch.
+"""The inbox's writes as scripts: each reads and writes atomically, in one round trip for a whole batch.
 
-Keys below a service's root: `row:<step>:<trigger>` (begun, token, until, outcome, certain), `run:<run>` (what was read
-of it, its slots, the names of its rows), `ended` (runs by when they ended), `memory` (its name, and `lost_ms`: when the
-one before it was lost, 0: there was none).
-A run's keys expire together, `linger` after its end; what is written about it late takes the time that is left.
-BEGIN says again what `adapters.inbox_rules.begin` says, for it must decide where the rows are; one suite holds both.
+Keys below a service's root: `row:<step>:<trigger>` (begun, token, until, outcome, certain), `run:<run>` (the facts
+about it, its slots, the names of its rows), `ended` (runs by the time of their end), `memory` (the inbox's id, and
+`lost_ms`: when the inbox before it was lost, 0: there was none). A run's keys expire together, `linger` after its end;
+a later write about the run gets the time that is left. BEGIN repeats the rule of `adapters.inbox_rules.begin`, because
+it must decide inside the server; one suite tests both.
 """
 
 from __future__ import annotations
 
-from choreo.adapters.membership import LEASE_MAX_MS
+from choreo.adapters.assignment import LEASE_MAX_MS
 
 _HEAD = """
 local root, now, linger = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local asked, called = cmsgpack.unpack(ARGV[3]), ARGV[4]
 """
 
-# Whoever calls knows the memory by its name: if there is none or another one, all that was there is lost.
+# The caller knows the inbox by its id: if there is no inbox or another one, all earlier entries are lost.
 _REMEMBERS = """
 local name, lost = unpack(redis.call('HMGET', root .. ':memory', 'name', 'lost_ms'))
 if name ~= called then
@@ -26,9 +26,9 @@ end
 lost = tonumber(lost)
 """
 
-# A new memory takes the name that is proposed. It is not the first where somebody has known another. One that is there
-# has lost something where the server has since it was last met (`loss`, see `examination`).
-MEET = f"""{_HEAD}
+# A new inbox takes the proposed id. It is not the first inbox if a caller has known another one. An existing inbox has
+# lost entries if the server has lost writes since the last call (`loss`, see `examination`).
+COMPARE = f"""{_HEAD}
 local name, lost, loss = unpack(redis.call('HMGET', root .. ':memory', 'name', 'lost_ms', 'loss'))
 if name and (loss or '0') ~= ARGV[5] then lost = ARGV[1] end
 name, lost = name or called, lost or '0'
@@ -51,16 +51,17 @@ local function belongs(name, run)
 end
 """
 
-# What was read of a run, if anything was: turned, when it ended, paused, the number of the pause, where it stopped.
+# The facts about a run, if there are any: compensating, time of its end, paused, number of the pause, place of its
+# stop.
 _MARK_OF = """
 local function mark_of(run)
     local known = redis.call(
-        'HMGET', KEYS[1] .. ':run:' .. run, 'turned', 'ended_ms', 'paused', 'pause_n', 'stopped_at')
+        'HMGET', KEYS[1] .. ':run:' .. run, 'compensating', 'ended_ms', 'paused', 'pause_n', 'stopped_at')
     return known[4] and {known[1] or '', known[2] or '', known[3], known[4], known[5] or -1}
 end
 """
 
-# The server's own clock: those of its clients differ. An attempt's token begins with its holder.
+# The server's own clock: the clocks of its clients differ. An attempt's token begins with its holder.
 _HOLDS = """
 local holder, lease = ARGV[5], tonumber(ARGV[6])
 local time = redis.call('TIME')
@@ -71,9 +72,9 @@ local function mine(token)
 end
 """
 
-# An attempt's token also tells a call that is made again, because its answer was lost, from a second attempt.
-# `patience`: how long a hold that has lapsed is respected still. Answers a number for each, packed, because single ones
-# cost the client 10 µs each to read; and what else there is to say, with the attempt's place from 1.
+# An attempt's token also distinguishes a call that is repeated, because its answer was lost, from a second attempt.
+# `patience`: how long an expired lease is still respected. Returns a number for each attempt, packed, because single
+# numbers cost the client 10 µs each to read; and further results with the attempt's index from 1.
 BEGIN = f"""{_HEAD}{_REMEMBERS}{_BELONGS}{_HOLDS}{_MARK_OF}
 local patience = tonumber(ARGV[7])
 local answers, others = {{}}, {{}}
@@ -109,8 +110,8 @@ end
 return {{cmsgpack.pack(answers), others, name}}
 """
 
-# Answers how often each was begun before, packed, and what stood of which: the rules decide by that. A row that was
-# begun belongs to its run already.
+# Returns how often each attempt was begun before, packed, and the recorded outcomes: the rules decide by them. A row
+# with a begun attempt belongs to its run already.
 RECORD = f"""{_HEAD}{_REMEMBERS}{_BELONGS}
 local doubtful = lost > 0 and now < lost + linger
 local counts, standing = {{}}, {{}}
@@ -142,22 +143,22 @@ end
 
 MARK = f"""{_HEAD}
 for _, mark in ipairs(asked) do
-    local run, turned, ended, paused, pause_n, stopped_at = unpack(mark)
+    local run, compensating, ended, paused, pause_n, stopped_at = unpack(mark)
     local of_run = root .. ':run:' .. run
-    local known_n, known_end, known_turn, known_at = unpack(
-        redis.call('HMGET', of_run, 'pause_n', 'ended_ms', 'turned', 'stopped_at'))
-    local said = {{}}
-    if turned then said = {{'turned', 1}} end
-    local unknown = not (known_turn or known_end)
-    if (turned or ended) and (unknown or stopped_at < tonumber(known_at or -1)) then
-        said[#said + 1], said[#said + 2] = 'stopped_at', stopped_at
+    local known_n, known_end, known_compensating, known_at = unpack(
+        redis.call('HMGET', of_run, 'pause_n', 'ended_ms', 'compensating', 'stopped_at'))
+    local fields = {{}}
+    if compensating then fields = {{'compensating', 1}} end
+    local unknown = not (known_compensating or known_end)
+    if (compensating or ended) and (unknown or stopped_at < tonumber(known_at or -1)) then
+        fields[#fields + 1], fields[#fields + 2] = 'stopped_at', stopped_at
     end
     if pause_n >= tonumber(known_n or -1) then
-        for _, part in ipairs({{'paused', paused and 1 or 0, 'pause_n', pause_n}}) do said[#said + 1] = part end
+        for _, part in ipairs({{'paused', paused and 1 or 0, 'pause_n', pause_n}}) do fields[#fields + 1] = part end
     end
     local ends = ended and not known_end
-    if ends then said[#said + 1], said[#said + 2] = 'ended_ms', ARGV[1] end
-    if #said > 0 then redis.call('HSET', of_run, unpack(said)) end
+    if ends then fields[#fields + 1], fields[#fields + 2] = 'ended_ms', ARGV[1] end
+    if #fields > 0 then redis.call('HSET', of_run, unpack(fields)) end
     if ends then
         redis.call('ZADD', root .. ':ended', ARGV[1], run)
         redis.call('PEXPIRE', of_run, linger)
@@ -175,8 +176,8 @@ for i, run in ipairs(cmsgpack.unpack(ARGV[1])) do marks[i] = mark_of(run) end
 return marks
 """
 
-# Gates of a flow's keys: `gates:<flow>:<shape>` (partition → position), and beside it a hash a key (position, state).
-# Answers the partitions of which a position was kept before and is none: then all is lost, and nothing is written.
+# Gates of a flow's keys: `gates:<flow>:<shape>` (partition → position), and beside it a hash per key (position, state).
+# Returns the partitions that had a position before and have none now: then all is lost, and nothing is written.
 KEEP_GATES = """
 local of_flow, linger = KEYS[1] .. ARGV[1], tonumber(ARGV[2])
 local positions, rows = unpack(cmsgpack.unpack(ARGV[3]))
@@ -199,11 +200,11 @@ end
 return lost
 """
 
-# A piece at a time, so that nobody else waits long; answers how many runs and how many entries went.
+# In small pieces, so that no other client waits long; returns the numbers of dropped runs and entries.
 FORGET = """
 local entries = 0
-local gone = redis.call('ZRANGE', KEYS[1] .. ':ended', '-inf', '(' .. ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])
-for _, run in ipairs(gone) do
+local runs = redis.call('ZRANGE', KEYS[1] .. ':ended', '-inf', '(' .. ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])
+for _, run in ipairs(runs) do
     local of_run = KEYS[1] .. ':run:' .. run
     for _, field in ipairs(redis.call('HKEYS', of_run)) do
         if field:sub(1, 4) == 'row:' then entries = entries + redis.call('UNLINK', KEYS[1] .. ':' .. field) end
@@ -211,5 +212,5 @@ for _, run in ipairs(gone) do
     redis.call('UNLINK', of_run)
     redis.call('ZREM', KEYS[1] .. ':ended', run)
 end
-return {#gone, entries}
+return {#runs, entries}
 """

@@ -1,6 +1,6 @@
-"""What the projector writes, in Redis: one script a batch looks where the partition stands, and writes all or nothing.
+"""The projector's writes in Redis: one script per batch checks the partition's position and writes all or nothing.
 
-A script because indexes follow from what is there, and because MULTI cannot look: it is as atomic, and one round trip.
+A script, because the index entries depend on the stored rows and MULTI cannot read: it is as atomic, in one round trip.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from choreo.adapters.redis.generations import ROOT, Generations
-from choreo.adapters.redis.rows import attribute_index, bytes_of_fold, bytes_of_view, fold_of, row_id
 from choreo.adapters.redis.server import RedisServer
+from choreo.adapters.redis.view_generations import ROOT, ViewGenerations
+from choreo.adapters.rows import attribute_index, bytes_of_fold, bytes_of_view, fold_of, row_id
 from choreo.core.state import STATUSES
 from choreo.ports.projections import KeyFold, Projected
 
 _encode = msgspec.msgpack.Encoder().encode
 
-# A view's attributes are its start event's and never change: they are indexed when its row is new. Its status does: a
-# row that comes new into the set of one leaves those of all others, of which it was in one. Lua's stack takes no more
-# than some thousand values at once.
+# A view's attributes come from its start event and never change: they are indexed when its row is new. Its status does
+# change: a row that is added to the set of one status leaves the sets of all others, one of which had it. Lua's stack
+# takes no more than some thousand values at once.
 _SAVE = f"""
 {ROOT}
 local flow, partition, begins, position = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -57,18 +57,18 @@ return position
 class RedisProjections:
     """`choreo.ports.projections.Projections` in Redis. Everything raises StorageError."""
 
-    def __init__(self, server: RedisServer, generations: Generations) -> None:
-        """Both are shared with the read model."""
+    def __init__(self, server: RedisServer, generations: ViewGenerations) -> None:
+        """Share the server and the generations with the read model."""
         self._server = server
         self._generations = generations
 
     async def positions(self, topic: str) -> dict[int, int]:
-        """The next offset to fold, by partition; all begin anew where the server has lost some of the views."""
+        """Return the next offset to fold, by partition; all begin again where the server has lost some of the views."""
         await self._generations.renew(topic)
         return await self._generations.positions(topic)
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, KeyFold]:  # noqa: ARG002 - a key has one
-        """What is kept of these keys."""
+        """Return the saved folds of these keys."""
         if not keys:
             return {}
         root = await self._generations.root(topic)
@@ -78,7 +78,7 @@ class RedisProjections:
         }
 
     async def save(self, batch: Projected) -> int:
-        """Make the batch true if the partition stands where it begins; returns where the partition stands then."""
+        """Save the batch if it begins at the partition's position; return the position after it."""
         plan = (
             [kept.key for kept in batch.keys],
             [

@@ -1,48 +1,42 @@
 """The read model in Redis. A listing walks the narrowest index of its filter and stops at the end of its page.
 
-Of a key's records only the offsets lie here; the records are read from the log. A copy of the log in memory would cost
-ten times what the views do, and would be a second place to forget a customer in.
+Redis holds only the offsets of a key's records; the log holds the records.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from choreo.adapters.redis.generations import Generations
-from choreo.adapters.redis.rows import FIRST, Place, attribute_index, cursor_after, fits, place_of, row_id, view_of
+from choreo.adapters.cursors import as_values
+from choreo.adapters.history import records_at
 from choreo.adapters.redis.server import RedisServer
-from choreo.adapters.views import as_values
+from choreo.adapters.redis.view_generations import ViewGenerations
+from choreo.adapters.rows import FIRST, Place, attribute_index, cursor_after, fits, place_of, row_id, view_of
 from choreo.core.events import Record
-from choreo.core.partition import partition_of
 from choreo.core.state import STATUSES
 from choreo.ports.log import Log
-from choreo.ports.read_model import Filter, InstanceView, Page
+from choreo.ports.read_model import RUNS_MAX, Filter, InstanceView, Page
 
 CHUNK_MAX = 1_000
-"""Rows looked at in one round trip where a filter lets few of them through: some 2 MB."""
-NEAR = 50
-"""Records of a key that lie this near are read in one piece: a broker gives a whole batch of them in any case."""
-SPAN_MAX = 1_000
-READS_AT_ONCE = 16
+"""Rows read in one round trip where a filter accepts few of them: some 2 MB."""
 
 
 class RedisReadModel:
     """`choreo.ports.read_model.ReadModel` in Redis. Everything raises StorageError when the server cannot be used."""
 
-    def __init__(self, server: RedisServer, generations: Generations, log: Log) -> None:
-        """`log` has the records of the histories."""
+    def __init__(self, server: RedisServer, generations: ViewGenerations, log: Log) -> None:
+        """Read the records of histories from `log`."""
         self._server = server
         self._generations = generations
         self._log = log
 
     async def positions(self, topic: str) -> dict[int, int]:
-        """Up to which offset the views are true, by partition."""
+        """Return the offsets up to which the views are true, by partition."""
         return await self._generations.positions(topic)
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
-        """A page of instances; raises NotFoundError on a cursor that is not one of ours."""
+        """Return a page of instances; raises NotFoundError on a cursor that this read model did not issue."""
         before = place_of(cursor)
         found: list[tuple[Place, InstanceView]] = []
         for flow in [wanted.flow] if wanted.flow else await self._generations.flows():
@@ -53,20 +47,20 @@ class RedisReadModel:
         return Page([view for _, view in page], cursor_after(page[-1][0]) if more else "")
 
     async def instance(self, flow: str, key: str, run: str = "") -> InstanceView | None:
-        """One run; without `run` the key's newest."""
+        """Return one run; without `run` the newest of the key."""
         root = await self._generations.root(flow)
         rows: Sequence[str | bytes] = [row_id(key, run)]
         if not run:
             rows = await self._server.ask("ZRANGE", f"{root}:runs:{key}", 0, 0, "REV")
         return next(iter(await self._views(root, rows)), None)
 
-    async def runs(self, flow: str, key: str) -> list[InstanceView]:
-        """Every run of a key, oldest first."""
+    async def runs(self, flow: str, key: str, limit: int = RUNS_MAX) -> list[InstanceView]:
+        """Return every run of a key, oldest first."""
         root = await self._generations.root(flow)
-        return await self._views(root, await self._server.ask("ZRANGE", f"{root}:runs:{key}", 0, -1))
+        return await self._views(root, await self._server.ask("ZRANGE", f"{root}:runs:{key}", -limit, -1))
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
-        """The key's records in log order."""
+        """Return the key's records in log order."""
         root = await self._generations.root(flow)
         offsets = [
             int(offset)
@@ -74,32 +68,20 @@ class RedisReadModel:
                 "ZRANGE", f"{root}:history:{key}", f"({after}", "+inf", "BYSCORE", "LIMIT", 0, limit
             )
         ]
-        if not offsets:
-            return []
-        partition = partition_of(key, await self._log.partitions(flow))
-        wanted, spans = set(offsets), list(_spans(offsets))
-        records: list[Record] = []
-        for at in range(0, len(spans), READS_AT_ONCE):
-            reads = [
-                self._log.read(flow, partition, first, last - first + 1)
-                for first, last in spans[at : at + READS_AT_ONCE]
-            ]
-            for piece in await asyncio.gather(*reads):
-                records += [record for record in piece if record.offset in wanted]
-        return records
+        return await records_at(self._log, flow, key, offsets)
 
     async def counts(self, flow: str) -> dict[str, int]:
-        """How many runs there are by status."""
+        """Return the number of runs by status."""
         root = await self._generations.root(flow)
         counts = await self._server.ask_all([("ZCARD", f"{root}:status:{status}") for status in STATUSES])
         return {status: number for status, number in zip(STATUSES, counts, strict=True) if number}
 
     async def drop(self, topic: str) -> None:
-        """Forget every view of the topic, states and positions with them: projectors fold it from its beginning."""
+        """Forget the topic's views, states and positions: projectors fold it again from its beginning."""
         await self._generations.drop(topic)
 
     async def digest(self, topic: str) -> Mapping[str, Any]:
-        """Every view of the topic as values, by "key/run"."""
+        """Return every view of the topic as values, by "key/run"."""
         root = await self._generations.root(topic)
         digest: dict[str, Any] = {}
         cursor: bytes | int = 0
@@ -111,7 +93,7 @@ class RedisReadModel:
                 return dict(sorted(digest.items()))
 
     async def _newest(self, flow: str, wanted: Filter, before: Place, number: int) -> list[tuple[Place, InstanceView]]:
-        """The flow's first rows that fit, behind that place; at most so many."""
+        """Return the flow's first rows behind that place that match the filter; at most `number`."""
         root = await self._generations.root(flow)
         index = await self._narrowest(root, wanted)
         lowest = wanted.started_from_ms or "-inf"
@@ -133,12 +115,12 @@ class RedisReadModel:
                     found.append((place, view))
             if len(found) >= number or len(places) < size:
                 return found[:number]
-            # Rows that started in the same millisecond as the last one come again: look beyond them.
+            # Rows that started in the same millisecond as the last one are read again: skip them.
             size = size * 2 if not fresh or size < CHUNK_MAX else size
             before = fresh[-1] if fresh else before
 
     async def _narrowest(self, root: str, wanted: Filter) -> str:
-        """The smallest index that holds all that fit."""
+        """Return the smallest index that holds all rows that match."""
         names = [f"{root}:{attribute_index(name, value)}" for name, value in wanted.attributes.items()]
         if wanted.status:
             names.append(f"{root}:status:{wanted.status}")
@@ -150,7 +132,7 @@ class RedisReadModel:
         return min(zip(sizes, names, strict=True))[1]
 
     async def _at(self, root: str, places: Sequence[Place]) -> list[tuple[Place, InstanceView]]:
-        """The views at these places; one that has gone meanwhile is left out."""
+        """Return the views at these places; one that was removed meanwhile is left out."""
         if not places:
             return []
         values = await self._server.ask("HMGET", f"{root}:rows", *(place.row for place in places))
@@ -161,17 +143,3 @@ class RedisReadModel:
             return []
         values = await self._server.ask("HMGET", f"{root}:rows", *rows)
         return [view_of(value) for value in values if value is not None]
-
-
-def _spans(offsets: Iterable[int]) -> Iterable[tuple[int, int]]:
-    """Ascending offsets as pieces (first, last) that are read at once."""
-    first = last = -1
-    for offset in offsets:
-        if first < 0:
-            first = offset
-        elif offset - last > NEAR or offset - first >= SPAN_MAX:
-            yield first, last
-            first = offset
-        last = offset
-    if first >= 0:
-        yield first, last

@@ -1,8 +1,8 @@
-"""One Redis: commands, scripts, and what is said when it does not answer.
+"""One Redis server: commands, scripts, and the errors when it does not answer.
 
-Every failure is a StorageError within a bound, so that hosts hold their work and doors answer 503. A call may have been
-done although it failed: whatever is sent here can be sent twice. A server is examined before it is used, again after
-every failure, and now and then: a connection may lead to another server, or to one that has become a replica.
+Every failure is a StorageError within a time limit, so that hosts keep their work and REST answers 503. A call may have
+been executed although it failed: every command here can be sent twice. A server is examined before it is used, again
+after every failure, and now and then: a connection may lead to another server, or to one that has become a replica.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from redis import exceptions
 from redis.commands.core import AsyncScript
 
 from choreo.adapters.redis.address import address_of
-from choreo.adapters.redis.examination import LOSSES, NOTE, Examined, UnfitError
+from choreo.adapters.redis.examination import LOSSES, NOTE, Examined
+from choreo.adapters.store_errors import LossError, UnfitError
 from choreo.core.errors import SettingsError, StorageError
 from choreo.ports.dependencies import Dependencies, NoReports, report_error
 from choreo.redaction import redact
@@ -26,10 +27,10 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TIMEOUT_S = 2.0
-"""A full batch takes Redis some 10 ms: 200 times that is no load any more, it is an absence."""
+"""A full batch takes Redis some 10 ms: after 200 times that, the server is away, not busy."""
 
 SWEPT_AT_ONCE = 1_000
-"""Keys looked at by a call: about a millisecond of the server's."""
+"""Keys read in one call: about a millisecond of the server's time."""
 
 REDIS = "redis"
 _PERMISSIONS = "Let the user do this: ACL SETUSER NAME ~* +@read +@write +@scripting +@connection +info +time."
@@ -38,7 +39,7 @@ _LOADING = "Wait: it is loading its data."
 _MEMORY = "Give it more memory (maxmemory)."
 _AWAY = "Start it, or correct CHOREO_REDIS; work is held until it answers."
 _BUSY = "See what keeps it busy (SLOWLOG); work is held until it answers."
-# Older servers put the error of a command in a script into a sentence of their own: there it is known by its word.
+# Older servers put the error of a command in a script into a sentence of their own: its code is found by its word.
 _REMEDIES: Sequence[tuple[type[Exception], str, str]] = (
     (exceptions.AuthenticationError, "WRONGPASS", "Correct the user and password in CHOREO_REDIS."),
     (exceptions.NoPermissionError, "NOPERM", _PERMISSIONS),
@@ -54,12 +55,8 @@ _REMEDIES: Sequence[tuple[type[Exception], str, str]] = (
     (OSError, "", _AWAY),
 )
 _ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN", "MOVED")
-"""Answers of a server that is not the one to talk to (any more): a new connection may lead to the one that is."""
+"""Errors of a server that is not the right one (any more): a new connection may lead to the right one."""
 _GLOB = re.compile(r"([*?\[\]\\])")
-
-
-class LossError(StorageError):
-    """The server has lost something since the last call: those who rest on it must hear of it first."""
 
 
 class RedisServer:
@@ -77,7 +74,10 @@ class RedisServer:
         timeout_s: float = TIMEOUT_S,
         dependencies: Dependencies | None = None,
     ) -> None:
-        """`timeout_s` bounds every call, connecting included. Raises SettingsError on what is no such URL."""
+        """Parse the address; raises SettingsError if it is not a Redis URL.
+
+        `timeout_s` bounds every call, connecting included.
+        """
         redact.learn({"redis": url})
         self.where: str
         self._client, self.where, self._sentinels = address_of(url)
@@ -95,7 +95,10 @@ class RedisServer:
         return await self._reach(lambda client: client.execute_command(*command))
 
     async def ask_all(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
-        """Return the answers to several commands of one round trip; others' may come between. Raises StorageError."""
+        """Return the answers to several commands of one round trip; other clients' commands may run in between.
+
+        Raises StorageError.
+        """
         commands = list(commands)
 
         async def call(client: Any) -> list[Any]:
@@ -108,9 +111,9 @@ class RedisServer:
         return await self._reach(call)
 
     async def run(self, script: str, keys: Sequence[str], *arguments: Any, guarded: bool = False) -> Any:
-        """Return the answer of a Lua script: nothing else happens in the server meanwhile.
+        """Return the answer of a Lua script; the server executes nothing else meanwhile.
 
-        Raises StorageError; if `guarded`, LossError, and nothing was run, where the server has lost something.
+        Raises StorageError; if `guarded`, LossError where the server has lost writes, and then the script was not run.
         """
         self._writes = True
         return await self._reach(lambda client: self._script(client, script, keys, arguments), guarded=guarded)
@@ -122,7 +125,7 @@ class RedisServer:
             await self._reach(_nothing)
 
     async def check(self) -> None:
-        """Examine the server now, whoever else uses it.
+        """Examine the server now, also if it was examined before.
 
         Raises StorageError where it cannot be used, SettingsError where it never could and waiting does not help.
         """
@@ -135,7 +138,7 @@ class RedisServer:
             raise SettingsError(error.what, where=error.where, remedy=error.remedy) from error
 
     async def sweep(self, begin: str, is_old: Callable[[bytes], bool]) -> None:
-        """Remove the keys that begin so and are old, a piece at a time. Raises StorageError."""
+        """Remove the keys that begin with `begin` and are old, in small pieces. Raises StorageError."""
         pattern = _GLOB.sub(r"\\\1", begin) + "*"
         cursor: bytes | int = 0
         while True:
@@ -156,7 +159,7 @@ class RedisServer:
         return self._examined_to_write if self._writes else self._examined
 
     async def _reach(self, call: Callable[[Any], Awaitable[T]], *, guarded: bool = False) -> T:
-        """Call, and once more on a new connection where the first was found dead or led to the wrong server."""
+        """Call, and call once more on a new connection if the first one was dead or led to the wrong server."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
@@ -183,12 +186,14 @@ class RedisServer:
             await self._examine()
             if guarded and known not in ("", self.inbox_loss):
                 raise LossError(
-                    "it may have lost its last writes", where=self.where, remedy="Nothing: what rests on them is told."
+                    "it may have lost its last writes",
+                    where=self.where,
+                    remedy="Nothing to do: choreo repairs inboxes and views.",
                 )
         return await call(self._client)
 
     async def _is_worth_another(self, error: Exception) -> bool:
-        """Whether a new connection may do better; then no pooled one is used again."""
+        """Return whether a new connection may succeed; then no pooled connection is used again."""
         self._examined = self._examined_to_write = False
         elsewhere = _word(error) in _ELSEWHERE
         if elsewhere or isinstance(error, exceptions.ConnectionError | OSError):
@@ -207,12 +212,15 @@ class RedisServer:
         return await known(keys=list(keys), args=list(arguments))
 
     async def _examine(self) -> None:
-        """Raises UnfitError, StorageError on a server that evicts or has become a replica, and the client's errors."""
+        """Examine the server.
+
+        Raises UnfitError or StorageError on a server that evicts keys or has become a replica, and the client's errors.
+        """
         writes = self._writes
         found = await self._info()
         found.refuse_unfit(self.where)
         if found.is_replica and (writes or self._has_been_primary):
-            # Read-only for every command, also where this process only reads: its views may have stood still.
+            # A replica is refused for every command, also where this process only reads: its views may be out of date.
             raise exceptions.ReadOnlyError("READONLY it is a replica")
         if writes:
             try:
@@ -226,7 +234,7 @@ class RedisServer:
         found.refuse_evicting(self.where)
         if not found.keeps_file and not self._has_been_fit:
             _log.warning(
-                "%s keeps no append-only file: a restart forgets what steps have begun, and their failures then leave "
+                "%s keeps no append-only file: a restart forgets begun attempts, and their failures then leave "
                 "doubt. Set appendonly to yes.",
                 self.where,
             )
@@ -235,7 +243,7 @@ class RedisServer:
         self._examined, self._examined_to_write = True, writes
 
     async def _info(self) -> Examined:
-        """Raises UnfitError where this user may not ask."""
+        """Return the fields of INFO; raises UnfitError if this user may not run INFO."""
         try:
             return Examined.of(await self._client.execute_command("INFO"))
         except exceptions.NoPermissionError as error:
@@ -251,11 +259,11 @@ class RedisServer:
 
 
 def _word(error: Exception) -> str:
-    """The code of a server's answer: its first word, or in a script's sentence the one that is known."""
+    """Return the code of a server's error: its first word, or in a script's sentence the known one."""
     text = str(error)
     codes = (code for kind, code, _ in _REMEDIES if code and (isinstance(error, kind) or f"{code} " in text))
     return next(codes, "")
 
 
 async def _nothing(_: Any) -> None:
-    """Ask nothing more than the examination does."""
+    """Do nothing: the examination is all."""

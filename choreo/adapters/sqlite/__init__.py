@@ -1,5 +1,5 @@
-"""The SQLite home: log, groups, inbox, states, read model and dead letters of one machine in one file."""
+"""The SQLite backend: log, consumer groups, inbox, states, read model and dead letters of one machine in one file."""
 
-from choreo.adapters.sqlite.home import SqliteHome
+from choreo.adapters.sqlite.backend import SqliteBackend
 
-__all__ = ["SqliteHome"]
+__all__ = ["SqliteBackend"]

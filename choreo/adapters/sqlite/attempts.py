@@ -1,7 +1,7 @@
-"""The rows of attempts and their outcomes: loading those a batch touches, writing the changed ones back.
+"""The rows of attempts and their outcomes: load the rows of a batch, write the changed rows.
 
-An outcome that is published in the transaction that records it stands in the log already: its row says only at which
-places. What is decided about the rows is `inbox_rules`' business.
+The log already holds an outcome that is published in the transaction that records it: its row contains only the places
+of the events in the log. `inbox_rules` decides about the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.envelopes import events_of, text_of
 from choreo.adapters.sqlite.records import Records
 from choreo.core.events import Envelope, Record
-from choreo.ports.inbox import Begin, Hold
+from choreo.ports.inbox import AttemptLease, AttemptRequest
 
 Key = tuple[str, str]
 """(trigger, step)."""
@@ -46,7 +46,7 @@ class Attempt(NamedTuple):
 
 
 class Attempts:
-    """One service's attempts. Everything but loading is for inside a transaction."""
+    """The attempts of one service. Every method except the reading ones runs inside a transaction."""
 
     def __init__(self, service: str, database: Database, records: Records) -> None:
         self._service = service
@@ -54,7 +54,7 @@ class Attempts:
         self._records = records
 
     def load(self, triggers: Iterable[str]) -> dict[Key, Attempt]:
-        """The rows of these triggers, of whatever step."""
+        """Return the rows of these triggers, for every step."""
         rows = self._database.query(_LOAD, (self._service, listed(triggers)))
         return {
             (trigger, step): Attempt(
@@ -64,18 +64,21 @@ class Attempts:
         }
 
     def slots(self, runs: Iterable[str]) -> dict[Key, str]:
-        """Who holds the slots of these runs: (run, step) → trigger."""
+        """Return the triggers that hold the slots of these runs: (run, step) → trigger."""
         rows = self._database.query(_SLOTS, (self._service, listed(runs)))
         return {(slot, step): trigger for slot, step, trigger in rows}
 
-    def begin_fresh(self, attempts: Sequence[Begin], hold: Hold | None, now_ms: int) -> dict[Key, Attempt] | None:
-        """Write them as the first of their kind; None, and nothing written, if one of them is not.
+    def begin_fresh(
+        self, attempts: Sequence[AttemptRequest], lease: AttemptLease | None, now_ms: int
+    ) -> dict[Key, Attempt] | None:
+        """Write the attempts as the first of their triggers.
 
-        Two looks into the indexes are saved for each attempt, where almost every attempt is the first.
+        Returns None and writes nothing if one of them is not the first. This saves two look-ups in the indexes for each
+        attempt: almost every attempt is the first.
         """
         connection = self._database.connection
-        who, until_ms = held(hold, now_ms)
-        rows = [(self._service, a.trigger, a.step, a.run, a.slot or a.trigger, 1, who, until_ms) for a in attempts]
+        holder, until_ms = held(lease, now_ms)
+        rows = [(self._service, a.trigger, a.step, a.run, a.slot or a.trigger, 1, holder, until_ms) for a in attempts]
         connection.execute("SAVEPOINT fresh")
         changes = connection.total_changes
         _FRESH.write(connection, rows)
@@ -87,12 +90,12 @@ class Attempts:
             return None
         first = self._last_number() - len(rows) + 1
         return {
-            (a.trigger, a.step): Attempt(first + place, Remembered(a.run, 1, a.slot, None, who, until_ms))
+            (a.trigger, a.step): Attempt(first + place, Remembered(a.run, 1, a.slot, None, holder, until_ms))
             for place, a in enumerate(attempts)
         }
 
     def save(self, rows: Mapping[Key, Remembered], keys: Iterable[Key]) -> None:
-        """Write slot, count and hold of these rows."""
+        """Write slot, count and lease of these rows."""
         written = [
             (self._service, *key, row.run, row.slot or key[0], row.begun, row.holder, row.held_until_ms)
             for key, row in ((key, rows[key]) for key in sorted(keys))
@@ -106,7 +109,10 @@ class Attempts:
         keys: Iterable[Key],
         published: Sequence[Record],
     ) -> None:
-        """Write the outcomes of these rows, making the rows that have no number; `published` are where they stand."""
+        """Write the outcomes of these rows, and insert the rows that have no number.
+
+        `published`: the records of the outcomes that this transaction has published.
+        """
         keys = sorted(keys)
         new = [key for key in keys if key not in numbers]
         if new:
@@ -127,12 +133,12 @@ class Attempts:
 
 
 def listed(values: Iterable[str]) -> str:
-    """Values as one JSON text, for `IN (SELECT value FROM json_each(?))`."""
+    """Return the values as one JSON text, for `IN (SELECT value FROM json_each(?))`."""
     return msgspec.json.encode(sorted(set(values))).decode()
 
 
 def _text(events: Sequence[Envelope], places: Mapping[int, str]) -> str:
-    """Places in the log where the events stand there, else the events themselves."""
+    """Return the places of the events in the log if the log holds them, else the events themselves as text."""
     if events and id(events[0]) in places:
         return " ".join([places[id(event)] for event in events])
     return text_of(events)

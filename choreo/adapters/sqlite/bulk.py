@@ -1,7 +1,7 @@
-"""Writing many rows with few statements.
+"""Write many rows with few statements.
 
-Each step of a statement gives the interpreter's lock away: with a busy handler thread beside it that is up to 5 ms a
-step, so 500 rows are 7 steps here and not 500.
+Each step of a statement releases the interpreter's lock. With a busy handler thread beside it, getting the lock again
+takes up to 5 ms, so 500 rows take 7 steps here and not 500.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""The connection: opening the file, its settings, and SQLite's errors as sentences with a remedy.
+"""The connection: opening the file, its settings, and SQLite's errors as messages with a remedy.
 
-One connection a process, used on the thread of its event loop: a statement takes microseconds, and a second thread
-would give and take the interpreter's lock at each of its steps. Knows no table but `meta`.
+One connection per process, used on the thread of its event loop: a statement takes microseconds, and a second thread
+would pass the interpreter's lock to and fro at each of its steps. Knows no table but `meta`.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -14,19 +15,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from choreo.adapters.sqlite import boot
+from choreo.adapters.sqlite import reboot_detection
+from choreo.adapters.sqlite.main_file import MainFile
 from choreo.adapters.sqlite.schema import SCRIPT, UPGRADES, VERSION
 from choreo.core.errors import LostStorageError, StorageError
 
 _OPEN_TIMEOUT_S = 10.0
 _OPEN_AGAIN_S = 0.005
-"""SQLite tells nobody when the lock on a new file is free; another process has it for about a millisecond."""
+"""SQLite does not notify when the lock on a new file is free; another process holds it for about a millisecond."""
 
 _OLDEST_SQLITE = (3, 37)
-"""The first with STRICT tables, which refuse values of the wrong kind whoever writes them."""
+"""The first version with STRICT tables, which refuse values of a wrong type from every program."""
 
 _SETTINGS = (
-    # SQLite flushes for its own sake only, around checkpoints; what else must be flushed, and when, is `disk`'s to say.
+    # SQLite flushes for its own purposes only, around checkpoints; `wal_sync` decides about all other flushes.
     "synchronous = NORMAL",
     # 64 MB of pages: the working set of about 100,000 open instances.
     "cache_size = -65536",
@@ -34,12 +36,12 @@ _SETTINGS = (
     # over ids) are copied once. With 1,000,000 open instances the tracker is a fifth faster than with 16 MB.
     "wal_autocheckpoint = 16000",
     "temp_store = MEMORY",
-    # Some distributions overwrite deleted rows with zeros by default: twice the writing, for no promise of ours.
+    # Some distributions overwrite deleted rows with zeros by default. It doubles the writes and no promise needs it.
     "secure_delete = OFF",
     "trusted_schema = OFF",
 )
 
-# Primary result code → what a person can do about it.
+# Primary result code → the cause and the remedy for a person.
 _REMEDIES: Final = {
     sqlite3.SQLITE_FULL: (
         "the disk is full",
@@ -63,26 +65,31 @@ _REMEDIES: Final = {
 }
 
 
+_IDENTIFY = "INSERT OR IGNORE INTO meta VALUES ('identity', ?)"
+_COUNT = "INSERT INTO meta VALUES ('openings', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+
 CONDITIONS = frozenset(_REMEDIES)
-"""Result codes of a file that cannot be used at all, whatever is asked of it."""
+"""Result codes of a file that no statement can use."""
 
 
 class NotTextError(StorageError):
-    """A text that another program wrote cannot be read as text; Python's own refusal, not SQLite's."""
+    """A text that another program wrote is not UTF-8. Python refuses it, not SQLite."""
 
 
 class Database:
-    """An open file. `query` reads; writing is the `Writer`'s."""
+    """An open file. `query` reads; the `Writer` writes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # As they are called now: a process may change its folder, and a link its target.
+        # The names at this moment: a process may change its folder, and a link its target.
         self._names = [Path(f"{path.resolve()}{suffix}") for suffix in ("", "-wal", "-shm")]
-        self.boot: int = boot.boot_of_machine()
+        self.boot: int = reboot_detection.boot_of_machine()
         self._is_lost = False
         self._files: list[tuple[int, int] | None] = []
-        self.doubtful_ms: int = boot.NO_DOUBT
-        """Of triggers up to this stamp nothing is certain."""
+        self._ctime_ns = 0
+        """ctime of the database file at the last look."""
+        self.doubtful_ms: int = reboot_detection.NO_DOUBT
+        """Newest timestamp that is in doubt: nothing is certain about triggers up to it."""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -92,16 +99,17 @@ class Database:
                 remedy="Name a path in a folder that this user may write.",
             ) from error
         self._refuse_beside_wal()
-        # Nobody else may read it. SQLite gives the files beside it the same mode, and says what is wrong with the path.
+        # No other user may read it. SQLite gives the files beside it the same mode, and reports an error in the path.
         with suppress(OSError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         self.connection: sqlite3.Connection = self._open()
         self._files = self._identities()
+        self._main = MainFile(path, self.connection)
 
     def _refuse_beside_wal(self) -> None:
         """Raise StorageError where the file is gone and its WAL is not: SQLite empties the WAL beside a new file."""
         name, wal, _ = self._names
-        # The WAL first: whoever makes both at this moment makes the file before its WAL.
+        # Check the WAL first: a process that creates both at this moment creates the file before its WAL.
         if wal.exists() and not name.exists():
             raise StorageError(
                 f"the database file is not there, and its newest records still stand beside it in {wal.name}",
@@ -114,7 +122,7 @@ class Database:
 
         Until it is called again with the files in their place, `query` raises the same.
         """
-        self._is_lost = self._identities() != self._files
+        self._is_lost = self._identities() != self._files or self._main.is_other(self._ctime_ns)
         if self._is_lost:
             raise self._gone()
 
@@ -127,7 +135,10 @@ class Database:
         return LostStorageError(
             "the database file was deleted or replaced while this process used it; what is written is not kept",
             where=str(self.path),
-            remedy="Stop every process on it, put the file back (or begin with a new one), and start them again.",
+            remedy=(
+                "Stop every process on it, put the file back (or begin with a new one; beside a copy, remove what ends "
+                "in -wal and -shm), and start them again."
+            ),
         )
 
     def _identities(self) -> list[tuple[int, int] | None]:
@@ -138,14 +149,16 @@ class Database:
                 status = name.stat()
             except (FileNotFoundError, NotADirectoryError):
                 found.append(None)
-            except OSError:  # its folder may not be looked into any more: that says nothing about the file
+            except OSError:  # the folder became inaccessible: this proves nothing about the file
                 return self._files
             else:
                 found.append((status.st_dev, status.st_ino))
+                if len(found) == 1:
+                    self._ctime_ns = status.st_ctime_ns
         return found
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows of a reading statement; raises StorageError."""
+        """Return all rows of a reading statement; raises StorageError."""
         self.refuse_read()
         try:
             return self.connection.execute(sql, values).fetchall()
@@ -155,7 +168,7 @@ class Database:
             raise self.explained(error) from error
 
     def query_bytes(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """As `query`, with every text as bytes: for rows with a text that is no UTF-8."""
+        """Return rows as `query` does, with every text as bytes: for rows with a text that is not UTF-8."""
         self.connection.text_factory = bytes
         try:
             return self.query(sql, values)
@@ -163,7 +176,10 @@ class Database:
             self.connection.text_factory = str
 
     def _query_patiently(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        """A reader waits for nobody, save for the process that recovers the file after another was killed: for this."""
+        """Run a query again and wait for the lock.
+
+        A reader waits for a lock only while another process recovers the file after a process was killed.
+        """
         try:
             self.connection.execute(f"PRAGMA busy_timeout = {round(_OPEN_TIMEOUT_S * 1_000)}")
             return self.connection.execute(sql, values).fetchall()
@@ -173,7 +189,7 @@ class Database:
             self.connection.execute("PRAGMA busy_timeout = 0")
 
     def explained(self, error: Exception) -> StorageError:
-        """SQLite's error as one of ours."""
+        """Return SQLite's error as a StorageError with a remedy."""
         if isinstance(error, sqlite3.OperationalError) and code_of(error) == 0:
             return NotTextError(f"a text is no UTF-8 ({error})", where=str(self.path), remedy="Correct the row.")
         what, remedy = _REMEDIES.get(code_of(error), ("the database refused", "Report this with the sentence above."))
@@ -200,7 +216,7 @@ class Database:
                 connection.execute(f"PRAGMA {setting}")
             connection.execute("BEGIN IMMEDIATE")
             self._prepare(connection)
-            # From here on nobody sleeps for a lock: the writer tries again between other work.
+            # From here on no statement sleeps for a lock: the writer tries again between other work.
             connection.execute("PRAGMA busy_timeout = 0")
         except (sqlite3.Error, StorageError) as error:
             if connection is not None:
@@ -211,12 +227,12 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables if there are none, upgrade older ones, refuse others; ends the transaction."""
+        """Create the tables if there are none, upgrade older ones, refuse others; ends the transaction."""
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if not tables:
             for statement in _statements(SCRIPT):
                 connection.execute(statement)
-        elif "meta" not in tables or "lanes" not in tables:
+        elif "meta" not in tables or tables.isdisjoint(("partitions", "lanes")):
             raise StorageError(
                 "it is the database of another program", where=str(self.path), remedy="Name another path."
             )
@@ -234,17 +250,19 @@ class Database:
                     where=str(self.path),
                     remedy="Use the choreo that wrote it, or name another path.",
                 )
-        self.doubtful_ms = boot.doubtful_ms(connection, self.boot)
+        connection.execute(_IDENTIFY, (secrets.randbits(62),))
+        connection.execute(_COUNT)
+        self.doubtful_ms = reboot_detection.doubtful_ms(connection, self.boot)
         connection.execute("COMMIT")
 
 
 def code_of(error: Exception) -> int:
-    """SQLite's primary result code; 0 where the error is Python's own."""
+    """Return SQLite's primary result code; 0 for an error of Python's own."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
-    """Change to WAL. SQLite does not wait for this lock itself, so two first processes would trip over each other."""
+    """Change to WAL. SQLite does not wait for this lock itself, so two processes that open a new file would collide."""
     until = time.monotonic() + _OPEN_TIMEOUT_S
     while True:
         try:
@@ -258,7 +276,10 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """The script's statements, for `executescript` would commit before it runs; semicolons in a trigger end nothing."""
+    """Split a script into its statements, because `executescript` commits before it runs.
+
+    A semicolon inside a trigger does not end a statement.
+    """
     found, text = [], ""
     for line in script.splitlines():
         text += line + "\n"

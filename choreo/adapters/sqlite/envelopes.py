@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from choreo.adapters.named import NamedEnvelope, envelopes, named
+from choreo.adapters.envelope_codec import NamedEnvelope, envelopes, named
 from choreo.core.errors import StorageError
 from choreo.core.events import Envelope, Record
 
@@ -18,12 +18,12 @@ _decode = msgspec.json.Decoder(list[NamedEnvelope]).decode
 
 
 def text_of(events: Iterable[Envelope]) -> str:
-    """The events as one JSON text; payloads are base64 in it."""
+    """Return the events as one JSON text, with base64 payloads."""
     return _encode(named(events)).decode()
 
 
 def events_of(text: str) -> tuple[Envelope, ...]:
-    """The events in a text; raises StorageError if it is none of ours."""
+    """Return the events of a text; raises StorageError if choreo did not write the text."""
     try:
         return envelopes(_decode(text))
     except msgspec.MsgspecError as error:
@@ -35,6 +35,6 @@ def events_of(text: str) -> tuple[Envelope, ...]:
 
 
 def record_of(topic: str, partition: int, offset: int, stamp_ms: int, text: str) -> Record:
-    """A record whose event is kept as a text of one."""
+    """Return a record from the stored text of its one event."""
     (event,) = events_of(text)
     return Record(topic, partition, offset, stamp_ms, event)

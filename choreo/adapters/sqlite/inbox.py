@@ -1,4 +1,4 @@
-"""One service's inbox as rows. What it answers is decided by `inbox_rules`; `attempts` has the rows it decides over."""
+"""One service's inbox as rows. `inbox_rules` decides; `attempts` has the rows for these decisions."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.core.events import Envelope, Record
 from choreo.ports.clock import Clock
-from choreo.ports.inbox import Begin, Begun, GateSave, Hold, Outcome, RunMark
+from choreo.ports.inbox import AttemptGrant, AttemptLease, AttemptRequest, GateSave, Outcome, RunMark
 
-_MARK_COLUMNS = "service, run, turned, ended_ms, paused, pause_n, stopped_at"
+_MARK_COLUMNS = "service, run, compensating, ended_ms, paused, pause_n, stopped_at"
 _MARKS = Bulk(
     f"marks ({_MARK_COLUMNS})",
-    """ON CONFLICT (run, service) DO UPDATE SET turned = excluded.turned,
+    """ON CONFLICT (run, service) DO UPDATE SET compensating = excluded.compensating,
     ended_ms = coalesce(ended_ms, excluded.ended_ms), paused = excluded.paused, pause_n = excluded.pause_n,
     stopped_at = excluded.stopped_at""",
 )
 _FRESH_MARKS = Bulk(f"marks ({_MARK_COLUMNS})", "ON CONFLICT DO NOTHING")
-_LOAD_MARKS = """SELECT run, turned, ended_ms IS NOT NULL, paused, pause_n, stopped_at FROM marks
+_LOAD_MARKS = """SELECT run, compensating, ended_ms IS NOT NULL, paused, pause_n, stopped_at FROM marks
     WHERE service = ? AND run IN (SELECT value FROM json_each(?))"""
 _GONE = "IN (SELECT run FROM marks WHERE service = ?1 AND ended_ms < ?2)"
-# Attempts with a slot are found by it, the few others by their run.
+# Attempts with a slot are found by their slot, the few others by their run.
 _ENTRIES = f"FROM attempts WHERE service = ?1 AND (slot {_GONE} OR (slot <> run AND run {_GONE}))"
 _FORGET_OUTCOMES = f"DELETE FROM outcomes WHERE number IN (SELECT number {_ENTRIES})"  # noqa: S608 -- our own words
 _FORGET_ENTRIES = f"DELETE {_ENTRIES}"
@@ -61,38 +61,38 @@ class SqliteInbox:
         self._clock = clock
         self._attempts = Attempts(service, database, records)
         self._known: dict[Key, Attempt] = {}
-        """Attempts that this process began last, and has not looked at since: their outcomes need no reading first."""
+        """Attempts that this process began last and has not read since: it need not read their outcomes first."""
 
     def forget_known(self) -> None:
-        """Another process has written."""
+        """Drop the cached attempts after a write of another process."""
         self._known.clear()
 
-    async def begin(self, attempts: Sequence[Begin], hold: Hold | None = None) -> list[Begun]:
-        """Take the slots and count the attempts; when it answers, a power cut cannot take back what led to them.
+    async def begin(self, attempts: Sequence[AttemptRequest], lease: AttemptLease | None = None) -> list[AttemptGrant]:
+        """Take the slots and count the attempts; on return the records that led to them are safe from a power cut.
 
-        Nor the count itself, where it would not be noticed that one has (see `boot`).
+        The count is safe too, where a power cut would otherwise go unnoticed (see `reboot_detection`).
         """
-        until = Until.GROUNDED if self._database.boot else Until.FLUSHED
-        return await self._writer.write(lambda: self._begin(attempts, hold), until) if attempts else []
+        until = Until.SETTLED if self._database.boot else Until.FLUSHED
+        return await self._writer.write(lambda: self._begin(attempts, lease), until) if attempts else []
 
-    async def renew(self, keys: Sequence[Key], hold: Hold) -> None:
-        """Hold these from now."""
+    async def renew(self, keys: Sequence[Key], lease: AttemptLease) -> None:
+        """Renew the leases on these attempts from now on."""
 
         def job() -> None:
             rows = self._load({trigger for trigger, _ in keys})
-            self._save(rows, inbox_rules.renew(keys, rows, hold, self._clock.elapsed_ms()))
+            self._save(rows, inbox_rules.renew(keys, rows, lease, self._clock.elapsed_ms()))
 
         if keys:
             await self._writer.write(job, Until.COMMITTED)
 
     async def recorded(self, keys: Sequence[Key]) -> dict[Key, Sequence[Envelope]]:
-        """The recorded outcomes of these (trigger, step)."""
+        """Return the recorded outcomes of these (trigger, step)."""
         found = self._attempts.load({trigger for trigger, _ in keys})
         outcomes = {key: found[key].row.outcome for key in keys if key in found}
         return {key: outcome for key, outcome in outcomes.items() if outcome is not None}
 
     async def record(self, outcomes: Sequence[Outcome]) -> list[Envelope]:
-        """Write each outcome unless one stands; returns the events to publish."""
+        """Record each outcome unless one is recorded already; return the events to publish."""
 
         def job() -> list[Envelope]:
             published, save = self.settle(outcomes)
@@ -102,7 +102,10 @@ class SqliteInbox:
         return await self._writer.write(job) if outcomes else []
 
     def settle(self, outcomes: Sequence[Outcome]) -> tuple[list[Envelope], Callable[[Sequence[Record]], None]]:
-        """Inside a transaction: the events to publish, and how to save the outcomes once their places are known."""
+        """Return the events to publish and a function that saves the outcomes once their places are known.
+
+        Runs inside a transaction.
+        """
         wanted = {(outcome.trigger, outcome.step) for outcome in outcomes}
         found = {key: self._known.pop(key) for key in wanted if key in self._known}
         missing = {trigger for trigger, step in wanted if (trigger, step) not in found}
@@ -114,58 +117,58 @@ class SqliteInbox:
         return published, lambda records: self._attempts.save_outcomes(rows, numbers, changed, records)
 
     async def mark(self, marks: Mapping[str, RunMark]) -> None:
-        """Remember what was read about runs; what is known already is not written."""
+        """Store facts about runs; facts that are stored already are not written again."""
         await self._writer.write(lambda: self.mark_now(marks), Until.COMMITTED)
 
     async def marks(self, runs: Sequence[str]) -> dict[str, RunMark]:
-        """What was read about these runs."""
+        """Return the stored facts about these runs."""
         return self._load_marks(runs)
 
     async def gates(self, flow: str, shape: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the kept gates of these keys."""
+        """Return the stored gates of these keys."""
         return dict(self._database.query(_LOAD_GATES, (self._service, flow, shape, listed(keys))))
 
     async def gates_position(self, flow: str, shape: str, partition: int) -> int:
-        """Return the offset up to which a partition's gates are kept."""
+        """Return the offset up to which the stored gates of a partition are true."""
         found = self._database.query(_LOAD_GATE_POSITION, (self._service, flow, shape, partition))
         return int(found[0][0]) if found else 0
 
     async def keep_gates(self, save: GateSave) -> None:
-        """Keep these gates."""
+        """Store these gates."""
         await self._writer.write(lambda: self.keep_gates_now(save), Until.COMMITTED)
 
     def keep_gates_now(self, save: GateSave) -> None:
-        """Inside a transaction: as `keep_gates`."""
+        """Store these gates as `keep_gates` does, inside a transaction."""
         connection, of = self._database.connection, (self._service, save.flow, save.shape)
         rows = [(*of, key, row.position, row.ended_ms or None, row.state) for key, row in sorted(save.rows.items())]
         _GATES.write(connection, rows)
         _GATE_POSITIONS.write(connection, [(*of, *position) for position in sorted(save.positions.items())])
 
     async def forget(self, before_ms: int) -> int:
-        """Drop entries of runs marked ended before this moment; returns how many entries."""
+        """Drop entries of runs that ended before this moment; return the number of entries."""
 
         def job() -> int:
-            run, gone = self._database.connection.execute, (self._service, before_ms)
-            run(_FORGET_OUTCOMES, gone)
-            entries = run(_FORGET_ENTRIES, gone).rowcount
-            run(_FORGET_MARKS, gone)
-            run(_FORGET_GATES, gone)
+            run, values = self._database.connection.execute, (self._service, before_ms)
+            run(_FORGET_OUTCOMES, values)
+            entries = run(_FORGET_ENTRIES, values).rowcount
+            run(_FORGET_MARKS, values)
+            run(_FORGET_GATES, values)
             self._known.clear()
             return entries
 
         return await self._writer.write(job, Until.COMMITTED)
 
-    def _begin(self, attempts: Sequence[Begin], hold: Hold | None) -> list[Begun]:
+    def _begin(self, attempts: Sequence[AttemptRequest], lease: AttemptLease | None) -> list[AttemptGrant]:
         now_ms = self._clock.elapsed_ms()
         careful = {attempt.run for attempt in attempts if attempt.unmarked}
         marks = self._load_marks(careful) if careful else {}
-        fresh = None if marks else self._attempts.begin_fresh(attempts, hold, now_ms)
+        fresh = None if marks else self._attempts.begin_fresh(attempts, lease, now_ms)
         if fresh is not None:
             self._writer.after_commit(lambda: self._know(fresh))
-            return [Begun(1)] * len(attempts)
+            return [AttemptGrant(1)] * len(attempts)
         rows = self._load({attempt.trigger for attempt in attempts})
         slots = self._attempts.slots({attempt.run for attempt in attempts if attempt.slot})
-        answers, changed = inbox_rules.begin(attempts, rows, slots, marks, hold, now_ms)
+        answers, changed = inbox_rules.begin(attempts, rows, slots, marks, lease, now_ms)
         self._save(rows, changed)
         return answers
 
@@ -185,21 +188,21 @@ class SqliteInbox:
     def _load_marks(self, runs: Iterable[str]) -> dict[str, RunMark]:
         rows = self._database.query(_LOAD_MARKS, (self._service, listed(runs)))
         return {
-            run: RunMark(turned == 1, ended == 1, paused == 1, n, stopped_at)
-            for run, turned, ended, paused, n, stopped_at in rows
+            run: RunMark(compensating == 1, ended == 1, paused == 1, n, stopped_at)
+            for run, compensating, ended, paused, n, stopped_at in rows
         }
 
     def mark_now(self, marks: Mapping[str, RunMark]) -> None:
-        """Inside a transaction: as `mark`."""
+        """Store facts about runs as `mark` does, inside a transaction."""
         connection = self._database.connection
         changes = connection.total_changes
         _FRESH_MARKS.write(connection, self._mark_rows(marks))
-        # Almost every mark is its run's first, the one of its end; only where some are not is it looked which.
+        # Almost every mark is the first of its run and marks the end. Only where some are not, look which ones.
         if connection.total_changes - changes < len(marks):
-            _MARKS.write(connection, self._mark_rows(self._news(marks)))
+            _MARKS.write(connection, self._mark_rows(self._wakeup(marks)))
 
-    def _news(self, marks: Mapping[str, RunMark]) -> dict[str, RunMark]:
-        """The marks that change what is known, as they are to be written."""
+    def _wakeup(self, marks: Mapping[str, RunMark]) -> dict[str, RunMark]:
+        """Return the marks that change a stored one, in the form in which they are to be written."""
         known = self._load_marks(marks)
         merged = {run: inbox_rules.merged(known.get(run), mark) for run, mark in marks.items()}
         return {run: mark for run, mark in merged.items() if mark != known.get(run)}
@@ -207,6 +210,6 @@ class SqliteInbox:
     def _mark_rows(self, marks: Mapping[str, RunMark]) -> list[tuple[Any, ...]]:
         now_ms = self._clock.now_ms()
         return [
-            (self._service, run, m.turned, now_ms if m.ended else None, m.paused, m.pause_n, m.stopped_at)
+            (self._service, run, m.compensating, now_ms if m.ended else None, m.paused, m.pause_n, m.stopped_at)
             for run, m in marks.items()
         ]

@@ -1,4 +1,4 @@
-"""The log port over `Records` and `Groups`."""
+"""The log port over `Records` and `ConsumerGroups`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Sequence
 from itertools import islice
 
-from choreo.adapters.member import GroupMember
-from choreo.adapters.refusals import admit, bad_count, wrong_count
+from choreo.adapters.consumer import GroupConsumer
+from choreo.adapters.errors import admit, bad_count, wrong_count
+from choreo.adapters.sqlite.consumer_groups import ConsumerGroups
 from choreo.adapters.sqlite.database import Database
-from choreo.adapters.sqlite.disk import NotFlushedError
-from choreo.adapters.sqlite.groups import Groups
 from choreo.adapters.sqlite.records import Records
+from choreo.adapters.sqlite.wal_sync import NotFlushedError
 from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.clock import Clock
 
 
 class _Together:
-    """What several callers append to one topic in the same turn of the loop: one job, few statements."""
+    """The events that several callers append to one topic in one iteration of the loop: one job, few statements."""
 
     __slots__ = ("parts", "written")
 
@@ -28,55 +28,57 @@ class _Together:
 
 
 class _Part:
-    """One caller's events, and where they were written."""
+    """The events of one caller, and their positions in the log."""
 
     __slots__ = ("_events", "records", "waiting")
 
     def __init__(self, events: Sequence[Envelope], written: asyncio.Future[None]) -> None:
         self._events = events
-        # Who is cancelled takes back its own events only.
+        # A cancelled caller withdraws its own events only.
         self.waiting = asyncio.shield(written)
         self.records: Sequence[Record] = ()
 
     @property
     def events(self) -> Sequence[Envelope]:
-        """What is to be written: nothing any more once the caller is cancelled."""
+        """Return the events to write: none once the caller is cancelled."""
         return () if self.waiting.cancelled() else self._events
 
 
 class SqliteLog:
     """`choreo.ports.log.Log` in a file. Everything raises StorageError when the file cannot be read or written."""
 
-    def __init__(self, database: Database, writer: Writer, records: Records, groups: Groups, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, writer: Writer, records: Records, groups: ConsumerGroups, clock: Clock
+    ) -> None:
         self._database = database
         self._writer = writer
         self._records = records
         self._groups = groups
         self._clock = clock
         self._together: dict[str, _Together] = {}
-        """What waits for the next transaction, by topic."""
+        """Events for the next transaction, by topic."""
 
     async def create(self, topic: str, partitions: int) -> None:
-        """Make sure the topic exists; raises SettingsError if it exists with another partition count."""
+        """Create the topic unless it exists; raises SettingsError if it exists with another partition count."""
         if partitions < 1:
             raise bad_count(topic, partitions)
 
         def job() -> None:
-            existing = self._database.query("SELECT count(*) FROM lanes WHERE topic = ?", (topic,))[0][0]
+            existing = self._database.query("SELECT count(*) FROM partitions WHERE topic = ?", (topic,))[0][0]
             if existing == 0:
                 rows = [(topic, partition) for partition in range(partitions)]
-                self._database.connection.executemany("INSERT INTO lanes (topic, partition) VALUES (?, ?)", rows)
+                self._database.connection.executemany("INSERT INTO partitions (topic, partition) VALUES (?, ?)", rows)
             elif existing != partitions:
                 raise wrong_count(topic, existing, partitions)
 
         await self._writer.write(job)
 
     async def partitions(self, topic: str) -> int:
-        """How many partitions the topic has; raises NotFoundError."""
-        return len(self._records.lanes(topic))
+        """Return the number of the topic's partitions; raises NotFoundError."""
+        return len(self._records.partition_ids(topic))
 
     async def bytes_max(self, topic: str) -> int:  # noqa: ARG002 - it is the same for all
-        """There is no bound."""
+        """Return the largest size of an event: there is no bound."""
         return 0
 
     async def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
@@ -92,7 +94,7 @@ class SqliteLog:
         except Exception:
             if len(together.parts) == 1:
                 raise
-            # One of the others may be to blame: alone, each hears what is wrong with its own.
+            # One of the other callers may have caused the error: alone, each gets the error of its own events.
             part.records = await self._writer.write(lambda: self._records.append(topic, events))
         return [record.position for record in part.records]
 
@@ -110,7 +112,7 @@ class SqliteLog:
         return together
 
     async def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
-        """At most `limit` records from `offset` on; raises NotFoundError on an unknown topic or partition."""
+        """Return at most `limit` records from `offset` on; raises NotFoundError on an unknown topic or partition."""
         if offset >= self._records.end(topic, partition) or limit < 1:
             return []
         found: list[Record] = []
@@ -125,29 +127,29 @@ class SqliteLog:
     async def scan(
         self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
     ) -> tuple[Sequence[Record], int]:
-        """Return at most `limit` records of these types, and the offset to go on from."""
+        """Return at most `limit` records of these types, and the offset to continue from."""
         return self._records.scan(topic, partition, offset, limit, types)
 
     async def end(self, topic: str, partition: int) -> int:
-        """The offset the next record will get; raises NotFoundError."""
+        """Return the offset of the next record; raises NotFoundError."""
         return self._records.end(topic, partition)
 
     async def stable_end(self, topic: str, partition: int) -> int:
-        """Return the end: here nothing is written in transactions of others."""
+        """Return the end: there are no open transactions of others in this log."""
         return await self.end(topic, partition)
 
-    async def member(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> GroupMember:
-        """Join; an older member of the same name, such as a killed process', is out at once."""
-        self._records.lanes(topic)
-        ticket = await self._groups.join(topic, group, name)
-        return GroupMember(self._groups, ticket, self._clock, types)
+    async def consumer(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> GroupConsumer:
+        """Join the group; an older member of the same name, such as a killed process, leaves it at once."""
+        self._records.partition_ids(topic)
+        member_id = await self._groups.join(topic, group, name)
+        return GroupConsumer(self._groups, member_id, self._clock, types)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
-        """The group's committed offset by partition; 0 where it has none. Raises NotFoundError."""
+        """Return the group's committed offset by partition; 0 where it has none. Raises NotFoundError."""
         known = self._groups.committed(topic, group)
-        return {partition: known.get(partition, 0) for partition in range(len(self._records.lanes(topic)))}
+        return {partition: known.get(partition, 0) for partition in range(len(self._records.partition_ids(topic)))}
 
     async def close(self) -> None:
-        """Write what is still waiting. The file is the home's to close."""
+        """Write all pending events. The backend closes the file."""
         if self._writer.busy:
             await self._writer.write(lambda: None, Until.COMMITTED)

@@ -1,7 +1,7 @@
 """The read model as rows. A listing walks an index and stops at the end of its page.
 
-A flow's topic has the flow's name (DESIGN.md 3), so a topic's views are its flow's. What somebody is shown is on the
-disk: people and programs act on it.
+A flow's topic has the flow's name, so the views of a topic are those of the flow. Every result is flushed to the disk
+before it is returned: people and programs act on it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from typing import Any
 
 import msgspec
 
+from choreo.adapters.cursors import as_values, cursor_after, place_of
+from choreo.adapters.nul_free import escaped, unescaped
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.reader import Reader
 from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.writer import Writer
-from choreo.adapters.views import as_values, cursor_after, place_of
 from choreo.core.events import Record
-from choreo.ports.read_model import Filter, InstanceView, Page
+from choreo.ports.read_model import RUNS_MAX, Filter, InstanceView, Page
 
 _COLUMNS = "flow, key, run, status, cause, started_ms, changed_ms, partition, position, attributes, detail"
 _INSTANCES = Bulk(
@@ -28,12 +29,12 @@ _INSTANCES = Bulk(
 )
 _SELECT = f"SELECT {_COLUMNS} FROM instances WHERE flow = ?"  # noqa: S608 -- our own names
 
-# Attributes are those of the start event and never change: they are indexed when their instance is new.
+# Attributes come from the start event and never change: they are indexed when their instance is new.
 _INDEX_NEW = """INSERT INTO attributes (name, value, number)
     SELECT a.key, a.value, i.number FROM instances AS i, json_each(i.attributes) AS a WHERE i.number > ?"""
 
 FEW = 1_000
-"""Rows with an attribute that are sorted; where there are more, the list is walked and each row is looked up."""
+"""Most rows with an attribute that are sorted; where there are more, the list is walked and each row is looked up."""
 _FEW = f"SELECT 1 FROM attributes WHERE name = ? AND value = ? LIMIT {FEW + 1}"  # noqa: S608 -- our own number
 _AMONG_FEW = "number IN (SELECT number FROM attributes WHERE name = ? AND value = ?)"
 _AMONG_MANY = "EXISTS (SELECT 1 FROM attributes AS a WHERE a.name = ? AND a.value = ? AND a.number = instances.number)"
@@ -53,7 +54,7 @@ class SqliteReadModel:
         rewind: Callable[[str], None],
         folded: Callable[[str], dict[int, int]],
     ) -> None:
-        """`shown` returns when what was just read is on the disk."""
+        """Connect the read model; `shown` returns when the rows just read are flushed to the disk."""
         self._database = database
         self._reader = Reader(database)
         self._writer = writer
@@ -63,7 +64,7 @@ class SqliteReadModel:
         self._folded = folded
 
     def write(self, views: Sequence[InstanceView]) -> None:
-        """Inside a transaction: write the views."""
+        """Write the views, inside a transaction."""
         if not views:
             return
         newest = self._database.query("SELECT coalesce(max(number), 0) FROM instances")[0][0]
@@ -71,12 +72,12 @@ class SqliteReadModel:
         self._database.connection.execute(_INDEX_NEW, (newest,))
 
     async def positions(self, topic: str) -> dict[int, int]:
-        """Up to which offset the views are true: the tracker's commit writes both at once."""
+        """Return the offsets up to which the views are true: the tracker's commit writes both at once."""
         return self._folded(topic)
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
-        """A page of instances; raises NotFoundError on a cursor that is not one of ours."""
-        conditions, values = self._conditions(wanted)
+        """Return a page of instances; raises NotFoundError on a cursor that this read model did not issue."""
+        conditions, values = self.conditions(wanted)
         sql = f"""SELECT number, {_COLUMNS} FROM instances
             WHERE (started_ms, number) < (?, ?) {"".join(f" AND {condition}" for condition in conditions)}
             ORDER BY started_ms DESC, number DESC LIMIT ?"""  # noqa: S608 -- our own words; values are bound
@@ -86,30 +87,30 @@ class SqliteReadModel:
         return Page([view for _, view in page], cursor_after(page[-1][1].started_ms, page[-1][0]) if more else "")
 
     async def instance(self, flow: str, key: str, run: str = "") -> InstanceView | None:
-        """One run; without `run` the key's newest."""
+        """Return one run; without `run` the newest of the key."""
         which = "AND run = ?" if run else "ORDER BY started_ms DESC, number DESC LIMIT 1"
         rows = await self._ask(f"{_SELECT} AND key = ? {which}", (flow, key, run) if run else (flow, key))
         return _view(rows[0]) if rows else None
 
-    async def runs(self, flow: str, key: str) -> list[InstanceView]:
-        """Every run of a key, oldest first."""
-        sql = f"{_SELECT} AND key = ? ORDER BY started_ms, number"
-        return [_view(row) for row in await self._ask(sql, (flow, key))]
+    async def runs(self, flow: str, key: str, limit: int = RUNS_MAX) -> list[InstanceView]:
+        """Return every run of a key, oldest first."""
+        sql = f"{_SELECT} AND key = ? ORDER BY started_ms DESC, number DESC LIMIT ?"
+        return [_view(row) for row in reversed(await self._ask(sql, (flow, key, limit)))]
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
-        """The key's records in log order."""
+        """Return the key's records in log order."""
         records = self._records.of_key(flow, key, after, limit)
         if records:
             await self._shown()
         return records
 
     async def counts(self, flow: str) -> dict[str, int]:
-        """How many runs there are by status."""
+        """Return the number of runs by status."""
         sql = "SELECT status, instances FROM instance_counts WHERE flow = ? AND instances > 0"
         return dict(await self._ask(sql, (flow,)))
 
     async def close(self) -> None:
-        """Let the connection of the lists go."""
+        """Close the connection of the lists."""
         await self._reader.close()
 
     async def drop(self, topic: str) -> None:
@@ -124,12 +125,12 @@ class SqliteReadModel:
         await self._writer.write(job)
 
     async def digest(self, topic: str) -> Mapping[str, Any]:
-        """Every view of the topic as values, by "key/run"."""
+        """Return every view of the topic as values, by "key/run"."""
         views = map(_view, await self._ask(f"{_SELECT} ORDER BY key, run", (topic,)))
         return {f"{view.key}/{view.run}": as_values(view) for view in views}
 
-    def _conditions(self, wanted: Filter) -> tuple[list[str], list[Any]]:
-        """The filter as conditions of SQL and the values they are bound to."""
+    def conditions(self, wanted: Filter) -> tuple[list[str], list[Any]]:
+        """Return the filter as conditions of SQL and the values of their parameters."""
         asked = (
             ("flow = ?", wanted.flow),
             ("status = ?", wanted.status),
@@ -140,21 +141,21 @@ class SqliteReadModel:
         conditions = [condition for condition, value in asked if value]
         values: list[Any] = [value for _, value in asked if value]
         for name, text in wanted.attributes.items():
-            value = _escaped(text)
+            value = escaped(text)
             few = len(self._database.query(_FEW, (name, value))) <= FEW
             conditions.append(_AMONG_FEW if few else _AMONG_MANY)
             values += [name, value]
         return conditions, values
 
     async def _ask_aside(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        """As `_ask`, in a thread: a filter that lets few rows through may look at all of them."""
+        """Run a query as `_ask` does, in a thread: a selective filter may read every row."""
         rows = await self._reader.query(sql, values)
         if rows:
             await self._shown()
         return rows
 
     async def _ask(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        """All rows, once they are on the disk. That there are none may be said at once."""
+        """Return all rows once they are flushed; an empty result needs no flush."""
         rows = self._database.query(sql, values)
         if rows:
             await self._shown()
@@ -172,21 +173,12 @@ def _row(view: InstanceView) -> tuple[Any, ...]:
         view.changed_ms,
         view.partition,
         view.position,
-        msgspec.json.encode({name: _escaped(value) for name, value in view.attributes.items()}).decode(),
+        msgspec.json.encode({name: escaped(value) for name, value in view.attributes.items()}).decode(),
         view.detail,
     )
 
 
 def _view(row: Sequence[Any]) -> InstanceView:
-    attributes = {name: _unescaped(value) for name, value in _attributes_of(row[9]).items()}
+    attributes = {name: unescaped(value) for name, value in _attributes_of(row[9]).items()}
     values: list[Any] = [*row[:9], attributes, row[10]]
     return InstanceView(*values)
-
-
-def _escaped(value: str) -> str:
-    """An attribute as its row holds it: SQLite ends a text of JSON at its first NUL, and would find it by the rest."""
-    return value.replace("\x1b", "\x1b1").replace("\0", "\x1b0") if "\0" in value or "\x1b" in value else value
-
-
-def _unescaped(value: str) -> str:
-    return value.replace("\x1b0", "\0").replace("\x1b1", "\x1b") if "\x1b" in value else value

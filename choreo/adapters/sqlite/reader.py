@@ -1,6 +1,6 @@
-"""A second connection, which only reads, in a thread of its own: a long read leaves the event loop to the others.
+"""A second connection, which only reads, in a thread of its own: a long read does not block the event loop.
 
-Not for short reads: to and fro costs more than they do. Knows no table.
+Not for short reads: changing the thread costs more than they do. Knows no table.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Reader:
     """Opens when it is first used. One read at a time: the next one waits."""
 
     def __init__(self, database: Database) -> None:
-        """`database` says where the file is, and explains errors."""
+        """Use the path of `database`, and its explanation of errors."""
         self._database = database
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
     async def query(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        """Return all rows of a reading statement, of what was committed before; raises StorageError."""
+        """Return all rows of a reading statement over all earlier commits; raises StorageError."""
         self._database.refuse_read()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "choreo-read")

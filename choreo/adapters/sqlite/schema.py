@@ -1,13 +1,13 @@
 """The tables of the file, and nothing else. `VERSION` moves with every change to them.
 
-A record's primary key is its place: the partition's lane number in the upper bits, the offset in the lower 40. A
+A record's primary key is its place: the partition's id in the upper bits, the offset in the lower 40. A
 partition is thus one range of one B-tree, read without an index between, and a place is one number. Auditors and
 foreign producers use the view `log`, which has the plain columns.
 """
 
 from __future__ import annotations
 
-VERSION = 5
+VERSION = 7
 
 OFFSET_BITS = 40
 """10**12 offsets in a partition, 8 million partitions in a file."""
@@ -18,9 +18,9 @@ _META = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-_LOG = f"""
-CREATE TABLE lanes (
-    lane INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, UNIQUE (topic, partition)
+_LOG = """
+CREATE TABLE partitions (
+    partition_id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, UNIQUE (topic, partition)
 ) STRICT;
 CREATE TABLE records (
     place INTEGER PRIMARY KEY, stamp_ms INTEGER NOT NULL, id TEXT NOT NULL, type TEXT NOT NULL, key TEXT NOT NULL,
@@ -28,28 +28,32 @@ CREATE TABLE records (
     headers TEXT NOT NULL, data BLOB NOT NULL
 ) STRICT;
 CREATE INDEX records_of_key ON records (key);
+"""
+
+_LOG_VIEW = f"""
 CREATE VIEW log AS
-    SELECT topic, partition, place - (lane << {OFFSET_BITS}) AS offset, stamp_ms, id, type, key, run, step, causation,
-        entry, certain, headers, data
-    FROM records JOIN lanes ON lane = place >> {OFFSET_BITS};
+    SELECT topic, partition, place - (partition_id << {OFFSET_BITS}) AS offset, stamp_ms, id, type, key, run, step,
+        causation, entry, certain, headers, data
+    FROM records JOIN partitions ON partition_id = place >> {OFFSET_BITS};
 CREATE TRIGGER log_insert INSTEAD OF INSERT ON log BEGIN
     SELECT RAISE(ABORT, 'no such topic and partition')
-        WHERE NOT EXISTS (SELECT 1 FROM lanes WHERE topic = NEW.topic AND partition = NEW.partition);
+        WHERE NOT EXISTS (SELECT 1 FROM partitions WHERE topic = NEW.topic AND partition = NEW.partition);
     INSERT INTO records SELECT
-        coalesce((lane << {OFFSET_BITS}) + NEW.offset, last.place + 1, lane << {OFFSET_BITS}),
+        coalesce((partition_id << {OFFSET_BITS}) + NEW.offset, last.place + 1, partition_id << {OFFSET_BITS}),
         max(coalesce(NEW.stamp_ms, CAST(strftime('%s', 'now') AS INTEGER) * 1000), coalesce(last.stamp_ms, 0)),
         coalesce(NEW.id, ''), coalesce(NEW.type, ''), coalesce(NEW.key, ''), coalesce(NEW.run, ''),
         coalesce(NEW.step, ''), coalesce(NEW.causation, ''), coalesce(NEW.entry, ''), coalesce(NEW.certain, 0),
         coalesce(NEW.headers, '{{}}'), coalesce(NEW.data, x'')
-    FROM lanes LEFT JOIN records AS last ON last.place = (
-        SELECT max(place) FROM records WHERE place >= lane << {OFFSET_BITS} AND place < (lane + 1) << {OFFSET_BITS}
+    FROM partitions LEFT JOIN records AS last ON last.place = (
+        SELECT max(place) FROM records
+        WHERE place >= partition_id << {OFFSET_BITS} AND place < (partition_id + 1) << {OFFSET_BITS}
     )
-    WHERE lanes.topic = NEW.topic AND lanes.partition = NEW.partition;
+    WHERE partitions.topic = NEW.topic AND partitions.partition = NEW.partition;
 END;
 """  # noqa: S608 -- our own numbers
 
 _GROUPS = """
-CREATE TABLE seats (
+CREATE TABLE memberships (
     topic TEXT NOT NULL, grp TEXT NOT NULL, name TEXT NOT NULL, incarnation INTEGER NOT NULL,
     expires_ms INTEGER NOT NULL, PRIMARY KEY (topic, grp, name)
 ) STRICT, WITHOUT ROWID;
@@ -75,7 +79,7 @@ CREATE TABLE attempts (
 CREATE INDEX attempts_of_run ON attempts (run, service) WHERE slot <> run;
 CREATE TABLE outcomes (number INTEGER PRIMARY KEY, events TEXT NOT NULL) STRICT;
 CREATE TABLE marks (
-    service TEXT NOT NULL, run TEXT NOT NULL, turned INTEGER NOT NULL, ended_ms INTEGER, paused INTEGER NOT NULL,
+    service TEXT NOT NULL, run TEXT NOT NULL, compensating INTEGER NOT NULL, ended_ms INTEGER, paused INTEGER NOT NULL,
     pause_n INTEGER NOT NULL, stopped_at INTEGER NOT NULL, UNIQUE (run, service)
 ) STRICT;
 CREATE INDEX marks_ended ON marks (service, ended_ms) WHERE ended_ms IS NOT NULL;
@@ -93,12 +97,12 @@ CREATE TABLE gate_positions (
 ) STRICT, WITHOUT ROWID;
 """
 
-# A page of a list is a piece of an index, and how many runs there are is counted as they change: neither grows with the
-# number of runs. The number of a row is the last column of every index.
+# A page of a list is a range of an index, and the runs are counted as they change: neither grows with the number of
+# runs. The number of a row is the last column of every index.
 _LISTS = """
 CREATE INDEX instances_by_flow ON instances (flow, started_ms);
 CREATE INDEX instances_by_key ON instances (flow, key, started_ms);
-CREATE INDEX letters_by_topic ON letters (topic);
+CREATE INDEX dead_letters_by_topic ON dead_letters (topic);
 CREATE TABLE instance_counts (
     flow TEXT NOT NULL, status TEXT NOT NULL, instances INTEGER NOT NULL, PRIMARY KEY (flow, status)
 ) STRICT, WITHOUT ROWID;
@@ -116,17 +120,15 @@ END;
 """
 
 _STORES = """
-CREATE TABLE letters (
+CREATE TABLE dead_letters (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, partition INTEGER NOT NULL,
     offset INTEGER NOT NULL, service TEXT NOT NULL, step TEXT NOT NULL, cause TEXT NOT NULL,
     set_aside_ms INTEGER NOT NULL, stamp_ms INTEGER NOT NULL, event TEXT NOT NULL, redriven INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE states (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
-    due_ms INTEGER NOT NULL, unsaid INTEGER NOT NULL, state BLOB NOT NULL, UNIQUE (topic, partition, key)
+    due_ms INTEGER NOT NULL, unacknowledged INTEGER NOT NULL, state BLOB NOT NULL, UNIQUE (topic, partition, key)
 ) STRICT;
-CREATE INDEX states_due ON states (topic, partition, due_ms) WHERE due_ms > 0;
-CREATE INDEX states_unsaid ON states (topic, partition, key) WHERE unsaid;
 CREATE TABLE instances (
     number INTEGER PRIMARY KEY, flow TEXT NOT NULL, key TEXT NOT NULL, run TEXT NOT NULL, status TEXT NOT NULL,
     cause TEXT NOT NULL, started_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, partition INTEGER NOT NULL,
@@ -139,16 +141,66 @@ CREATE TABLE attributes (
 ) STRICT, WITHOUT ROWID;
 """
 
-# `epoch` counts changes of membership: its value names incarnations and lease epochs, and tells members to look.
+_PENDING = """
+CREATE INDEX states_pending ON states (topic, partition, key, due_ms, unacknowledged)
+    WHERE due_ms > 0 OR unacknowledged;
+"""
+
+# `epoch` counts changes of membership: its value names member incarnations and lease epochs, and shows members that
+# they must read the group again.
 _FIRST_ROWS = f"""
 INSERT INTO meta VALUES ('schema_version', {VERSION}), ('epoch', 0);
 """  # noqa: S608 -- our own number
 
-SCRIPT = _META + _LOG + _GROUPS + _INBOX + _GATES + _STORES + _LISTS + _FIRST_ROWS
+SCRIPT = _META + _LOG + _LOG_VIEW + _GROUPS + _INBOX + _GATES + _STORES + _PENDING + _LISTS + _FIRST_ROWS
+
+_FORMER_TYPES = {
+    "FlowTurned": "CompensationStarted",
+    "NothingToUndo": "NothingToCompensate",
+    "UndoDeadlinePassed": "CompensationDeadlinePassed",
+    "UndoFailed": "CompensationFailed",
+    "UndoResolved": "CompensationResolved",
+    "UndoRetryRequested": "CompensationRetryRequested",
+}
+"""Event types of earlier versions and their present names."""
+
+
+def _former(statements: str) -> str:
+    """Return statements with the names that tables and columns had in the version they upgrade."""
+    for new, old in (("dead_letters", "letters"), ("unacknowledged", "unsaid"), ("compensating", "turned")):
+        statements = statements.replace(new, old)
+    return statements
+
+
+# The tracker folds the log again: states and views hold the former names.
+_NAMES = """
+ALTER TABLE seats RENAME TO memberships;
+DROP VIEW log;
+ALTER TABLE lanes RENAME TO partitions;
+ALTER TABLE partitions RENAME COLUMN lane TO partition_id;
+ALTER TABLE marks RENAME COLUMN turned TO compensating;
+ALTER TABLE letters RENAME TO dead_letters;
+DROP INDEX letters_by_topic;
+CREATE INDEX dead_letters_by_topic ON dead_letters (topic);
+ALTER TABLE states RENAME COLUMN unsaid TO unacknowledged;
+DELETE FROM states;
+DELETE FROM instances;
+DELETE FROM attributes;
+DELETE FROM offsets WHERE grp = 'tracker';
+""" + "".join(  # noqa: S608 -- our own names
+    f"UPDATE records SET type = 'choreo.{new}' WHERE type = 'choreo.{old}';\n"  # noqa: S608 -- our own names
+    f"""UPDATE outcomes SET events = replace(events, '"choreo.{old}"', '"choreo.{new}"');\n"""
+    f"""UPDATE dead_letters SET event = replace(event, '"choreo.{old}"', '"choreo.{new}"');\n"""
+    for old, new in _FORMER_TYPES.items()
+)
 
 UPGRADES = {
-    2: "ALTER TABLE marks ADD COLUMN stopped_at INTEGER NOT NULL DEFAULT -1;",  # where a run was stopped is not known
-    3: _GATES,  # services fold them from the log
-    4: _LISTS,
+    2: _former(
+        "ALTER TABLE marks ADD COLUMN stopped_at INTEGER NOT NULL DEFAULT -1;"
+    ),  # the file does not know where a run was stopped
+    3: _former(_GATES),  # services fold them from the log
+    4: _former(_LISTS),
+    5: _former(f"DROP INDEX states_due;\nDROP INDEX states_unsaid;\n{_PENDING}"),
+    6: _NAMES + _LOG_VIEW,
 }
 """Version → the statements that make the next one of it."""

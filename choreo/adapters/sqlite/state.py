@@ -1,4 +1,4 @@
-"""The tracker's states as rows, with an index over those that have a timer and one over those with something unsaid."""
+"""The tracker's states as rows, with an index over the keys that have a timer or an unacknowledged decision."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import msgspec
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.writer import Writer
-from choreo.ports.state import StateRow
+from choreo.ports.state import PendingKey, StateRow
 
-_COLUMNS = "topic, partition, key, position, state, due_ms, unsaid"
+_COLUMNS = "topic, partition, key, position, state, due_ms, unacknowledged"
 _STATES = Bulk(
     f"states ({_COLUMNS})",
     """ON CONFLICT (topic, partition, key) DO UPDATE
-    SET position = excluded.position, state = excluded.state, due_ms = excluded.due_ms, unsaid = excluded.unsaid""",
+    SET position = excluded.position, state = excluded.state, due_ms = excluded.due_ms,
+        unacknowledged = excluded.unacknowledged""",
 )
 _SELECT = f"SELECT {_COLUMNS} FROM states WHERE topic = ? AND partition = ?"  # noqa: S608 -- our own names
+_PENDING = """SELECT key, due_ms, unacknowledged FROM states
+    WHERE topic = ? AND partition = ? AND key > ? AND (due_ms > 0 OR unacknowledged) ORDER BY key LIMIT ?"""
 
-# Rows read at a time by a scan: about 3 ms in which nothing else runs.
 _SCAN = 1_000
+"""Rows that a scan reads at a time: about 3 ms in which nothing else runs."""
 
 
 class SqliteStates:
@@ -33,29 +36,29 @@ class SqliteStates:
         self._rewind = rewind
 
     def write(self, rows: Sequence[StateRow]) -> None:
-        """Inside a transaction: write the rows."""
-        values = [(r.topic, r.partition, r.key, r.position, r.state, r.due_ms, r.unsaid) for r in rows]
+        """Write the rows, inside a transaction."""
+        values = [(r.topic, r.partition, r.key, r.position, r.state, r.due_ms, r.unacknowledged) for r in rows]
         _STATES.write(self._database.connection, values)
 
     async def load(self, topic: str, partition: int, keys: Sequence[str]) -> dict[str, StateRow]:
-        """The rows of these keys."""
+        """Return the rows of these keys."""
         listed = msgspec.json.encode(list(keys)).decode()
         sql = f"{_SELECT} AND key IN (SELECT value FROM json_each(?))"  # noqa: S608 -- our own words
         return {row.key: row for row in self._rows(sql, topic, partition, listed)}
 
-    async def due(self, topic: str, partition: int, now_ms: int, limit: int) -> list[StateRow]:
-        """Rows whose timer is set and not after now, earliest first."""
-        sql = f"{_SELECT} AND due_ms > 0 AND due_ms <= ? ORDER BY due_ms, key LIMIT ?"
-        return self._rows(sql, topic, partition, now_ms, limit)
+    async def pending(self, topic: str, partition: int) -> AsyncIterator[PendingKey]:
+        """Yield the keys with a timer or an unacknowledged decision, from the index alone."""
+        last, more = "", True
+        while more:
+            found = self._database.query(_PENDING, (topic, partition, last, _SCAN))
+            for key, due_ms, unacknowledged in found:
+                yield PendingKey(key, due_ms, unacknowledged == 1)
+                last = key
+            more = len(found) == _SCAN
 
-    async def next_due(self, topic: str, partition: int) -> int:
-        """The earliest timer, 0 if there is none."""
-        sql = "SELECT min(due_ms) FROM states WHERE topic = ? AND partition = ? AND due_ms > 0"
-        return self._database.query(sql, (topic, partition))[0][0] or 0
-
-    async def scan(self, topic: str, partition: int, *, unsaid_only: bool = False) -> AsyncIterator[StateRow]:
-        """Every row of the partition by key; what is written meanwhile may be in it or not."""
-        sql = f"{_SELECT} AND key > ? {'AND unsaid' if unsaid_only else ''} ORDER BY key LIMIT {_SCAN}"
+    async def scan(self, topic: str, partition: int) -> AsyncIterator[StateRow]:
+        """Yield every row of the partition by key; a row that is written meanwhile may be in it or not."""
+        sql = f"{_SELECT} AND key > ? ORDER BY key LIMIT {_SCAN}"
         rows, last = self._rows(sql, topic, partition, ""), ""
         while rows:
             for row in rows:
@@ -73,5 +76,7 @@ class SqliteStates:
         await self._writer.write(job)
 
     def _rows(self, sql: str, *values: Any) -> list[StateRow]:
-        rows: list[list[Any]] = [[*plain, unsaid == 1] for *plain, unsaid in self._database.query(sql, values)]
+        rows: list[list[Any]] = [
+            [*plain, unacknowledged == 1] for *plain, unacknowledged in self._database.query(sql, values)
+        ]
         return [StateRow(*row) for row in rows]

@@ -1,11 +1,10 @@
-"""Group commit: whatever this process wants written in the same few turns of its loop goes into one transaction.
+"""Group commit: all writes of this process in the same few iterations of its loop go into one transaction.
 
-A commit costs the same whatever is in it, so ten in one are ten times cheaper; no timer is needed, for those who come
-in these turns are already there. A job that fails is left out and the others run again: jobs therefore keep what they
-change in memory for `after_commit`.
+A commit costs the same for one write or ten, so ten in one are ten times cheaper. No timer is needed: the other writes
+of these iterations are already there. A job that fails is left out and the others run again; jobs therefore keep their
+changes in memory for `after_commit`.
 
-Who writes says from when on it counts: once it is committed, which kill -9 does not undo, or flushed, which a power cut
-does not undo either.
+A caller chooses the safety it waits for: committed, which survives kill -9, or flushed, which survives a power cut.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from choreo.adapters.sqlite.database import CONDITIONS, Database, code_of
-from choreo.adapters.sqlite.disk import Disk
+from choreo.adapters.sqlite.wal_sync import WalSync
+from choreo.core.backoff import Backoff
 from choreo.core.errors import LostStorageError, StorageError
 from choreo.ports.dependencies import Dependencies, NoReports, report_error
 
@@ -27,28 +27,28 @@ T = TypeVar("T")
 
 DATABASE = "database"
 LOCK_REPORT_S = 2.0
-"""A transaction of ours takes some 10 ms: a lock held for 2 s is another program's."""
+"""A choreo transaction takes some 10 ms: a lock held for 2 s is another program's."""
 _REWRITE = "UPDATE meta SET value = value WHERE name = 'epoch'"
 
 
 class Until(Enum):
-    """How long whoever writes waits."""
+    """The safety for which a caller waits."""
 
     COMMITTED = "committed"
-    GROUNDED = "grounded"
-    """Committed, and every record flushed that stood in the log before: what is done outside may rest on those."""
+    SETTLED = "grounded"
+    """Committed, with every earlier record of the log flushed: external effects may depend on those."""
     FLUSHED = "flushed"
 
 
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.0005, 0.005
 
-_TURNS = 3
-"""Turns of the loop a transaction waits for company. News of one record wakes the tracker and a service, and these are
-as many turns apart until each of them writes: one flush less for every event, for some 50 µs."""
+_ITERATIONS = 3
+"""Iterations of the loop for which a transaction waits for other jobs. A new record wakes the tracker and a service,
+and both write only after as many iterations: one flush less for every event, for some 50 µs."""
 
 
 class _Waiting:
-    """A job and who waits for it."""
+    """A job and its waiting caller."""
 
     __slots__ = ("done", "job", "until", "until_s")
 
@@ -56,7 +56,7 @@ class _Waiting:
         self.job = job
         self.done = done
         self.until_s = until_s
-        """When it gives up waiting for the lock."""
+        """Time at which the job stops waiting for the lock."""
         self.until = until
 
 
@@ -68,37 +68,42 @@ class Writer:
     """
 
     def __init__(
-        self, database: Database, disk: Disk, lock_timeout_s: float = 30.0, dependencies: Dependencies | None = None
+        self,
+        database: Database,
+        wal_sync: WalSync,
+        lock_timeout_s: float = 30.0,
+        dependencies: Dependencies | None = None,
     ) -> None:
         self._database = database
-        self._disk = disk
+        self._wal_sync = wal_sync
         self._lock_timeout_s = lock_timeout_s
         self._dependencies = dependencies or NoReports()
         self._is_reported = False
         self._queue: list[_Waiting] = []
         self._scheduled = False
-        self._retry_s = _RETRY_FIRST_S
+        self._retry = Backoff(_RETRY_FIRST_S, _RETRY_MOST_S)
         self._after: list[Callable[[], None]] = []
         self.before: Callable[[], None] = _nothing
         self.after_rollback: Callable[[], None] = _nothing
         self.transactions: int = 0
-        """Committed so far."""
+        """Committed transactions so far."""
 
     async def write(self, job: Callable[[], T], until: Until = Until.FLUSHED) -> T:
-        """What the job returns. Raises what it raised, or StorageError: then nothing was kept.
+        """Run the job in a transaction and return its result.
 
-        After NotFlushedError it was, for as long as power lasts.
+        Raises the job's error, or StorageError: then nothing was written. After NotFlushedError the data is written,
+        and lost only with the power.
         """
         return await self.queue(job, until)
 
     def queue(self, job: Callable[[], T], until: Until = Until.FLUSHED) -> asyncio.Future[T]:
-        """As `write`, for a result that several wait for."""
+        """Run the job as `write` does; the future may serve several callers."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._queue.append(_Waiting(job, done, loop.time() + self._lock_timeout_s, until))
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._flush_soon, loop, _TURNS)
+            loop.call_soon(self._flush_soon, loop, _ITERATIONS)
         return done
 
     async def check(self) -> None:
@@ -108,17 +113,17 @@ class Writer:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody waits for a write."""
+        """Return whether a caller waits for a write."""
         return bool(self._queue)
 
     def after_commit(self, change: Callable[[], None]) -> None:
-        """For a running job: make this change in memory when the transaction has been committed."""
+        """Make this change in memory once the transaction of the running job is committed."""
         self._after.append(change)
 
-    def _flush_soon(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
-        """Let others come first, for so many turns of the loop."""
-        if turns:
-            loop.call_soon(self._flush_soon, loop, turns - 1)
+    def _flush_soon(self, loop: asyncio.AbstractEventLoop, iterations: int) -> None:
+        """Flush after so many iterations of the loop, so that other jobs come first."""
+        if iterations:
+            loop.call_soon(self._flush_soon, loop, iterations - 1)
         else:
             self._flush(loop)
 
@@ -132,23 +137,23 @@ class Writer:
             except sqlite3.Error as error:
                 self._wait_for_lock(batch, error, loop)
                 return
-            self._retry_s = _RETRY_FIRST_S
+            self._retry.reset()
             batch = self._transact(batch)
 
     def _transact(self, batch: list[_Waiting]) -> list[_Waiting]:
-        """Run and commit all; if one fails, undo all, tell that one, and return the others."""
+        """Run and commit all; if one fails, roll all back, fail that one, and return the others."""
         results: list[Any] = []
         self._after.clear()
         try:
             self.before()
-            ground = self._disk.ground
+            settled_now = self._wal_sync.settled_now
             for waiting in batch:
                 results.append(waiting.job())  # noqa: PERF401 -- how far it came is needed where it fails
             self._database.connection.execute("COMMIT")
             self._database.refuse_lost()
-        except Exception as error:  # noqa: BLE001 -- whatever it is belongs to the one who waits for this job
+        except Exception as error:  # noqa: BLE001 -- any error belongs to the caller that waits for this job
             self._undo()
-            # All jobs done: the commit itself failed, for everyone alike.
+            # All jobs succeeded: the commit itself failed, for all of them.
             blamed = batch[len(results) : len(results) + 1] or batch
             for waiting in blamed:
                 self._fail(waiting, error)
@@ -157,21 +162,21 @@ class Writer:
         if self._is_reported:
             self._is_reported = False
             self._dependencies.clear(DATABASE)
-        self._disk.committed()
+        self._wal_sync.committed()
         for change in self._after:
             change()
-        moments = {Until.COMMITTED: 0, Until.GROUNDED: ground, Until.FLUSHED: self._disk.newest}
+        moments = {Until.COMMITTED: 0, Until.SETTLED: settled_now, Until.FLUSHED: self._wal_sync.newest}
         for waiting, result in zip(batch, results, strict=True):
             moment = moments[waiting.until]
-            if self._disk.settled(moment):
+            if self._wal_sync.settled(moment):
                 if not waiting.done.done():
                     waiting.done.set_result(result)
             else:
-                self._disk.flushed(moment).add_done_callback(partial(_answer, waiting.done, result))
+                self._wal_sync.flushed(moment).add_done_callback(partial(_answer, waiting.done, result))
         return []
 
     def _undo(self) -> None:
-        # After a full disk or a failed write SQLite has already rolled back by itself.
+        # After a full disk or a failed write SQLite has already rolled back on its own.
         if self._database.connection.in_transaction:
             self._database.connection.execute("ROLLBACK")
         self.after_rollback()
@@ -194,7 +199,7 @@ class Writer:
         report_error(self._dependencies, DATABASE, error)
 
     def _wait_for_lock(self, batch: list[_Waiting], error: sqlite3.Error, loop: asyncio.AbstractEventLoop) -> None:
-        """Try again soon, with whoever has come meanwhile; give up for those who have waited too long."""
+        """Try again soon, together with newer jobs; fail the jobs that have waited too long."""
         busy = code_of(error) == sqlite3.SQLITE_BUSY
         for waiting in batch:
             left_s = waiting.until_s - loop.time()
@@ -206,12 +211,11 @@ class Writer:
                 self._fail(waiting, error)
         if self._queue:
             self._scheduled = True
-            loop.call_later(self._retry_s, self._flush, loop)
-            self._retry_s = min(self._retry_s * 2, _RETRY_MOST_S)
+            loop.call_later(self._retry.next_s(), self._flush, loop)
 
 
 def _answer(done: asyncio.Future[Any], result: Any, flushed: asyncio.Future[None]) -> None:
-    """It is on the disk, or will never be."""
+    """Complete the caller's future once the flush succeeds or fails."""
     error = flushed.exception()
     if done.done():
         return
@@ -222,4 +226,4 @@ def _answer(done: asyncio.Future[Any], result: Any, flushed: asyncio.Future[None
 
 
 def _nothing() -> None:
-    """The default of `before` and `after_rollback`."""
+    """Do nothing: the default of `before` and `after_rollback`."""

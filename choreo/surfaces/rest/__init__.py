@@ -1,4 +1,4 @@
-"""The REST view. Importing it without the `web` extra says which extra is missing."""
+"""The REST view. Without the `web` extra its import fails with an error that names the missing extra."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ for _name in ("fastapi", "fastapi_swagger", "httptools", "prometheus_client", "u
             extra="web",
         )
 
-from choreo.surfaces.rest.app import create_app  # noqa: E402 - only after what it needs was looked for
-from choreo.surfaces.rest.doors import Doors  # noqa: E402
+from choreo.surfaces.rest.app import create_app  # noqa: E402 - only after the check for the extra
+from choreo.surfaces.rest.use_cases import UseCases  # noqa: E402
 
-__all__ = ["Doors", "create_app"]
+__all__ = ["UseCases", "create_app"]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from choreo.surfaces.rest import actions, dead_letters, docs, flows, health, instances, openapi, problems, strict
-from choreo.surfaces.rest.doors import Doors
+from choreo.surfaces.rest import actions, dead_letters, docs, flows, health, instances, openapi, problems, query_guard
 from choreo.surfaces.rest.guard import Guard
 from choreo.surfaces.rest.reads import Reads
 from choreo.surfaces.rest.structured import Structured
 from choreo.surfaces.rest.transport import BoundedBody, EncodedPath
+from choreo.surfaces.rest.use_cases import UseCases
 
 
-def create_health_app(doors: Doors) -> FastAPI:
-    """Health and metrics alone: what a process without the REST view shows of itself, and nobody can act through."""
+def create_health_app(use_cases: UseCases) -> FastAPI:
+    """Create the application of health and metrics alone, for a process without the REST view; it offers no action."""
     app = FastAPI(title="choreo health", version="1", openapi_url=None, redirect_slashes=False)
-    app.state.doors = doors
+    app.state.use_cases = use_cases
     app.include_router(health.router)
     problems.install(app)
     app.add_middleware(Reads)
@@ -23,26 +23,26 @@ def create_health_app(doors: Doors) -> FastAPI:
     return app
 
 
-def create_app(doors: Doors) -> FastAPI:
-    """The application over these doors; it opens and closes nothing."""
+def create_app(use_cases: UseCases) -> FastAPI:
+    """Create the application over these use cases; it opens and closes nothing."""
     app = FastAPI(
         title="choreo",
         version="1",
-        summary="Event-sourced choreography: flows, their instances, and what operators do to them.",
+        summary="Event-sourced choreography: flows, their instances, and the actions of operators.",
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        dependencies=[strict.OnlyWhatIsRead],
+        dependencies=[query_guard.OnlyWhatIsRead],
     )
-    app.state.doors = doors
+    app.state.use_cases = use_cases
     for module in (flows, instances, actions, dead_letters, health, docs):
         app.include_router(module.router)
     problems.install(app)
-    openapi.install(app, doors.flows)
-    # The last one added sees the request first: the path must be right before a body is refused in its name.
+    openapi.install(app, use_cases.flows)
+    # The last one added handles the request first: the path must be right before a body is refused with that path.
     app.add_middleware(Structured)
     app.add_middleware(Reads)
     app.add_middleware(BoundedBody)
-    app.add_middleware(Guard, allowed_hosts=doors.allowed_hosts)
+    app.add_middleware(Guard, allowed_hosts=use_cases.allowed_hosts)
     app.add_middleware(EncodedPath)
     return app

@@ -1,7 +1,7 @@
-"""One connection of a client: how long it may take to send a request or to take an answer, and how many there may be.
+"""One connection of a client: bounds on the time of a request and of an answer, and on the number of connections.
 
-uvicorn bounds how long a connection rests between requests; a request that never ends, an answer that nobody reads, and
-clients that only connect are bounded here. Knows nothing of routes.
+uvicorn bounds the rest between requests. This module bounds a request that never ends, an answer that nobody reads, and
+clients that only connect. Knows nothing of routes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from choreo.surfaces.rest.problems import raw_problem
 
 HEAD_S = 10.0
-"""A request's head is a packet or two; what takes longer is no client that somebody waits for."""
+"""A request's head is a packet or two; a client that takes longer is no honest client."""
 BODY_S = 30.0
-"""1 MiB, the most that is taken, at 35 kB a second."""
+"""1 MiB, the largest body accepted, at 35 kB a second."""
 WRITE_S = 30.0
-"""How long a full buffer may stand: who reads nothing for that long has gone."""
+"""How long a write buffer may stay full: a client that reads nothing for that long has gone."""
 HEAD_BYTES_MAX = 64 << 10
 """Common servers take 8 to 64 KiB; a key of 512 characters, percent-encoded, is 6 KiB."""
 CONNECTIONS_MAX = 1_000
@@ -29,7 +29,7 @@ CONNECTIONS_MAX = 1_000
 
 @dataclass
 class Limits:
-    """What the clients of one server may take, and the connections there are, the oldest first."""
+    """The bounds of one server's clients, and its connections, the oldest first."""
 
     head_s: float = HEAD_S
     body_s: float = BODY_S
@@ -53,7 +53,7 @@ def _descriptors() -> int:
 
 
 class _Deadline:
-    """A moment by which something must have happened; one at a time."""
+    """A deadline for one event at a time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, missed: Callable[[], None]) -> None:
         self._loop = loop
@@ -62,16 +62,16 @@ class _Deadline:
 
     @property
     def is_set(self) -> bool:
-        """Whether something is waited for."""
+        """Return whether the deadline runs."""
         return self._timer is not None
 
     def set(self, seconds: float) -> None:
-        """Wait this long from now, instead of what was waited for."""
+        """Start the deadline this long from now; it replaces an earlier one."""
         self.clear()
         self._timer = self._loop.call_later(seconds, self._passed)
 
     def clear(self) -> None:
-        """Wait for nothing."""
+        """Stop the deadline."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -82,10 +82,10 @@ class _Deadline:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection with a deadline for each request, for each answer, and a place among the others."""
+    """uvicorn's connection with a deadline for each request and each answer, and with a place in the limits."""
 
-    def __init__(self, *given: Any, limits: Limits, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._limits = limits
         self._request = _Deadline(self.loop, self._too_late)
         self._reader = _Deadline(self.loop, self._gone)
@@ -94,17 +94,17 @@ class Connection(HttpToolsProtocol):
 
     @property
     def waits_for_request(self) -> bool:
-        """Whether nothing is being answered: it rests, or its request is not whole yet."""
+        """Return whether no request is being answered: the connection rests, or its request is not complete."""
         cycle = self._cycle
         return cycle is None or cycle.response_complete or cycle.more_body
 
     @property
     def _cycle(self) -> RequestResponseCycle | None:
-        """The newest request whose head is whole; uvicorn's hint leaves out that there may be none."""
+        """Return the newest request whose head is complete; uvicorn's type leaves out that there may be none."""
         return self.cycle
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a place; where none is free the oldest that waits for its request gives way, else this one."""
+        """Take a place; if none is free, close the oldest connection that waits for a request, else this one."""
         super().connection_made(transport)
         limits = self._limits
         if len(limits.open) >= limits.connections_max:
@@ -118,14 +118,14 @@ class Connection(HttpToolsProtocol):
         self._request.set(limits.head_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up the place."""
+        """Free the place."""
         self._limits.open.pop(self, None)
         self._request.clear()
         self._reader.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Let the parser have it, unless the head has become too large."""
+        """Pass the data to the parser, unless the head has become too large."""
         if not self._request.is_set:
             self._request.set(self._limits.head_s)
         if self._in_head:
@@ -136,30 +136,30 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the rest of the head."""
+        """Start the deadline of the head."""
         super().on_message_begin()
         if not self._request.is_set:
             self._request.set(self._limits.head_s)
 
     def on_headers_complete(self) -> None:
-        """Begin to wait for the body."""
+        """Start the deadline of the body."""
         self._in_head = False
         self._request.set(self._limits.body_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Wait for nothing more of this request."""
+        """Stop the deadline: the request is complete."""
         self._request.clear()
         self._head_bytes, self._in_head = 0, True
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """Begin to wait for the client to read."""
+        """Start the deadline of the answer: the client must read."""
         super().pause_writing()
         self._reader.set(self._limits.write_s)
 
     def resume_writing(self) -> None:
-        """Wait no longer: it reads."""
+        """Stop the deadline: the client reads."""
         self._reader.clear()
         super().resume_writing()
 
@@ -168,14 +168,14 @@ class Connection(HttpToolsProtocol):
 
     def _too_late(self) -> None:
         if not self.waits_for_request:
-            self._request.set(self._limits.head_s)  # the next request comes slowly; the one before is still answered
+            self._request.set(self._limits.head_s)  # the next request comes slowly; the previous one is still answered
         elif self._head_bytes or not self._in_head:
             self._refuse(408, "the request did not come to its end in time", "Send it at once.")
         else:
             self.transport.close()
 
     def _refuse(self, status: int, what: str, remedy: str) -> None:
-        """Say why, unless an answer to it has begun, and close."""
+        """Answer with an error, unless an answer has begun, and close."""
         cycle = self._cycle
         answered = cycle is not None and cycle.more_body and cycle.response_started
         if not (answered or self.transport.is_closing()):

@@ -20,18 +20,18 @@ _FILES = {
     "favicon-32x32.png": "image/png",
 }
 _UNFRAMED = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Content-Type-Options": "nosniff"}
-"""In a frame of a foreign page its buttons could be pressed by somebody who does not see them."""
+"""Another site's page could put this page into a frame and make a person press its buttons unknowingly."""
 
 
 @router.get("/")
 async def begin() -> Response:
-    """Lead to the page."""
+    """Redirect to the page."""
     return RedirectResponse("docs")
 
 
 @router.get("/docs")
 async def page() -> HTMLResponse:
-    """The page; its links are relative, so that it may lie below a path of a proxy's."""
+    """Return the page; its links are relative, so that it works below a path of a proxy."""
     html = get_swagger_ui_html(
         openapi_url="openapi.json",
         title="choreo",

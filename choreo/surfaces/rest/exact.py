@@ -1,4 +1,4 @@
-"""Routes whose JSON body keeps the digits of its numbers, and names nothing twice; see `choreo.app.exact_json`."""
+"""Routes with a JSON body: numbers keep their digits, no name is repeated; see `choreo.app.exact_json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from choreo.app.exact_json import read
 
 
 class _ExactRequest(Request):
-    """A request whose body is read so."""
+    """A request with a body that is read exactly."""
 
     async def json(self) -> Any:
         """Read the body; raises json.JSONDecodeError or HTTPException, which are answered with 400."""
@@ -28,10 +28,10 @@ class _ExactRequest(Request):
 
 
 class ExactRoute(APIRoute):
-    """A route whose requests are such."""
+    """A route that reads its requests exactly."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Handle each request as one of ours."""
+        """Wrap the handler, so that it gets an exact request."""
         handler = super().get_route_handler()
 
         async def exact(request: Request) -> Response:

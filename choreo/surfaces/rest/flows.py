@@ -1,4 +1,4 @@
-"""Routes about flows: what there is, as JSON and as a picture, and publishing events to one."""
+"""Routes about flows: list them, show one as JSON or as a picture, publish an event to one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from choreo.app.publish import Receipt
-from choreo.app.query_positions import token_of
+from choreo.app.publish.publisher import Receipt
+from choreo.app.query.read_your_writes import token_of
 from choreo.core.diagram import mermaid
-from choreo.surfaces.rest.doors import Given
+from choreo.surfaces.json_format import FlowList, FlowSummary, ReceiptAnswer, receipt_of
+from choreo.surfaces.rest.error_responses import refused, refused_write
 from choreo.surfaces.rest.exact import ExactRoute
-from choreo.surfaces.rest.models import FlowList, FlowSummary, ReceiptAnswer
 from choreo.surfaces.rest.parameters import FlowName, IdempotencyKey, traceparent_of
-from choreo.surfaces.rest.refusals import refused, refused_write
+from choreo.surfaces.rest.use_cases import Injected
 
 router: APIRouter = APIRouter(tags=["flows"], route_class=ExactRoute)
 
 WRITTEN: dict[str, Any] = {
     "headers": {
         "Choreo-Position": {
-            "description": "Pass it on reads to see what follows from this write.",
+            "description": "Pass it on reads that must see this write.",
             "schema": {"type": "string"},
             "example": "order/3/42",
         }
@@ -33,7 +33,7 @@ WRITTEN: dict[str, Any] = {
 
 
 class EventBody(BaseModel):
-    """An event from outside. What `fields` must hold, the class of the type says."""
+    """An event from outside. The class of the type defines `fields`."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -44,13 +44,8 @@ class EventBody(BaseModel):
     ] = ""
 
 
-def receipt_of(receipt: Receipt) -> ReceiptAnswer:
-    """The receipt as it is answered."""
-    return ReceiptAnswer(**{**msgspec.structs.asdict(receipt), "position": token_of(receipt.position)})
-
-
 def location_of(receipt: Receipt) -> str:
-    """Where the run stands that a write is about."""
+    """Return the path of the run that a write is about."""
     run = f"?run={quote(receipt.run)}" if receipt.run else ""
     return f"/flows/{quote(receipt.flow)}/instances/{quote(receipt.key, safe='')}{run}"
 
@@ -58,12 +53,12 @@ def location_of(receipt: Receipt) -> str:
 @router.get(
     "/flows", operation_id="listFlows", summary="Every flow, with the number of its runs by status", responses=refused()
 )
-async def list_flows(doors: Given) -> FlowList:
-    """All flows that this process knows."""
+async def list_flows(use_cases: Injected) -> FlowList:
+    """List all flows that this process knows."""
     items = []
-    for name in doors.flows.names:
-        definition = doors.flows.definition(name)
-        counts = await doors.queries.counts(name)
+    for name in use_cases.flows.names:
+        definition = use_cases.flows.definition(name)
+        counts = await use_cases.queries.counts(name)
         items.append(
             FlowSummary(
                 name=name,
@@ -84,9 +79,9 @@ async def list_flows(doors: Given) -> FlowList:
     response_model=dict[str, Any],
     responses=refused(404),
 )
-async def get_flow(flow: FlowName, doors: Given) -> Response:
-    """Durations are milliseconds, divided by the time scale."""
-    return JSONResponse(msgspec.to_builtins(doors.flows.definition(flow)))
+async def get_flow(flow: FlowName, use_cases: Injected) -> Response:
+    """Show a flow; durations are milliseconds, divided by the time scale."""
+    return JSONResponse(msgspec.to_builtins(use_cases.flows.definition(flow)))
 
 
 @router.get(
@@ -96,14 +91,14 @@ async def get_flow(flow: FlowName, doors: Given) -> Response:
     response_class=PlainTextResponse,
     responses=refused(404),
 )
-async def draw_flow(flow: FlowName, doors: Given) -> str:
-    """Paste it wherever Mermaid is drawn."""
-    return mermaid(doors.flows.definition(flow))
+async def draw_flow(flow: FlowName, use_cases: Injected) -> str:
+    """Draw a flow; paste the text into any Mermaid viewer."""
+    return mermaid(use_cases.flows.definition(flow))
 
 
 _PUBLISHED: dict[int | str, dict[str, Any]] = {
     201: {
-        "description": "Published; `Location` is where its instance can be read.",
+        "description": "Published; `Location` is the path of its instance.",
         "headers": {
             **WRITTEN["headers"],
             "Location": {"description": "The instance's path.", "schema": {"type": "string"}},
@@ -111,7 +106,7 @@ _PUBLISHED: dict[int | str, dict[str, Any]] = {
     },
     200: {
         "model": ReceiptAnswer,
-        "description": "The same start was published before; nothing new was.",
+        "description": "The same start was published before; nothing new was published.",
         **WRITTEN,
     },
     **refused_write(400, 404, 409, 413),
@@ -121,7 +116,7 @@ _PUBLISHED: dict[int | str, dict[str, Any]] = {
 @router.post(
     "/flows/{flow}/events",
     operation_id="publishEvent",
-    summary="Start a run, or say what a run waits for",
+    summary="Start a run, or publish an event that a run waits for",
     status_code=201,
     response_model=ReceiptAnswer,
     responses=_PUBLISHED,
@@ -132,19 +127,19 @@ async def publish_event(
     body: EventBody,
     request: Request,
     response: Response,
-    doors: Given,
+    use_cases: Injected,
     idempotency_key: IdempotencyKey = "",
     allow_early: Annotated[
         bool, Query(description="Publish an event from outside also where no run can take it.")
     ] = False,
 ) -> ReceiptAnswer:
-    """A start with the same key and Idempotency-Key is published once. The event's key is read from its fields.
+    """Publish an event; its fields hold the key. A start with the same key and Idempotency-Key is published once.
 
-    An event from outside is answered 404 where its key has no run, and 409 where no run awaits it any more. A
-    CloudEvent in structured mode (`application/cloudevents+json`) is taken too: its `data` are the fields, its
-    extension `choreorun` the run, and its source and id are its Idempotency-Key unless one is given.
+    An event from outside gets 404 where its key has no run, and 409 where no run awaits it any more. A CloudEvent in
+    structured mode (`application/cloudevents+json`) is accepted too: its `data` are the fields, its extension
+    `choreorun` is the run, and its source and id are its Idempotency-Key unless one is given.
     """
-    receipt = await doors.publisher.publish(
+    receipt = await use_cases.publisher.publish(
         flow,
         body.fields,
         type_=body.type,

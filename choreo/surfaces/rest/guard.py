@@ -1,4 +1,4 @@
-"""Refuse what a page of another origin can make a browser send: by the host that is named and by where it comes from.
+"""Refuse a request that a page of another origin makes a browser send: by its Host and by its origin.
 
 Plain ASGI, before routing: a route that is added later is guarded too. Knows nothing of users or passwords.
 """
@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from choreo.surfaces.rest.problems import problem
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""They change nothing here, and the answer to one of another origin is kept from the page by its browser."""
+"""They change nothing here, and a browser hides the answer from a page of another origin."""
 
 _OWN_SITES = frozenset({"same-origin", "none"})
-"""Fetch Metadata (W3C): from a page of this origin, or by a person's own hand."""
+"""Fetch Metadata (W3C): sent by a page of this origin, or by the user directly."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(?::([0-9]{1,5}))?", re.ASCII | re.IGNORECASE)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -28,7 +28,7 @@ _HOSTS_KEPT = 1_024
 
 
 class Refusal(NamedTuple):
-    """Why a request is not let in."""
+    """Why a request is refused."""
 
     status: int
     what: str
@@ -36,15 +36,15 @@ class Refusal(NamedTuple):
 
 
 class Guard:
-    """Let in what names a host of this process and, where it writes, does not come from a page of another origin."""
+    """Pass requests that name a host of this process and, where they write, do not come from a foreign page."""
 
     def __init__(self, app: ASGIApp, allowed_hosts: Iterable[str] = ()) -> None:
-        """Take the names this process is called by, beside the loopback's; `*.example.org` stands for all below it."""
+        """Take the process's host names, beside the loopback's; `*.example.org` stands for all names below it."""
         self._app = app
         self._is_ours = lru_cache(_HOSTS_KEPT)(_checker(allowed_hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, or answer why not."""
+        """Pass the request on, or answer with the refusal."""
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         if refusal is None:
             await self._app(scope, receive, send)
@@ -54,7 +54,7 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if hosts or scope["http_version"] != "1.0":  # HTTP/1.0 has no such header, and no browser speaks it
+        if hosts or scope["http_version"] != "1.0":  # HTTP/1.0 has no such header, and no browser uses it
             if len(hosts) > 1:
                 return Refusal(400, "the request has more than one Host", "Send one.")
             if not self._is_ours("".join(hosts), (scope.get("server") or ("",))[0]):
@@ -63,7 +63,7 @@ class Guard:
 
 
 def _foreign(headers: Iterable[tuple[bytes, bytes]], host: str) -> Refusal | None:
-    """Whether a page of another origin sent these headers: a browser says so, and no page can keep it from it."""
+    """Return a refusal where a page of another origin sent these headers; a page cannot remove them."""
     for name, value in headers:
         text = value.decode("latin-1")
         if (name == b"sec-fetch-site" and text not in _OWN_SITES) or (
@@ -78,16 +78,16 @@ def _foreign(headers: Iterable[tuple[bytes, bytes]], host: str) -> Refusal | Non
 
 
 def is_origin_of(origin: str, host: str) -> bool:
-    """Whether a page of `origin` (RFC 6454) was served by `host`, the Host header. TLS may have ended before us."""
+    """Return whether `host`, the Host header, served a page of `origin` (RFC 6454). A proxy may have ended TLS."""
     try:
         parts = urlsplit(origin)
         theirs = (parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0))
     except ValueError:
         return False
-    found = _HOST.fullmatch(host)
-    if found is None or parts.scheme not in _DEFAULT_PORTS:
+    match = _HOST.fullmatch(host)
+    if match is None or parts.scheme not in _DEFAULT_PORTS:
         return False
-    return theirs == (_bare(found[1]), int(found[2] or _DEFAULT_PORTS[parts.scheme]))
+    return theirs == (_bare(match[1]), int(match[2] or _DEFAULT_PORTS[parts.scheme]))
 
 
 def _checker(allowed_hosts: Iterable[str]) -> Callable[[str, str], bool]:
@@ -96,14 +96,14 @@ def _checker(allowed_hosts: Iterable[str]) -> Callable[[str, str], bool]:
     below = (".localhost", *(name[1:] for name in names if name.startswith("*.")))
 
     def is_ours(header: str, server: str) -> bool:
-        """Whether the Host header names us; `server` is the address the connection came in on."""
-        found = _HOST.fullmatch(header)
-        if found is None:
+        """Return whether the Host header names this process; `server` is the address of the connection."""
+        match = _HOST.fullmatch(header)
+        if match is None:
             return False
-        host = _bare(found[1])
+        host = _bare(match[1])
         address = _address(host)
         if address is not None:
-            # An address cannot be made to mean another machine, as a name can: that it came in here is enough.
+            # An address cannot be redirected to another machine, as a name can: the connection's address is enough.
             return address.is_loopback or address == _address(server) or host in exact or "*" in names
         return host == "localhost" or host in exact or host.endswith(below) or "*" in names
 
@@ -111,9 +111,9 @@ def _checker(allowed_hosts: Iterable[str]) -> Callable[[str, str], bool]:
 
 
 def _bare(host: str) -> str:
-    """A host as it is compared: in small letters, without brackets, a port or the root's dot."""
-    found = _HOST.fullmatch(host)
-    return (found[1] if found else host).strip("[]").rstrip(".").lower()
+    """Return a host in its form for comparison: lower case, without brackets, port or the root's dot."""
+    match = _HOST.fullmatch(host)
+    return (match[1] if match else host).strip("[]").rstrip(".").lower()
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

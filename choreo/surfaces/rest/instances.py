@@ -1,4 +1,4 @@
-"""Routes that read instances: lists, one with its state, its history, its story, and its events as they come."""
+"""Routes that read instances: lists, one with its state, its history, its timeline, and its events as they come."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
-from choreo.app.query import FOLLOW_S, Instance
+from choreo.app.query.queries import FOLLOW_S
 from choreo.core.errors import NotFoundError
 from choreo.ports.read_model import Filter
-from choreo.surfaces.rest.doors import Doors, Given
-from choreo.surfaces.rest.models import (
+from choreo.surfaces.json_format import (
     HistoryPage,
     HistoryRowAnswer,
     InstanceAnswer,
     InstancePage,
-    InstanceSummary,
     Status,
     Timeline,
+    instance_of,
+    summary_of,
+    timeline_of,
 )
+from choreo.surfaces.rest.error_responses import refused
 from choreo.surfaces.rest.parameters import (
     AfterOffset,
     FlowName,
@@ -34,13 +36,13 @@ from choreo.surfaces.rest.parameters import (
     cursor_like,
 )
 from choreo.surfaces.rest.problems import BadCursorError
-from choreo.surfaces.rest.refusals import refused
+from choreo.surfaces.rest.use_cases import Injected, UseCases
 
 router: APIRouter = APIRouter(prefix="/flows/{flow}/instances", tags=["instances"])
 
 ATTRIBUTE = "attr."
 HEARTBEAT_LOOKS = round(15 / FOLLOW_S)
-"""Looks in vain between two signs of life, 15 s: proxies commonly cut a stream that is silent for 30 to 60 s."""
+"""Empty reads between two heartbeats, 15 s: proxies commonly cut a stream that is silent for 30 to 60 s."""
 
 
 @router.get(
@@ -54,7 +56,7 @@ async def list_instances(
     *,
     flow: FlowName,
     request: Request,
-    doors: Given,
+    use_cases: Injected,
     status: Annotated[Status | None, Query(description="Only runs of this status.")] = None,
     key: Annotated[str, Query(description="Only runs of this key.", max_length=512)] = "",
     started_from: Annotated[Moment | None, Query(description="Only runs started at this time or later.")] = None,
@@ -62,60 +64,30 @@ async def list_instances(
     limit: Annotated[PageLimit, Query(description="How many at most.")] = 50,
     cursor: Annotated[str, cursor_like(r"^[0-9]{1,15}\.[0-9]{1,15}$")] = "",
 ) -> InstancePage:
-    """Filter by attributes of the start event too: `?attr.customer_id=c-7` (any number, all must fit)."""
-    doors.flows.definition(flow)
+    """List runs; `?attr.customer_id=c-7` filters by attributes of the start event (any number, all must match)."""
+    use_cases.flows.definition(flow)
     asked = {pair for pair in request.query_params.multi_items() if pair[0].startswith(ATTRIBUTE)}
     attributes = {name.removeprefix(ATTRIBUTE): value for name, value in asked}
     if len(attributes) < len(asked) or started_before == 0:
-        return InstancePage(items=[], cursor="")  # no run has two values of one attribute, or was started before 1970
-    wanted = Filter(flow, status or "", key, attributes, started_from or 0, started_before or 0)
+        return InstancePage(items=[], cursor="")  # no run has two values of one attribute, or started before 1970
+    filter_ = Filter(flow, status or "", key, attributes, started_from or 0, started_before or 0)
     try:
-        page = await doors.queries.instances(wanted, limit, cursor)
+        page = await use_cases.queries.instances(filter_, limit, cursor)
     except NotFoundError as error:
         raise BadCursorError(error.what, where="query.cursor", remedy=error.remedy) from error
-    return InstancePage(items=[InstanceSummary.model_validate(row) for row in page.items], cursor=page.cursor)
+    return InstancePage(items=[summary_of(row) for row in page.items], cursor=page.cursor)
 
 
 @router.get(
     "/{key}",
     operation_id="getInstance",
-    summary="One run: its status, what it waits for, its ledger",
+    summary="One run: its status, its waits, its ledger",
     dependencies=[ReadYourWrites],
     responses=refused(404),
 )
-async def get_instance(flow: FlowName, key: Key, doors: Given, run: Run = "") -> InstanceAnswer:
-    """Without `run` the key's newest."""
-    return answer_of(await doors.queries.instance(flow, key, run))
-
-
-def answer_of(instance: Instance) -> InstanceAnswer:
-    """The instance as it is answered."""
-    row, detail = instance.row, instance.detail
-    return InstanceAnswer.model_validate(
-        {
-            "flow": row.flow,
-            "key": row.key,
-            "run": row.run,
-            "status": row.status,
-            "cause": row.cause,
-            "started_ms": row.started_ms,
-            "changed_ms": row.changed_ms,
-            "position": row.position,
-            "partition": row.partition,
-            "attributes": row.attributes,
-            "version": detail.version,
-            "deadline": detail.due_ms,
-            "paused": detail.paused_ms,
-            "ended": detail.ended_ms,
-            "next_due": detail.next_due_ms,
-            "next_timer": instance.next_timer,
-            "waiting_for": instance.waiting_for,
-            "expected": detail.expected,
-            "waits": detail.waits,
-            "ledger": detail.ledger,
-            "runs": instance.runs,
-        }
-    )
+async def get_instance(flow: FlowName, key: Key, use_cases: Injected, run: Run = "") -> InstanceAnswer:
+    """Show one run; without `run` the key's newest."""
+    return instance_of(await use_cases.queries.instance(flow, key, run))
 
 
 @router.get(
@@ -128,13 +100,13 @@ def answer_of(instance: Instance) -> InstanceAnswer:
 async def get_history(
     flow: FlowName,
     key: Key,
-    doors: Given,
+    use_cases: Injected,
     run: Annotated[str, Query(description="Only this run's events; without it those of every run.")] = "",
-    after_offset: Annotated[AfterOffset, Query(description="Only events behind this offset.")] = -1,
+    after_offset: Annotated[AfterOffset, Query(description="Only events after this offset.")] = -1,
     limit: Annotated[HistoryLimit, Query(description="How many at most.")] = 1_000,
 ) -> HistoryPage:
-    """In log order: what the state is folded from."""
-    rows = await doors.queries.history(flow, key, run=run, after=after_offset, limit=limit)
+    """List the events in log order: the state is folded from them."""
+    rows = await use_cases.queries.history(flow, key, run=run, after=after_offset, limit=limit)
     return HistoryPage(
         items=[HistoryRowAnswer.model_validate(row) for row in rows],
         after=rows[-1].offset if len(rows) == limit else -1,
@@ -144,13 +116,13 @@ async def get_history(
 @router.get(
     "/{key}/timeline",
     operation_id="getTimeline",
-    summary="What happened, as a person tells it",
+    summary="The events of a run, in the words of a person",
     dependencies=[ReadYourWrites],
     responses=refused(404),
 )
-async def get_timeline(flow: FlowName, key: Key, doors: Given, run: Run = "") -> Timeline:
-    """One run: time since its start, what happened, how long each step took, what was undone."""
-    return Timeline.model_validate({"items": await doors.queries.timeline(flow, key, run)})
+async def get_timeline(flow: FlowName, key: Key, use_cases: Injected, run: Run = "") -> Timeline:
+    """Show one run's timeline: time since its start, each event, how long each step took, the undone effects."""
+    return timeline_of(await use_cases.queries.timeline(flow, key, run))
 
 
 _STREAM: dict[str, Any] = {
@@ -182,26 +154,26 @@ _STREAM: dict[str, Any] = {
 async def follow_instance(
     flow: FlowName,
     key: Key,
-    doors: Given,
+    use_cases: Injected,
     run: Run = "",
     last_event_id: Annotated[
-        Whole, Header(description="Go on behind this offset; browsers send it by themselves.")
+        Whole, Header(description="Continue after this offset; browsers send it by themselves.")
     ] = -1,
 ) -> StreamingResponse:
-    """Begins with the run's first event, or behind `Last-Event-ID`; ends when the run has ended."""
-    run = (await doors.queries.instance(flow, key, run)).row.run
+    """Stream events from the run's first, or from after `Last-Event-ID`; the stream ends when the run has ended."""
+    run = (await use_cases.queries.instance(flow, key, run)).row.run
     return StreamingResponse(
-        _stream(doors, flow, key, run, last_event_id),
+        _stream(use_cases, flow, key, run, last_event_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _stream(doors: Doors, flow: str, key: str, run: str, after: int) -> AsyncIterator[str]:
+async def _stream(use_cases: UseCases, flow: str, key: str, run: str, after: int) -> AsyncIterator[str]:
     yield f"retry: {round(FOLLOW_S * 10_000)}\n\n"
     silent = 0
-    async for row in doors.queries.follow(flow, key, run, after):
-        if doors.closing.is_set():
+    async for row in use_cases.queries.follow(flow, key, run, after):
+        if use_cases.closing.is_set():
             return
         if row is None:
             silent += 1

@@ -9,17 +9,20 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from choreo.app.publish_keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN
-from choreo.app.query_flows import Flows
+from choreo.app.publish.keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN
+from choreo.app.query.flows import Flows
+from choreo.core.structured import MEDIA_TYPE as CLOUD_EVENT
 from choreo.surfaces.rest.patterns import translate
 from choreo.surfaces.rest.problems import MEDIA_TYPE, Problem
+from choreo.surfaces.rest.structured import EVENTS
 
+_STRUCTURED = ".structured"
 _PROBLEM = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _SUPERFLUOUS = ("HTTPValidationError", "ValidationError")
 
 
 def install(app: FastAPI, flows: Flows) -> None:
-    """Let the app describe itself so; made once, when it is first asked for."""
+    """Install the description of the API; it is made once, at the first request for it."""
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -41,32 +44,69 @@ def _described(app: FastAPI, flows: Flows) -> dict[str, Any]:
             for parameter in operation.get("parameters", ()):
                 _without_empty_default(parameter["schema"])
             if "requestBody" in operation:
-                operation["requestBody"]["required"] = True  # none is taken as empty, but its type must be said
+                operation["requestBody"]["required"] = True  # a missing body counts as empty, but its type is required
             for status, response in operation["responses"].items():
                 if status >= "400":
                     response.update(_PROBLEM)
     bodies = dict(_bodies(flows))
     if bodies:
-        for body, parts in bodies.values():
-            schemas.update(parts)
-            schemas[body["title"]] = body
-        schemas["EventBody"] = {
-            "title": "EventBody",
-            "description": schemas["EventBody"]["description"],
-            "oneOf": [{"$ref": f"#/components/schemas/{body['title']}"} for body, _ in bodies.values()],
-        }
+        _describe_events(document, bodies)
     translate(document)
     return document
 
 
+def _describe_events(document: dict[str, Any], bodies: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    """Describe the events that may be published, in both forms that the route takes."""
+    schemas = document["components"]["schemas"]
+    for body, parts in bodies.values():
+        schemas.update(parts)
+        schemas[body["title"]] = body
+        structured = _structured(body)
+        schemas[structured["title"]] = structured
+    for name, suffix, description in (
+        ("EventBody", "", schemas["EventBody"]["description"]),
+        ("CloudEvent", _STRUCTURED, "An event in structured mode (CloudEvents 1.0, JSON event format)."),
+    ):
+        titles = [f"{body['title']}{suffix}" for body, _ in bodies.values()]
+        one_of = [{"$ref": f"#/components/schemas/{title}"} for title in titles]
+        schemas[name] = {"title": name, "description": description, "oneOf": one_of}
+    for path, operations in document["paths"].items():
+        if path.endswith(EVENTS) and "post" in operations:
+            content = operations["post"]["requestBody"]["content"]
+            content[CLOUD_EVENT] = {"schema": {"$ref": "#/components/schemas/CloudEvent"}}
+
+
+def _structured(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the CloudEvent that carries the same as this body; see `structured.Structured`."""
+    properties = body["properties"]
+    text, optional = {"type": "string", "minLength": 1}, {"type": ["string", "null"]}
+    run = {"anyOf": [properties["run"], {"type": "null"}]} if "run" in properties else optional
+    return {
+        "title": f"{body['title']}{_STRUCTURED}",
+        "type": "object",
+        "required": ["specversion", "id", "source", "type", "data"],
+        "additionalProperties": {"type": ["string", "integer", "boolean", "null"]},
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": text,
+            "source": text,
+            "type": properties["type"],
+            "data": properties["fields"],
+            "datacontenttype": {"enum": ["application/json", None]},
+            **dict.fromkeys(("subject", "time", "dataschema"), optional),
+            "choreorun": run,
+        },
+    }
+
+
 def _without_empty_default(schema: dict[str, Any]) -> None:
-    """Empty is our way to say "not given"; it is no value that a client should send."""
+    """Remove an empty default: it stands for "not given", and is no value that a client should send."""
     if schema.get("default") == "":
         del schema["default"]
 
 
 def _bodies(flows: Flows) -> Iterator[tuple[str, tuple[dict[str, Any], dict[str, Any]]]]:
-    """For each event that may come from outside: the body that carries it, and the schemas it refers to."""
+    """Yield for each event from outside: the body that carries it, and the schemas that the body refers to."""
     for name in flows.names:
         table = flows.table(name)
         for type_ in (table.flow.starts, *sorted(table.satisfies)):
@@ -91,7 +131,7 @@ def _bodies(flows: Flows) -> Iterator[tuple[str, tuple[dict[str, Any], dict[str,
 
 
 def _as_a_key(field: dict[str, Any]) -> None:
-    """The field that is the flow's key must also be able to be one."""
+    """Restrict the field that is the flow's key to values that can be keys."""
     if field.get("type") == "string":
         field["minLength"] = max(1, field.get("minLength", 1))
         field["maxLength"] = min(KEY_LENGTH_MAX, field.get("maxLength", KEY_LENGTH_MAX))

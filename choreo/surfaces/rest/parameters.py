@@ -1,4 +1,4 @@
-"""What routes take: keys and other path segments, times, paging, read-your-writes. Each refuses what it cannot be."""
+"""The parameters of routes: keys and other path segments, times, paging, read-your-writes. Each checks its value."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from choreo.app.publish_keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN, checked_key
-from choreo.app.query_positions import POSITION_PATTERN, position_of
+from choreo.app.publish.keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN, checked_key
+from choreo.app.query.read_your_writes import POSITION_PATTERN, position_of
 from choreo.core.errors import DecodeError
-from choreo.surfaces.rest.doors import Given
+from choreo.surfaces.rest.use_cases import Injected
 
 WAIT_S_DEFAULT = 2.0
 WAIT_S_MAX = 30.0
-"""Below the 60 s at which proxies commonly give up."""
+"""Below the 60 s after which proxies commonly give up."""
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
@@ -74,7 +74,7 @@ Key = Annotated[
 Segment = Annotated[str, BeforeValidator(_decoded), Path()]
 Run = Annotated[str, Query(description="The run's id; without it the key's newest run.", max_length=100)]
 Whole = Annotated[int, BeforeValidator(_whole)]
-# Bounds stand before the validator: behind it they would be checked, but not be in the API's description.
+# Bounds stand before the validator: after it they would be checked, but missing in the API's description.
 PageLimit = Annotated[int, Field(ge=1, le=500), BeforeValidator(_whole)]
 HistoryLimit = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_whole)]
 AfterOffset = Annotated[int, Field(ge=-1, le=2**53), BeforeValidator(_whole)]
@@ -87,18 +87,18 @@ Moment = Annotated[
 
 
 def cursor_like(pattern: str) -> Any:
-    """How a list takes the cursor of the page before; one that is garbage is refused by the list itself."""
+    """Return the parameter for the cursor of the page before; the list itself refuses an invalid one."""
     extra: dict[str, Any] = {"pattern": _or_empty(pattern)}
-    return Query(description="The cursor of the page before, as it was given.", json_schema_extra=extra)
+    return Query(description="The cursor of the page before, unchanged.", json_schema_extra=extra)
 
 
 def _or_empty(pattern: str) -> str:
-    """Empty is how a form or a shell script leaves a parameter out."""
+    """Return the pattern with the empty text allowed: a form or a shell script sends an unset parameter so."""
     return f"^({pattern[1:-1]})?$"
 
 
 def _idempotency_key(text: str) -> str:
-    # The header may be quoted, as the IETF's draft has it, or plain, as everybody sends it.
+    # The header may be quoted, as in the IETF's draft, or plain, as most clients send it.
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] == '"' else text
 
 
@@ -115,34 +115,34 @@ IdempotencyKey = Annotated[
 
 
 def traceparent_of(request: Request) -> str:
-    """The W3C trace context of the request; one that is malformed is as good as none (Trace Context, 3.2.2)."""
+    """Return the W3C trace context of the request; a malformed one counts as none (Trace Context, 3.2.2)."""
     text = request.headers.get("traceparent", "").strip()
     return text if _TRACEPARENT.fullmatch(text) else ""
 
 
 def wait_s_of(prefer: str) -> float:
-    """The `wait` of a Prefer header (RFC 7240) in seconds; what cannot be read is no preference."""
-    found = _WAIT.search(prefer)
-    return min(float(found[1]), WAIT_S_MAX) if found else WAIT_S_DEFAULT
+    """Return the `wait` of a Prefer header (RFC 7240) in seconds; an unreadable one counts as none."""
+    match = _WAIT.search(prefer)
+    return min(float(match[1]), WAIT_S_MAX) if match else WAIT_S_DEFAULT
 
 
 _POSITION: dict[str, Any] = {
-    "description": "A position that a write answered: the read waits until it is seen (topic/partition/offset).",
+    "description": "A position from the answer to a write: the read waits for it (topic/partition/offset).",
     "examples": ["order/0/0"],
     "json_schema_extra": {"pattern": _or_empty(POSITION_PATTERN)},
 }
 
 
 async def _reached(
-    doors: Given,
+    use_cases: Injected,
     choreo_position: Annotated[str, Header(**_POSITION)] = "",
     after: Annotated[str, Query(**_POSITION)] = "",
     prefer: Annotated[str, Header(description="`wait=5`: how many seconds to wait for the position.")] = "",
 ) -> None:
     for token in (choreo_position, after):
         if token:
-            await doors.queries.reached(position_of(token), wait_s_of(prefer))
+            await use_cases.queries.reached(position_of(token), wait_s_of(prefer))
 
 
 ReadYourWrites: Any = Depends(_reached)
-"""On a route that reads: wait, within bounds, for what the caller has written."""
+"""Dependency of a route that reads: wait, within bounds, for the caller's own writes."""

@@ -1,7 +1,7 @@
-"""Patterns as the API's description may have them: JSON Schema takes those of JavaScript (ECMA-262), with Unicode.
+"""Translate patterns for the API's description: JSON Schema uses those of JavaScript (ECMA-262), with Unicode.
 
-An event class may use what pydantic's engine knows beyond that. What means the same is translated; what cannot be is
-left out of the description, and checked all the same.
+An event class may use more than that, as pydantic's engine allows. A pattern with an equivalent is translated; another
+is left out of the description, and still checked.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ _FOREIGN = re.compile(r"\(\?(?![:=!]|<[=!A-Za-z_])|\[\[:|&&|[*+?}]\+")
 
 
 def ecma(pattern: str) -> str | None:
-    """Return the pattern as JavaScript has it; None where it has none that means the same."""
+    """Return the pattern in JavaScript's syntax; None where it has no equivalent."""
     translated = _GROUP.sub(r"(?<\1>", _ESCAPE.sub(_escape, pattern))
     unescaped = re.sub(r"\\.", "", translated, flags=re.DOTALL)
     return None if "\\!" in translated or _FOREIGN.search(unescaped) else translated
 
 
 def _escape(found: re.Match[str]) -> str:
-    r"""Return one escape; `\!`, which is none, where it has no like."""
-    said = found[1]
-    if len(said) > 1:
-        return f"\\u{{{said.strip('xU{}').lstrip('0') or '0'}}}"
-    if said in _ENDS:
-        return _ENDS[said]
-    if said in _KNOWN:
+    r"""Return one escape; `\!`, which is invalid, where it has no equivalent."""
+    escape = found[1]
+    if len(escape) > 1:
+        return f"\\u{{{escape.strip('xU{}').lstrip('0') or '0'}}}"
+    if escape in _ENDS:
+        return _ENDS[escape]
+    if escape in _KNOWN:
         return found[0]
-    return "\\!" if said.isalnum() else f"\\u{{{ord(said):x}}}"
+    return "\\!" if escape.isalnum() else f"\\u{{{ord(escape):x}}}"
 
 
 def translate(schema: Any) -> None:

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: what every error of choreo, of routing and of validation looks like outside."""
+"""Errors as RFC 9457 problem documents: one form for the errors of choreo, of routing and of validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from choreo.app.query_words import moment
+from choreo.app.query.status_text import moment
 from choreo.core.errors import (
     ChoreoError,
     ConflictError,
@@ -25,23 +25,24 @@ from choreo.core.errors import (
     StorageError,
     UnavailableError,
 )
+from choreo.core.wording import fault_text
 from choreo.ports.dependencies import Unavailable
 from choreo.redaction import redact
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
-"""A tracker that lags catches up within about a second; storage that is locked is free again sooner."""
+"""A tracker that lags catches up within about a second; locked storage is free again sooner."""
 
 
 class BadCursorError(DecodeError):
-    """A cursor that is not one of ours: the request is malformed, for a client only ever passes back what it got."""
+    """An invalid cursor: the request is malformed, because a client only passes back cursors that it got."""
 
 
 class NotReadyError(UnavailableError):
-    """This process cannot use some of what it rests on."""
+    """This process cannot use one of its dependencies."""
 
     def __init__(self, unavailable: Sequence[Unavailable]) -> None:
-        """Name all; the remedy is that of the one that is away longest."""
+        """Name all of them; the remedy is that of the one that is away longest."""
         self.unavailable = unavailable
         names = ", ".join(one.name for one in unavailable)
         super().__init__(f"cannot be used: {names}", where="this process", remedy=unavailable[0].remedy)
@@ -49,7 +50,7 @@ class NotReadyError(UnavailableError):
 
 _log = logging.getLogger(__name__)
 
-# The first class that fits rules; what is not listed is a fault of ours.
+# The first class that matches decides; an error that is not listed is an internal error.
 _STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
     (NotFoundError, 404, "not-found"),
     (ConflictError, 409, "conflict"),
@@ -76,7 +77,7 @@ TITLES = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
-"""As RFC 9110 and 6585 name them: Python's own names change from version to version, and a problem's type does not."""
+"""Names of RFC 9110 and 6585: Python's own change from version to version, and a problem's type must not."""
 
 REMEDIES = {
     400: "Send one JSON object in UTF-8, as /openapi.json describes it.",
@@ -89,7 +90,7 @@ REMEDIES = {
 
 
 class Fault(BaseModel):
-    """One thing that is wrong with a request."""
+    """One fault of a request."""
 
     where: str = Field(examples=["query.limit"])
     what: str = Field(examples=["Input should be less than or equal to 500"])
@@ -99,21 +100,21 @@ class UnavailableDependency(BaseModel):
     """One dependency that cannot be used."""
 
     name: str = Field(examples=["redis"])
-    since: str = Field(examples=["2026-01-01T00:00:00.000Z"], description="When it was first reported.")
+    since: str = Field(examples=["2026-01-01T00:00:00.000Z"], description="Time of the first report.")
     cause: str = Field(examples=["Redis at db:6379: Connection refused"])
     remedy: str = Field(examples=["Start it, or correct CHOREO_REDIS; work is held until it answers."])
 
 
 class Problem(BaseModel):
-    """An error: what is wrong, where, and the remedy (RFC 9457)."""
+    """An error: the fault, its place, and the remedy (RFC 9457)."""
 
-    type: str = Field(examples=["urn:choreo:problem:not-found"], description="What kind of problem it is.")
+    type: str = Field(examples=["urn:choreo:problem:not-found"], description="The kind of problem.")
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
-    detail: str = Field(examples=["there is no instance 'o-1001'"], description="What is wrong, in a sentence.")
-    instance: str = Field(examples=["/flows/order/instances/o-1001"], description="The path that was asked for.")
-    where: str = Field(default="", examples=["flow order"], description="What the detail is about.")
-    remedy: str = Field(default="", description="What to do about it.")
+    detail: str = Field(examples=["there is no instance 'o-1001'"], description="The problem, in a sentence.")
+    instance: str = Field(examples=["/flows/order/instances/o-1001"], description="The path of the request.")
+    where: str = Field(default="", examples=["flow order"], description="The thing that the detail is about.")
+    remedy: str = Field(default="", description="The action that helps.")
     errors: list[Fault] = Field(default=[], description="Each fault, where a request has several.")
     dependencies: list[UnavailableDependency] = Field(
         default=[], description="On /readyz: each dependency that this process cannot use, the longest first."
@@ -132,7 +133,7 @@ def problem(
     unavailable: Sequence[Unavailable] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The response that says it; `path` is the request's."""
+    """Return the response with this problem; `path` is the request's."""
     title = TITLES.get(status) or HTTPStatus(status).phrase
     content = Problem(
         type=f"urn:choreo:problem:{kind or title.lower().replace(' ', '-')}",
@@ -153,12 +154,12 @@ def problem(
     headers = dict(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
-    # json.dumps escapes what UTF-8 has no bytes for: a refused key is shown as it came.
+    # json.dumps escapes characters that UTF-8 cannot encode: a refused key is shown as it came.
     return Response(json.dumps(content.model_dump()), status, headers, MEDIA_TYPE)
 
 
 def raw_problem(status: int, detail: str, remedy: str) -> bytes:
-    """The whole answer to what is no request yet, after which the connection is closed."""
+    """Return the whole answer to bytes that are no request yet; the connection is closed after it."""
     answer = problem("", status, detail, remedy=remedy, headers={"Connection": "close"})
     lines = [f"HTTP/1.1 {status} {TITLES[status]}".encode(), *(b"%s: %s" % header for header in answer.raw_headers)]
     return b"\r\n".join([*lines, b"", bytes(answer.body)])
@@ -182,16 +183,17 @@ async def _of_choreo(request: Request, error: Any) -> Response:
                 kind=kind,
                 where=error.where,
                 remedy=error.remedy,
+                errors=[Fault(where=where, what=what) for where, what in getattr(error, "faults", ())],
                 unavailable=error.unavailable if isinstance(error, NotReadyError) else (),
             )
     return await _unexpected(request, error)
 
 
 async def _of_validation(request: Request, error: Any) -> Response:
-    """What pydantic found: 400 where the body is no JSON at all, 422 where it is not what is asked for."""
-    found = error.errors()
-    status = 400 if any(item["type"] == "json_invalid" for item in found) else 422
-    faults = [Fault(where=".".join(str(part) for part in item["loc"]), what=_told(item)) for item in found]
+    """Answer a failed validation: 400 where the body is no JSON at all, 422 where its content is invalid."""
+    reported = error.errors()
+    status = 400 if any(item["type"] == "json_invalid" for item in reported) else 422
+    faults = [Fault(where=".".join(str(part) for part in item["loc"]), what=_fault_of(item)) for item in reported]
     first, more = faults[0], len(faults) - 1
     return problem(
         request.scope["path"],
@@ -199,15 +201,15 @@ async def _of_validation(request: Request, error: Any) -> Response:
         f"{first.what}{f' (and {more} more)' if more else ''}",
         kind="invalid",
         where=first.where,
-        remedy="Correct what `errors` names; /openapi.json says what each part may be.",
+        remedy="Correct the parts in `errors`; /openapi.json describes each part.",
         errors=faults,
     )
 
 
-def _told(found: Mapping[str, Any]) -> str:
-    """Return what pydantic says of one value, without its own class names, and with the place where JSON breaks off."""
-    message = str(found["msg"]).removeprefix("Value error, ")
-    return f"{message}: {found['ctx']['error']}" if found["type"] == "json_invalid" else message
+def _fault_of(fault: Mapping[str, Any]) -> str:
+    """Return pydantic's message without its own class names, and with the place where JSON breaks off."""
+    message = fault_text(fault)
+    return f"{message}: {fault['ctx']['error']}" if fault["type"] == "json_invalid" else message
 
 
 async def _of_http(request: Request, error: Any) -> Response:
@@ -225,5 +227,5 @@ async def _of_http(request: Request, error: Any) -> Response:
 async def _unexpected(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     return problem(
-        request.scope["path"], 500, "an unexpected error; the server's log has it", remedy="Tell whoever runs it."
+        request.scope["path"], 500, "an unexpected error; the server's log has it", remedy="Tell the operator."
     )

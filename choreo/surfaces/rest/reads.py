@@ -1,6 +1,6 @@
-"""Answer HEAD as GET (RFC 9110, 9.3.2), and give each read an ETag to ask again with: no copy goes stale unseen.
+"""Answer HEAD as GET (RFC 9110, 9.3.2), and give each read an ETag, so that a client detects a stale copy.
 
-Plain ASGI: it sees the answer whole, and a stream as it begins. Knows nothing of what is read.
+Plain ASGI: it gets the answer whole, and a stream from its start. Knows nothing of the content.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _ETAG_BYTES = 12
 
 
 class Reads:
-    """Answer HEAD as GET without its body, and a GET whose answer the client has already with 304."""
+    """Answers HEAD as GET without its body, and a GET with 304 if the client has the answer already."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on; a write's answer is for nobody else and for no second time."""
+        """Pass the request on; a write's answer must not be stored."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -32,7 +32,7 @@ class Reads:
 
 
 class _Answer:
-    """One answer on its way out: its start waits for the first piece of its body."""
+    """One answer on its way out: its start is held until the first piece of its body."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
@@ -43,7 +43,7 @@ class _Answer:
         self._ended = False
 
     async def send(self, message: Message) -> None:
-        """Pass on what is to be sent of it."""
+        """Send the next part of the answer."""
         if self._ended:
             return
         if message["type"] == "http.response.start":
@@ -61,7 +61,7 @@ class _Answer:
         )
 
     def _tagged(self, start: Message, body: bytes, *, whole: bool) -> bool:
-        """Say how long the answer may be kept; whether the client has it, so that it was made a 304."""
+        """Set the cache headers; return whether the client has the answer, so that it became a 304."""
         headers = list(start.get("headers", []))
         start["headers"] = headers
         names = {name.lower() for name, _ in headers}
@@ -83,6 +83,6 @@ class _Answer:
 
 
 def _has(known: Iterable[bytes], tag: bytes) -> bool:
-    """Whether If-None-Match names this tag, or any; weak or strong is the same here (RFC 9110, 13.1.2)."""
-    given = [part.strip() for value in known for part in value.split(b",")]
-    return any(part == b"*" or part.removeprefix(b"W/") == tag for part in given)
+    """Return whether If-None-Match names this tag, or any; weak equals strong here (RFC 9110, 13.1.2)."""
+    tags = [part.strip() for value in known for part in value.split(b",")]
+    return any(part == b"*" or part.removeprefix(b"W/") == tag for part in tags)

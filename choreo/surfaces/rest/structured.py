@@ -1,6 +1,6 @@
-"""Take a CloudEvent in structured mode where an event is published: it becomes the body that the route knows.
+"""Accept a CloudEvent in structured mode where an event is published: convert it to the body that the route knows.
 
-Plain ASGI, behind the bound on bodies. Its id and source are its Idempotency-Key, unless the request names one: a
+Plain ASGI, behind the bound on bodies. Its id and source become its Idempotency-Key, unless the request names one: a
 sender that repeats an event publishes it once.
 """
 
@@ -15,19 +15,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from choreo.core.structured import binary_of, is_structured
 from choreo.surfaces.rest.problems import problem
 
-_EVENTS = "/events"
+EVENTS = "/events"
+"""End of the path of the route that publishes."""
 _REQUIRED = ("ce_id", "ce_source", "ce_type")
 
 
 class Structured:
-    """Turn the body of `POST …/events`, where it is said to be `application/cloudevents+json`."""
+    """Converts the body of `POST …/events` if its type is `application/cloudevents+json`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on what is of another type as it is."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(_EVENTS):
+        """Pass a request of another type on unchanged."""
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(EVENTS):
             await self._app(scope, receive, send)
             return
         headers = {name: value for name, value in scope["headers"] if name != b"content-length"}
@@ -38,7 +39,7 @@ class Structured:
             body = await _whole(receive)
             if body is None:
                 return
-            turned, more = _turned(body)
+            converted, more = _converted(body)
         except HTTPException as error:
             await problem(scope["path"], error.status_code, error.detail, headers=error.headers)(scope, receive, send)
             return
@@ -47,14 +48,14 @@ class Structured:
             await refusal(scope, receive, send)
             return
         headers = {**more, **headers, b"content-type": b"application/json"}
-        await self._app({**scope, "headers": list(headers.items())}, _once(turned, receive), send)
+        await self._app({**scope, "headers": list(headers.items())}, _once(converted, receive), send)
 
 
 _REMEDY = "Send specversion 1.0, id, source, type, and in data the event's fields as a JSON object."
 
 
-def _turned(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """The body of the route, and the headers that go with it; raises ValueError."""
+def _converted(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """Return the body of the route, and its headers; raises ValueError."""
     headers, data = binary_of(body)
     missing = [name.removeprefix("ce_") for name in _REQUIRED if not headers.get(name)]
     if missing:
@@ -73,7 +74,7 @@ def _turned(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 async def _whole(receive: Receive) -> bytes | None:
-    """The body; None where the client left."""
+    """Return the body; None where the client disconnected."""
     pieces, more = [], True
     while more:
         message = await receive()
@@ -85,13 +86,13 @@ async def _whole(receive: Receive) -> bytes | None:
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
-    told = False
+    sent = False
 
     async def replay() -> Message:
-        nonlocal told
-        if told:
+        nonlocal sent
+        if sent:
             return await receive()
-        told = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay

@@ -1,7 +1,7 @@
-"""What every home must do, as suites of tests: one module a port, a class each.
+"""The behaviour of every backend, as suites of tests: one module a port, a class each.
 
-A home's own tests subclass them and give two fixtures: `home`, freshly made and empty, and `clock`, the VirtualClock
-it was made with, whose `lease_s` is LEASE_S.
+A backend's own tests subclass them and give two fixtures: `backend`, new and empty, and `clock`, the VirtualClock of
+that backend; its `lease_s` is LEASE_S.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from choreo.ports.read_model import ReadModel
 from choreo.ports.state import StateStore
 
 LEASE_S = 3.0
-"""The lease of a home under test, on its virtual clock."""
+"""The lease of a backend under test, on its virtual clock."""
 
 TOPIC = "order"
 
 
-class Home(Protocol):
+class Backend(Protocol):
     """A log with its stores."""
 
     @property
-    def log(self) -> Log: ...  # noqa: D102 -- the ports say what they are
+    def log(self) -> Log: ...  # noqa: D102 -- documented in the ports
     @property
     def states(self) -> StateStore: ...  # noqa: D102
     @property
@@ -38,11 +38,11 @@ class Home(Protocol):
 
 
 def event(id_: str, key: str = "o-1", type_: str = "OrderPlaced", run: str = "r-1") -> Envelope:
-    """An event where its content does not matter."""
+    """Return an event with any content."""
     return Envelope(id=id_, type=type_, key=key, flow=TOPIC, run=run)
 
 
 def keys_of_partition(partition: int, partitions: int, number: int) -> list[str]:
-    """Keys that lie in one partition."""
+    """Return keys that lie in one partition."""
     names = (f"o-{suffix}" for suffix in count())
     return list(islice((key for key in names if partition_of(key, partitions) == partition), number))

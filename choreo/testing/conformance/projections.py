@@ -1,4 +1,4 @@
-"""The suite of what a projector writes: a batch is true at once or not at all, and only where the one before ended."""
+"""The suite of the projector's store: a batch is written whole or not at all, and only where the last one ended."""
 # ruff: noqa: S101 -- a suite is made of asserts
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from choreo.testing.conformance import TOPIC, event
 from choreo.testing.conformance.read_model import view
 
 
-class ProjectedHome(Protocol):
-    """A log, what a projector writes, and where it is read."""
+class ProjectedBackend(Protocol):
+    """A log, a projector's store, and its read model."""
 
     @property
-    def log(self) -> Log: ...  # noqa: D102 -- the ports say what they are
+    def log(self) -> Log: ...  # noqa: D102 -- documented in the ports
     @property
     def projections(self) -> Projections: ...  # noqa: D102
     @property
@@ -27,16 +27,16 @@ class ProjectedHome(Protocol):
 
 
 def batch(begins: int, position: int, *views: InstanceView, topic: str = TOPIC, partition: int = 0) -> Projected:
-    """A batch of these views, with a state for the key of each that says where it was written."""
+    """Return a batch of these views, with a state for the key of each that holds its position."""
     folds = [KeyFold(v.key, b"\x00\xff%d" % position, {v.run: v.attributes}) for v in views]
     return Projected(topic, partition, begins, position, folds, views, {v.key: [begins] for v in views})
 
 
 class ProjectionsSuite:
-    """What a projector's store does."""
+    """The behaviour of a projector's store."""
 
-    async def test_a_batch_is_true_at_once(self, projected: ProjectedHome) -> None:
-        """Position, states and views together."""
+    async def test_a_batch_is_written_at_once(self, projected: ProjectedBackend) -> None:
+        """Write position, states and views together."""
         assert await projected.projections.positions(TOPIC) == {}
         assert await projected.projections.save(batch(0, 5, view(1), view(2))) == 5
         assert await projected.projections.positions(TOPIC) == {0: 5}
@@ -47,8 +47,8 @@ class ProjectionsSuite:
         assert await projected.projections.load(TOPIC, 0, []) == {}
 
     @pytest.mark.parametrize("begins", [0, 4, 6])
-    async def test_a_batch_that_begins_elsewhere_writes_nothing(self, projected: ProjectedHome, begins: int) -> None:
-        """It is told where the partition stands."""
+    async def test_a_batch_that_begins_elsewhere_writes_nothing(self, projected: ProjectedBackend, begins: int) -> None:
+        """Return the partition's position instead."""
         await projected.projections.save(batch(0, 5, view(1)))
         before = await projected.read_model.digest(TOPIC)
         assert await projected.projections.save(batch(begins, 9, view(1, status="stuck"), view(2))) == 5
@@ -56,20 +56,20 @@ class ProjectionsSuite:
         assert await projected.read_model.positions(TOPIC) == {0: 5}
         assert await projected.projections.load(TOPIC, 0, ["o-2"]) == {}
 
-    async def test_a_batch_sent_again_is_found_saved(self, projected: ProjectedHome) -> None:
-        """As happens when the answer to the first was lost."""
+    async def test_a_batch_sent_again_is_found_saved(self, projected: ProjectedBackend) -> None:
+        """Accept the batch again: the answer to the first may have been lost."""
         for _ in range(2):
             assert await projected.projections.save(batch(0, 5, view(1))) == 5
         assert await projected.read_model.counts(TOPIC) == {"running": 1}
 
-    async def test_records_without_views_move_the_position(self, projected: ProjectedHome) -> None:
-        """A reader waits for the position of any record, also one that means nothing."""
+    async def test_records_without_views_move_the_position(self, projected: ProjectedBackend) -> None:
+        """Move it for a reader that waits for the position of any record, also one without effect."""
         assert await projected.projections.save(batch(0, 3)) == 3
         assert await projected.projections.save(batch(3, 8)) == 8
         assert await projected.read_model.positions(TOPIC) == {0: 8}
 
-    async def test_partitions_move_on_their_own(self, projected: ProjectedHome) -> None:
-        """And so do topics."""
+    async def test_partitions_move_independently(self, projected: ProjectedBackend) -> None:
+        """Keep topics apart, too."""
         await projected.projections.save(batch(0, 5, view(1)))
         await projected.projections.save(batch(0, 7, view(2), partition=1))
         other = msgspec.structs.replace(view(1), flow="refund")
@@ -79,8 +79,8 @@ class ProjectionsSuite:
         assert await projected.read_model.runs("refund", "o-1") == [other]
         assert {item.flow for item in (await projected.read_model.instances(Filter(), 10)).items} == {TOPIC, "refund"}
 
-    async def test_a_view_that_changes_is_listed_as_it_is(self, projected: ProjectedHome) -> None:
-        """Under its new status only, and under its attributes as before."""
+    async def test_a_view_that_changes_is_listed_as_it_is(self, projected: ProjectedBackend) -> None:
+        """List it under its new status only, and under its attributes as before."""
         await projected.projections.save(batch(0, 5, view(1), view(2)))
         await projected.projections.save(batch(5, 6, view(1, status="completed")))
         listed = projected.read_model.instances
@@ -89,8 +89,8 @@ class ProjectionsSuite:
         assert [item.key for item in (await listed(Filter(attributes={"amount": "1"}), 10)).items] == ["o-1"]
         assert await projected.read_model.counts(TOPIC) == {"running": 1, "completed": 1}
 
-    async def test_history_is_read_up_to_the_position(self, projected: ProjectedHome) -> None:
-        """The records of one key, in log order, from after an offset."""
+    async def test_history_is_read_up_to_the_position(self, projected: ProjectedBackend) -> None:
+        """Return the records of one key, in log order, from after an offset."""
         await projected.log.create(TOPIC, 1)
         await projected.log.append(TOPIC, [event(f"e-{n}", key=f"o-{n % 2}") for n in range(300)])
         odd, even = list(range(1, 300, 2)), list(range(0, 300, 2))
@@ -104,8 +104,8 @@ class ProjectionsSuite:
         assert [record.event.id for record in page] == ["e-5", "e-7"]
         assert list(await projected.read_model.history(TOPIC, "o-7")) == []
 
-    async def test_what_is_dropped_is_folded_from_the_beginning(self, projected: ProjectedHome) -> None:
-        """Whoever had gone further is told so, and the same batches make the same read model."""
+    async def test_a_dropped_topic_is_folded_from_the_beginning(self, projected: ProjectedBackend) -> None:
+        """Refuse a projector that is further, and build the same read model from the same batches."""
         batches = [batch(0, 5, view(1), view(2, city="Basel")), batch(5, 9, view(1, status="stuck"), view(3))]
         for each in batches:
             await projected.projections.save(each)
@@ -120,8 +120,8 @@ class ProjectionsSuite:
             assert await projected.projections.save(each) == each.position
         assert await projected.read_model.digest(TOPIC) == before
 
-    async def test_only_the_topic_named_is_dropped(self, projected: ProjectedHome) -> None:
-        """The others stay as they are."""
+    async def test_only_the_topic_named_is_dropped(self, projected: ProjectedBackend) -> None:
+        """Keep the others as they are."""
         await projected.projections.save(batch(0, 5, view(1)))
         await projected.projections.save(batch(0, 5, msgspec.structs.replace(view(1), flow="order-2"), topic="order-2"))
         await projected.read_model.drop(TOPIC)

@@ -1,4 +1,4 @@
-"""Bytes and back: what is written is what is read, under every version; what cannot be read says which field."""
+"""Bytes and back: an event decodes as it was written, under every version; the error names the field."""
 
 import base64
 import enum
@@ -57,7 +57,7 @@ class Placed(Event):
 
 
 def placed(**changed: Any) -> Placed:
-    """One with a value in every field."""
+    """Return an order with a value in every field."""
     item = Item(sku="sku-1", price=Decimal("9.9900"), colours=[Colour.BLUE])
     values: dict[str, Any] = {
         "order_id": "o-1",
@@ -75,7 +75,7 @@ def placed(**changed: Any) -> Placed:
 
 
 def made(name: str, base: type = Event, **fields: Any) -> Any:
-    """A class of this name with these fields; a pair gives type and default: another version of one contract."""
+    """Return a class of this name with these fields; a pair gives type and default: another version of one contract."""
     annotations = {field: kind[0] if isinstance(kind, tuple) else kind for field, kind in fields.items()}
     defaults = {field: kind[1] for field, kind in fields.items() if isinstance(kind, tuple)}
     return type(base)(name, (base,), {"__annotations__": annotations, "__module__": __name__, **defaults})
@@ -83,7 +83,7 @@ def made(name: str, base: type = Event, **fields: Any) -> Any:
 
 @pytest.fixture
 def codec() -> AvroCodec:
-    """A codec that knows no frozen version."""
+    """Return a codec that knows no frozen version."""
     return AvroCodec()
 
 
@@ -109,7 +109,7 @@ FIELD = b'{"name":"text","type":"string"}'
 
 
 def rabin(canonical: bytes) -> bytes:
-    """CRC-64-AVRO as the specification gives it, written down here a second time on purpose."""
+    """Compute CRC-64-AVRO as the specification gives it, written here a second time on purpose."""
     empty = 0xC15D213AA4D7A795
     table = []
     for index in range(256):
@@ -131,7 +131,7 @@ def test_any_value_comes_back(text: str, number: int, cents: int) -> None:
 
 
 def test_a_moment_of_any_zone_is_the_same_moment(codec: AvroCodec) -> None:
-    """Read back in UTC."""
+    """A decoded moment is in UTC."""
     there = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
     assert codec.decode(Placed, AVRO, codec.encode(placed(at=there))).at == NOW
 
@@ -180,7 +180,7 @@ def test_services_of_different_versions_read_each_other(tmp_path: Path) -> None:
 
 
 def test_an_unknown_writer_is_named_with_the_remedy(codec: AvroCodec) -> None:
-    """A service that is behind says what it lacks."""
+    """The error of a service that is behind names the missing version."""
     newer = made("Placed", order_id=str, added=int)
     with pytest.raises(
         DecodeError, match=r"Placed: was written with a schema that is not known here.*choreo schemas freeze"
@@ -201,20 +201,20 @@ SMALL = made("Small", order_id=str, count=int, at=datetime)
 
 
 def small() -> bytes:
-    """The bytes of a small event."""
+    """Return the bytes of a small event."""
     return AvroCodec().encode(SMALL(order_id="o-1", count=5, at=NOW))
 
 
 BAD_BYTES: list[tuple[str, str, Callable[[], bytes]]] = [
-    ("Small: is not Avro single-object encoding: 0 bytes that begin with nothing", AVRO, lambda: b""),
-    ("Small: is not Avro single-object encoding: 4 bytes that begin with 6a75", AVRO, lambda: b"junk"),
+    ("Small: is not Avro single-object encoding: 0 bytes, beginning with nothing", AVRO, lambda: b""),
+    ("Small: is not Avro single-object encoding: 4 bytes, beginning with 6a75", AVRO, lambda: b"junk"),
     ("Small: was written with a schema that is not known here", AVRO, lambda: b"\xc3\x01" + bytes(8)),
     ("Small.order_id: cannot be read", AVRO, lambda: small()[:12]),
     ("Small.count: cannot be read", AVRO, lambda: small()[:14]),
     ("Small.at: cannot be read", AVRO, lambda: small()[:-1]),
     ("Small.at: cannot be read", AVRO, lambda: small()[:15] + b"\xff" * 9 + b"\x01"),
     ("Small.order_id: cannot be read", AVRO, lambda: small()[:10] + b"\x04\xff\xff\x00\x00"),
-    ("Small: has 1 bytes more than its schema describes", AVRO, lambda: small() + b"\x00"),
+    ("Small: has 1 byte more than its schema describes", AVRO, lambda: small() + b"\x00"),
     ("Small: invalid JSON", JSON, lambda: b"{"),
     ("Small: input should be an object", JSON, lambda: b"[1]"),
     ("Small: invalid JSON", "", lambda: b""),
@@ -250,7 +250,7 @@ def test_what_cannot_be_read_says_what_where_and_the_remedy(
 
 @given(body=some.binary(max_size=60))
 def test_no_bytes_do_harm(body: bytes) -> None:
-    """Whatever lies in the log is an event or a DecodeError, nothing else, and at once."""
+    """Any bytes decode to an event or raise a DecodeError, nothing else, and at once."""
     codec = AvroCodec()
     try:
         codec.decode(Placed, AVRO, b"\xc3\x01" + schema_of(Placed).fingerprint + body)
@@ -343,7 +343,7 @@ def test_a_misspelt_field_is_named_with_the_one_that_is_meant(codec: AvroCodec) 
 
 
 class OddError(Exception):
-    """An error whose text cannot be made."""
+    """An error without a text: making it fails."""
 
     def __str__(self) -> str:
         """Fail."""
@@ -372,13 +372,13 @@ def test_whatever_a_class_raises_is_one_unreadable_event(codec: AvroCodec, error
 
 
 def test_only_events_are_written(codec: AvroCodec) -> None:
-    """A handler that returns something else reads what to do."""
+    """A handler that returns something else reads the remedy."""
     with pytest.raises(SchemaError, match=r"dict: is not an event\. Return an object of a class declared with Event"):
         codec.encode({"order_id": "o"})
 
 
 def test_a_domain_event_of_the_tracker_is_read_whatever_its_class_narrows(codec: AvroCodec) -> None:
-    """It says the key as text and a reason in words; a step on it must run all the same."""
+    """It has the key as text and a reason in words; a step on it must run all the same."""
     data = b'{"k": "42", "reason": "Picked did not come within 1s"}'
     for kind, reason in ((int, str), (int, Literal["late"]), (Literal[42], Annotated[str, Field(max_length=5)])):
         late = made("Late", k=kind, reason=reason)

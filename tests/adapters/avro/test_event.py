@@ -1,4 +1,4 @@
-"""What may be declared as an event, and what a user reads who declares one wrong."""
+"""The classes that may be declared as events, and the errors for a wrong declaration."""
 
 import enum
 from collections.abc import Callable
@@ -64,12 +64,12 @@ class Loose(BaseModel):
 
 
 def types_of(event_class: type[Event]) -> dict[str, Any]:
-    """The Avro type of each field."""
+    """Return the Avro type of each field."""
     return {field["name"]: field["type"] for field in schema_of(event_class).declaration["fields"]}
 
 
 def test_every_type_has_its_avro_form() -> None:
-    """The schema derived holds what the Avro specification names and nothing of the library that derives it."""
+    """The schema derived holds names of the Avro specification and none of the library that derives it."""
     item = {
         "type": "record",
         "name": "Item",
@@ -113,7 +113,7 @@ def test_an_event_is_named_by_its_class_unless_it_says_otherwise() -> None:
 
 
 def test_a_fact_does_not_change() -> None:
-    """An event is frozen, refuses what it does not declare, and equals its twin."""
+    """An event is frozen, refuses undeclared fields, and equals another one with the same values."""
     item = Item(sku="a", price=Decimal(1))
     assert item == Item(sku="a", price=Decimal("1.0"))
     with pytest.raises(ValidationError, match="frozen"):
@@ -141,7 +141,7 @@ WRONG = [
     (declare(object), "Wrong.field: object is not a type"),
     (declare(set[str]), "Wrong.field: set[str] is not a type"),
     (declare(tuple[int, ...]), "Wrong.field: tuple[int, ...] is not a type"),
-    (declare(list), "Wrong.field: list does not say what it holds. Write list[str]"),
+    (declare(list), "Wrong.field: list does not name the type of its content. Write list[str]"),
     (declare(dict[int, str]), "Wrong.field: the keys of a map are texts in Avro, not int. Use dict[str, ...]"),
     (declare(int | str), "Wrong.field: int | str may be several types. Use one type"),
     (declare(int | str | None), "Wrong.field: int | str | None may be several types"),
@@ -177,7 +177,7 @@ def test_a_class_that_cannot_be_a_contract_is_refused_where_it_is_declared(
 
 @pytest.mark.parametrize("name", ["choreo.Mine", "has space", "", "1st", "a..b"])
 def test_an_event_type_is_a_name_and_not_one_of_choreos_own(name: str) -> None:
-    """What stands in ce_type must be told apart from choreo's facts."""
+    """The value of ce_type must differ from the types of choreo's own facts."""
     with pytest.raises(DeclarationError, match="cannot be an event's type"):
         type(Event)("Wrong", (Event,), {"event_type": name, "__annotations__": {"event_type": ClassVar[str]}})
 

@@ -1,4 +1,4 @@
-"""Every type an event may carry, in every place, with every default: what is accepted is stored exactly, or refused.
+"""Every type an event may carry, in every place, with every default: a value is stored exactly, or refused.
 
 Each combination is declared, frozen, checked, written and read: as Avro, as the JSON that is shown, as a program's own
 values through the door, and by a version of the class that lacks the field.
@@ -83,7 +83,7 @@ MISSING = object()
 
 
 def placed(place: str, kind: Any, values: list[Any]) -> tuple[Any, list[Any]]:
-    """The annotation of that type in that place, and values of it."""
+    """Return the annotation of that type in that place, and values of it."""
     inner = type(Part)(
         "Inner", (Part,), {"__annotations__": {"x": kind, "y": kind | None}, "__module__": __name__, "y": None}
     )
@@ -101,7 +101,7 @@ def placed(place: str, kind: Any, values: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def combinations() -> Iterator[tuple[str, Any, list[Any], Any]]:
-    """Each type in each place, without a default and with each of its values as one: (name, type, values, default)."""
+    """Yield each type in each place, without a default and with each value as one: (name, type, values, default)."""
     for (name, (kind, values)), place in itertools.product(LEAF.items(), PLACES):
         annotation, there = placed(place, kind, values)
         for default in (MISSING, *there):
@@ -114,7 +114,7 @@ def combinations() -> Iterator[tuple[str, Any, list[Any], Any]]:
 
 
 def declared(annotation: Any, default: Any) -> type[Event]:
-    """The event with one field of this type besides its key."""
+    """Return the event with one field of this type besides its key."""
     names = {"__annotations__": {"k": str, "x": annotation}, "__module__": __name__}
     return type(Event)("Told", (Event,), names if default is MISSING else {**names, "x": default})
 
@@ -140,7 +140,7 @@ def held(told: type[Event], values: list[Any], default: Any, folder: Path) -> in
 
 
 def _foreign_default(told: type[Event]) -> bytes:
-    """The bytes of another Avro program that fills in the default as the frozen schema has it."""
+    """Return the bytes of another Avro program that fills in the default as the frozen schema has it."""
     schema = schema_of(told)
     field = schema.declaration["fields"][1]
     plain = fastavro.parse_schema({**schema.declaration, "fields": schema.declaration["fields"][:1]})
@@ -160,7 +160,7 @@ def _avro(schema: Any, value: Any) -> bytes:
 
 
 def _default_bytes(kind: Any, raw: Any, declaration: Any) -> bytes:
-    """A default's JSON as bytes, as the specification has it: no logical types, a union's first branch."""
+    """Return a default's JSON as bytes, as the specification has it: no logical types, a union's first branch."""
     if isinstance(kind, list):
         return b"\x00" + _default_bytes(kind[0], raw, declaration)
     if isinstance(kind, dict) and kind["type"] == "array":

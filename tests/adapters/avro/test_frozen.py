@@ -1,4 +1,4 @@
-"""The contract stays readable in both directions for ever, and who breaks it reads which field and what to do."""
+"""The contract stays readable in both directions for ever; the error for a breach names field and remedy."""
 
 import enum
 import itertools
@@ -19,34 +19,34 @@ from choreo.core.errors import SchemaError
 
 
 def made(base: type, name: str, **fields: Any) -> Any:
-    """A class of this name with these fields; a pair gives type and default."""
+    """Return a class of this name with these fields; a pair gives type and default."""
     annotations = {field: kind[0] if isinstance(kind, tuple) else kind for field, kind in fields.items()}
     defaults = {field: kind[1] for field, kind in fields.items() if isinstance(kind, tuple)}
     return type(base)(name, (base,), {"__annotations__": annotations, "__module__": __name__, **defaults})
 
 
 def event(**fields: Any) -> Any:
-    """A version of the event Paid."""
+    """Return a version of the event Paid."""
     return made(Event, "Paid", order_id=str, **fields)
 
 
 def item(**fields: Any) -> Any:
-    """A version of the part Item."""
+    """Return a version of the part Item."""
     return made(Part, "Item", **fields)
 
 
 def colour(*symbols: str) -> Any:
-    """A version of the enum Colour."""
+    """Return a version of the enum Colour."""
     return enum.Enum("Colour", {symbol.upper(): symbol for symbol in symbols})
 
 
 def money(digits: int, places: int) -> Any:
-    """A decimal of that many digits."""
+    """Return a decimal of that many digits."""
     return Annotated[Decimal, Field(max_digits=digits, decimal_places=places)]
 
 
 def limited(kind: Any, **rules: Any) -> Any:
-    """The type with these rules of pydantic's Field."""
+    """Return the type with these rules of pydantic's Field."""
     return Annotated[kind, Field(**rules)]
 
 
@@ -229,7 +229,7 @@ def test_a_docstring_is_no_new_version(tmp_path: Path) -> None:
 
 
 def test_a_class_never_frozen_is_reported(tmp_path: Path) -> None:
-    """Its first events would be read by nobody who has only the files."""
+    """A reader with only the files could not read its first events."""
     [problem] = check([event()], tmp_path)
     assert problem.sentence.startswith("Paid: is not frozen. Run `choreo schemas freeze`")
 
@@ -266,7 +266,7 @@ DAMAGED = [
         '{"type": "record", "name": "Paid", "fields": [{"name": "a", "type": "strin"}]}',
         "Paid.1.avsc: cannot be read as an Avro schema",
     ),
-    ("Paid.avsc", "{}", "Paid.avsc: this name does not say event and version. Call it such as OrderPlaced.1.avsc"),
+    ("Paid.avsc", "{}", "Paid.avsc: this name has no event and version. Call it such as OrderPlaced.1.avsc"),
     (
         "Paid.2.avsc",
         '{"type": "record", "name": "Paid", "fields": []}',

@@ -1,6 +1,6 @@
 """The log on Kafka passes the log's suites and the dead letters', on a real broker.
 
-The suites know a clock that stands still; where a fact is about time or about who answers first, it is told here anew.
+The suites know a clock that stands still; a fact about time, or about the order of answers, has a test of its own here.
 """
 
 import asyncio
@@ -12,36 +12,36 @@ from typing import Any
 import pytest
 
 from choreo.adapters.kafka import KafkaLog
-from choreo.adapters.memory import MemoryHome
-from choreo.ports.log import Member, Poll, Work
-from choreo.testing.conformance import TOPIC, Home, event, keys_of_partition
+from choreo.adapters.memory import MemoryBackend
+from choreo.ports.log import CommitBatch, Consumer, Poll
+from choreo.testing.conformance import TOPIC, Backend, event, keys_of_partition
+from choreo.testing.conformance.consumer import PARTITIONS, CommitSuite, PollSuite, ids, joined
 from choreo.testing.conformance.dead_letters import DeadLettersSuite
 from choreo.testing.conformance.log import LogSuite
-from choreo.testing.conformance.member import PARTITIONS, CommitSuite, PollSuite, ids, joined
 from tests.adapters.kafka.conftest import OpenLog
 
 QUIET_S = 0.3
 JOIN_S = 20.0
 
 
-class PatientMember:
-    """A member whose poll brings together what comes, until a moment in which nothing does.
+class PatientConsumer:
+    """A consumer whose poll collects records until a poll returns none.
 
     The suites poll once and look; a broker answers when it answers.
     """
 
-    def __init__(self, member: Member) -> None:
-        self._member = member
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
         self._joined = False
 
     async def poll(self, limit: int, timeout_s: float) -> Poll:
-        """As the port says, but not before there was time for an answer."""
+        """Poll as the port defines, but not before there was time for an answer."""
         until = time.monotonic() + (timeout_s if self._joined else JOIN_S)
         polls: list[Poll] = []
         while sum(len(poll.records) for poll in polls) < limit:
-            poll = await self._member.poll(limit, QUIET_S)
-            self._joined |= bool(poll.gained)
-            brought = bool(poll.records or poll.gained or poll.lost or poll.read)
+            poll = await self._consumer.poll(limit, QUIET_S)
+            self._joined |= bool(poll.assigned)
+            brought = bool(poll.records or poll.assigned or poll.revoked or poll.read)
             if not brought and (polls or time.monotonic() > until):
                 break
             if brought:
@@ -50,33 +50,33 @@ class PatientMember:
         for poll in polls:
             read |= poll.read
         records = [record for poll in polls for record in poll.records]
-        gained, lost = [g for poll in polls for g in poll.gained], [p for poll in polls for p in poll.lost]
-        return Poll(records, gained, lost, read, full=len(records) >= limit)
+        assigned, lost = [g for poll in polls for g in poll.assigned], [p for poll in polls for p in poll.revoked]
+        return Poll(records, assigned, lost, read, full=len(records) >= limit)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._member, name)
+        return getattr(self._consumer, name)
 
 
 class PatientLog:
-    """A log whose members are patient."""
+    """A log with patient consumers."""
 
     def __init__(self, log: KafkaLog) -> None:
         self._log = log
-        self.members: list[Member] = []
+        self.consumers: list[Consumer] = []
 
-    async def member(self, *args: Any) -> PatientMember:
+    async def consumer(self, *args: Any) -> PatientConsumer:
         """Join."""
-        member = await self._log.member(*args)
-        self.members.append(member)
-        return PatientMember(member)
+        consumer = await self._log.consumer(*args)
+        self.consumers.append(consumer)
+        return PatientConsumer(consumer)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
 
 @pytest.fixture
-async def home(open_log: OpenLog, memory: MemoryHome) -> AsyncIterator[Any]:
-    """A log on the broker, the stores beside it in memory."""
+async def backend(open_log: OpenLog, memory: MemoryBackend) -> AsyncIterator[Any]:
+    """Yield a log on the broker, the stores beside it in memory."""
     log = open_log()
     patient = PatientLog(log)
     yield SimpleNamespace(
@@ -86,60 +86,62 @@ async def home(open_log: OpenLog, memory: MemoryHome) -> AsyncIterator[Any]:
         dead_letters=log.dead_letters,
         inbox=memory.inbox,
     )
-    await asyncio.gather(*(member.close() for member in patient.members))
+    await asyncio.gather(*(consumer.close() for consumer in patient.consumers))
 
 
 class TestLog(LogSuite):
     """Topics, appending, reading, stamps."""
 
-    async def test_stamps_never_go_back(self, home: Home) -> None:
-        """They are the broker's, whatever the producer's clock says."""
-        await home.log.create(TOPIC, 1)
+    async def test_stamps_never_go_back(self, backend: Backend) -> None:
+        """They are the broker's, with any clock of the producer."""
+        await backend.log.create(TOPIC, 1)
         before_ms = time.time_ns() // 1_000_000
         for number in range(3):
-            await home.log.append(TOPIC, [event(f"e-{number}")])
-        stamps = [record.stamp_ms for record in await home.log.read(TOPIC, 0, 0, 10)]
+            await backend.log.append(TOPIC, [event(f"e-{number}")])
+        stamps = [record.stamp_ms for record in await backend.log.read(TOPIC, 0, 0, 10)]
         assert stamps == sorted(stamps)
         assert stamps[0] >= before_ms
 
 
 class TestPoll(PollSuite):
-    """What a poll brings."""
+    """The records that a poll returns."""
 
-    async def test_a_poll_takes_from_every_partition(self, home: Home) -> None:
-        """In each, order is kept, and nothing is left out; that they take turns is the basket's."""
-        member = await joined(home, "a")
-        await home.log.append(TOPIC, [event(f"big-{n}", key=keys_of_partition(0, PARTITIONS, 1)[0]) for n in range(40)])
+    async def test_a_poll_takes_from_every_partition(self, backend: Backend) -> None:
+        """In each, order is kept, and nothing is left out; the fetch buffer lets them take turns."""
+        consumer = await joined(backend, "a")
+        await backend.log.append(
+            TOPIC, [event(f"big-{n}", key=keys_of_partition(0, PARTITIONS, 1)[0]) for n in range(40)]
+        )
         small = [key for partition in (1, 2, 3) for key in keys_of_partition(partition, PARTITIONS, 1)]
-        await home.log.append(TOPIC, [event(f"small-{key}", key=key) for key in small])
-        poll = await member.poll(100, 0)
+        await backend.log.append(TOPIC, [event(f"small-{key}", key=key) for key in small])
+        poll = await consumer.poll(100, 0)
         assert {record.partition for record in poll.records} == {0, 1, 2, 3}
         assert [id_ for id_ in ids(poll) if id_.startswith("big")] == [f"big-{n}" for n in range(40)]
 
-    async def test_a_poll_with_nothing_to_bring_ends_at_its_time(self, home: Home) -> None:
+    async def test_a_poll_without_records_ends_at_its_timeout(self, backend: Backend) -> None:
         """With an empty answer."""
-        member = await joined(home, "a")
-        assert await member.poll(10, 0.5) == Poll([], [], [], {})
+        consumer = await joined(backend, "a")
+        assert await consumer.poll(10, 0.5) == Poll([], [], [], {})
 
 
 class TestCommit(CommitSuite):
     """One commit, everything in it."""
 
-    async def test_commits_of_one_turn_do_not_fail_each_other(self, home: Home) -> None:
+    async def test_commits_made_together_do_not_fail_each_other(self, backend: Backend) -> None:
         """Members of several groups commit at once."""
-        payment, shipping = await joined(home, "a"), await joined(home, "b", "shipping")
+        payment, shipping = await joined(backend, "a"), await joined(backend, "b", "shipping")
         await asyncio.gather(
-            payment.commit(Work([event("e-1")], {0: 1})),
-            shipping.commit(Work([event("e-2")], {0: 2})),
-            home.log.append(TOPIC, [event("e-3")]),
+            payment.commit(CommitBatch([event("e-1")], {0: 1})),
+            shipping.commit(CommitBatch([event("e-2")], {0: 2})),
+            backend.log.append(TOPIC, [event("e-3")]),
         )
-        written = [r.event.id for p in range(PARTITIONS) for r in await home.log.read(TOPIC, p, 0, 10)]
+        written = [r.event.id for p in range(PARTITIONS) for r in await backend.log.read(TOPIC, p, 0, 10)]
         assert sorted(written) == ["e-1", "e-2", "e-3"]
-        for member in (payment, shipping):
-            await member.poll(10, 0)
-        assert (await home.log.committed(TOPIC, "payment"))[0] == 1
-        assert (await home.log.committed(TOPIC, "shipping"))[0] == 2
+        for consumer in (payment, shipping):
+            await consumer.poll(10, 0)
+        assert (await backend.log.committed(TOPIC, "payment"))[0] == 1
+        assert (await backend.log.committed(TOPIC, "shipping"))[0] == 2
 
 
 class TestDeadLetters(DeadLettersSuite):
-    """What could not be handled."""
+    """The records that could not be handled."""

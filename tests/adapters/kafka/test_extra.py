@@ -1,4 +1,4 @@
-"""The adapter without its extra, and what its clients may say."""
+"""The adapter without its extra, and the log lines of its clients."""
 
 import logging
 import subprocess
@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from choreo.adapters.kafka.chatter import Chatter
-from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.options import ClientLogger, KafkaOptions
 
 
 def test_without_the_extra_its_name_is_said() -> None:
@@ -19,12 +18,12 @@ def test_without_the_extra_its_name_is_said() -> None:
 
 
 def test_a_client_repeats_itself_only_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
-    """And never says a secret."""
-    chatter = Chatter(KafkaOptions("b:1", {"sasl.password": "hunter2"}).masked)
+    """And never shows a secret."""
+    client_logger = ClientLogger(KafkaOptions("b:1", {"sasl.password": "hunter2"}).masked)
     with caplog.at_level(logging.INFO):
         for number in range(3):
-            chatter.log(logging.ERROR, "%s [%s] %s", "FAIL", number, "login with hunter2 refused")
-        chatter.log(logging.WARNING, "%s [%s] %s", "SESSTMOUT", 1, "out")
+            client_logger.log(logging.ERROR, "%s [%s] %s", "FAIL", number, "login with hunter2 refused")
+        client_logger.log(logging.WARNING, "%s [%s] %s", "SESSTMOUT", 1, "out")
     assert [record.getMessage() for record in caplog.records] == [
         "FAIL [0] login with *** refused",
         "SESSTMOUT [1] out",

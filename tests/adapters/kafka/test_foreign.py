@@ -1,4 +1,4 @@
-"""What others do to a topic: plain producers, transactions, topics made otherwise. And what our records are to them."""
+"""Foreign programs on a topic: plain producers, transactions, other settings; choreo's records in a plain consumer."""
 
 import asyncio
 from typing import Any
@@ -16,12 +16,12 @@ from tests.adapters.kafka.conftest import OpenLog
 
 
 def real_name(log: KafkaLog, topic: str = TOPIC) -> str:
-    """What the topic is called in the cluster."""
-    return log._options.name(topic)
+    """Return the topic's name in the cluster."""
+    return log.options.name(topic)
 
 
 def produce(kafka: str, topic: str, *messages: dict[str, Any], **settings: Any) -> Producer:
-    """Messages by a client that knows nothing of choreo."""
+    """Produce messages by a client that knows nothing of choreo."""
     producer = Producer({"bootstrap.servers": kafka, **settings})
     for message in messages:
         producer.produce(topic, **message)
@@ -30,14 +30,14 @@ def produce(kafka: str, topic: str, *messages: dict[str, Any], **settings: Any) 
 
 
 def make_topic(kafka: str, topic: str, **config: str) -> None:
-    """A topic as somebody else made it."""
+    """Create a topic with the settings of a foreign program."""
     admin = AdminClient({"bootstrap.servers": kafka})
     wanted = NewTopic(topic, 1, 1, config={name.replace("_", "."): value for name, value in config.items()})
     admin.create_topics([wanted])[topic].result(10)
 
 
 async def test_a_record_of_a_plain_producer_is_read(kafka: str, open_log: OpenLog) -> None:
-    """Key, `ce_type` and JSON are enough; what has neither is a record all the same."""
+    """Key, `ce_type` and JSON are enough; a message with neither is a record all the same."""
     log = open_log()
     await log.create(TOPIC, 4)
     produce(
@@ -99,7 +99,7 @@ async def test_our_records_are_cloudevents_to_others(kafka: str, open_log: OpenL
 
 
 def transactional(kafka: str, name: str, **settings: Any) -> Producer:
-    """A foreign producer whose first transaction is open."""
+    """Return a foreign producer with an open transaction, its first."""
     producer = Producer({"bootstrap.servers": kafka, "transactional.id": name, **settings})
     producer.init_transactions(20)
     producer.begin_transaction()
@@ -110,7 +110,7 @@ PICKED: dict[str, Any] = {"key": "o-1", "value": b"{}", "headers": {"ce_type": "
 
 
 async def test_a_record_of_an_aborted_transaction_never_happened(kafka: str, open_log: OpenLog) -> None:
-    """Neither who reads at places nor a member brings it; both go past it."""
+    """Neither a read at offsets nor a consumer returns it; both go past it."""
     log = open_log()
     await log.create(TOPIC, 1)
     producer = transactional(kafka, real_name(log))
@@ -118,22 +118,22 @@ async def test_a_record_of_an_aborted_transaction_never_happened(kafka: str, ope
     producer.flush(10)
     producer.abort_transaction(20)
     while await log.stable_end(TOPIC, 0) < 2:
-        pass  # the marker is written after the producer is told
+        pass  # the marker is written after the producer has its answer
     await log.append(TOPIC, [event("e-1")])
     assert [record.offset for record in await log.read(TOPIC, 0, 0, 10)] == [2]
-    member = await log.member(TOPIC, "payment", "a")
+    consumer = await log.consumer(TOPIC, "payment", "a")
     records, read = [], 0
     async with asyncio.timeout(20):
         while read < 3:
-            poll = await member.poll(10, 0.2)
+            poll = await consumer.poll(10, 0.2)
             records += poll.records
             read = poll.read.get(0, read)
     assert [record.event.id for record in records] == ["e-1"]
-    await member.close()
+    await consumer.close()
 
 
 async def test_an_open_transaction_holds_back_what_stands_behind_it(kafka: str, open_log: OpenLog) -> None:
-    """A partition that is given then ends where its records end: what is behind is read first, and comes after it."""
+    """A partition that is given then ends where its records end: later records are read first, and come after it."""
     log = open_log(still_s=0.5)
     await log.create(TOPIC, 1)
     await log.append(TOPIC, [event("e-1")])
@@ -143,22 +143,22 @@ async def test_an_open_transaction_holds_back_what_stands_behind_it(kafka: str, 
     await log.append(TOPIC, [event("e-2")])
     assert (await log.stable_end(TOPIC, 0), await log.end(TOPIC, 0)) == (1, 3)
     assert [record.event.id for record in await log.read(TOPIC, 0, 0, 10)] == ["e-1"]
-    member = await log.member(TOPIC, "payment", "a")
+    consumer = await log.consumer(TOPIC, "payment", "a")
     records: list[str] = []
-    gained, polls = [], 0
+    assigned, polls = [], 0
     async with asyncio.timeout(30):
-        while polls < 10:  # longer than a member that gets nothing of what it could have is kept
-            poll = await member.poll(10, 0.2)
+        while polls < 10:  # longer than a consumer without records is kept
+            poll = await consumer.poll(10, 0.2)
             records += [record.event.id for record in poll.records]
-            gained += poll.gained
+            assigned += poll.assigned
             polls += bool(records)
-    assert (records, [one.end for one in gained]) == (["e-1"], [3])
+    assert (records, [one.end for one in assigned]) == (["e-1"], [3])
     producer.commit_transaction(20)
     async with asyncio.timeout(20):
         while len(records) < 3:
-            records += [record.event.id for record in (await member.poll(10, 0.2)).records]
+            records += [record.event.id for record in (await consumer.poll(10, 0.2)).records]
     assert records[2] == "e-2"
-    await member.close()
+    await consumer.close()
 
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
@@ -172,16 +172,16 @@ async def test_a_compressed_record_is_read(kafka: str, open_log: OpenLog, codec:
     records = await log.read(TOPIC, 0, 0, 100)
     assert [record.event.data for record in records[:20]] == [each["value"] for each in many]
     assert [record.event.id for record in records[20:]] == [f"e-{number}" for number in range(20)]
-    member = await log.member(TOPIC, "payment", "a")
+    consumer = await log.consumer(TOPIC, "payment", "a")
     found = 0
     async with asyncio.timeout(20):
         while found < 40:
-            found += len((await member.poll(100, 0.2)).records)
-    await member.close()
+            found += len((await consumer.poll(100, 0.2)).records)
+    await consumer.close()
 
 
 async def test_a_foreign_transaction_leaves_no_gap_in_what_is_read(kafka: str, open_log: OpenLog) -> None:
-    """Its markers are no records; reading goes past them, and says so, also where they are the last thing there is."""
+    """Its markers are no records; reading goes past them, and reports that, also at the log's end."""
     log = open_log()
     await log.create(TOPIC, 1)
     producer = Producer({"bootstrap.servers": kafka, "transactional.id": real_name(log)})
@@ -191,18 +191,18 @@ async def test_a_foreign_transaction_leaves_no_gap_in_what_is_read(kafka: str, o
         producer.produce(real_name(log), b"{}", "o-1", headers={"ce_type": "ShipmentPicked"})
         producer.commit_transaction(20)
     while await log.end(TOPIC, 0) < 4:
-        pass  # the last marker is written after the producer is told
+        pass  # the last marker is written after the producer has its answer
     assert [record.offset for record in await log.read(TOPIC, 0, 0, 10)] == [0, 2]
     assert await log.read(TOPIC, 0, 3, 10) == []
-    member = await log.member(TOPIC, "payment", "a")
+    consumer = await log.consumer(TOPIC, "payment", "a")
     read, records = 0, 0
     async with asyncio.timeout(20):
         while read < 4:
-            poll = await member.poll(10, 0.2)
+            poll = await consumer.poll(10, 0.2)
             records += len(poll.records)
             read = poll.read.get(0, read)
     assert records == 2
-    await member.close()
+    await consumer.close()
 
 
 async def test_a_topic_with_its_producers_time_is_refused(kafka: str, open_log: OpenLog) -> None:
@@ -230,7 +230,7 @@ async def test_a_topic_nobody_made_is_not_made_by_asking(open_log: OpenLog) -> N
 
 
 async def test_what_retention_has_taken_is_passed_over(kafka: str, open_log: OpenLog) -> None:
-    """Reading begins with what is left, and so does a member without a position."""
+    """Reading begins with the first existing record, and so does a consumer without a position."""
     log = open_log()
     await log.create(TOPIC, 1)
     await log.append(TOPIC, [event(f"e-{number}") for number in range(5)])
@@ -239,9 +239,9 @@ async def test_what_retention_has_taken_is_passed_over(kafka: str, open_log: Ope
     admin.delete_records([place])[place].result(10)
     assert [record.offset for record in await log.read(TOPIC, 0, 0, 10)] == [3, 4]
     assert await log.read(TOPIC, 0, 9, 10) == []
-    member = await log.member(TOPIC, "payment", "a")
+    consumer = await log.consumer(TOPIC, "payment", "a")
     async with asyncio.timeout(20):
-        while not (gained := (await member.poll(10, 0.2)).gained):
+        while not (assigned := (await consumer.poll(10, 0.2)).assigned):
             pass
-    assert (gained[0].committed, gained[0].end) == (3, 5)
-    await member.close()
+    assert (assigned[0].committed, assigned[0].end) == (3, 5)
+    await consumer.close()

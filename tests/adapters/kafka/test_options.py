@@ -1,12 +1,12 @@
-"""What is said to librdkafka, and what is never said to anybody."""
+"""The settings that librdkafka gets, and the secrets that nobody gets."""
 
 import pytest
 from confluent_kafka import Consumer, Producer
 
 from choreo.adapters.kafka import KafkaOptions
+from choreo.adapters.kafka.messages.producer import KafkaProducer
+from choreo.adapters.kafka.messages.records import message_of
 from choreo.adapters.kafka.options import settings_of
-from choreo.adapters.kafka.records import message_of
-from choreo.adapters.kafka.sender import Sender
 from choreo.core.errors import SettingsError
 from choreo.testing.conformance import event
 
@@ -64,7 +64,7 @@ def test_no_broker_is_an_error() -> None:
 
 
 async def test_a_secret_is_shown_nowhere() -> None:
-    """Not in the options' own text, and not in what the client says about a setting."""
+    """Neither in the options' own text nor in the client's error about a setting."""
     settings = {"sasl.username": "choreo", "sasl.password": "hunter2", "ssl.key.password": "s3same"}
     options = KafkaOptions.of("b:1", settings)
     assert "hunter2" not in repr(options)
@@ -72,16 +72,16 @@ async def test_a_secret_is_shown_nowhere() -> None:
     assert options.masked("login choreo/hunter2 failed, s3same") == "login choreo/*** failed, ***"
     wrong = KafkaOptions.of("b:1", {"sasl.password": "hunter2", "security.protocol": "hunter2"})
     with pytest.raises(SettingsError) as refused:
-        await Sender(wrong).send("order", [message_of(event("e-1"))])
+        await KafkaProducer(wrong).send("order", [message_of(event("e-1"))])
     assert "hunter2" not in str(refused.value)
     assert "security.protocol" in str(refused.value)
 
 
-@pytest.mark.parametrize("size", [1_000, 1_000_000, 50_000_000, 900_000_000])
-def test_the_largest_message_may_be_of_any_size(size: int) -> None:
-    """Every client is made with it: what is bounded by bytes makes room for one message at least."""
+@pytest.mark.parametrize("size", [65_536, 1_000_000, 50_000_000, 900_000_000])
+def test_the_largest_message_may_be_of_any_size_that_every_fact_fits_into(size: int) -> None:
+    """Every client is made with it: a bound in bytes leaves room for one message at least."""
     options = KafkaOptions.of("localhost:1", {"message.max.bytes": str(size)})
-    for config in (options.consumer("g", "m", "t"), options.reader(1 << 20), options.onlooker("g")):
+    for config in (options.consumer("g", "m", "t"), options.reader(1 << 20), options.outsider("g")):
         Consumer(config).close()
     Producer(options.producer()).purge()
     assert options.consumer("g", "m", "t")["fetch.max.bytes"] >= size

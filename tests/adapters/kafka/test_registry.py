@@ -19,6 +19,7 @@ from choreo.adapters.avro.event import Event, Part
 from choreo.adapters.avro.frozen import freeze
 from choreo.core.errors import DecodeError, SchemaError, SettingsError, StorageError
 from choreo.core.events import Envelope, to_headers
+from tests.support.registry import schema_registry as schema_registry_at
 from tests.support.required import needed
 
 schema_registry = needed("confluent_kafka.schema_registry", "registry,dev")
@@ -29,7 +30,7 @@ registry = needed("choreo.adapters.kafka.registry", "registry,dev")
 
 
 class Line(Part):
-    """An article and what it costs."""
+    """An article and its price."""
 
     sku: str
     price: Annotated[Decimal, Field(max_digits=12, decimal_places=2)]
@@ -49,18 +50,18 @@ PLACED = Placed(order_id="o-1", amount=Decimal("12.50"), lines=[Line(sku="tea", 
 
 @pytest.fixture
 def client() -> Any:
-    """A registry of its own."""
+    """Return a registry of its own."""
     return schema_registry.SchemaRegistryClient.new_client({"url": "mock://registry"})
 
 
 @pytest.fixture
 def codec(client: Any) -> Any:
-    """A codec over it that has not asked for anything yet."""
+    """Return a codec over it that has not asked for anything yet."""
     return registry.RegistryCodec(client)
 
 
 def written(client: Any, declaration: dict[str, Any], values: dict[str, Any]) -> bytes:
-    """A value as a foreign producer writes it, with its schema registered."""
+    """Return a value as a foreign producer writes it, with its schema registered."""
     schema = schema_registry.Schema(json.dumps(declaration), "AVRO")
     body = BytesIO()
     fastavro.schemaless_writer(body, fastavro.parse_schema(declaration), values)
@@ -68,7 +69,7 @@ def written(client: Any, declaration: dict[str, Any], values: dict[str, Any]) ->
 
 
 def declared(*, scale: int = 2, namespace: str = "") -> dict[str, Any]:
-    """The schema a foreign producer has for the same event, not quite as ours."""
+    """Return the schema a foreign producer has for the same event, not quite as ours."""
     money = {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": scale}
     line = {
         "type": "record",
@@ -90,7 +91,7 @@ VALUES = {"order_id": "o-1", "amount": Decimal("12.50"), "lines": [{"sku": "tea"
 
 
 def test_a_value_begins_with_the_registrys_id_and_is_read_as_it_was_written(codec: Any, client: Any) -> None:
-    """Magic 0, four bytes of id, the Avro body; the subject is the record's name, whatever the topic."""
+    """Magic 0, four bytes of id, the Avro body; the subject is the record's name, for any topic."""
     value = codec.encode(PLACED)
     magic, schema_id = struct.unpack(">bI", value[:5])
     assert (magic, schema_id) == (0, client.get_latest_version("Placed").schema_id)
@@ -149,7 +150,7 @@ def test_a_namespace_is_the_writers_own_affair(codec: Any, client: Any) -> None:
 
 
 def test_another_event_under_this_type_is_refused(codec: Any, client: Any) -> None:
-    """What was written as something else would be read as nonsense."""
+    """Bytes that were written with another schema would decode to nonsense."""
     other = {"type": "record", "name": "Picked", "fields": [{"name": "order_id", "type": "string"}]}
     with pytest.raises(DecodeError, match="was written as Picked"):
         codec.decode(Placed, AVRO, written(client, other, {"order_id": "o-1"}))
@@ -215,26 +216,29 @@ def test_settings_come_from_the_environment_and_secrets_stay_out_of_errors() -> 
         }
     )
     assert settings == {"url": "mock://registry", "timeout": "3", "subject.prefix": "shop."}
-    made = registry.registry_codec(settings)
-    made.prepare([Placed])
-    assert made._client.get_subjects() == ["shop.Placed"]
+    with schema_registry_at() as address:
+        registry.registry_codec({**settings, "url": address}).prepare([Placed])
+        subjects = schema_registry.SchemaRegistryClient({"url": address}).get_subjects()
+    assert subjects == ["shop.Placed"]
     with pytest.raises(SettingsError, match="does not take it") as refused:
         registry.registry_codec({"url": "ftp://user:hush@registry", "timeout": "3"})
     assert "hush" not in str(refused.value)
 
 
-def test_a_schema_the_registry_refuses_names_the_check(monkeypatch: pytest.MonkeyPatch, codec: Any) -> None:
-    """Such as one that is not compatible with what somebody else registered under the subject."""
+def test_a_schema_the_registry_refuses_names_the_check(
+    monkeypatch: pytest.MonkeyPatch, client: Any, codec: Any
+) -> None:
+    """Such as one that is not compatible with the registered schema of the subject."""
 
     def refuse(*_: Any) -> int:
         raise schema_registry.SchemaRegistryError(409, 409, "Schema being registered is incompatible")
 
-    monkeypatch.setattr(codec._client, "register_schema", refuse)
+    monkeypatch.setattr(client, "register_schema", refuse)
     with pytest.raises(SchemaError, match="choreo schemas check"):
         codec.encode(PLACED)
 
 
 def test_the_frozen_versions_are_known_too(client: Any, tmp_path: Path) -> None:
-    """A value without a registry's id is read by what is frozen, as ever."""
+    """A value without a registry's id is read by the frozen schema, as ever."""
     freeze([Placed], tmp_path)
     assert registry.RegistryCodec(client, tmp_path).fields(None, AVRO, AvroCodec().encode(PLACED))["order_id"] == "o-1"

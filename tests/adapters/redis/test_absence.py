@@ -1,4 +1,4 @@
-"""What is said where a part is missing: the client library, or the server that tests need."""
+"""The message where a part is missing: the client library, or the server that tests need."""
 
 import subprocess
 import sys

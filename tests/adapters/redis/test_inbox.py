@@ -1,29 +1,26 @@
-"""What the inbox does on Redis beyond the suite: lost memory, lost answers, absence, and keys that go by themselves."""
+"""The inbox on Redis beyond the suite: lost memory, lost answers, absence, and keys that expire."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from choreo.adapters.memory import MemoryHome
+from choreo.adapters.memory import MemoryBackend
 from choreo.adapters.redis import RedisStores
 from choreo.app.dependencies import DependencyReports
-from choreo.core.errors import LeaseLostError, SettingsError, StorageError
-from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Begun, GateRow, GateSave, Hold, Outcome, RunMark
+from choreo.core.errors import SettingsError, StorageError
+from choreo.ports.inbox import AttemptGrant, AttemptLease, AttemptRequest, RunMark
 from choreo.testing.clock import VirtualClock
-from choreo.testing.conformance import TOPIC
 from choreo.testing.conformance.inbox import outcome
-from tests.adapters.redis.conftest import LINGER_MS
+from choreo.testing.conformance.stores import CHARGE, LINGER_MS, certain
 from tests.support.redis_server import OwnRedis
 
-CHARGE = Begin("t-1", "charge", "r-1", "r-1")
 Opener = Callable[..., RedisStores]
 
 
 @pytest.fixture
-async def opened(own_redis: OwnRedis, beside: MemoryHome, clock: VirtualClock) -> AsyncIterator[Opener]:
-    """Opens stores on a server of the test's own, each as a process of its own would."""
+async def opened(own_redis: OwnRedis, beside: MemoryBackend, clock: VirtualClock) -> AsyncIterator[Opener]:
+    """Yield a function that opens stores on a server of the test's own, each as a separate process would."""
     several: list[RedisStores] = []
 
     def open_stores(timeout_s: float = 2.0) -> RedisStores:
@@ -36,51 +33,18 @@ async def opened(own_redis: OwnRedis, beside: MemoryHome, clock: VirtualClock) -
         await stores.close()
 
 
-async def certain(stores: RedisStores, trigger: str, certain_if: int) -> bool:
-    """Whether what is recorded now of this trigger is certain."""
-    (published,) = await stores.inbox("payment").record([outcome(trigger=trigger, certain_if=certain_if)])
-    return published.certain
-
-
-async def test_after_the_memory_is_lost_nothing_is_certain(stores: RedisStores) -> None:
-    """Not what had begun before, nor what begins after: an attempt that nobody remembers may have begun."""
-    inbox = stores.inbox("payment")
-    await inbox.begin([CHARGE])
-    await stores.server.ask("FLUSHALL")
-    assert not await certain(stores, "t-1", 1), "begun before"
-    assert await inbox.begin([Begin("t-2", "charge", "r-2")]) == [Begun(1)]
-    assert not await certain(stores, "t-2", 1), "begun for the second time, as far as anybody knows"
-    assert not await certain(stores, "t-3", 0), "skipped, after an attempt that nobody remembers"
-    assert not (await inbox.recorded([("t-3", "charge")]))["t-3", "charge"][0].certain
-
-
-async def test_gates_that_are_lost_are_not_taken_for_none(stores: RedisStores) -> None:
-    """Until the process has looked where its partition's gates stand: then it folds them again from there."""
-    inbox, save = stores.inbox("mail"), GateSave("order", "a", {0: 8}, {"o-1": GateRow(0, 7, 0, b"gates")})
-    await inbox.keep_gates(save)
-    await stores.server.ask("FLUSHALL")
-    with pytest.raises(LeaseLostError, match="lost the gates of partitions 0"):
-        await inbox.gates("order", "a", ["o-1"])
-    with pytest.raises(LeaseLostError, match="lost the gates of partitions 0"):
-        await inbox.keep_gates(save)
-    assert await inbox.gates_position("order", "a", 0) == 0
-    assert await inbox.gates("order", "a", ["o-1"]) == {}
-    await inbox.keep_gates(save)
-    assert await inbox.gates("order", "a", ["o-1"]) == {"o-1": b"gates"}
-
-
 async def test_a_mark_of_old_without_a_place_can_be_read(stores: RedisStores) -> None:
-    """It stays without: what is read later may be a twin of the turn."""
+    """It stays without: the next record may be a duplicate of CompensationStarted."""
     inbox = stores.inbox("payment")
-    await inbox.mark({"r-1": RunMark(turned=True, stopped_at=7)})
+    await inbox.mark({"r-1": RunMark(compensating=True, stopped_at=7)})
     (name,) = await stores.server.ask("KEYS", "*run:r-1")
     await stores.server.ask("HDEL", name, "stopped_at")
-    await inbox.mark({"r-1": RunMark(turned=True, stopped_at=9)})
-    assert await inbox.marks(["r-1"]) == {"r-1": RunMark(turned=True)}
+    await inbox.mark({"r-1": RunMark(compensating=True, stopped_at=9)})
+    assert await inbox.marks(["r-1"]) == {"r-1": RunMark(compensating=True)}
 
 
 async def test_another_process_learns_that_memory_was_lost(opened: Opener) -> None:
-    """From what the first to notice has written."""
+    """From the note of the first one that noticed."""
     first, second = opened(), opened()
     await first.inbox("payment").begin([CHARGE])
     await first.server.ask("FLUSHALL")
@@ -89,36 +53,36 @@ async def test_another_process_learns_that_memory_was_lost(opened: Opener) -> No
 
 
 async def test_a_memory_of_which_nothing_was_said_is_new(stores: RedisStores) -> None:
-    """A log on which nobody has ever said a name: what is counted first is the first."""
+    """A log without any inbox id: the first attempt that is counted is the first one."""
     inbox = stores.inbox("payment")
     assert inbox.name == ""
-    await inbox.meet([])
+    await inbox.compare([])
     await inbox.begin([CHARGE])
     assert inbox.name.startswith("inbox-")
     assert await certain(stores, "t-1", 1)
 
 
 async def test_a_memory_that_is_known_by_its_name_is_whole(opened: Opener) -> None:
-    """For whoever comes later, too."""
+    """For a later process, too."""
     first, second = opened(), opened()
-    await first.inbox("payment").meet([])
-    await second.inbox("payment").meet([first.inbox("payment").name])
+    await first.inbox("payment").compare([])
+    await second.inbox("payment").compare([first.inbox("payment").name])
     await second.inbox("payment").begin([CHARGE])
     assert await certain(second, "t-1", 1)
 
 
 @pytest.mark.parametrize("said", ["its name", ""])
 async def test_a_memory_that_the_log_knows_by_another_name_is_lost(opened: Opener, said: str) -> None:
-    """What stands in its place has another name; a position without a name is of somebody who knew none."""
+    """The inbox in its place has another id; a commit without an id is from a consumer that knew none."""
     first, second = opened(), opened()
-    await first.inbox("payment").meet([])
+    await first.inbox("payment").compare([])
     lost = first.inbox("payment").name
     await first.server.ask("FLUSHALL")
-    await second.inbox("payment").meet([said and lost])
+    await second.inbox("payment").compare([said and lost])
     await second.inbox("payment").begin([CHARGE])
     assert second.inbox("payment").name not in {"", lost}
     assert not await certain(second, "t-1", 1)
-    await second.inbox("shipping").meet([])
+    await second.inbox("shipping").compare([])
     await second.inbox("shipping").begin([CHARGE])
     (published,) = await second.inbox("shipping").record([outcome(certain_if=1)])
     assert published.certain, "another service's memory is another's"
@@ -127,17 +91,17 @@ async def test_a_memory_that_the_log_knows_by_another_name_is_lost(opened: Opene
 async def test_who_is_told_of_no_name_knows_what_it_knew(stores: RedisStores) -> None:
     """A process that has met the memory and is given a partition that is new to everybody."""
     inbox = stores.inbox("payment")
-    await inbox.meet([])
+    await inbox.compare([])
     await stores.server.ask("FLUSHALL")
-    await inbox.meet([])
+    await inbox.compare([])
     await inbox.begin([CHARGE])
     assert not await certain(stores, "t-1", 1)
 
 
 async def test_those_that_meet_a_new_memory_together_know_it_by_one_name(opened: Opener) -> None:
-    """Whoever was first; and it is whole."""
+    """The id of the first is the one that stays, whole."""
     several = [opened().inbox("payment") for _ in range(5)]
-    await asyncio.gather(*(inbox.meet([]) for inbox in several))
+    await asyncio.gather(*(inbox.compare([]) for inbox in several))
     assert len({inbox.name for inbox in several}) == 1
     await several[0].begin([CHARGE])
     (published,) = await several[1].record([outcome(certain_if=1)])
@@ -150,34 +114,23 @@ async def test_who_knew_the_lost_memory_tells_those_who_found_a_new_one(opened: 
     old, new = opened(), opened()
     await old.inbox("payment").begin([CHARGE])
     await old.server.ask("FLUSHALL")
-    await new.inbox("payment").meet([])
+    await new.inbox("payment").compare([])
     if call == "begin":
         await old.inbox("payment").begin([CHARGE])
     else:
         assert not await certain(old, "t-1", 1)
     assert old.inbox("payment").name == new.inbox("payment").name
-    await new.inbox("payment").begin([Begin("t-2", "charge", "r-2")])
+    await new.inbox("payment").begin([AttemptRequest("t-2", "charge", "r-2")])
     assert not await certain(new, "t-2", 1)
 
 
-async def test_doubt_ends_when_all_that_was_under_way_is_over(stores: RedisStores, clock: VirtualClock) -> None:
-    """As long after the loss as an ended run lingers."""
-    await stores.inbox("payment").begin([CHARGE])
-    await stores.server.ask("FLUSHALL")
-    await stores.inbox("payment").begin([CHARGE])
-    await clock.advance(LINGER_MS / 1_000 - 1)
-    assert not await certain(stores, "t-2", 0)
-    await clock.advance(1)
-    assert await certain(stores, "t-3", 0)
-
-
 async def test_entries_of_ended_runs_expire(stores: RedisStores) -> None:
-    """After linger, by themselves; what is written late takes the time that is left. Open runs stay."""
+    """After linger, by themselves; a late row takes the time that is left. Open runs stay."""
     inbox, ttl = stores.inbox("payment"), lambda name: stores.server.ask("PTTL", f"choreo:inbox:payment:{name}")
-    await inbox.begin([CHARGE, Begin("t-2", "charge", "r-2", "r-2")])
-    await inbox.mark({"r-1": RunMark(ended=True), "r-2": RunMark(turned=True)})
+    await inbox.begin([CHARGE, AttemptRequest("t-2", "charge", "r-2", "r-2")])
+    await inbox.mark({"r-1": RunMark(ended=True), "r-2": RunMark(compensating=True)})
     await inbox.record([outcome()])
-    await inbox.begin([Begin("t-3", "tell", "r-1"), Begin("t-4", "tell", "")])
+    await inbox.begin([AttemptRequest("t-3", "tell", "r-1"), AttemptRequest("t-4", "tell", "")])
     for name in ("run:r-1", "row:charge:t-1", "row:tell:t-3", "row:tell:t-4"):
         assert 0 < await ttl(name) <= LINGER_MS, name
     assert await ttl("run:r-2") == await ttl("row:charge:t-2") == -1
@@ -195,7 +148,7 @@ async def test_what_ended_long_ago_is_not_listed_for_ever(stores: RedisStores, c
 async def test_many_ended_runs_are_forgotten_in_pieces(stores: RedisStores, clock: VirtualClock) -> None:
     """Every one of them, with nothing left behind but the mark of the memory."""
     inbox = stores.inbox("payment")
-    await inbox.begin([Begin(f"t-{n}", "charge", f"r-{n}", f"r-{n}") for n in range(1_200)])
+    await inbox.begin([AttemptRequest(f"t-{n}", "charge", f"r-{n}", f"r-{n}") for n in range(1_200)])
     await inbox.mark({f"r-{n}": RunMark(ended=True) for n in range(1_200)})
     await clock.advance(1)
     assert await inbox.forget(clock.now_ms()) == 1_200
@@ -208,40 +161,18 @@ async def test_a_batch_is_one_round_trip(stores: RedisStores) -> None:
     await inbox.begin([CHARGE])
     await inbox.record([outcome()])
     await stores.server.ask("CONFIG", "RESETSTAT")
-    await inbox.begin([Begin(f"t-{n}", "charge", f"r-{n}", f"r-{n}") for n in range(2, 502)])
+    await inbox.begin([AttemptRequest(f"t-{n}", "charge", f"r-{n}", f"r-{n}") for n in range(2, 502)])
     await inbox.record([outcome(trigger=f"t-{n}") for n in range(2, 502)])
     stats = await stores.server.ask("INFO", "commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 2
     assert "cmdstat_eval" not in stats
 
 
-async def test_two_outcomes_of_one_attempt_in_a_batch(stores: RedisStores) -> None:
-    """The first stands, as it does between batches."""
-    inbox = stores.inbox("payment")
-    await inbox.begin([CHARGE])
-    both = [outcome(certain_if=1), outcome("choreo.StepFailed"), outcome("PaymentCharged", success=True)]
-    published = await inbox.record(both)
-    assert [(e.type, e.certain) for e in published] == [("PaymentDeclined", True), ("PaymentCharged", False)]
-    assert [e.type for e in (await inbox.recorded([("t-1", "charge")]))["t-1", "charge"]] == ["PaymentDeclined"]
-
-
-async def test_names_may_hold_anything(stores: RedisStores) -> None:
-    """Foreign producers choose their ids, and payloads are bytes."""
-    inbox, odd = stores.inbox("payment"), "a:b\u0000c é\n*"
-    full = Envelope(odd, "PaymentCharged", "o-1", TOPIC, odd, data=bytes(range(256)))
-    assert await inbox.begin([Begin(odd, "charge", odd, odd)]) == [Begun(1)]
-    assert await inbox.begin([Begin("other", "charge", odd, odd)]) == [Begun(0, slot_holder=odd)]
-    await inbox.record([Outcome(odd, "charge", odd, [full], success=True)])
-    assert await inbox.recorded([(odd, "charge")]) == {(odd, "charge"): (full,)}
-    await inbox.mark({odd: RunMark(turned=True)})
-    assert await inbox.marks([odd]) == {odd: RunMark(turned=True)}
-
-
 async def test_a_server_that_is_away_is_said_and_found_again(own_redis: OwnRedis, opened: Opener) -> None:
-    """Every call says what to do; when it is back the same inbox goes on, and nothing was forgotten."""
+    """Every error names the remedy; when it is back the same inbox goes on, and nothing was forgotten."""
     inbox = opened().inbox("payment")
     await inbox.begin([CHARGE])
-    await inbox.mark({"r-1": RunMark(turned=True)})
+    await inbox.mark({"r-1": RunMark(compensating=True)})
     own_redis.stop()
     for _ in range(2):
         with pytest.raises(StorageError, match="Start it, or correct CHOREO_REDIS"):
@@ -250,13 +181,13 @@ async def test_a_server_that_is_away_is_said_and_found_again(own_redis: OwnRedis
         with pytest.raises(StorageError, match=f"Redis at 127.0.0.1:{own_redis.port}"):
             await call
     own_redis.start()
-    assert await inbox.marks(["r-1"]) == {"r-1": RunMark(turned=True)}
-    assert await inbox.begin([CHARGE]) == [Begun(2)]
+    assert await inbox.marks(["r-1"]) == {"r-1": RunMark(compensating=True)}
+    assert await inbox.begin([CHARGE]) == [AttemptGrant(2)]
     assert await inbox.record([outcome()])
 
 
 async def test_a_server_that_is_away_is_reported_until_it_answers(
-    own_redis: OwnRedis, beside: MemoryHome, clock: VirtualClock
+    own_redis: OwnRedis, beside: MemoryBackend, clock: VirtualClock
 ) -> None:
     """Also where nobody but the check asks for it."""
     reports = DependencyReports(clock)
@@ -275,37 +206,37 @@ async def test_a_server_that_is_away_is_reported_until_it_answers(
 
 
 async def test_a_call_whose_answer_was_lost_counts_once(own_redis: OwnRedis, opened: Opener) -> None:
-    """A server that hangs does later what it was sent: what is begun again is that same attempt."""
+    """A server that hangs executes its commands later: a repeated begin is the same attempt."""
     inbox = opened(timeout_s=0.2).inbox("payment")
     await inbox.marks([])
-    await inbox.begin([Begin("t-0", "charge", "r-0")])
+    await inbox.begin([AttemptRequest("t-0", "charge", "r-0")])
     own_redis.freeze()
     for _ in range(3):
         with pytest.raises(StorageError, match="See what keeps it busy"):
             await inbox.begin([CHARGE])
     own_redis.thaw()
-    assert await inbox.begin([CHARGE]) == [Begun(1)]
-    assert await inbox.begin([CHARGE]) == [Begun(2)]
+    assert await inbox.begin([CHARGE]) == [AttemptGrant(1)]
+    assert await inbox.begin([CHARGE]) == [AttemptGrant(2)]
 
 
 async def test_holds_that_lapsed_while_the_server_was_away_are_respected(
     own_redis: OwnRedis, opened: Opener, clock: VirtualClock
 ) -> None:
-    """Their processes could not renew them: those that live have the time of one lease to say so."""
-    holder, heir = opened().inbox("payment"), opened(timeout_s=0.3).inbox("payment")
-    short, hold = Hold("a", 1), Hold("b", 10_000)
-    await holder.begin([CHARGE, Begin("t-2", "charge", "r-2")], short)
+    """Their processes could not renew them: living processes have the time of one lease to renew them."""
+    holder, successor = opened().inbox("payment"), opened(timeout_s=0.3).inbox("payment")
+    short, hold = AttemptLease("a", 1), AttemptLease("b", 10_000)
+    await holder.begin([CHARGE, AttemptRequest("t-2", "charge", "r-2")], short)
     own_redis.stop()
     with pytest.raises(StorageError):
-        await heir.begin([CHARGE], hold)
+        await successor.begin([CHARGE], hold)
     own_redis.start()
-    (held,) = await heir.begin([CHARGE], hold)
-    assert held == Begun(0, held_ms=10_000)
-    await holder.renew([("t-1", "charge")], Hold("a", 60_000))
+    (held,) = await successor.begin([CHARGE], hold)
+    assert held == AttemptGrant(0, held_ms=10_000)
+    await holder.renew([("t-1", "charge")], AttemptLease("a", 60_000))
     await clock.advance(10)
-    living, dead = await heir.begin([CHARGE, Begin("t-2", "charge", "r-2")], hold)
+    living, dead = await successor.begin([CHARGE, AttemptRequest("t-2", "charge", "r-2")], hold)
     assert living.held_ms > 10_000
-    assert dead == Begun(2)
+    assert dead == AttemptGrant(2)
 
 
 async def test_a_server_that_may_drop_keys_is_not_used(own_redis: OwnRedis, opened: Opener) -> None:
@@ -317,10 +248,10 @@ async def test_a_server_that_may_drop_keys_is_not_used(own_redis: OwnRedis, open
         await stores.inbox("payment").begin([CHARGE])
     own_redis.stop()
     own_redis.start("--maxmemory", "100mb")
-    assert await stores.inbox("payment").begin([CHARGE]) == [Begun(1)]
+    assert await stores.inbox("payment").begin([CHARGE]) == [AttemptGrant(1)]
 
 
-async def test_an_error_names_the_server_without_its_password(own_redis: OwnRedis, beside: MemoryHome) -> None:
+async def test_an_error_names_the_server_without_its_password(own_redis: OwnRedis, beside: MemoryBackend) -> None:
     """Logs are read by many."""
     url = own_redis.url.replace("redis://", "redis://teller:s3cret@")
     stores = RedisStores(url, beside.log, VirtualClock(), linger_ms=LINGER_MS)
@@ -330,7 +261,7 @@ async def test_an_error_names_the_server_without_its_password(own_redis: OwnRedi
     await stores.close()
 
 
-def test_what_is_no_address_is_refused(beside: MemoryHome) -> None:
-    """With what one looks like."""
+def test_what_is_no_address_is_refused(beside: MemoryBackend) -> None:
+    """With an example of a valid one."""
     with pytest.raises(SettingsError, match="redis://host:6379/0"):
         RedisStores("localhost:6379", beside.log, VirtualClock(), linger_ms=LINGER_MS)

@@ -8,8 +8,8 @@ import pytest
 from choreo.adapters.redis import RedisStores
 from choreo.adapters.redis.server import RedisServer
 from choreo.core.state import encode
-from tests.adapters.redis.conftest import LINGER_MS
-from tests.app.doors import Shop
+from choreo.testing.conformance.stores import LINGER_MS
+from tests.app.harness import Shop
 from tests.support.projecting import busy, caught_up, projector, running, until
 from tests.support.redis_server import OwnRedis
 
@@ -22,14 +22,14 @@ async def shop() -> Shop:
 
 @pytest.fixture
 async def store(own_redis: OwnRedis, shop: Shop) -> AsyncIterator[RedisStores]:
-    """Stores beside the shop's log, with little patience."""
-    opened = RedisStores(own_redis.url, shop.home.log, shop.clock, linger_ms=LINGER_MS, timeout_s=0.3)
+    """Yield stores beside the shop's log, with little patience."""
+    opened = RedisStores(own_redis.url, shop.backend.log, shop.clock, linger_ms=LINGER_MS, timeout_s=0.3)
     yield opened
     await opened.close()
 
 
 async def contents(server: RedisServer) -> dict[bytes, Any]:
-    """Every key below the present generation with all it holds."""
+    """Return every key below the present generation with all it holds."""
     number = int(await server.ask("GET", "choreo:views:order") or 0)
     root = f"choreo:views:order:{number}:".encode()
     found: dict[bytes, Any] = {}
@@ -46,12 +46,12 @@ async def test_the_read_model_is_the_trackers_fold(shop: Shop, store: RedisStore
     await busy(shop)
     async with running(shop, projector(shop, store.projections)):
         await caught_up(shop, store.read_model)
-    assert await store.read_model.digest("order") == await shop.home.read_model.digest("order")
-    assert await store.read_model.counts("order") == await shop.home.read_model.counts("order")
+    assert await store.read_model.digest("order") == await shop.backend.read_model.digest("order")
+    assert await store.read_model.counts("order") == await shop.backend.read_model.counts("order")
     kept = await store.projections.load("order", 0, list(shop.states))
     assert {key: fold.state for key, fold in kept.items()} == {key: encode(s) for key, s in shop.states.items()}
     for key in shop.states:
-        assert await store.read_model.history("order", key) == await shop.home.read_model.history("order", key)
+        assert await store.read_model.history("order", key) == await shop.backend.read_model.history("order", key)
 
 
 async def test_dropped_and_rebuilt_it_is_the_same_to_the_byte(shop: Shop, store: RedisStores) -> None:
@@ -80,11 +80,11 @@ async def test_with_redis_stopped_it_holds_its_work(own_redis: OwnRedis, shop: S
         await busy(shop, first=20)
         own_redis.start()
         await caught_up(shop, store.read_model)
-    assert await store.read_model.digest("order") == await shop.home.read_model.digest("order")
+    assert await store.read_model.digest("order") == await shop.backend.read_model.digest("order")
 
 
 async def test_with_redis_frozen_nothing_is_written_twice(own_redis: OwnRedis, shop: Shop, store: RedisStores) -> None:
-    """What it was sent before it froze it does afterwards, and finds the rest done."""
+    """Redis executes the commands from before the freeze afterwards; the rest is already done."""
     host = projector(shop, store.projections)
     async with running(shop, host):
         await busy(shop)
@@ -94,7 +94,7 @@ async def test_with_redis_frozen_nothing_is_written_twice(own_redis: OwnRedis, s
         await until(shop, lambda: host.counters.read().get("projector_storage_errors", 0) > 1)
         own_redis.thaw()
         await caught_up(shop, store.read_model)
-    assert await store.read_model.digest("order") == await shop.home.read_model.digest("order")
+    assert await store.read_model.digest("order") == await shop.backend.read_model.digest("order")
 
 
 async def test_with_all_of_redis_lost_it_begins_anew(shop: Shop, store: RedisStores) -> None:
@@ -105,4 +105,4 @@ async def test_with_all_of_redis_lost_it_begins_anew(shop: Shop, store: RedisSto
         await store.server.ask("FLUSHALL")
         await shop.completed("o-1")
         await caught_up(shop, store.read_model)
-    assert await store.read_model.digest("order") == await shop.home.read_model.digest("order")
+    assert await store.read_model.digest("order") == await shop.backend.read_model.digest("order")

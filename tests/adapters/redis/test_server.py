@@ -1,4 +1,4 @@
-"""What a call to Redis does to who calls it."""
+"""The effects of a call to Redis on its caller."""
 
 import asyncio
 

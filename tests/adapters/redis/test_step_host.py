@@ -1,4 +1,4 @@
-"""A step host whose inbox is away holds its work: nothing starts uncounted, nothing that ran is lost or run again."""
+"""A step host without its inbox holds its work: nothing starts uncounted, nothing that ran is lost or run again."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,13 +11,13 @@ import pytest
 from choreo import Event, Flow, Service, StepContext
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.clock import SystemClock
-from choreo.adapters.memory import MemoryHome
+from choreo.adapters.memory import MemoryBackend
 from choreo.adapters.redis import RedisStores
 from choreo.core.events import Envelope
-from choreo.hosts.step import StepHost
+from choreo.hosts.step.host import StepHost
 from choreo.ports.inbox import Inbox
-from choreo.ports.log import Log, Member, Work
-from tests.adapters.redis.conftest import LINGER_MS
+from choreo.ports.log import CommitBatch, Consumer, Log
+from choreo.testing.conformance.stores import LINGER_MS
 from tests.support.redis_server import OwnRedis
 
 
@@ -40,28 +40,34 @@ class InboxFirst:
         self._log = log
         self._inbox = inbox
 
-    async def member(self, *place: Any) -> "InboxFirstMember":
+    async def consumer(self, *place: Any) -> "InboxFirstConsumer":
         """Join."""
-        return InboxFirstMember(await self._log.member(*place), self._inbox)
+        return InboxFirstConsumer(await self._log.consumer(*place), self._inbox)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
 
 
-class InboxFirstMember:
-    """A member of it."""
+class InboxFirstConsumer:
+    """A consumer of it."""
 
-    def __init__(self, member: Member, inbox: Inbox) -> None:
-        self._member = member
+    def __init__(self, consumer: Consumer, inbox: Inbox) -> None:
+        self._consumer = consumer
         self._inbox = inbox
 
-    async def commit(self, work: Work) -> None:
-        """Outcomes, then what is published, then positions."""
-        published = await self._inbox.record(work.outcomes)
-        await self._member.commit(Work(outputs=[*published, *work.outputs], done=work.done, letters=work.letters))
+    async def commit(self, commit_batch: CommitBatch) -> None:
+        """Write outcomes, then published events, then offsets."""
+        published = await self._inbox.record(commit_batch.outcomes)
+        await self._consumer.commit(
+            CommitBatch(
+                outputs=[*published, *commit_batch.outputs],
+                done=commit_batch.done,
+                dead_letters=commit_batch.dead_letters,
+            )
+        )
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._member, name)
+        return getattr(self._consumer, name)
 
 
 class Payment:
@@ -82,20 +88,20 @@ class Payment:
         self.flow = Flow("order", key="order_id", starts=Placed, completes=Charged, services=[service], deadline="1d")
 
 
-class Scene:
+class Harness:
     """The log, the stores on a server that may go, and the host between them."""
 
     def __init__(self, url: str) -> None:
         self.payment, self.codec, clock = Payment(), AvroCodec(), SystemClock()
-        self.home = MemoryHome(clock, lease_s=60)
-        self.stores = RedisStores(url, self.home.log, clock, linger_ms=LINGER_MS, timeout_s=0.3)
+        self.backend = MemoryBackend(clock, lease_s=60)
+        self.stores = RedisStores(url, self.backend.log, clock, linger_ms=LINGER_MS, timeout_s=0.3)
         inbox = self.stores.inbox("payment")
         self.host = StepHost(
             self.payment.service,
             self.payment.flow.definition,
-            InboxFirst(self.home.log, inbox),  # type: ignore[arg-type]  # it passes the rest on
+            InboxFirst(self.backend.log, inbox),  # type: ignore[arg-type]  # it passes the rest on
             inbox,
-            self.home.dead_letters,
+            self.backend.dead_letters,
             self.codec,
             clock,
             name="a",
@@ -103,8 +109,8 @@ class Scene:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The host, until the block is left."""
-        await self.home.log.create("order", 1)
+        """Run the host until the block is left."""
+        await self.backend.log.create("order", 1)
         task = asyncio.create_task(self.host.run())
         try:
             yield
@@ -115,16 +121,16 @@ class Scene:
             await self.stores.close()
 
     async def place(self, key: str) -> None:
-        """A start event."""
+        """Publish a start event."""
         data = self.codec.encode(Placed(order_id=key))
         content = {"content_type": self.codec.content_type, "data": data}
-        await self.home.log.append(
+        await self.backend.log.append(
             "order", [Envelope(f"start-{key}", "Placed", key, "order", f"start-{key}", **content)]
         )
 
     async def types(self) -> list[str]:
-        """What stands in the log."""
-        return [record.event.type for record in await self.home.log.read("order", 0, 0, 100)]
+        """Return the types of the events in the log."""
+        return [record.event.type for record in await self.backend.log.read("order", 0, 0, 100)]
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Let others run until this is so."""
@@ -133,51 +139,51 @@ class Scene:
 
     async def logged(self, number: int) -> None:
         """Let others run until so many records stand in the log."""
-        while await self.home.log.end("order", 0) < number:  # noqa: ASYNC110 -- as above
+        while await self.backend.log.end("order", 0) < number:  # noqa: ASYNC110 -- as above
             await asyncio.sleep(0)
 
     @property
     def refused(self) -> float:
-        """How often the host found its storage away."""
+        """Return how often the host found its storage away."""
         return self.host.counters.read().get("storage_errors", 0)
 
 
 @pytest.fixture
-def scene(own_redis: OwnRedis) -> Scene:
-    """With Redis running."""
-    return Scene(own_redis.url)
+def harness(own_redis: OwnRedis) -> Harness:
+    """Return a harness with Redis running."""
+    return Harness(own_redis.url)
 
 
-async def test_nothing_starts_that_cannot_be_counted(own_redis: OwnRedis, scene: Scene) -> None:
+async def test_nothing_starts_that_cannot_be_counted(own_redis: OwnRedis, harness: Harness) -> None:
     """Also where the host itself starts while Redis is away; then each handler runs once."""
     own_redis.stop()
-    scene.payment.may_end.set()
-    async with scene.running():
-        await scene.place("o-1")
-        await scene.place("o-2")
-        await scene.until(lambda: scene.refused > 2)
-        assert scene.payment.runs == []
+    harness.payment.may_end.set()
+    async with harness.running():
+        await harness.place("o-1")
+        await harness.place("o-2")
+        await harness.until(lambda: harness.refused > 2)
+        assert harness.payment.runs == []
         own_redis.start()
-        await scene.logged(4)
-        assert await scene.types() == ["Placed", "Placed", "Charged", "Charged"]
-        assert scene.payment.runs == [1, 1]
-    assert await scene.home.dead_letters.count() == 0
+        await harness.logged(4)
+        assert await harness.types() == ["Placed", "Placed", "Charged", "Charged"]
+        assert harness.payment.runs == [1, 1]
+    assert await harness.backend.dead_letters.count() == 0
 
 
 @pytest.mark.parametrize("how", ["stop", "freeze"])
-async def test_what_ran_is_published_when_redis_is_back(own_redis: OwnRedis, scene: Scene, how: str) -> None:
+async def test_what_ran_is_published_when_redis_is_back(own_redis: OwnRedis, harness: Harness, how: str) -> None:
     """Its outcome is held until it can be recorded; the handler does not run again."""
-    async with scene.running():
-        await scene.place("o-1")
-        await scene.until(lambda: bool(scene.payment.runs))
+    async with harness.running():
+        await harness.place("o-1")
+        await harness.until(lambda: bool(harness.payment.runs))
         (own_redis.stop if how == "stop" else own_redis.freeze)()
-        scene.payment.may_end.set()
-        await scene.until(lambda: scene.refused > 1)
-        assert await scene.types() == ["Placed"]
+        harness.payment.may_end.set()
+        await harness.until(lambda: harness.refused > 1)
+        assert await harness.types() == ["Placed"]
         (own_redis.start if how == "stop" else own_redis.thaw)()
-        await scene.logged(2)
-        await scene.place("o-2")
-        await scene.logged(4)
-        assert await scene.types() == ["Placed", "Charged", "Placed", "Charged"]
-        assert scene.payment.runs == [1, 1]
-    assert await scene.home.dead_letters.count() == 0
+        await harness.logged(2)
+        await harness.place("o-2")
+        await harness.logged(4)
+        assert await harness.types() == ["Placed", "Charged", "Placed", "Charged"]
+        assert harness.payment.runs == [1, 1]
+    assert await harness.backend.dead_letters.count() == 0

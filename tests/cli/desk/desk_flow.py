@@ -37,7 +37,7 @@ class SeatFreed(Event):
 
 
 class TicketClosed(Event):
-    """Said from outside."""
+    """Published from outside."""
 
     ticket_id: str
 

@@ -24,14 +24,14 @@ class Gateway:
             return True
         return status != "barred"
 
-    def undo(self, key: str, undo_key: str) -> bool:
+    def undo(self, key: str, compensation_key: str) -> bool:
         """Undo the effect, or bar it where there is none; whether there was one. The same undo key, the same answer."""
-        if undo_key not in self._answers:
+        if compensation_key not in self._answers:
             status = self.status.get(key, "")
             if status == "present":
                 self.status[key] = "undone"
                 self.unmade[key] += 1
             elif not status:
                 self.status[key] = "barred"
-            self._answers[undo_key] = status in ("present", "undone")
-        return self._answers[undo_key]
+            self._answers[compensation_key] = status in ("present", "undone")
+        return self._answers[compensation_key]

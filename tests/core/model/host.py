@@ -1,4 +1,4 @@
-"""A step host as DESIGN.md 6 has it, for one step and its undo: what it makes of each record it reads."""
+"""A step host for one step and its undo: its answer to each record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from choreo.adapters.inbox_rules import begin
 from choreo.core import facts, ids
 from choreo.core.events import Envelope, Record
-from choreo.ports.inbox import Begin, Outcome
+from choreo.ports.inbox import AttemptRequest, Outcome
 from tests.core.model.process import Attempt, Mark, Process
 from tests.core.model.world import KEY, CrashedError
 
@@ -17,13 +17,13 @@ class Host(Process):
 
     @property
     def idle(self) -> bool:
-        """Whether all is read and nothing is under way."""
+        """Return whether all is read and nothing is under way."""
         return self.position == len(self.world.log) and not self.running
 
     def forget(self) -> None:
-        """The inbox is lost, and with it what attempts were counted in.
+        """Lose the inbox, and with it the counts of attempts.
 
-        What is known of runs is read from the log again before work goes on: a host that no longer knows of a turn
+        The host reads its runs from the log again before work goes on: a host that does not know of a compensation
         starts a step that nobody expects, and its lost answer is an effect nobody undoes (1 seed in 6,500).
         """
         self.rows, self.slots, self.marks = {}, {}, {}
@@ -54,6 +54,8 @@ class Host(Process):
         elif event.type == facts.STEP_RETRY_DUE and mine and not event.entry:
             late = self.world.now_ms > event.deadline_ms
             self._consider(record_, self.world.log[event.outcome], late, event.attempt + 1)
+        elif event.type == facts.REDRIVEN and mine:
+            self._consider_redrive(record_)
         elif mine and event.type in (facts.COMPENSATION_REQUESTED, facts.STEP_RETRY_DUE):
             return self._consider_undo(record_)
         return True
@@ -61,15 +63,15 @@ class Host(Process):
     def _mark(self, record_: Record) -> None:
         event = record_.event
         mark = self.marks.setdefault(event.run or event.id, Mark())
-        if event.type == facts.FLOW_TURNED and mark.turned < 0:
-            mark.turned = record_.offset
+        if event.type == facts.COMPENSATION_STARTED and mark.compensating < 0:
+            mark.compensating = record_.offset
         elif event.type in facts.ENDS:
             mark.ended = True
         elif event.type in (facts.FLOW_PAUSED, facts.FLOW_RESUMED) and event.n > mark.pause_n:
             mark.pause_n, mark.paused = event.n, event.type == facts.FLOW_PAUSED
 
     def run_of(self, record_: Record) -> str:
-        """The event's run; of a foreign one the oldest that no end fact was read of."""
+        """Return the event's run; of a foreign one the oldest that no end fact was read of."""
         event = record_.event
         if event.type == self.world.table.flow.starts:
             return event.id
@@ -94,11 +96,11 @@ class Host(Process):
             self.world.publish(row.outcome)
         elif event_id in self.done or any(a.trigger == event_id and not a.zombie for a in self.running):
             return
-        elif mark.turned >= 0 or mark.ended or late:
-            if mark.turned < 0 or trigger.offset < mark.turned:
+        elif mark.compensating >= 0 or mark.ended or late:
+            if mark.compensating < 0 or trigger.offset < mark.compensating:
                 certain_if = -1 if trigger.offset < self.forgot else 0
                 skipped = self._outcome(facts.STEP_SKIPPED, event_id, run)
-                self._conclude(
+                self._finish(
                     Outcome(event_id, self.step.name, run, [skipped], success=False, certain_if_begun=certain_if)
                 )
         elif mark.paused:
@@ -111,8 +113,33 @@ class Host(Process):
         else:
             self._begin(event_id, run, number, record_.offset, trigger.offset)
 
+    def _consider_redrive(self, record_: Record) -> None:
+        """Redrive a trigger as an operator does: the step runs once more, or is skipped with a fact."""
+        event = record_.event
+        mark, row = self.marks.get(event.run, Mark()), self.rows.get((event.id, self.step.name))
+        if row is not None and row.outcome is not None:
+            self.world.publish(row.outcome)
+        elif event.id in self.done or any(a.trigger == event.id and not a.zombie for a in self.running):
+            return
+        elif mark.compensating >= 0 or mark.ended or mark.paused:
+            skipped = self.of_redrive(
+                self._outcome(facts.STEP_SKIPPED, event.id, event.run), event.trigger, success=False
+            )
+            certain_if = -1 if record_.offset < self.forgot else 0
+            outcome = Outcome(
+                event.id, self.step.name, event.run, [skipped], success=False, certain_if_begun=certain_if
+            )
+            self._finish(outcome)
+        else:
+            begin([AttemptRequest(event.id, self.step.name, event.run)], self.rows, self.slots, {})
+            self.unfinished.add(record_.offset)
+            key, redriven = f"{event.run}/{self.step.name}", event.trigger
+            attempt = Attempt(event.id, event.run, 1, record_.offset, record_.offset, key, redrives=redriven)
+            self.running.append(attempt)
+            self.world.crash_point(0.02, "host before a redriven attempt")
+
     def _begin(self, trigger: str, run: str, number: int, offset: int, since: int) -> None:
-        (begun,), _ = begin([Begin(trigger, self.step.name, run, slot=run)], self.rows, self.slots, {})
+        (begun,), _ = begin([AttemptRequest(trigger, self.step.name, run, slot=run)], self.rows, self.slots, {})
         if begun.slot_holder:
             ignored = self._outcome(facts.TRIGGER_IGNORED, trigger, run)
             self.world.publish([replace(ignored, id=ids.answer("ignored", trigger, self.step.name))])
@@ -142,12 +169,12 @@ class Host(Process):
             assert undo is not None
             if self.world.now_ms > (event.deadline_ms or record_.stamp_ms + undo.deadline_ms):
                 return True
-            begin([Begin(request_id, self.step.name, event.run)], self.rows, self.slots, {})
+            begin([AttemptRequest(request_id, self.step.name, event.run)], self.rows, self.slots, {})
             self.unfinished.add(record_.offset)
             key = f"{event.run}/{self.step.name}"
             attempt = Attempt(request_id, event.run, event.attempt + 1, record_.offset, record_.offset, key, event)
             nothings = event.nothings if event.type == facts.STEP_RETRY_DUE else event.n
-            attempt.undo_key = ids.idempotency("undo", event.entry, nothings)
+            attempt.compensation_key = ids.idempotency("undo", event.entry, nothings)
             self.running.append(attempt)
             self.world.crash_point(0.02, "host before an undo")
         return True

@@ -1,4 +1,4 @@
-"""One process after another of a service: its attempts, what chance makes of them, and what survives a death.
+"""One process after another of a service: its attempts, their random course, and the data that survives a death.
 
 Uses the inbox's own rules (choreo.adapters.inbox_rules); what an attempt does to the world is up to chance.
 """
@@ -14,7 +14,7 @@ from choreo.adapters.inbox_rules import Remembered, begin, record
 from choreo.core import facts, ids
 from choreo.core.definition import StepDefinition
 from choreo.core.events import Envelope
-from choreo.ports.inbox import Begin, Outcome
+from choreo.ports.inbox import AttemptRequest, Outcome
 from tests.core.model.world import KEY, CrashedError, World
 
 ATTEMPTS_MAX = 3
@@ -22,9 +22,9 @@ ATTEMPTS_MAX = 3
 
 @dataclass
 class Mark:
-    """What the host has read about a run."""
+    """The facts that the host has read about a run."""
 
-    turned: int = -1
+    compensating: int = -1
     ended: bool = False
     paused: bool = False
     pause_n: int = 0
@@ -43,10 +43,12 @@ class Attempt:
     """Of the trigger: what stood before the inbox was lost is never certain."""
     key: str
     request: Envelope | None = None
-    undo_key: str = ""
+    compensation_key: str = ""
     answer: bool | None = None
     zombie: bool = False
     stubborn: bool = False
+    redrives: str = ""
+    """The trigger that an operator's redrive is for; `trigger` is then the id of the redrive."""
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Process:
     """The inbox lost its memory of what stood before this offset: nothing of it is certain."""
 
     def die(self) -> None:
-        """The process ends; its attempts end with it, or go on where nobody knows of them."""
+        """End the process; its attempts end with it, or go on unknown to anybody."""
         self.position, self.unfinished = self.committed, set()
         for attempt in self.running:
             if attempt.zombie or attempt.stubborn or self.world.likely(0.6, "an attempt outlives its process"):
@@ -80,7 +82,7 @@ class Process:
         self.done = {r.event.causation for r in log if r.event.step == self.step.name and r.event.causation}
 
     def go_on(self, attempt: Attempt) -> None:
-        """The attempt goes one step further: it calls, fails, times out, or ends."""
+        """Advance the attempt by one step: it calls, fails, times out, or ends."""
         try:
             self._go_on(attempt)
         except CrashedError:
@@ -116,7 +118,7 @@ class Process:
 
     def _call(self, attempt: Attempt) -> bool:
         if attempt.request is not None:
-            return self.world.gateway.undo(attempt.key, attempt.undo_key)
+            return self.world.gateway.undo(attempt.key, attempt.compensation_key)
         return self.world.gateway.act(attempt.key, stubborn=attempt.stubborn)
 
     def _leave_call(self, attempt: Attempt, *, surely: bool = False) -> None:
@@ -128,12 +130,12 @@ class Process:
             self.running.remove(attempt)
             return
         if attempt.number >= ATTEMPTS_MAX:
-            type_ = facts.UNDO_FAILED if attempt.request else facts.STEP_FAILED
+            type_ = facts.COMPENSATION_FAILED if attempt.request else facts.STEP_FAILED
             self._end(attempt, type_)
             return
         self.running.remove(attempt)
-        if self.world.likely(0.5):
-            begin([Begin(attempt.trigger, self.step.name, attempt.run)], self.rows, self.slots, {})
+        if attempt.redrives or self.world.likely(0.5):
+            begin([AttemptRequest(attempt.trigger, self.step.name, attempt.run)], self.rows, self.slots, {})
             self.running.append(dataclasses.replace(attempt, number=attempt.number + 1, answer=None))
         else:
             self.world.publish([self._attempt_failed(attempt)])
@@ -152,18 +154,21 @@ class Process:
         if attempt.answer:
             self._end(attempt, self.step.compensation.emits[0], success=True)
         elif request.outcome < 0:
-            self._end(attempt, facts.NOTHING_TO_UNDO, success=True)
+            self._end(attempt, facts.NOTHING_TO_COMPENSATE, success=True)
         else:
-            self._end(attempt, facts.UNDO_FAILED)
+            self._end(attempt, facts.COMPENSATION_FAILED)
 
     def _end(self, attempt: Attempt, type_: str, *, success: bool = False, certain_if: int = -1) -> None:
         self.running.remove(attempt)
         if attempt.zombie and not success:
             return
         event = self._outcome(type_, attempt.trigger, attempt.run)
+        if attempt.redrives:
+            event = self.of_redrive(event, attempt.redrives, success=success)
+            certain_if = -1
         request = attempt.request
         if request is not None:
-            kinds = {facts.NOTHING_TO_UNDO: "nothing", facts.UNDO_FAILED: "undo-failed"}
+            kinds = {facts.NOTHING_TO_COMPENSATE: "nothing", facts.COMPENSATION_FAILED: "undo-failed"}
             id_ = (
                 ids.of_round(kinds[type_], request.entry, request.round) if type_ in kinds else ids.undo(request.entry)
             )
@@ -172,8 +177,14 @@ class Process:
         outcome = Outcome(
             attempt.trigger, self.step.name, attempt.run, [event], success=success, certain_if_begun=certain_if
         )
-        self._conclude(outcome, mortal=not attempt.zombie)
+        self._finish(outcome, mortal=not attempt.zombie)
         self.unfinished.discard(attempt.offset)
+
+    def of_redrive(self, event: Envelope, trigger: str, *, success: bool) -> Envelope:
+        """Return the outcome of a redriven step: a success is the trigger's own, anything else names the redrive."""
+        if success:
+            return replace(event, id=ids.outcome(trigger, self.step.name), causation=trigger)
+        return replace(event, trigger=trigger)
 
     def _outcome(self, type_: str, trigger: str, run: str) -> Envelope:
         id_ = ids.outcome(trigger, self.step.name)
@@ -181,7 +192,7 @@ class Process:
             id=id_, type=type_, key=KEY, flow="order", run=run, step=self.step.name, causation=trigger, reason=type_
         )
 
-    def _conclude(self, outcome: Outcome, *, mortal: bool = True) -> None:
+    def _finish(self, outcome: Outcome, *, mortal: bool = True) -> None:
         published, _ = record([outcome], self.rows)
         if mortal:  # the process of a zombie is not this one
             self.world.crash_point(0.02, "host between inbox and log")

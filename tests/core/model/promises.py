@@ -1,4 +1,4 @@
-"""The promises of DESIGN.md 10 as an auditor holds them against the log, the states and the gateway's books.
+"""The promises as an auditor holds them against the log, the states and the gateway's books.
 
 Reads the log with its own eyes where it can; of the core it uses the fold, to compare and to know the ledger.
 """
@@ -27,7 +27,7 @@ from tests.core.model.scheduler import Scheduler
 
 
 def broken(history: Scheduler) -> list[str]:
-    """A sentence for every promise that this history breaks."""
+    """Return a sentence for every promise that this history breaks."""
     return [
         *_starts_lost(history),
         *_facts_doubled(history),
@@ -40,13 +40,13 @@ def broken(history: Scheduler) -> list[str]:
 
 
 def _starts_lost(history: Scheduler) -> list[str]:
-    """Promise 1: no acknowledged start event is lost."""
+    """Return the breaches of promise 1: no acknowledged start event is lost."""
     starts = {r.event.id for r in history.world.log if r.event.type == "OrderPlaced"}
     return [f"1: the start {start} has no run" for start in starts if history.tracker.state.run(start) is None]
 
 
 def _facts_doubled(history: Scheduler) -> list[str]:
-    """Promise 2: a visible fact happens once per run: it has one id, however often it stands in the log."""
+    """Return the breaches of promise 2: a visible fact has one id per run, however often it stands in the log."""
     if any(host.forgot >= 0 for host in history.hosts):
         return []  # without its inbox a host has no slots
     ids_by_fact: dict[tuple[str, str], set[str]] = {}
@@ -58,7 +58,7 @@ def _facts_doubled(history: Scheduler) -> list[str]:
 
 
 def _not_ended(history: Scheduler) -> list[str]:
-    """Promise 3: every run ends, or is stuck with a cause, within its bound; here from the last fault on."""
+    """Return the breaches of promise 3: from the last fault on a run ends, or is stuck with a cause, in its bound."""
     flow = history.world.table.flow
     bound_ms = flow.deadline_ms + flow.end_bound_ms + 60_000
     found = []
@@ -73,7 +73,7 @@ def _not_ended(history: Scheduler) -> list[str]:
 
 
 def _wrong_undos(history: Scheduler) -> list[str]:
-    """Promise 4: compensated means that every effect was undone exactly once, or never was; by the gateway's books."""
+    """Return the breaches of promise 4: by the gateway's books every effect was undone once, or never was."""
     gateway, found = history.world.gateway, []
     for run in history.tracker.state.runs:
         for step in history.world.table.flow.steps:
@@ -91,12 +91,12 @@ def _wrong_undos(history: Scheduler) -> list[str]:
 
 
 def _wrong_order(history: Scheduler) -> list[str]:
-    """Promise 4: each request, when made, was for the newest entry then open, with none under way; once a round."""
+    """Return the breaches of promise 4: each request was for the newest open entry, none under way; once a round."""
     state, found = KeyState(), []
     rounds: Counter[tuple[str, int]] = Counter()
     for record in history.world.log:
-        state, said = react(history.world.table, state, record)
-        for request in said:
+        state, published = react(history.world.table, state, record)
+        for request in published:
             run = state.run(request.run)
             if request.type == facts.COMPENSATION_REQUESTED and run is not None:
                 rounds[request.entry, request.round] += 1
@@ -115,18 +115,18 @@ def _misplaced(run: Run, request: Envelope) -> list[str]:
 
 
 def _early_timers(history: Scheduler) -> list[str]:
-    """Promise 5: a timer fact stamped before its time changes nothing."""
+    """Return the breaches of promise 5: a timer fact stamped before its time changes nothing."""
     state, found = KeyState(), []
     for record in history.world.log:
-        after, said = react(history.world.table, state, record)
-        if record.event.due_ms > record.stamp_ms and (said or after.runs != state.runs):
+        after, published = react(history.world.table, state, record)
+        if record.event.due_ms > record.stamp_ms and (published or after.runs != state.runs):
             found.append(f"5: {record.event.type} at {record.offset} was heard before its time")
         state = after
     return found
 
 
 def _other_fold(history: Scheduler) -> list[str]:
-    """Promise 6: the tracker's state is the fold of the log from offset 0, byte for byte."""
+    """Return the breaches of promise 6: the tracker's state is the fold of the log from offset 0, byte for byte."""
     state = KeyState()
     for record in history.world.log:
         state, _ = react(history.world.table, state, record)

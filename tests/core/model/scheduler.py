@@ -24,7 +24,7 @@ _PATIENT = RetryRule(initial_ms=HOUR_MS // 10, backoff=2, interval_max_ms=HOUR_M
 
 
 def order_of(seed: int) -> FlowDefinition:
-    """Stock, then payment and a label at once, a wait for the warehouse, a confirmation; now and then no way to ask."""
+    """Draw a flow: stock, then payment and a label at once, a wait, a confirmation; some gateways cannot be asked."""
     charge, label = replace(CHARGE, retry=_PATIENT), replace(LABEL, retry=_PATIENT)
     if seed % 7 == 3:
         charge = replace(charge, compensation=replace(CHARGE.compensation, bars=False))
@@ -46,7 +46,7 @@ class Scheduler:
         self._start("")
 
     def play(self) -> None:
-        """The whole history: faults, then none, then whatever time is needed."""
+        """Play the whole history: faults, then none, then all the time that is needed."""
         moves: list[tuple[Callable[[], object], int]] = [
             (lambda: self.tracker.work(self.world.chance.randint(1, 4)), 25),
             (lambda: self.world.chance.choice(self.hosts).read(), 80),
@@ -57,6 +57,7 @@ class Scheduler:
             (self._outside, 3),
             (self._stranger, 1),
             (self._again, 1),
+            (self._redrive, 1),
             (self._crash, 1),
         ]
         actions, weights = zip(*moves, strict=True)
@@ -64,7 +65,7 @@ class Scheduler:
             self.world.chance.choices(actions, weights)[0]()
         self._drain()
 
-    # What the adversary may do.
+    # The moves of the adversary.
 
     def _start(self, idempotency_key: str) -> None:
         start = ids.start("order", KEY, idempotency_key)
@@ -86,10 +87,10 @@ class Scheduler:
         if due_ms > self.world.now_ms and self.world.likely(0.2):
             ahead_ms = 2_000 if self.world.likely(0.3, "a clock ahead of the log's") else 0
             self.world.now_ms = max(self.world.now_ms, due_ms - ahead_ms)
-            self.tracker.say_due(ahead_ms)
+            self.tracker.emit_due(ahead_ms)
         else:
             self.world.now_ms += self.world.chance.choice([1_000, 60_000, 60_000, HOUR_MS // 3])
-            self.tracker.say_due()
+            self.tracker.emit_due()
 
     def _outside(self) -> None:
         chance = self.world.chance
@@ -101,7 +102,7 @@ class Scheduler:
                 self.world.publish([picked])
 
     def _stranger(self) -> None:
-        """Somebody writes an event that a step has made already, under an id of his own and without a run."""
+        """Write an event that a step has made already, as a foreign program: under another id and without a run."""
         made = [record.event for record in self.world.log if record.event.type in ("StockReserved", "PaymentCharged")]
         if made and self.world.likely(0.3, "a foreign duplicate under another id"):
             event = self.world.chance.choice(made)
@@ -109,11 +110,23 @@ class Scheduler:
             self.world.publish([Envelope(id=f"stranger-{number}", type=event.type, key=KEY, flow="order")])
 
     def _again(self) -> None:
-        """Any record is written once more, however late: a pause after its resume, a failure after the end."""
+        """Write any record once more, however late: a pause after its resume, a failure after the end."""
         if self.world.likely(0.5, "a late duplicate of any record"):
             record = self.world.chance.choice(self.world.log)
             if record.event.id:
                 self.world.append(record.event)
+
+    def _redrive(self) -> None:
+        """Redrive a failed step as an operator, before or after compensation starts, or twice."""
+        failed = [r.event for r in self.world.log if r.event.type == facts.STEP_FAILED and not r.event.entry]
+        failed = [event for event in failed if not event.trigger]
+        if not failed or not self.world.likely(0.5, "a redrive"):
+            return
+        event = self.world.chance.choice(failed)
+        known = {(r.event.id or ids.foreign("order", 0, r.offset)): r.offset for r in reversed(self.world.log)}
+        id_ = ids.of_run("redriven", event.causation, self.world.chance.randrange(2))
+        about = {"step": event.step, "causation": event.causation, "trigger": event.causation}
+        self._emit(event.run, facts.REDRIVEN, id_, outcome=known[event.causation], **about)
 
     def _crash(self) -> None:
         host = self.world.chance.choice(self.hosts)
@@ -129,9 +142,9 @@ class Scheduler:
         run = self.world.chance.choice(runs)
         wish = self.world.chance.choices(["cancel", "pause", "resume", "terminate", "undo"], [4, 6, 9, 1, 8])[0]
         if wish == "cancel":
-            self._say(run.id, facts.CANCEL_REQUESTED, ids.of_run("cancel", run.id))
+            self._emit(run.id, facts.CANCEL_REQUESTED, ids.of_run("cancel", run.id))
         elif wish == "terminate":
-            self._say(run.id, facts.FLOW_TERMINATED, ids.of_run("terminated", run.id), reason="by hand")
+            self._emit(run.id, facts.FLOW_TERMINATED, ids.of_run("terminated", run.id), reason="by hand")
         elif wish == "undo":
             self._retry(run.id)
         else:
@@ -139,16 +152,18 @@ class Scheduler:
 
     def _pause(self, run_id: str, type_: str) -> None:
         n = self._pauses[run_id] = self._pauses.get(run_id, 0) + 1
-        self._say(run_id, type_, ids.of_run("pause", run_id, n), n=n)
+        self._emit(run_id, type_, ids.of_run("pause", run_id, n), n=n)
 
     def _retry(self, run_id: str) -> None:
         run = self.tracker.state.run(run_id)
         for entry in run.ledger if run else []:
             if entry.state == FAILED:
                 id_ = ids.of_round("undo-retry", entry.id, entry.round)
-                self._say(run_id, facts.UNDO_RETRY_REQUESTED, id_, entry=entry.id, step=entry.step, round=entry.round)
+                self._emit(
+                    run_id, facts.COMPENSATION_RETRY_REQUESTED, id_, entry=entry.id, step=entry.step, round=entry.round
+                )
 
-    def _say(self, run_id: str, type_: str, id_: str, **fields: object) -> None:
+    def _emit(self, run_id: str, type_: str, id_: str, **fields: object) -> None:
         self.world.publish([Envelope(id=id_, type=type_, key=KEY, flow="order", run=run_id, **fields)])  # type: ignore[arg-type]
 
     # After the faults.
@@ -164,12 +179,12 @@ class Scheduler:
             if not due_ms:
                 return
             self.world.now_ms = max(self.world.now_ms, due_ms)
-            self.tracker.say_due()
+            self.tracker.emit_due()
             self._settle()
         raise AssertionError("it never ends")
 
     def _settle(self) -> None:
-        """Everybody reads and works until nothing more follows."""
+        """Let all parts read and work until nothing more follows."""
         for _ in range(DRAIN_MAX):
             while self.world.late:
                 self._late()

@@ -1,13 +1,14 @@
-"""What the parts of the model share: one key's log, the clock, chance, and what is still under way somewhere."""
+"""Objects that the parts of the model share: one key's log, the clock, chance, and the actions still under way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from random import Random
 
-from choreo.core.definition import FlowDefinition, FlowTable
+from choreo.core.definition import FlowDefinition
 from choreo.core.durations import human
 from choreo.core.events import Envelope, Record
+from choreo.core.flow_table import FlowTable
 from tests.core.model.gateway import Gateway
 
 KEY = "o-1"
@@ -29,12 +30,12 @@ class World:
         self.now_ms = BEGIN_MS
         self.faults = True
         self.late: list[Callable[[], object]] = []
-        """What a slow network or a forgotten process will still do: a call that lands, an event written once more."""
+        """Late actions of a slow network or a forgotten process: a call that lands, an event written once more."""
         self.happened: dict[str, int] = {}
         """How often each kind of fault fired: a test of faults in which none did has failed."""
 
     def likely(self, probability: float, fault: str = "") -> bool:
-        """Whether it happens this time; a fault never does once the faults have stopped."""
+        """Return whether it happens this time; a fault never does once the faults have stopped."""
         if fault and not self.faults:
             return False
         fires = self.chance.random() < probability
@@ -43,7 +44,7 @@ class World:
         return fires
 
     def crash_point(self, probability: float, where: str) -> None:
-        """A point at which the process may die; raises CrashedError."""
+        """Mark a point at which the process may die; raise CrashedError where it does."""
         if self.likely(probability, f"crash: {where}"):
             raise CrashedError
 
@@ -60,8 +61,8 @@ class World:
             if self.likely(0.05, "event written twice"):
                 self.late.append(lambda event=event: self.append(event))  # type: ignore[misc]
 
-    def told(self) -> str:
-        """The log, for people."""
+    def log_text(self) -> str:
+        """Return the log, for people."""
         return "\n".join(
             f"{r.offset:4} +{human(r.stamp_ms - BEGIN_MS):<14} {r.event.type:<28} {r.event.step:<15} "
             f"run={r.event.run[:4]} id={r.event.id[:4]} cause={r.event.causation[:4]} round={r.event.round} "

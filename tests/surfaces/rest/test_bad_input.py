@@ -1,4 +1,4 @@
-"""Bad input at the REST door: each case with the answer its sender sees. Nothing of it reaches the log."""
+"""Bad input to the REST view: each case with the answer its sender sees. Nothing of it reaches the log."""
 # ruff: noqa: E501 - a table is read by its columns
 
 import json
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from choreo.surfaces.rest import Doors, create_app
+from choreo.surfaces.rest import UseCases, create_app
+from choreo.surfaces.rest.error_responses import WHY
 from choreo.surfaces.rest.problems import TITLES, problem
-from choreo.surfaces.rest.refusals import WHY
-from tests.app.doors import PARTITIONS, Shop
+from tests.app.harness import PARTITIONS, Shop
 
 JSON = {"Content-Type": "application/json"}
 PLACED = {"type": "OrderPlaced", "fields": {"order_id": "o-9"}}
@@ -22,7 +22,7 @@ LIST = "/flows/order/instances"
 
 @pytest.fixture
 async def shop() -> Shop:
-    """One order that is done, one that is stuck, one under way."""
+    """Return a shop with a completed order, a stuck one, and one under way."""
     shop = await Shop().open()
     await shop.completed("done")
     await shop.stuck("stuck")
@@ -32,8 +32,8 @@ async def shop() -> Shop:
 
 @pytest.fixture
 async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the shop's door."""
-    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    """Yield a client of the shop's REST view."""
+    app = create_app(UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://localhost", headers=JSON
     ) as client:
@@ -41,7 +41,7 @@ async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
 
 
 class Bad(NamedTuple):
-    """A request, and what is said of it: status, and a piece of the detail, place or remedy."""
+    """A request, and its answer: status, and a piece of the detail, place or remedy."""
 
     name: str
     method: str
@@ -52,12 +52,12 @@ class Bad(NamedTuple):
 
 
 def event(**changes: Any) -> dict[str, Any]:
-    """An OrderPlaced body with some of its fields changed."""
+    """Return an OrderPlaced body with some of its fields changed."""
     return {"json": {"type": "OrderPlaced", "fields": {"order_id": "o-9", **changes}}}
 
 
 def typed(type_: Any) -> dict[str, Any]:
-    """A body of another type."""
+    """Return a body of another type."""
     return {"json": {"type": type_, "fields": {"order_id": "o-9"}}}
 
 
@@ -84,7 +84,13 @@ CASES = [
     Bad("an unknown part", "POST", EVENTS, 422, "body.key", {"json": {**PLACED, "key": "o-9"}}),
     Bad("type is a number", "POST", EVENTS, 422, "body.type", typed(7)),
     Bad("unknown type", "POST", EVENTS, 422, "'Nope' is no event of this flow", typed("Nope")),
-    Bad("a step's event", "POST", EVENTS, 409, "StockReserved is said by stock.reserve", typed("StockReserved")),
+    Bad("a misspelt type", "POST", EVENTS, 422, "Did you mean OrderPlaced?", typed("OrderPalced")),
+    Bad("several faults", "POST", EVENTS, 422, "OrderPlaced.customer: ", event(cents="x", customer=3)),
+    Bad("a misspelt flow", "POST", "/flows/ordr/events", 404, "Did you mean order?", {"json": PLACED}),
+    Bad("an exponent too large", "POST", EVENTS, 422, "valid integer of at most 64 bits", {
+        "content": b'{"type": "OrderPlaced", "fields": {"order_id": "o-9", "cents": 1e400}}', "headers": {"Content-Type": "application/json"},
+    }),
+    Bad("a step's event", "POST", EVENTS, 409, "StockReserved is published by stock.reserve", typed("StockReserved")),
     Bad("an undo's event", "POST", EVENTS, 409, "From outside come: OrderPlaced, ShipmentPicked", typed("StockReleased")),
     Bad("a fact of choreo's", "POST", EVENTS, 422, "no event of this flow", typed("choreo.FlowCompleted")),
     Bad("a field missing", "POST", EVENTS, 422, "OrderPlaced.order_id: field required", {"json": {"type": "OrderPlaced", "fields": {}}}),
@@ -137,8 +143,12 @@ CASES = [
     Bad("a time without zone", "GET", LIST + "?started_from=2026-01-01T00:00:00", 422, "RFC 3339"),
     Bad("a day that is none", "GET", LIST + "?started_before=2026-02-30T00:00:00Z", 422, "query.started_before"),
     Bad("a misspelt filter", "GET", LIST + "?stats=running", 422, "Known here: after, cursor, key, limit, started_before"),
-    Bad("a thousand filters", "GET", LIST + "?" + "&".join(f"attr.a{n}=1" for n in range(1_000)), 422, "1000 attributes are asked for, 16 at most"),
+    Bad("a thousand filters", "GET", LIST + "?" + "&".join(f"attr.a{n}=1" for n in range(1_000)), 422, "the filter has 1000 attributes, 16 at most"),
     Bad("a status given twice", "GET", LIST + "?status=running&status=stuck", 422, "given more than once: status"),
+    Bad("a compressed body", "POST", EVENTS, 415, "without Content-Encoding", {"json": PLACED, "headers": {"Content-Encoding": "gzip"}}),
+    Bad("two codings", "POST", EVENTS, 415, "'deflate, br'", {"json": PLACED, "headers": {"Content-Encoding": "deflate, identity, br"}}),
+    Bad("a coding of a CloudEvent", "POST", EVENTS, 415, "'zstd'", {"content": b"{}", "headers": {"Content-Type": "application/cloudevents+json", "Content-Encoding": "zstd"}}),
+    Bad("a coding of an operator's body", "POST", f"{LIST}/o-1/cancel", 415, "'x-gzip'", {"json": {}, "headers": {"Content-Encoding": "x-gzip"}}),
     Bad("an expectation nobody meets", "POST", EVENTS, 417, "100-continue", {"json": PLACED, "headers": {"Expect": "a miracle"}}),
     Bad("an attribute on one instance", "GET", LIST + "/busy?attr.customer=ann", 422, "no such parameter: attr.customer"),
     Bad("a position of garbage", "GET", LIST + "/busy", 422, "'here' is not a position", {"headers": {"Choreo-Position": "here"}}),
@@ -154,14 +164,14 @@ CASES = [
     Bad("a NUL in the path", "GET", LIST + "/a%00b", 422, "control character"),
     Bad("pause what has ended", "POST", LIST + "/done/pause", 409, "the run has ended: completed"),
     Bad("resume what is not paused", "POST", LIST + "/busy/resume", 409, "the run is not paused"),
-    Bad("cancel what is turned", "POST", LIST + "/stuck/cancel", 409, "turned already: payment.charge failed"),
+    Bad("cancel what is turned", "POST", LIST + "/stuck/cancel", 409, "compensating already: payment.charge failed"),
     Bad("terminate without a reason", "POST", LIST + "/busy/terminate", 422, "Field required"),
     Bad("terminate for nothing", "POST", LIST + "/busy/terminate", 422, "body.reason", {"json": {"reason": "  "}}),
     Bad("a reason of two lines", "POST", LIST + "/busy/cancel", 422, "body.reason", {"json": {"reason": "a\nb"}}),
     Bad("a reason too long", "POST", LIST + "/busy/cancel", 422, "at most 1000", {"json": {"reason": "x" * 1_001}}),
-    Bad("retry no entry", "POST", LIST + "/stuck/undos/nope/retry", 404, "Its entries: stock.reserve ("),
-    Bad("retry what has not failed", "POST", LIST + "/busy/undos/stock.reserve/retry", 409, "stock.reserve is open"),
-    Bad("resolve what goes forward", "POST", LIST + "/busy/undos/stock.reserve/resolve", 409, "Cancel it first", {"json": {"reason": "x"}}),
+    Bad("retry no entry", "POST", LIST + "/stuck/compensations/nope/retry", 404, "Its entries: stock.reserve ("),
+    Bad("retry what has not failed", "POST", LIST + "/busy/compensations/stock.reserve/retry", 409, "stock.reserve is open"),
+    Bad("resolve what goes forward", "POST", LIST + "/busy/compensations/stock.reserve/resolve", 409, "Cancel it first", {"json": {"reason": "x"}}),
     Bad("unknown letter", "GET", "/dead-letters/nope", 404, "there is no dead letter 'nope'"),
     Bad("redrive no letter", "POST", "/dead-letters/nope/redrive", 404, "`choreo dlq list` shows"),
     Bad("letters of no flow", "GET", "/dead-letters?flow=nope", 404, "there is no flow 'nope'"),
@@ -171,7 +181,7 @@ CASES = [
 @pytest.mark.parametrize("bad", CASES, ids=lambda bad: bad.name)
 async def test_what_is_refused_says_what_where_and_the_remedy(bad: Bad, shop: Shop, client: httpx.AsyncClient) -> None:
     """Every refusal is a problem document (RFC 9457), and leaves the log as it was."""
-    ends = [await shop.home.log.end("order", number) for number in range(PARTITIONS)]
+    ends = [await shop.backend.log.end("order", number) for number in range(PARTITIONS)]
     response = await client.request(bad.method, bad.path, **bad.sent)
     problem = response.json()
     assert response.headers["Content-Type"] == "application/problem+json"
@@ -183,7 +193,7 @@ async def test_what_is_refused_says_what_where_and_the_remedy(bad: Bad, shop: Sh
     assert problem["instance"] == bad.path.partition("?")[0]
     assert problem["type"].startswith("urn:choreo:problem:")
     assert problem["remedy"]
-    assert [await shop.home.log.end("order", number) for number in range(PARTITIONS)] == ends
+    assert [await shop.backend.log.end("order", number) for number in range(PARTITIONS)] == ends
 
 
 def test_a_problem_has_the_same_title_and_type_whatever_the_python() -> None:
@@ -200,7 +210,9 @@ async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(clie
 
 async def test_a_fault_of_ours_is_a_problem_without_its_inside(shop: Shop) -> None:
     """An unexpected error answers 500 and tells nothing of the code."""
-    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: 1 / 0))  # type: ignore[arg-type,return-value]
+    app = create_app(
+        UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: 1 / 0)
+    )  # type: ignore[arg-type,return-value]
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.get("/metrics")

@@ -1,4 +1,4 @@
-"""Clients that are slow, silent or many take nothing from the others: on a real socket, by what they read."""
+"""Clients that are slow, silent or many take nothing from the others: on a real socket, by the bytes read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from choreo.adapters.clock import SystemClock
-from choreo.surfaces.rest import Doors, create_app
+from choreo.surfaces.rest import UseCases, create_app
 from choreo.surfaces.rest.app import create_health_app
 from choreo.surfaces.rest.connections import HEAD_BYTES_MAX, Limits
 from choreo.surfaces.rest.server import HEALTH, REST_VIEW
-from tests.app.doors import Shop
+from tests.app.harness import Shop
 from tests.support.serving import served
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -25,25 +25,25 @@ NEVER_S = 600.0
 WHOLE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-async def doors() -> Doors:
-    """The doors of a shop."""
+async def use_cases() -> UseCases:
+    """Return the use cases of a shop."""
     shop = await Shop(SystemClock()).open()
-    return Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock)
+    return UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock)
 
 
 END = b'"hosts":{}}'
-"""The last bytes of what /livez answers."""
+"""The last bytes of the answer of /livez."""
 
 
 async def connected(port: int, first: bytes = b"") -> Wire:
-    """A connection on which this much was sent."""
+    """Return a connection on which this much was sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(first)
     return reader, writer
 
 
 async def answered(port: int) -> bool:
-    """Whether another client is answered."""
+    """Return whether another client is answered."""
     reader, writer = await connected(port, WHOLE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     answer = await reader.read()
     writer.close()
@@ -51,7 +51,7 @@ async def answered(port: int) -> bool:
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:
-    """Whether the other side has closed without a word; waits for it."""
+    """Return whether the other side has closed without a word; waits for it."""
     try:
         return await reader.read() == b""
     except ConnectionError:
@@ -73,7 +73,7 @@ HALVES = {
 @pytest.mark.parametrize("before", [b"", WHOLE], ids=["first", "after another"])
 async def test_a_request_that_does_not_end_is_answered_with_that(half: str, before: bytes) -> None:
     """408, and the connection is closed; also where the connection was of use before."""
-    async with served(create_app(await doors()), Limits(head_s=SOON_S, body_s=SOON_S)) as port:
+    async with served(create_app(await use_cases()), Limits(head_s=SOON_S, body_s=SOON_S)) as port:
         reader, writer = await connected(port, before)
         if before:
             await reader.readuntil(END)
@@ -88,7 +88,7 @@ async def test_a_request_that_does_not_end_is_answered_with_that(half: str, befo
 @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "empty lines"])
 async def test_a_client_that_only_connects_is_left(sent: bytes) -> None:
     """Nothing was asked, so nothing is answered."""
-    async with served(create_health_app(await doors()), Limits(head_s=SOON_S)) as port:
+    async with served(create_health_app(await use_cases()), Limits(head_s=SOON_S)) as port:
         reader, writer = await connected(port, sent)
         assert (await reader.read()).startswith(b"HTTP/1.1 408" if sent else b"")
         writer.close()
@@ -96,7 +96,7 @@ async def test_a_client_that_only_connects_is_left(sent: bytes) -> None:
 
 async def test_a_request_that_comes_in_pieces_is_answered() -> None:
     """Slow is no fault, as long as it comes to an end in time; several may come at once."""
-    async with served(create_app(await doors()), Limits(head_s=NEVER_S)) as port:
+    async with served(create_app(await use_cases()), Limits(head_s=NEVER_S)) as port:
         reader, writer = await connected(port)
         for byte in WHOLE:
             writer.write(bytes([byte]))
@@ -110,7 +110,7 @@ async def test_a_request_that_comes_in_pieces_is_answered() -> None:
 
 async def test_a_head_without_end_is_refused() -> None:
     """It would be kept in memory for as long as it comes."""
-    async with served(create_app(await doors()), Limits(head_s=NEVER_S)) as port:
+    async with served(create_app(await use_cases()), Limits(head_s=NEVER_S)) as port:
         reader, writer = await connected(port, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
         answer = asyncio.create_task(reader.read())
         line = b"X-More: " + b"x" * 1_000 + b"\r\n"
@@ -130,7 +130,7 @@ async def test_a_head_without_end_is_refused() -> None:
 async def test_where_no_place_is_free_the_oldest_that_only_waits_gives_way(app_of: object) -> None:
     """Many more than may be connected send half a request: the next whole one is answered."""
     assert callable(app_of)
-    async with served(app_of(await doors()), Limits(head_s=NEVER_S, body_s=NEVER_S, connections_max=8)) as port:
+    async with served(app_of(await use_cases()), Limits(head_s=NEVER_S, body_s=NEVER_S, connections_max=8)) as port:
         wires = [await connected(port, HALVES["half a header"]) for _ in range(40)]
         assert await answered(port)
         assert await ended(wires[0][0])
@@ -139,9 +139,9 @@ async def test_where_no_place_is_free_the_oldest_that_only_waits_gives_way(app_o
 
 
 async def test_what_is_being_answered_does_not_give_way() -> None:
-    """Where every connection is in use a new one is told so, with the time to come again."""
+    """Where every connection is in use a new one gets an error with the time to come again."""
     app, busy, go_on = FastAPI(), asyncio.Semaphore(0), asyncio.Event()
-    app.state.doors = await doors()
+    app.state.use_cases = await use_cases()
 
     @app.get("/")
     async def hold() -> PlainTextResponse:
@@ -167,9 +167,9 @@ async def test_what_is_being_answered_does_not_give_way() -> None:
 
 
 async def test_a_client_that_does_not_read_its_answer_is_left() -> None:
-    """What it was to get is not kept for ever."""
+    """The rest of the answer is not kept for ever."""
     app, ended = FastAPI(), asyncio.Event()
-    app.state.doors = await doors()
+    app.state.use_cases = await use_cases()
 
     async def endless() -> AsyncIterator[bytes]:
         try:

@@ -1,4 +1,4 @@
-"""What the API's description says of a parameter is what is checked."""
+"""The API's description of a parameter agrees with the checks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from choreo.surfaces.rest import Doors, create_app
-from tests.app.doors import Shop
+from choreo.surfaces.rest import UseCases, create_app
+from tests.app.harness import Shop
 
 BOUNDS = {
     ("/dead-letters", "limit"): (1, 500),
@@ -19,9 +19,9 @@ BOUNDS = {
 
 @pytest.mark.parametrize(("path", "name"), BOUNDS)
 async def test_the_description_has_the_bounds_of_a_number(path: str, name: str) -> None:
-    """A client made from the description knows what is refused before it asks."""
+    """A client made from the description knows the refusals before it asks."""
     shop = await Shop().open()
-    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    app = create_app(UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
     parameters: list[dict[str, Any]] = app.openapi()["paths"][path]["get"]["parameters"]
     schema = next(parameter["schema"] for parameter in parameters if parameter["name"] == name)
     assert (schema["minimum"], schema["maximum"]) == BOUNDS[path, name]

@@ -10,9 +10,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from choreo.surfaces.rest import Doors, create_app
+from choreo.surfaces.rest import UseCases, create_app
 from choreo.surfaces.rest.guard import SAFE_METHODS, Guard, is_origin_of
-from tests.app.doors import Shop
+from tests.app.harness import Shop
 
 CONFIGURED = ("orders.example.org", "*.internal", "Box:8080")
 CAME_IN_ON = "192.0.2.7"
@@ -53,7 +53,7 @@ ORIGINS = {
 
 
 async def let_in(host: str, *, http_version: str = "1.1", hosts: int = 1) -> bool:
-    """Whether a guarded app sees a request that names this host."""
+    """Return whether a guarded app sees a request that names this host."""
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,13 +76,13 @@ async def let_in(host: str, *, http_version: str = "1.1", hosts: int = 1) -> boo
 
 @pytest.mark.parametrize("host", OURS)
 async def test_a_name_or_address_of_ours_is_let_in(host: str) -> None:
-    """Loopback, the address a connection came in on, and what is configured."""
+    """Loopback, the address a connection came in on, and the configured names."""
     assert await let_in(host)
 
 
 @pytest.mark.parametrize("host", NOT_OURS)
 async def test_a_name_that_is_not_ours_is_not_let_in(host: str) -> None:
-    """A page may make its own name mean this machine (DNS rebinding); it cannot change what the Host header says."""
+    """A page may make its own name mean this machine (DNS rebinding); it cannot change the Host header."""
     assert not await let_in(host)
 
 
@@ -101,7 +101,7 @@ def test_an_origin_is_the_same_by_name_and_port(origin: str, host: str) -> None:
 
 
 def writing(app: FastAPI) -> Iterator[tuple[str, str]]:
-    """Every route that is no plain read, by its description."""
+    """Yield every route that is no plain read, by its description."""
     for path, operations in app.openapi()["paths"].items():
         yield from ((method.upper(), path) for method in operations if method.upper() not in SAFE_METHODS)
 
@@ -119,16 +119,16 @@ FOREIGN: dict[str, tuple[dict[str, str], int]] = {
 
 @pytest.mark.parametrize("sent", FOREIGN)
 async def test_no_route_that_writes_takes_what_a_foreign_page_can_send(sent: str) -> None:
-    """Whatever there is a route for, with a body that would fit and without one."""
+    """Every route that writes, with a body that would fit and without one."""
     shop = await Shop().open()
     await shop.stuck("o-1")
-    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    app = create_app(UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
     routes = list(writing(app))
     assert len(routes) >= 8
     headers, status = FOREIGN[sent]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         for method, path in routes:
-            place = path.format(flow="order", key="o-1", entry="stock.reserve", letter="l-1")
+            place = path.format(flow="order", key="o-1", entry="stock.reserve", dead_letter="l-1")
             for content in (b"", b'{"reason": "x"}', b'{"type": "OrderPlaced", "fields": {"order_id": "o-2"}}'):
                 answer = await client.request(method, place, content=content, headers=headers)
                 assert answer.status_code == status, (method, path, answer.text)

@@ -13,9 +13,9 @@ from choreo.app.dependencies import DependencyReports
 from choreo.core.events import Envelope
 from choreo.settings import Settings
 from choreo.surfaces.rest.app import create_app, create_health_app
-from choreo.surfaces.rest.doors import READ_MODEL_LAG_MAX, Doors
+from choreo.surfaces.rest.use_cases import READ_MODEL_LAG_MAX, UseCases
 from choreo.wiring import REST, open_app, run
-from tests.app.doors import Shop
+from tests.app.harness import Shop
 from tests.support.asking import FLOW, Asking
 from tests.support.kafka import free_ports
 
@@ -23,21 +23,21 @@ from tests.support.kafka import free_ports
 async def test_health_and_metrics_answer_and_nothing_else_does() -> None:
     """/livez, /readyz and /metrics are there; flows and operator actions are not."""
     shop = await Shop().open()
-    app = create_health_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    app = create_health_app(UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         found = {path: (await client.get(path)).status_code for path in ("/livez", "/readyz", "/metrics", "/flows")}
     assert found == {"/livez": 200, "/readyz": 200, "/metrics": 200, "/flows": 404}
 
 
 @pytest.mark.parametrize("make", [create_app, create_health_app])
-async def test_a_process_is_not_ready_while_it_cannot_use_something(make: Callable[[Doors], FastAPI]) -> None:
+async def test_a_process_is_not_ready_while_it_cannot_use_something(make: Callable[[UseCases], FastAPI]) -> None:
     """/readyz lists each with moment, cause and remedy, /metrics counts; /livez is ok, for a restart is no cure."""
     shop = await Shop().open()
     reports = DependencyReports(shop.clock)
-    doors = Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, dependencies=reports)
+    use_cases = UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, dependencies=reports)
     reports.report("redis", "READONLY", "Point CHOREO_REDIS to the primary.")
     reports.report("tracker of order", "the disk is full", "Free some space.")
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(make(doors)), base_url="http://localhost") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(make(use_cases)), base_url="http://localhost") as client:
         refused = await client.get("/readyz")
         assert (refused.status_code, refused.headers["Content-Type"]) == (503, "application/problem+json")
         assert refused.json()["detail"] == "cannot be used: redis, tracker of order"
@@ -59,15 +59,15 @@ async def test_a_process_is_not_ready_while_it_cannot_use_something(make: Callab
 
 @pytest.mark.parametrize(("role", "status"), [("desk", 200), (REST, 503)])
 async def test_a_read_model_that_lags_makes_only_those_unready_who_serve_it(role: str, status: int) -> None:
-    """A step service does its work whatever fills the read model does; both say how far behind it is."""
+    """A step service works without the filler of the read model; both report its lag."""
     Asking()
     port, other = free_ports(2)
     settings, stop = Settings(flows=("asking_project:flow",), health_port=port, port=other), asyncio.Event()
     async with open_app(settings, memory=True) as app:
         noise = [Envelope(str(n), "Noise", f"k-{n}", FLOW, source="elsewhere") for n in range(READ_MODEL_LAG_MAX + 1)]
-        await app.home.log.append(FLOW, noise)
+        await app.backend.log.append(FLOW, noise)
         running = asyncio.create_task(run(app, [role], stop))
-        transport = httpx.AsyncHTTPTransport(retries=5)  # connects again until the door is open
+        transport = httpx.AsyncHTTPTransport(retries=5)  # connects again until the port is open
         try:
             async with httpx.AsyncClient(transport=transport, base_url=f"http://localhost:{port}") as client:
                 answer = await client.get("/readyz")

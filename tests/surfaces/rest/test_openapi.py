@@ -1,4 +1,4 @@
-"""The API holds what its description says: schemathesis asks everything it can think of, in this process."""
+"""The API keeps to its description: schemathesis sends all kinds of requests, in this process."""
 
 import asyncio
 
@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, settings
 from schemathesis import Case
 from starlette.types import Receive, Scope, Send
 
-from choreo.surfaces.rest import Doors, create_app
-from tests.app.doors import Shop
+from choreo.surfaces.rest import UseCases, create_app
+from tests.app.harness import Shop
 
 
 async def populated() -> Shop:
-    """A shop with ended orders, the one that the description's examples name among them: its streams end."""
+    """Return a shop with ended orders, the one that the description's examples name among them: its streams end."""
     shop = await Shop().open()
     await shop.completed("o-1")
     await shop.compensated("o-1001")
@@ -21,12 +21,12 @@ async def populated() -> Shop:
 
 shop = asyncio.run(populated())
 app = create_app(
-    Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, allowed_hosts=("testserver",))
+    UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, allowed_hosts=("testserver",))
 )
 
 
 async def tracked(scope: Scope, receive: Receive, send: Send) -> None:
-    """The app, with a tracker that folds what each request has written before the next one comes."""
+    """Run the app with a tracker that folds the records of each request before the next one comes."""
     await app(scope, receive, send)
     await shop.track()
 

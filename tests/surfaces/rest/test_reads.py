@@ -1,4 +1,4 @@
-"""Reads as HTTP has them: HEAD, ETags, what may be kept, a slash at the end, and a root that leads somewhere."""
+"""Reads as HTTP has them: HEAD, ETags, caching, a slash at the end, and a root that leads somewhere."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from choreo.surfaces.rest import Doors, create_app
-from tests.app.doors import Shop
+from choreo.surfaces.rest import UseCases, create_app
+from tests.app.harness import Shop
 
 LIST = "/flows/order/instances"
 READS = [
@@ -20,7 +20,7 @@ READS = [
 
 @pytest.fixture
 async def shop() -> Shop:
-    """One order that is done."""
+    """Return a shop with a completed order."""
     shop = await Shop().open()
     await shop.completed("o-1")
     return shop
@@ -28,8 +28,8 @@ async def shop() -> Shop:
 
 @pytest.fixture
 async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of its door."""
-    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    """Yield a client of its REST view."""
+    app = create_app(UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         yield client
 
@@ -43,7 +43,7 @@ async def test_head_answers_as_get_without_the_body(path: str, client: httpx.Asy
 
 
 async def test_head_of_a_stream_ends_at_once(client: httpx.AsyncClient) -> None:
-    """Who asks for the head does not follow."""
+    """A HEAD request does not follow the stream."""
     head = await client.head(f"{LIST}/o-1/events")
     assert head.headers["Content-Type"].startswith("text/event-stream")
     assert "Content-Length" not in head.headers
@@ -100,7 +100,7 @@ async def test_a_client_that_asks_first_is_refused_before_it_sends(client: httpx
 
 
 async def test_the_root_leads_to_the_documentation(client: httpx.AsyncClient) -> None:
-    """A person who types the address finds something; its files are here, not on the internet."""
+    """A person with the address finds something; its files are here, not on the internet."""
     page = await client.get("/", follow_redirects=True)
     assert page.url.path == "/docs"
     assert "https://" not in page.text

@@ -1,4 +1,4 @@
-"""The REST door as a client uses it: publish, read what was written, follow, operate, redrive, health."""
+"""The REST view as a client uses it: publish, read one's writes, follow, operate, redrive, health."""
 
 import asyncio
 import json
@@ -13,36 +13,36 @@ from choreo.core import ids
 from choreo.core.events import Envelope, Record
 from choreo.core.state import STATUSES
 from choreo.ports.dead_letters import DeadLetter
-from choreo.surfaces.rest import Doors, create_app
-from choreo.surfaces.rest.models import Status
+from choreo.surfaces.json_format import Status
+from choreo.surfaces.rest import UseCases, create_app
 from choreo.testing.clock import VirtualClock
-from tests.app.doors import OrderCancelled, ShipmentPicked, Shop, StockReserved
+from tests.app.harness import OrderCancelled, ShipmentPicked, Shop, StockReserved
 
 LIST = "/flows/order/instances"
 
 
 @pytest.fixture
 async def shop() -> Shop:
-    """An empty shop."""
+    """Return an empty shop."""
     return await Shop().open()
 
 
 @pytest.fixture
-def doors(shop: Shop) -> Doors:
-    """Its doors."""
-    return Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock)
+def use_cases(shop: Shop) -> UseCases:
+    """Return its use cases."""
+    return UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock)
 
 
-def asking(doors: Doors) -> httpx.AsyncClient:
-    """A client of the REST view over these doors, which says that it sends JSON."""
-    transport, json_only = httpx.ASGITransport(create_app(doors)), {"Content-Type": "application/json"}
+def asking(use_cases: UseCases) -> httpx.AsyncClient:
+    """Return a client of the REST view over these use cases, which says that it sends JSON."""
+    transport, json_only = httpx.ASGITransport(create_app(use_cases)), {"Content-Type": "application/json"}
     return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=json_only)
 
 
 @pytest.fixture
-async def client(doors: Doors) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of its REST view."""
-    async with asking(doors) as client:
+async def client(use_cases: UseCases) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of its REST view."""
+    async with asking(use_cases) as client:
         yield client
 
 
@@ -63,7 +63,7 @@ async def meanwhile(shop: Shop, request: Awaitable[httpx.Response], *, done: boo
 
 
 async def test_a_start_answers_where_it_can_be_read(shop: Shop, client: httpx.AsyncClient) -> None:
-    """201 with Location and a position; the position read with gives what follows from the write."""
+    """201 with Location and a position; a read with the position shows the write."""
     written = await post(client, "OrderPlaced", {"order_id": "o-1", "customer": "bob"})
     assert written.status_code == 201
     await shop.track()
@@ -139,9 +139,10 @@ async def test_lists_filter_and_page(shop: Shop, client: httpx.AsyncClient) -> N
 
 
 async def test_the_timeline_tells_what_an_attempt_raised(shop: Shop, client: httpx.AsyncClient) -> None:
-    """Type, message, causes and lines; null where nothing was raised, or another program wrote something else."""
+    """Type, message, causes, members and lines; null where nothing was raised, or another program wrote its own."""
     await shop.start("o-1")
     failure = {"type": "CardError", "message": "expired", "causes": ["OSError: away"], "frames": ["a.py:1 in f: x"]}
+    failure |= {"members": ["ValueError: bad digit, card.py:7 in check: raise"]}
     said = {"step": "stock.reserve", "content_type": "application/json"}
     await shop.fact("o-1", "choreo.StepAttemptFailed", **said, attempt=1, data=json.dumps(failure).encode())
     await shop.fact("o-1", "choreo.StepAttemptFailed", **said, attempt=2, data=b'{"type": 7, "message": []}')
@@ -150,7 +151,7 @@ async def test_the_timeline_tells_what_an_attempt_raised(shop: Shop, client: htt
 
 
 async def test_history_pages_by_offset(shop: Shop, client: httpx.AsyncClient) -> None:
-    """Each event is decoded, with what made it; `after` goes on."""
+    """Each event is decoded, with its source; `after` goes on."""
     await shop.completed("o-1")
     page = (await client.get(f"{LIST}/o-1/history?limit=2")).json()
     rest = (await client.get(f"{LIST}/o-1/history?after_offset={page['after']}")).json()
@@ -184,15 +185,17 @@ async def test_a_stream_tells_what_was_and_what_comes_and_ends_with_the_run(
     assert [json.loads(line[6:])["type"] for line in stream.splitlines() if line.startswith('data: {"p')] == events[:3]
 
 
-async def test_a_silent_stream_shows_that_it_lives_and_leaves_when_the_server_stops(shop: Shop, doors: Doors) -> None:
-    """A comment every 15 seconds; the end when the doors close."""
+async def test_a_silent_stream_shows_that_it_lives_and_leaves_when_the_server_stops(
+    shop: Shop, use_cases: UseCases
+) -> None:
+    """A comment every 15 seconds; the end when the view closes."""
     await shop.charged("o-1")
-    async with asking(doors) as client:
+    async with asking(use_cases) as client:
         following = asyncio.create_task(client.get(f"{LIST}/o-1/events"))
         assert await meanwhile(shop, following, done=False) is None
-        doors.closing.set()
+        use_cases.closing.set()
         stream = (await meanwhile(shop, following)).text
-    assert stream.count(": heartbeat\n\n") in (3, 4)  # in a minute, less what the request took to begin
+    assert stream.count(": heartbeat\n\n") in (3, 4)  # in a minute, less the time until the request began
 
 
 async def test_operators_act_and_the_tracker_decides(shop: Shop, client: httpx.AsyncClient) -> None:
@@ -209,8 +212,8 @@ async def test_operators_act_and_the_tracker_decides(shop: Shop, client: httpx.A
 
     assert (await act("pause"))["status"] == "paused"
     assert (await act("resume", reason="go on"))["status"] == "running"
-    turned = await act("cancel", reason="the customer called")
-    assert (turned["status"], turned["cause"]) == ("compensating", "cancelled: the customer called")
+    compensating = await act("cancel", reason="the customer called")
+    assert (compensating["status"], compensating["cause"]) == ("compensating", "cancelled: the customer called")
     ended = await act("terminate", reason="by hand")
     assert (ended["status"], ended["cause"], ended["waiting_for"]) == ("terminated", "by hand", [])
 
@@ -219,10 +222,10 @@ async def test_a_stuck_undo_is_retried_or_resolved(shop: Shop, client: httpx.Asy
     """By its step's name or its entry's id."""
     for key in ("o-1", "o-2"):
         await shop.stuck(key)
-    assert (await client.post(f"{LIST}/o-1/undos/stock.reserve/retry")).status_code == 202
+    assert (await client.post(f"{LIST}/o-1/compensations/stock.reserve/retry")).status_code == 202
     entry = (await client.get(f"{LIST}/o-2")).json()["ledger"][0]["entry"]
-    resolved = await client.post(f"{LIST}/o-2/undos/{entry}/resolve", json={"reason": "counted by hand"})
-    assert resolved.json()["type"] == "choreo.UndoResolved"
+    resolved = await client.post(f"{LIST}/o-2/compensations/{entry}/resolve", json={"reason": "counted by hand"})
+    assert resolved.json()["type"] == "choreo.CompensationResolved"
     await shop.track()
     first, second = [(await client.get(f"{LIST}/{key}")).json() for key in ("o-1", "o-2")]
     assert (first["status"], first["ledger"][0]["round"]) == ("compensating", 2)
@@ -230,29 +233,35 @@ async def test_a_stuck_undo_is_retried_or_resolved(shop: Shop, client: httpx.Asy
 
 
 async def test_a_dead_letter_is_shown_and_given_back(shop: Shop, client: httpx.AsyncClient) -> None:
-    """A reaction's letter goes to its step again, under the old id."""
+    """A reaction's dead letter goes to its step again, under the old id."""
     await shop.compensated("o-1")
     record = next(
         Record(row.topic, row.partition, row.offset, row.stamp_ms, Envelope(row.id, row.type, "o-1", "order", row.run))
         for row in await shop.queries.history("order", "o-1")
         if row.type == OrderCancelled.event_type
     )
-    letters = [
+    dead_letters = [
         DeadLetter(ids.derive(n), "order", record.partition, record.offset, "desk", "desk.tell", "no mail", 5, record)
         for n in range(3)
     ]
-    await shop.home.dead_letters.add(letters)
+    await shop.backend.dead_letters.add(dead_letters)
     page = (await client.get("/dead-letters?flow=order&limit=2")).json()
     rest = (await client.get(f"/dead-letters?limit=2&cursor={page['cursor']}")).json()
-    assert [item["id"] for item in (*page["items"], *rest["items"])] == [letter.id for letter in reversed(letters)]
-    given = await client.post(f"/dead-letters/{letters[0].id}/redrive")
+    assert [item["id"] for item in (*page["items"], *rest["items"])] == [
+        dead_letter.id for dead_letter in reversed(dead_letters)
+    ]
+    given = await client.post(f"/dead-letters/{dead_letters[0].id}/redrive")
     assert (given.status_code, given.json()["type"]) == (202, "choreo.Redriven")
-    letter = (await client.get(f"/dead-letters/{letters[0].id}")).json()
-    assert (letter["redriven"], letter["cause"], letter["headers"]["ce_id"]) == (1, "no mail", record.event.id)
+    dead_letter = (await client.get(f"/dead-letters/{dead_letters[0].id}")).json()
+    assert (dead_letter["redriven"], dead_letter["cause"], dead_letter["headers"]["ce_id"]) == (
+        1,
+        "no mail",
+        record.event.id,
+    )
 
 
 async def test_flows_are_described_as_data_and_as_a_picture(shop: Shop, client: httpx.AsyncClient) -> None:
-    """The list counts runs; the definition is what a tracker loads; Mermaid is text."""
+    """The list counts runs; a tracker can load the definition; Mermaid is text."""
     await shop.completed("o-1")
     assert (await client.get("/flows")).json()["items"][0]["counts"] == {"completed": 1}
     assert (await client.get("/flows/order")).json()["starts"] == "OrderPlaced"
@@ -265,7 +274,7 @@ async def test_health_tells_a_host_that_hangs_and_a_read_model_that_lags(shop: S
     """Livez by the age of the last poll, readyz by the read model's lag; both 503 with the remedy."""
     assert isinstance(shop.clock, VirtualClock)
     polled_ms = shop.clock.now_ms()
-    doors = Doors(
+    use_cases = UseCases(
         shop.flows,
         shop.publisher,
         shop.operator,
@@ -274,7 +283,7 @@ async def test_health_tells_a_host_that_hangs_and_a_read_model_that_lags(shop: S
         lambda: {"payment": polled_ms},
         read_model_lag_max=2,
     )
-    async with asking(doors) as client:
+    async with asking(use_cases) as client:
         await shop.clock.advance(29)
         assert (await client.get("/livez")).json() == {"status": "ok", "hosts": {"payment": 29.0}}
         await shop.clock.advance(2)
@@ -290,10 +299,10 @@ async def test_health_tells_a_host_that_hangs_and_a_read_model_that_lags(shop: S
 async def test_metrics_count_runs_letters_lag_and_what_hosts_do(shop: Shop) -> None:
     """In Prometheus' text form, of this process only."""
     await shop.completed("o-1")
-    doors = Doors(
+    use_cases = UseCases(
         shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: {"steps_handled": 7.0}
     )
-    async with asking(doors) as client:
+    async with asking(use_cases) as client:
         text = (await client.get("/metrics")).text
     assert 'choreo_instances{flow="order",status="completed"} 1.0' in text
     assert 'choreo_instances{flow="order",status="stuck"} 0.0' in text
@@ -312,12 +321,12 @@ async def test_trace_context_is_carried_on_and_nonsense_is_not(shop: Shop, clien
     good = f"00-{'a' * 32}-{'b' * 16}-01"
     await post(client, "OrderPlaced", {"order_id": "o-1"}, traceparent=good)
     await post(client, "OrderPlaced", {"order_id": "o-2"}, traceparent="nonsense")
-    rows = [(await shop.home.read_model.history("order", key))[0] for key in ("o-1", "o-2")]
+    rows = [(await shop.backend.read_model.history("order", key))[0] for key in ("o-1", "o-2")]
     assert [row.event.traceparent for row in rows] == [good, ""]
 
 
 async def test_a_duplicate_start_is_told_by_its_cause(shop: Shop, client: httpx.AsyncClient) -> None:
-    """A second run of an open key is turned at once; the door for operators then wants the run named."""
+    """A second run of an open key is compensated at once; an operator then has to name the run."""
     await shop.start("o-1")
     second = await post(client, "OrderPlaced", {"order_id": "o-1"}, **{"Idempotency-Key": "k-2"})
     await shop.track()

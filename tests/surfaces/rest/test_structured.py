@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from choreo.surfaces.rest import Doors, create_app
-from tests.app.doors import Shop
+from choreo.surfaces.rest import UseCases, create_app
+from tests.app.harness import Shop
 
 EVENTS = "/flows/order/events"
 PLACED = {"specversion": "1.0", "id": "e-1", "source": "/shop", "type": "OrderPlaced", "data": {"order_id": "o-1"}}
@@ -18,14 +18,14 @@ TYPE = {"Content-Type": "application/cloudevents+json; charset=utf-8"}
 
 @pytest.fixture
 async def shop() -> Shop:
-    """An empty shop."""
+    """Return an empty shop."""
     return await Shop().open()
 
 
 @pytest.fixture
 async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that sends CloudEvents."""
-    app = create_app(Doors(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
+    """Yield a client that sends CloudEvents."""
+    app = create_app(UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=TYPE) as client:
         yield client
@@ -39,7 +39,7 @@ async def test_an_event_starts_a_run_and_is_published_once(shop: Shop, client: h
     assert first.json()["run"] == again.json()["run"]
     other = await client.post(EVENTS, content=json.dumps({**PLACED, "source": "/another"}))
     assert other.json()["run"] != first.json()["run"]
-    (record, *_) = await shop.home.read_model.history("order", "o-1")
+    (record, *_) = await shop.backend.read_model.history("order", "o-1")
     assert record.event.traceparent == event["traceparent"]
 
 
@@ -66,21 +66,37 @@ async def test_an_extension_names_the_run(shop: Shop, client: httpx.AsyncClient)
     [
         ({"specversion": "0.3"}, "its specversion is not 1.0"),
         ({"id": ""}, "it has no id"),
+        ({"id": 5}, "it is no CloudEvent in JSON"),
         ({"source": None}, "it has no source"),
         ({"data": [1]}, "its data is no JSON object"),
         ({"data": "x", "datacontenttype": "text/plain"}, "its data is no JSON object"),
         ({"data": {"order_id": "o-1", "color": "red"}}, "OrderPlaced.color"),
-        ({"type": "StockReserved"}, "StockReserved is said by stock.reserve"),
+        ({"type": "StockReserved"}, "StockReserved is published by stock.reserve"),
     ],
 )
 async def test_what_is_no_event_of_the_flow_is_refused(
     changed: dict[str, object], said: str, client: httpx.AsyncClient
 ) -> None:
-    """As a problem, with what is wrong."""
+    """As a problem, with the mistake."""
     answer = await client.post(EVENTS, content=json.dumps({**PLACED, **changed}))
     assert answer.status_code in (409, 422)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert said in f"{answer.json()['where']}: {answer.json()['detail']}"
+
+
+async def test_the_description_has_it_beside_json(client: httpx.AsyncClient) -> None:
+    """For each event that may come from outside: its type, its fields, and a CloudEvent's required attributes."""
+    document = (await client.get("/openapi.json")).json()
+    content = document["paths"]["/flows/{flow}/events"]["post"]["requestBody"]["content"]
+    assert set(content) == {"application/json", "application/cloudevents+json"}
+    schemas = document["components"]["schemas"]
+    names = [part["$ref"].rpartition("/")[2] for part in schemas["CloudEvent"]["oneOf"]]
+    assert [schemas[name]["properties"]["type"] for name in names] == [
+        {"const": "OrderPlaced"},
+        {"const": "ShipmentPicked"},
+    ]
+    assert schemas[names[0]]["required"] == ["specversion", "id", "source", "type", "data"]
+    assert "order_id" in schemas[names[0]]["properties"]["data"]["properties"]
 
 
 async def test_only_publishing_takes_it_and_no_batches(client: httpx.AsyncClient) -> None:

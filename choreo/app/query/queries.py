@@ -1,0 +1,207 @@
+"""Queries about instances: lists, one instance with its waits, its history and timeline, and the lag of each group.
+
+Answers are values, the same for REST, CLI and web; sentences for people are made here, the layout by the surfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+
+import msgspec
+
+from choreo.app.pace import Pace
+from choreo.app.query.flows import Flows
+from choreo.app.query.history import Attribution, Histories, HistoryRow
+from choreo.app.query.read_your_writes import IF_JUST_STARTED, Positions
+from choreo.app.query.status_text import waiting_for
+from choreo.app.query.timeline import TimelineRow, timeline
+from choreo.app.tracking.views import Detail, detail_of
+from choreo.core.errors import DecodeError, NotFoundError
+from choreo.core.events import Position
+from choreo.ports.clock import Clock
+from choreo.ports.codec import Codec
+from choreo.ports.dead_letters import DeadLetter, DeadLetters
+from choreo.ports.log import BRIDGE_GROUP, TRACKER_GROUP, Log
+from choreo.ports.read_model import Filter, InstanceView, Page, ReadModel
+
+FOLLOW_S = 0.2
+"""How often a followed instance is read: soon enough for people, and 5 indexed reads a second for each of them."""
+FOLLOW_FIRST_S = 0.005
+"""First delay after an event: its consequences come within milliseconds. The delay doubles after each empty read."""
+
+ATTRIBUTES_MAX = 16
+"""Attributes of one filter: each is a lookup in an index, and storage takes some 60 at most."""
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """One run of a key, with its details."""
+
+    row: InstanceView
+    detail: Detail
+    waiting_for: list[str]
+    """Sentences; empty when it has ended."""
+    next_timer: str
+    """The timer that `detail.next_due_ms` belongs to."""
+    runs: list[str]
+    """The key's newest runs, oldest first: at most 100."""
+
+
+READ_MODEL = "read-model"
+"""Name of the read model among the consumer groups of `lags`: the offset up to which the views are true."""
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """The lag of a consumer group, or of the read model, in one partition."""
+
+    flow: str
+    group: str
+    partition: int
+    committed: int
+    end: int
+
+    @property
+    def behind(self) -> int:
+        """Return the number of records in the log that were not finished."""
+        return max(0, self.end - self.committed)
+
+
+class Queries:
+    """Answers queries. Every method raises NotFoundError on an unknown flow or instance."""
+
+    def __init__(
+        self,
+        flows: Flows,
+        log: Log,
+        read_model: ReadModel,
+        dead_letters: DeadLetters,
+        codec: Codec,
+        clock: Clock,
+        pace: Pace | None = None,
+    ) -> None:
+        """Keep the parts; nothing is read yet. `pace` slows lists down where they share their loop with the work."""
+        self.flows = flows
+        self._dead_letters = dead_letters
+        self._positions = Positions(log, read_model, clock)
+        self._log = log
+        self._read_model = read_model
+        self._clock = clock
+        self._pace = pace
+        self._histories = Histories(flows, read_model, codec)
+
+    async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
+        """Return a page of runs, newest first; an empty flow means every flow."""
+        if wanted.flow:
+            self.flows.definition(wanted.flow)
+        if len(wanted.attributes) > ATTRIBUTES_MAX:
+            raise DecodeError(
+                f"the filter has {len(wanted.attributes)} attributes, {ATTRIBUTES_MAX} at most",
+                where="filter",
+                remedy="Filter by those that leave the fewest, and search the answer.",
+            )
+        if wanted.flow:
+            wanted = msgspec.structs.replace(wanted, attributes=self._as_shown(wanted))
+        async with self._pace.turn() if self._pace else nullcontext():
+            return await self._read_model.instances(wanted, limit, cursor)
+
+    def _as_shown(self, wanted: Filter) -> dict[str, str]:
+        """Return the filter's attributes in the form of the start event's class: 12.5 finds 12.5000."""
+        start = self.flows.classes[wanted.flow].get(self.flows.definition(wanted.flow).starts)
+        text_of = getattr(start, "filter_text", lambda _, text: text)
+        return {name: text_of(name, text) for name, text in wanted.attributes.items()}
+
+    async def instance(self, flow: str, key: str, run: str = "") -> Instance:
+        """Return one run; without `run` the key's newest."""
+        self.flows.definition(flow)
+        row = await self._read_model.instance(flow, key, run)
+        if row is None:
+            what = f"run {run!r} of key {key!r}" if run else f"instance {key!r}"
+            raise NotFoundError(
+                f"there is no {what}",
+                where=f"flow {flow}",
+                remedy=IF_JUST_STARTED,
+            )
+        detail = detail_of(row)
+        timers = detail.timers
+        runs = [known.run for known in await self._read_model.runs(flow, key)]
+        return Instance(row, detail, waiting_for(detail), timers[0][1] if timers else "", runs)
+
+    async def history(
+        self, flow: str, key: str, *, run: str = "", after: int = -1, limit: int = 1_000
+    ) -> list[HistoryRow]:
+        """Return the key's events after that offset, at most `limit`; of every run unless one is named."""
+        found: list[HistoryRow] = []
+        known = False
+        async for row in self._histories.rows(flow, key, run):
+            known = True
+            if row.offset > after:
+                found.append(row)
+            if len(found) == limit:
+                break
+        if not known:
+            await self.instance(flow, key, run)
+        return found
+
+    async def timeline(self, flow: str, key: str, run: str = "") -> list[TimelineRow]:
+        """Return one run's timeline; without `run` the key's newest."""
+        instance = await self.instance(flow, key, run)
+        run, table = instance.row.run, self.flows.table(flow).nearest(instance.detail.version)
+        return timeline(table, await self.history(flow, key, run=run, limit=10_000))
+
+    async def follow(self, flow: str, key: str, run: str = "", after: int = -1) -> AsyncIterator[HistoryRow | None]:
+        """Yield every event of a run, future ones as they come; end with the run's last event.
+
+        Yields None after each empty read, so that the caller can send a heartbeat, or stop.
+        """
+        run = run or (await self.instance(flow, key)).row.run
+        attribution = Attribution(self.flows.table(flow))
+        last, wait_s = -1, FOLLOW_FIRST_S
+        while True:
+            instance = await self.instance(flow, key, run)
+            async for row in self._histories.rows(flow, key, attribution=attribution, after=last):
+                last, wait_s = row.offset, FOLLOW_FIRST_S
+                if row.run == run and row.offset > after and not row.duplicate:
+                    yield row
+            if instance.detail.ended_ms:
+                return
+            yield None
+            await self._clock.sleep(wait_s)
+            wait_s = min(2 * wait_s, FOLLOW_S)
+
+    async def counts(self, flow: str) -> dict[str, int]:
+        """Return the number of runs by status."""
+        self.flows.definition(flow)
+        return await self._read_model.counts(flow)
+
+    async def lags(self, flow: str) -> list[Lag]:
+        """Return lags by partition: of the tracker, each service, the bridge if it reads here, and the read model."""
+        whole = self.flows.definition(flow)
+        services = {step.service for definition in (whole, *whole.frozen) for step in definition.steps}
+        groups = [TRACKER_GROUP, *sorted(services)]
+        groups += [BRIDGE_GROUP] if whole.crosses else []
+        # No consumer can read the records behind an open transaction: they are no lag.
+        ends = [await self._log.stable_end(flow, number) for number in range(await self._log.partitions(flow))]
+        reached = {group: await self._log.committed(flow, group) for group in groups}
+        reached[READ_MODEL] = await self._read_model.positions(flow)
+        found = []
+        for group, committed in reached.items():
+            found += [Lag(flow, group, number, committed.get(number, 0), end) for number, end in enumerate(ends)]
+        return found
+
+    async def dead_letters(self, flow: str = "", limit: int = 100, after: str = "") -> list[DeadLetter]:
+        """Return dead letters, newest first, of one flow or of all; `after` is the last id of the page before."""
+        if flow:
+            self.flows.definition(flow)
+        return await self._dead_letters.list(flow or None, limit, after)
+
+    async def dead_letter(self, dead_letter_id: str) -> DeadLetter:
+        """Return one dead letter; raises NotFoundError."""
+        return await self._dead_letters.get(dead_letter_id)
+
+    async def dead_letter_count(self, flow: str) -> int:
+        """Return the number of a flow's dead letters, redriven ones included."""
+        return await self._dead_letters.count(flow)
+
+    async def reached(self, position: Position, timeout_s: float) -> None:
+        """Wait until the read model has folded the event at this position; see `Positions`."""
+        await self._positions.reached(position, timeout_s)

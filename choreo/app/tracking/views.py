@@ -1,0 +1,279 @@
+"""Project the tracker's state of a run into a row of the read model. Pure.
+
+A row is made for every key of every batch, so it is a few small structs and one JSON text. Texts, and all that can be
+worked out when a row is read, stand in `choreo.app.query.queries`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import astuple
+
+from choreo.core.children import Children, count
+from choreo.core.definition import is_timer
+from choreo.core.errors import StorageError
+from choreo.core.events import Envelope
+from choreo.core.flow_table import FlowTable
+from choreo.core.gates import Gates
+from choreo.core.state import REQUESTED, LedgerEntry, OpenWait, PendingStep, Run
+from choreo.ports.read_model import InstanceView
+
+
+class ExpectedStep(msgspec.Struct, frozen=True):
+    """A step with a trigger and without an outcome so far. Times are epoch milliseconds."""
+
+    step: str
+    trigger: str
+    since_ms: int
+    due_ms: int
+    attempt: int
+    """The last attempt known to have failed."""
+    retry_ms: int
+    """When the next attempt is woken; 0: no wait is under way."""
+    held: bool
+    """Whether it waits for the run to be resumed."""
+
+
+class AwaitedEvent(msgspec.Struct, frozen=True):
+    """An event from outside that the run waits for."""
+
+    name: str
+    until: str
+    since_ms: int
+    due_ms: int
+
+    @property
+    def timer(self) -> str:
+        """Return the name of its end for people."""
+        return self.name if is_timer(self.name) else f"the timeout of the wait for {self.until}"
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """A ledger entry: the effect that a step has left in the world, or may have left."""
+
+    entry: str
+    step: str
+    state: str
+    in_doubt: bool
+    round: int
+    """How often its undo was requested."""
+    cause: str
+    due_ms: int
+    """Deadline of the present undo request; 0: none is under way."""
+    retry_ms: int
+    opened: int
+    """Offset of the fact that opened it: undos go from the highest to the lowest."""
+
+
+class ChildrenCount(msgspec.Struct, frozen=True):
+    """The children of one step, counted."""
+
+    step: str
+    trigger: str
+    total: int
+    started: int
+    ended: int
+    """Children whose end was read, failed ones included."""
+    failed: int
+    undone: int
+    stuck: int
+    """Children that cannot be undone."""
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """The state of a run for people. Times are epoch milliseconds; 0 means that there is none."""
+
+    status: str
+    cause: str
+    version: int
+    due_ms: int
+    """The flow's deadline."""
+    paused_ms: int
+    pause_n: int
+    ended_ms: int
+    compensating: bool
+    completing: bool
+    duplicate: bool
+    expected: list[ExpectedStep]
+    waits: list[AwaitedEvent]
+    ledger: list[Effect]
+    """Oldest entry first."""
+    over: list[str]
+    """Names of the waits that were opened and will not be again."""
+    closed: bool
+    """Whether an end fact of it was read, also where a late success has opened it again."""
+    children: list[ChildrenCount]
+    outcome: str
+    """The name of the way in which it completes, once that is known; "" where the flow has only one."""
+
+    @property
+    def timers(self) -> list[tuple[int, str]]:
+        """Return due times and their subjects, as in `core.due`: none while the run is paused, completing or ended."""
+        if self.ended_ms or self.paused_ms or self.completing:
+            return []
+        moments = [] if self.compensating else [(self.due_ms, "the flow's deadline")]
+        for step in self.expected:
+            moments += [(step.due_ms, f"the deadline of {step.step}"), (step.retry_ms, f"another try of {step.step}")]
+        moments += [(wait.due_ms, wait.timer) for wait in self.waits]
+        for effect in self.ledger:
+            if effect.state == REQUESTED and effect.due_ms:
+                undo = f"the undo of {effect.step}"
+                moments += [(effect.due_ms, f"the deadline of {undo}"), (effect.retry_ms, f"another try of {undo}")]
+        return sorted((due_ms, about) for due_ms, about in moments if due_ms)
+
+    @property
+    def next_due_ms(self) -> int:
+        """Return the next due time; 0 if there is none."""
+        return min(self.timers, default=(0, ""))[0]
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """The stored form of a detail: the run's own parts, as they are; they get names when the row is read."""
+
+    status: str
+    cause: str
+    version: int
+    due_ms: int
+    paused_ms: int
+    pause_n: int
+    ended_ms: int
+    compensating: bool
+    completing: bool
+    duplicate: bool
+    expected: list[PendingStep]
+    waits: list[OpenWait]
+    ledger: list[LedgerEntry]
+    over: list[str] = []
+    closed: bool = False
+    children: list[ChildrenCount] = []
+    outcome: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Kept).decode
+_NOTHING: Mapping[str, str] = {}
+
+
+def view(
+    table: FlowTable, partition: int, key: str, run: Run, attributes: Mapping[str, str] | None = None
+) -> InstanceView:
+    """Return the run as a row of the read model, true up to the last event that changed the run.
+
+    `attributes` are the filterable fields of its start event; they never change. None: the row has none.
+    """
+    status = run.shown
+    kept = _Kept(
+        status,
+        run.cause,
+        run.version,
+        run.due_ms,
+        run.paused_ms,
+        run.pause_n,
+        run.ended_ms,
+        run.compensating,
+        run.completing,
+        run.duplicate,
+        run.expected,
+        run.waits,
+        run.ledger,
+        _over(run.gates) if run.gates.once else [],
+        run.closed,
+        [_counted(children) for children in run.children],
+        table.nearest(run.version).flow.outcomes.get(run.completed_by, ""),
+    )
+    return InstanceView(
+        table.flow.name,
+        key,
+        run.id,
+        status,
+        run.cause,
+        run.started_ms,
+        run.changed_ms,
+        partition,
+        run.changed,
+        _NOTHING if attributes is None else attributes,
+        _encode(kept),
+    )
+
+
+def _over(gates: Gates) -> list[str]:
+    """Return the names of the waits on no cycle that were opened and are no longer."""
+    still = {opening.wait for opening in gates.openings}
+    return [name for name in gates.once if name not in still]
+
+
+def _counted(children: Children) -> ChildrenCount:
+    return ChildrenCount(
+        children.step,
+        children.trigger,
+        children.total,
+        children.opened,
+        count(children.ended),
+        count(children.failed),
+        count(children.undone),
+        count(children.stuck),
+    )
+
+
+def detail_of(row: InstanceView) -> Detail:
+    """Return the detail in a row; raises StorageError on one that another version of choreo wrote."""
+    try:
+        kept = _decode(row.detail)
+    except msgspec.DecodeError as error:
+        raise StorageError(
+            f"the detail of this row cannot be read: {error}",
+            where=f"read model, flow {row.flow}, key {row.key!r}, run {row.run}",
+            remedy="Rebuild it from the log with `choreo projections rebuild`.",
+        ) from error
+
+    expected = [
+        ExpectedStep(e.step, e.trigger, e.since_ms, e.due_ms, e.attempt, e.retry_ms, e.held) for e in kept.expected
+    ]
+    waits = [AwaitedEvent(w.name, w.until, w.since_ms, w.due_ms) for w in kept.waits]
+    ledger = [
+        Effect(e.id, e.step, e.state, e.outcome < 0, e.round, e.cause, e.due_ms, e.retry_ms, e.opened)
+        for e in kept.ledger
+    ]
+    closed = kept.closed or kept.ended_ms > 0
+    return Detail(*astuple(kept)[:-7], expected, waits, ledger, kept.over, closed, kept.children, kept.outcome)  # type: ignore[call-arg]  # the same fields before
+
+
+class ShownRun(NamedTuple):
+    """A run as the read model knows it, for the rules of attribution."""
+
+    row: InstanceView
+    detail: Detail
+
+    @property
+    def id(self) -> str:
+        """Return the id of its start event."""
+        return self.row.run
+
+    @property
+    def has_end(self) -> bool:
+        """Return whether an end fact of it was read."""
+        return self.detail.closed
+
+    def has_read(self, event: Envelope) -> bool:  # noqa: ARG002 - a row does not remember events
+        """Return False: a row does not remember which events were its own."""
+        return False
+
+
+def shown_runs(rows: Iterable[InstanceView]) -> list[ShownRun]:
+    """Return the runs in these rows; raises StorageError on a detail that cannot be read."""
+    return [ShownRun(row, detail_of(row)) for row in rows]
+
+
+def attributes_of(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return the scalar fields of a start event as text, for filters; composite fields are left out."""
+    return {name: _text(value) for name, value in fields.items() if isinstance(value, str | int | float | Decimal)}
+
+
+def _text(value: str | float | Decimal) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

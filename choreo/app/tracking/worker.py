@@ -1,0 +1,180 @@
+"""The partitions of one tracker worker: load states, fold records, commit, publish decisions and timer facts.
+
+The consumer and the store may be of any transport. An error of a commit leaves the states in memory ahead of the stored
+ones: the caller then calls `forget`, and the partitions are assigned anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from choreo.app.counters import Counters
+from choreo.app.tracking.fold import AttributesOf, Batch, FieldsOf, state_of
+from choreo.app.tracking.partition import TrackedPartition
+from choreo.app.tracking.read_back import ReadBack
+from choreo.app.tracking.timer_index import TimerIndex
+from choreo.core.events import Envelope, Record
+from choreo.core.flow_table import FlowTable
+from choreo.core.state import KeyState
+from choreo.ports.clock import Clock
+from choreo.ports.log import Assigned, CommitBatch, Consumer, Log, Poll
+from choreo.ports.state import TrackerStates
+
+_ENTRIES_AT_ONCE = 1_000
+"""Pending keys taken into an index before others get their turn: about a millisecond."""
+
+
+class TrackerWorker:
+    """The owned partitions of one flow. Used by one task at a time."""
+
+    def __init__(
+        self,
+        table: FlowTable,
+        log: Log,
+        states: TrackerStates,
+        clock: Clock,
+        counters: Counters,
+        attributes_of: AttributesOf | None,
+        fields_of: FieldsOf | None = None,
+    ) -> None:
+        """Start with no partition. Without `attributes_of` no views are made."""
+        self.owned: dict[int, TrackedPartition] = {}
+        self._table = table
+        self._topic = table.flow.name
+        self._log = log
+        self._states = states
+        self._clock = clock
+        self._counters = counters
+        self._attributes_of = attributes_of
+        self._fields_of = fields_of
+        self._indexes: dict[int, TimerIndex] = {}
+        """Also of revoked partitions: most are assigned again, and few of their keys have changed."""
+
+    async def assign(self, assigned: Assigned) -> None:
+        """Own a partition from now on. Its states are in the store. Raises StorageError."""
+        partitions = await self._log.partitions(self._topic)
+        bytes_max = await self._log.bytes_max(self._topic)
+        index = await self._index_of(assigned)
+        self._indexes[assigned.partition] = index
+        self.owned[assigned.partition] = TrackedPartition(
+            self._table, assigned, partitions, index, self._attributes_of, self._fields_of, bytes_max=bytes_max
+        )
+
+    def revoke(self, partitions: Iterable[int]) -> None:
+        """Own these partitions no longer."""
+        for partition in partitions:
+            self.owned.pop(partition, None)
+
+    def forget(self) -> None:
+        """Own no partition, and know nothing of any."""
+        self.owned.clear()
+        self._indexes.clear()
+
+    async def work(self, consumer: Consumer, poll: Poll) -> None:
+        """Fold the polled records and commit the result. Raises StorageError, LeaseLostError."""
+        by_partition: dict[int, list[Record]] = {}
+        for record in poll.records:
+            by_partition.setdefault(record.partition, []).append(record)
+        batches: dict[int, Batch] = {}
+        for partition, records in by_partition.items():
+            batches[partition] = await self._fold(self.owned[partition], records)
+        done = {partition: offset for partition, offset in poll.read.items() if partition in self.owned}
+        work = CommitBatch(
+            outputs=[event for number, batch in batches.items() for event in self.owned[number].outputs_of(batch)],
+            done=done,
+            dead_letters=[dead_letter for batch in batches.values() for dead_letter in batch.dead_letters],
+            states=[row for batch in batches.values() for row in batch.states],
+            views=[view for batch in batches.values() for view in batch.views],
+        )
+        live = [(self.owned[number].fold, batch) for number, batch in batches.items() if self.owned[number].is_live]
+        own = ReadBack(work, live)
+        await consumer.commit(replace(work, follow=own.follow) if any(batch.outputs for _, batch in live) else work)
+        now_ms = self._clock.now_ms()
+        for partition, offset in done.items():
+            batch = batches.get(partition) or Batch()
+            self.owned[partition].settle(batch, own.followed.get(partition), offset, now_ms)
+        rerouted = sum(len(batch.rerouted) for batch in batches.values())
+        self._counters.add("tracker_events", len(poll.records))
+        self._counters.add("tracker_decisions", len(work.outputs) - rerouted)
+        self._counters.add("tracker_rerouted", rerouted)
+
+    async def publish_pending(self, consumer: Consumer) -> None:
+        """Publish unacknowledged decisions, of partitions that are now read to their end, and timer facts."""
+        for partition, owned in self.owned.items():
+            if owned.is_live or not owned.is_read:
+                continue
+            again = owned.publish_again(await self._load(owned, owned.unacknowledged_keys()))
+            if again:
+                await consumer.commit(CommitBatch(outputs=again, done={partition: owned.position}))
+                self._counters.add("tracker_published_again", len(again))
+        await self._publish_due(consumer)
+
+    def patience_s(self, at_most_s: float) -> float:
+        """Return how long a poll may wait: until the next timer, but not longer than `at_most_s`."""
+        moments = [owned.next_due_ms for owned in self.owned.values() if owned.is_live and owned.next_due_ms]
+        if not moments:
+            return at_most_s
+        return max(0.0, min(at_most_s, (min(moments) - self._clock.now_ms()) / 1000))
+
+    async def _publish_due(self, consumer: Consumer) -> None:
+        now_ms = self._clock.now_ms()
+        outputs: list[Envelope] = []
+        done: dict[int, int] = {}
+        for partition, owned in self.owned.items():
+            keys = owned.due_keys(now_ms) if owned.is_live else ()
+            facts = owned.due(await self._load(owned, keys), now_ms) if keys else ()
+            if facts:
+                outputs += facts
+                done[partition] = owned.position
+        if outputs:
+            await consumer.commit(CommitBatch(outputs=outputs, done=done))
+            self._counters.add("tracker_timers", len(outputs))
+
+    async def _fold(self, owned: TrackedPartition, records: Sequence[Record]) -> Batch:
+        fold = owned.fold
+        missing = fold.missing(records)
+        if missing:
+            rows = await self._states.load(self._topic, fold.partition, missing)
+            fold.put(rows, missing)
+            if self._attributes_of is not None:
+                await self._recall_attributes(owned, rows, self._attributes_of)
+        return fold.fold(records, self._clock.now_ms())
+
+    async def _recall_attributes(
+        self, owned: TrackedPartition, keys: Collection[str], attributes_of: AttributesOf
+    ) -> None:
+        """Read the start events of loaded states from the log: a state has no attributes."""
+        for tracked in (owned.fold.cache[key] for key in keys):
+            for run in tracked.state.runs:
+                if run.started >= 0:
+                    for record in await self._log.read(self._topic, owned.fold.partition, run.started, 1):
+                        tracked.attributes[run.id] = attributes_of(record.event)
+
+    async def _load(self, owned: TrackedPartition, keys: Collection[str]) -> Mapping[str, KeyState]:
+        """Return the states of these keys in their order, from memory where they are; absent keys are left out."""
+        cached = owned.cached(keys)
+        missing = [key for key in keys if key not in cached]
+        rows = await self._states.load(self._topic, owned.fold.partition, missing) if missing else {}
+        return {
+            key: cached[key] if key in cached else state_of(rows[key]) for key in keys if key in cached or key in rows
+        }
+
+    async def _index_of(self, assigned: Assigned) -> TimerIndex:
+        """Return the index of the partition's pending keys; read only those that have changed if it is known."""
+        known = self._indexes.get(assigned.partition)
+        if known is not None and assigned.changed is not None:
+            rows = await self._states.load(self._topic, assigned.partition, assigned.changed)
+            for row in rows.values():
+                known.put(row.key, row.due_ms, unacknowledged=row.unacknowledged)
+            return known
+        index = TimerIndex()
+        number = 0
+        async for each in self._states.pending(self._topic, assigned.partition):
+            index.put(each.key, each.due_ms, unacknowledged=each.unacknowledged)
+            number += 1
+            if number % _ENTRIES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return index

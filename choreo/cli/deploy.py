@@ -1,0 +1,86 @@
+"""`choreo deploy`: the runs in flight by version of their flow, and whether this project can let them go on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from choreo.app.query.deployment import VersionInFlight, versions_in_flight
+from choreo.cli.deferred import group
+from choreo.cli.failures import PROBLEM
+from choreo.cli.output import Format, Output, document, plain, table, write
+from choreo.cli.project import chosen_or_all, flow_names, in_app, reached_end
+from choreo.core.errors import UnavailableError
+from choreo.core.wording import counted
+from choreo.wiring import App
+
+cli: typer.Typer = group("Check that a deployment strands no run, and show versions in flight.")
+
+Flow = Annotated[str, typer.Argument(help="The flow; without it every flow.", autocompletion=flow_names)]
+
+
+@cli.command("check")
+def check(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
+    """Check that this project, once deployed, can let every open run go on; exit with 1 and the list if not.
+
+    Run it with the new code and the settings of the installation. A version in flight needs its frozen file, and for
+    each of its steps one that serves it. Fails where the read model is behind the log, because then nothing is known.
+    """
+    found = in_app(lambda app: _found(app, flow, must_know=True))
+    stranded = [one for one in found if one.stranded]
+    if output is Format.JSON:
+        document({"ok": not stranded, "versions": [_plain(one) for one in found]})
+    elif stranded:
+        rows = [(one.flow, one.version, one.open, ", ".join(one.keys), why) for one in stranded for why in one.stranded]
+        table(("flow", "version", "open", "such as", "why they could not go on"), rows)
+        write("Keep the steps of a version until it is drained (versions=), and its frozen file.")
+    else:
+        runs = counted(sum(one.open for one in found), "open run")
+        write(plain(f"{runs} can go on after this deployment."))
+    if stranded:
+        raise typer.Exit(PROBLEM)
+
+
+@cli.command("status")
+def status(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
+    """Show each version of a flow with the number of its open runs; a drained one needs its steps no more."""
+    found = in_app(lambda app: _found(app, flow, must_know=False))
+    if output is Format.JSON:
+        document({"versions": [_plain(one) for one in found]})
+        return
+    rows = [(one.flow, one.version, one.state, one.open, ", ".join(one.keys)) for one in found]
+    table(("flow", "version", "state", "open", "such as"), rows)
+
+
+async def _found(app: App, flow: str, *, must_know: bool) -> list[VersionInFlight]:
+    found = []
+    for name in chosen_or_all(app.flows, flow):
+        if must_know:
+            await _caught_up(app, name)
+        found += await versions_in_flight(app.queries, name, app.flows[name].steps)
+    return found
+
+
+async def _caught_up(app: App, flow: str) -> None:
+    """Wait until the views show the log as it is now; raises UnavailableError: a check of old views is none."""
+    for number in range(await app.backend.log.partitions(flow)):
+        try:
+            await reached_end(app, flow, number)
+        except UnavailableError as error:
+            raise UnavailableError(
+                "the read model is behind the log, so that runs in flight are not known",
+                where=f"flow {flow}, partition {number}",
+                remedy="Let the tracker or projector of the running installation catch up, then check again.",
+            ) from error
+
+
+def _plain(one: VersionInFlight) -> dict[str, object]:
+    return {
+        "flow": one.flow,
+        "version": one.version,
+        "state": one.state,
+        "open": one.open,
+        "keys": one.keys,
+        "stranded": one.stranded,
+    }

@@ -1,0 +1,278 @@
+"""A flow: services, waits, and the graph that follows from the declarations of their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from choreo.core.checks import checks
+from choreo.core.declare.carries import Carry, Maker
+from choreo.core.declare.parts import distinct, event_classes, one_class, positive, whole
+from choreo.core.declare.steps import Service, Step
+from choreo.core.definition import FlowDefinition, WaitDefinition
+from choreo.core.durations import Duration, milliseconds
+from choreo.core.errors import DeclarationError
+from choreo.core.signatures import EventClass
+
+
+class Flow:
+    """A business process, composed of services. Its graph is derived from the declarations of its steps."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        key: str,
+        starts: EventClass,
+        completes: EventClass | Mapping[EventClass, str],
+        services: Sequence[Service],
+        fails: EventClass | None = None,
+        deadline: Duration | None = None,
+        linger: Duration = "7d",
+        max_hops: int = 0,
+        version: int = 1,
+    ) -> None:
+        """Collect the parts; `definition` checks the whole.
+
+        `key` is the field that every event carries; `starts`, `completes` and `fails` are event classes. Where a run
+        may end well in several ways, `completes` names the outcome of each: `{Paid: "paid", Denied: "no"}`. `deadline`
+        bounds a run, `linger` is how long it is remembered after its end, `max_hops` bounds a flow with a cycle. Every
+        event of a run carries the flow's `version`. Raises DeclarationError on a part of the wrong kind.
+        """
+        checks.require_name(name, "flow")
+        where = f"flow {name}"
+        self.name = name
+        self.services: tuple[Service, ...] = _services(services, where)
+        self._starts = one_class(starts, where, "starts")
+        self._completes = _completes(completes, where)
+        self._fails = one_class(fails, where, "fails") if fails is not None else None
+        self._key = key
+        self._deadline_ms = positive(deadline, where, "deadline") if deadline is not None else 0
+        self._linger_ms = milliseconds(linger, where)
+        self._max_hops = whole(max_hops, 0, where, "max_hops")
+        self._version = whole(version, 1, where, "version")
+        self._waits: list[tuple[WaitDefinition, tuple[EventClass, ...]]] = []
+        self.carried: list[Carry] = []
+
+    def wait(
+        self,
+        name: str = "",
+        *,
+        on: EventClass,
+        until: EventClass | Sequence[EventClass],
+        timeout: Duration,
+        fails: EventClass | None = None,
+        then: EventClass | None = None,
+        refused: EventClass | None = None,
+    ) -> None:
+        """Declare a wait for an event from outside: opened by `on`, satisfied by the first of `until`.
+
+        After `timeout` the tracker publishes `fails`, which compensates the run, or `then`, with which it goes on; both
+        carry just the key and a `reason`. `refused` is an event from outside that compensates the run. The wait is
+        called by its `name`, or by the first event of `until`. Raises DeclarationError.
+        """
+        where = f"flow {self.name}, wait"
+        opener, answers = one_class(on, where, "on"), event_classes(until, where, "until")
+        if not answers:
+            raise DeclarationError("until= names no event", where=where, remedy="Name the event that satisfies it.")
+        first, *others = (cls.event_type for cls in answers)
+        where = f"{where} for {first}"
+        if (fails is None) == (then is None):
+            raise DeclarationError(
+                "it has no event of its time-out" if fails is None else "its time-out has two events",
+                where=where,
+                remedy="Give fails=, which compensates the run, or then=, with which it goes on.",
+            )
+        if name:
+            checks.require_name(name, f"{where}, its name")
+        late = one_class(fails or then, where, "fails" if fails else "then")
+        no = one_class(refused, where, "refused") if refused is not None else None
+        definition = WaitDefinition(
+            f"wait.{name or first}",
+            opener.event_type,
+            first,
+            positive(timeout, where, "timeout"),
+            late.event_type if fails else "",
+            also=tuple(others),
+            refused=no.event_type if no else "",
+            then=late.event_type if then else "",
+        )
+        self._waits.append((definition, (opener, *answers, *((no,) if no else ()), late)))
+
+    def timer(
+        self,
+        name: str,
+        *,
+        on: EventClass,
+        after: Duration,
+        emits: EventClass,
+        cancelled_by: EventClass | None = None,
+    ) -> None:
+        """Declare a timer: after `on` and that much time the tracker publishes `emits`, with just the key.
+
+        `cancelled_by` is an event from outside that ends it before. The run stays open until then. Raises
+        DeclarationError.
+        """
+        where = f"flow {self.name}, timer {name}"
+        checks.require_name(name, f"{where}, its name")
+        opener, over = one_class(on, where, "on"), one_class(emits, where, "emits")
+        stop = one_class(cancelled_by, where, "cancelled_by") if cancelled_by is not None else None
+        definition = WaitDefinition(
+            f"timer.{name}",
+            opener.event_type,
+            stop.event_type if stop else "",
+            positive(after, where, "after"),
+            "",
+            then=over.event_type,
+        )
+        self._waits.append((definition, (opener, *((stop,) if stop else ()), over)))
+
+    def carries(self, event: EventClass, *, to: Flow, makes: Maker | None = None) -> None:
+        """Let the bridge publish each `event` of this flow in the flow `to`, where it starts a run or is awaited.
+
+        Without `makes` it is the same event, and its field for the key of `to` is its key there. `makes` is a pure
+        function that returns the event of `to`, or None for no event. Raises DeclarationError.
+        """
+        carry = Carry(self.name, event, to, makes)
+        if any(known.definition.name == carry.definition.name for known in self.carried):
+            raise DeclarationError(
+                f"it is carried to flow {to.name} already",
+                where=f"flow {self.name}, carries {carry.on.event_type}",
+                remedy="Declare it once; makes= may return one of several events.",
+            )
+        self.carried.append(carry)
+
+    @property
+    def steps(self) -> dict[str, Step]:
+        """Return every step of every service, by `service.step`."""
+        return {step.name: step for service in self.services for step in service.steps.values()}
+
+    @property
+    def start_class(self) -> EventClass:
+        """Return the class of the start event."""
+        return self._starts
+
+    @property
+    def child_flows(self) -> dict[str, Flow]:
+        """Return the flows of which its steps start children, by name."""
+        return {step.child.name: step.child for step in self.steps.values() if step.child is not None}
+
+    @property
+    def event_classes(self) -> dict[str, EventClass]:
+        """Return every event class of the flow by type; raises DeclarationError when two share a type."""
+        classes: dict[str, EventClass] = {}
+        for cls in self._all_classes():
+            require_key = getattr(cls, "require_key", None)
+            if require_key is not None:
+                require_key(self._key)
+            known = classes.setdefault(cls.event_type, cls)
+            if known is not cls:
+                raise DeclarationError(
+                    f"two event classes are called {cls.event_type}: {known.__module__} and {cls.__module__}",
+                    where=f"flow {self.name}",
+                    remedy="Rename one of them, or import the one class in both places.",
+                )
+        list(self._narrow_reasons())  # raises if a reason can hold no text at all
+        return classes
+
+    def draft(self) -> FlowDefinition:
+        """Return the flow as plain data, unchecked."""
+        return FlowDefinition(
+            name=self.name,
+            key=self._key,
+            starts=self._starts.event_type,
+            completes=next(iter(self._completes)).event_type,
+            steps=tuple(step.definition for step in self._present_steps()),
+            waits=tuple(wait for wait, _ in self._waits),
+            carries=tuple(carry.definition for carry in self.carried),
+            fails=self._fails.event_type if self._fails else "",
+            deadline_ms=self._deadline_ms,
+            linger_ms=self._linger_ms,
+            hops_max=self._max_hops,
+            version=self._version,
+            outcomes={cls.event_type: name for cls, name in self._completes.items() if name},
+            events={name: tuple(cls.event_fields()) for name, cls in self.event_classes.items()},
+        )
+
+    def _present_steps(self) -> Iterator[Step]:
+        """Yield the steps that serve the flow's version; the others serve runs of older ones."""
+        for step in self.steps.values():
+            if step.versions.first > self._version:
+                raise DeclarationError(
+                    f"serves versions {step.versions}, and the flow is of version {self._version}",
+                    where=f"flow {self.name}, step {step.name}",
+                    remedy=f"Declare version={step.versions.first} of the flow, or a range that has its version.",
+                )
+            if step.versions.has(self._version):
+                yield step
+
+    def findings(self) -> list[checks.Finding]:
+        """Return the findings of all checks of this flow: errors and warnings."""
+        return [*checks.check(self.draft()), *self._narrow_reasons()]
+
+    def _narrow_reasons(self) -> Iterator[checks.Finding]:
+        """Warn of a `reason` that the tracker fills in with a sentence, and whose type holds only some texts."""
+        for cls in self._made_by_tracker():
+            narrow = getattr(cls, "narrow_reason", str)()
+            if narrow:
+                yield checks.Finding(
+                    "warning",
+                    f"flow {self.name}, event {cls.event_type}",
+                    f"the tracker fills in reason with a sentence, and it is declared {narrow}",
+                    "Declare it as str, without bounds.",
+                )
+
+    def _made_by_tracker(self) -> list[EventClass]:
+        """Return the event classes that the tracker makes."""
+        joins = [cls for step in self.steps.values() if step.child is not None for cls in step.outcomes]
+        return [*([self._fails] if self._fails else []), *(classes[-1] for _, classes in self._waits), *joins]
+
+    @property
+    def definition(self) -> FlowDefinition:
+        """Return the checked flow as plain data; raises DeclarationError with every error that the checks found."""
+        draft = self.draft()
+        checks.require(draft)
+        return draft
+
+    def _all_classes(self) -> list[EventClass]:
+        classes = [self._starts, *self._completes, *([self._fails] if self._fails else [])]
+        for step in self.steps.values():
+            classes += [*step.takes, *step.outcomes, *(step.compensation.emits if step.compensation else ())]
+        for _, of_wait in self._waits:
+            classes += of_wait
+        return classes
+
+
+def _completes(value: object, where: str) -> dict[EventClass, str]:
+    """Return the events that complete a run, each with the name of its outcome; "" if there is one way only."""
+    if not isinstance(value, Mapping):
+        return {one_class(value, where, "completes", 'Name one event, or several as {Done: "done", No: "no"}.'): ""}
+    event_classes(list(value), where, "completes")
+    if not value or not all(isinstance(name, str) and name for name in value.values()):
+        raise DeclarationError(
+            f"completes={value!r:.80}", where=where, remedy='Give each event the name of its outcome: {Done: "done"}.'
+        )
+    distinct(list(value.values()), where, "outcome", "Give each event an outcome of its own.")
+    return dict(value)
+
+
+def _services(value: Sequence[Service], where: str) -> tuple[Service, ...]:
+    if not isinstance(value, list | tuple):
+        raise DeclarationError(f"services={value!r} is no list", where=where, remedy="Write services=[a, b].")
+    for service in value:
+        if not isinstance(service, Service):
+            raise DeclarationError(
+                f"services= holds {service!r}, which is not a Service",
+                where=where,
+                remedy="Pass the Service itself, not the module it stands in.",
+            )
+        if not service.steps:
+            raise DeclarationError(
+                f"service {service.name} has no steps", where=where, remedy=f"Declare one with @{service.name}.step."
+            )
+    distinct(
+        [service.name for service in value],
+        where,
+        "service",
+        "Name each service once; its steps in one only().",
+    )
+    return tuple(value)

@@ -1,0 +1,177 @@
+"""A flow as the lookup tables of the fold: the steps that a type triggers, the role that a type plays.
+
+The table is the protocol; nothing else decides the meaning of an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from choreo.core.branches import Branches
+from choreo.core.conditions import AnyCondition
+from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
+from choreo.core.durations import human_of
+from choreo.core.errors import VersionError
+
+UNSAID = 1
+"""The version of an event that names none: version 1, or the present one where version 1 is not frozen."""
+
+
+class FlowTable:
+    """A flow's transitions as lookup tables, built once. Everything here is read-only."""
+
+    def __init__(self, flow: FlowDefinition) -> None:
+        """Index the definition; with a wrong definition (the checks report it) the tables never raise."""
+        self.flow = flow
+        self.steps: dict[str, StepDefinition] = {step.name: step for step in flow.steps}
+        self.families: dict[str, StepDefinition] = {step.name: step for step in flow.steps if step.children}
+        """Steps that start child flows."""
+        self.backward: frozenset[str] = _backward(flow)
+        """Types that only a failure or a compensation brings about; a step triggered by one is a reaction."""
+        self.reactions: frozenset[str] = frozenset(s.name for s in flow.steps if self.backward.intersection(s.triggers))
+        forward = [step for step in flow.steps if step.name not in self.reactions]
+        self.triggers: dict[str, tuple[StepDefinition, ...]] = _grouped(step for step in forward if not step.all_of)
+        """Type → the forward steps that it makes expected by itself."""
+        self.joins: dict[str, tuple[StepDefinition, ...]] = _grouped(step for step in forward if step.all_of)
+        """Type → the forward steps that it makes expected together with other types."""
+        self.branches: dict[str, Branches] = _branches(flow)
+        """Type → the conditions of the steps on it, where one has a condition."""
+        self.decoded: frozenset[str] = frozenset(self.branches.keys() & self.triggers.keys())
+        """Types of the payloads that the tracker decodes."""
+        self.opens: dict[str, tuple[WaitDefinition, ...]] = {
+            on: tuple(w for w in flow.waits if w.on == on) for on in {w.on for w in flow.waits}
+        }
+        """Type → the waits it opens."""
+        self.satisfies: dict[str, tuple[WaitDefinition, ...]] = {
+            type_: tuple(w for w in flow.waits if type_ in w.answers)
+            for type_ in {answer for w in flow.waits for answer in w.answers}
+        }
+        """Type from outside → the waits it satisfies."""
+        self.refusals: frozenset[str] = frozenset(w.refused for w in flow.waits if w.refused)
+        """Types from outside that compensate the run."""
+        self.timeouts: dict[str, WaitDefinition] = {w.late: w for w in flow.waits}
+        self.successes: dict[str, tuple[str, ...]] = _emitters((s.name, s.emits) for s in flow.steps)
+        """Type → the steps that emit it as a success."""
+        self.failures: dict[str, tuple[str, ...]] = _emitters((s.name, s.fails) for s in flow.steps)
+        self.compensations: dict[str, tuple[str, ...]] = _emitters(
+            (s.name, s.compensation.emits) for s in flow.steps if s.compensation
+        )
+        self.cyclic: frozenset[str] = _cyclic(flow)
+        """Steps on a cycle: they may run more than once in a run."""
+        repeated = _repeated(flow, self.cyclic)
+        self.waits_once: frozenset[str] = frozenset(wait.name for wait in flow.waits if wait.on not in repeated)
+        """Waits on no cycle: they open once in a run."""
+        self.versions: dict[int, FlowTable] = {
+            f.version: FlowTable(f) for f in flow.frozen if f.version != flow.version
+        }
+        """The other versions of the flow that are frozen."""
+        self.is_versioned: bool = bool(flow.frozen)
+        """Whether a run is folded by the table of its version; without frozen versions by this one."""
+
+    def comes_from_outside(self, type_: str) -> bool:
+        """Return whether runs of any version wait for events of this type."""
+        return type_ in self.satisfies or any(type_ in table.satisfies for table in self.versions.values())
+
+    def of(self, version: int) -> FlowTable:
+        """Return the table of runs of this version; raises VersionError where it is not frozen here."""
+        if not self.is_versioned or version == self.flow.version:
+            return self
+        table = self.versions.get(version)
+        if table is None:
+            raise VersionError(
+                f"version {version} of flow {self.flow.name} is in flight, and not frozen here",
+                where=f"flows/{self.flow.name}.{version}.json below the schemas",
+                remedy="Restore the file from version control and deploy it, then redrive this.",
+            )
+        return table
+
+    def nearest(self, version: int) -> FlowTable:
+        """Return the table of this version; this one where there is none, for readers that decide nothing."""
+        return self.versions.get(version, self)
+
+    def knows(self, version: int) -> bool:
+        """Return whether `of` has a table of this version."""
+        return version == self.flow.version or not self.is_versioned or version in self.versions
+
+    def of_event(self, version: int) -> FlowTable:
+        """Return the table of the run that an event of this version starts; raises VersionError, as `of`."""
+        return self if version == UNSAID and UNSAID not in self.versions else self.of(version)
+
+    def shown(self, duration_ms: int) -> str:
+        """Return one of the flow's durations for people, marked where it is divided."""
+        return human_of(duration_ms, self.flow.time_scale)
+
+    def gate_waits(self, triggers: Iterable[str]) -> tuple[WaitDefinition, ...]:
+        """Return the waits that decide when events of these types trigger a step, and those that open these waits."""
+        front, found = set(triggers), set[str]()
+        found |= (failing := {wait.name for wait in self.flow.waits if wait.late in front})
+        front |= {wait.on for wait in self.flow.waits if wait.name in failing}
+        while front:
+            more = {wait.name: wait for type_ in front for wait in self.satisfies.get(type_, ())}
+            front = {wait.on for name, wait in more.items() if name not in found}
+            found |= more.keys()
+        return tuple(wait for wait in self.flow.waits if wait.name in found)
+
+
+def _grouped(steps: Iterable[StepDefinition]) -> dict[str, tuple[StepDefinition, ...]]:
+    grouped: dict[str, tuple[StepDefinition, ...]] = {}
+    for step in steps:
+        for type_ in step.triggers:
+            grouped[type_] = (*grouped.get(type_, ()), step)
+    return grouped
+
+
+def _branches(flow: FlowDefinition) -> dict[str, Branches]:
+    found: dict[str, list[tuple[str, AnyCondition]]] = {}
+    for step in flow.steps:
+        if step.when is not None:
+            found.setdefault(step.on, []).append((step.name, step.when))
+    return {type_: Branches(conditions) for type_, conditions in found.items()}
+
+
+def _emitters(pairs: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    emitters: dict[str, tuple[str, ...]] = {}
+    for name, types in pairs:
+        for type_ in types:
+            emitters[type_] = (*emitters.get(type_, ()), name)
+    return emitters
+
+
+def _backward(flow: FlowDefinition) -> frozenset[str]:
+    found = {type_ for step in flow.steps for type_ in step.fails}
+    found |= {type_ for step in flow.steps if step.compensation for type_ in step.compensation.emits}
+    found |= {type_ for type_ in (flow.fails, *(t for w in flow.waits for t in (w.fails, w.refused))) if type_}
+    while True:
+        more = {type_ for step in flow.steps if found.intersection(step.triggers) for type_ in step.emits} - found
+        if not more:
+            return frozenset(found)
+        found |= more
+
+
+def _repeated(flow: FlowDefinition, cyclic: Iterable[str]) -> set[str]:
+    """Return the types that a cycle may bring about again and again, directly or through waits."""
+    steps = {step.name: step for step in flow.steps}
+    repeated = {type_ for name in cyclic for type_ in (*steps[name].triggers, *steps[name].emits)} - {flow.starts}
+    while more := {type_ for wait in flow.waits if wait.on in repeated for type_ in wait.leads_to} - repeated:
+        repeated |= more
+    return repeated
+
+
+def _cyclic(flow: FlowDefinition) -> frozenset[str]:
+    """Return the steps from which their own trigger can be reached again."""
+    follows: dict[str, set[str]] = {}
+    for step in flow.steps:
+        for type_ in step.triggers:
+            follows.setdefault(type_, set()).update(step.emits)
+    for wait in flow.waits:
+        follows.setdefault(wait.on, set()).update(wait.leads_to)
+    cyclic = set()
+    for step in flow.steps:
+        seen: set[str] = set()
+        front = set(step.emits)
+        while front:
+            seen |= front
+            front = {nxt for type_ in front for nxt in follows.get(type_, ())} - seen
+        if seen.intersection(step.triggers):
+            cyclic.add(step.name)
+    return frozenset(cyclic)

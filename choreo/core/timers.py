@@ -1,0 +1,116 @@
+"""The timer facts of a state, which become true by time alone.
+
+Pure, and changes nothing: a fact stays due until it is read from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from msgspec.structs import replace
+
+from choreo.core import facts, ids
+from choreo.core.definition import is_timer
+from choreo.core.events import Envelope
+from choreo.core.flow_table import FlowTable
+from choreo.core.fold import domain_payload, wake
+from choreo.core.state import KeyState, LedgerEntry, OpenWait, PendingStep, Run
+
+Item: TypeAlias = Run | PendingStep | OpenWait | LedgerEntry
+
+
+def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelope]:
+    """Return the timer facts that are due at `now_ms`, each with a derived id and its due time; [] if none.
+
+    A run of a version that is not frozen here stays as it is: its facts are due once it is.
+    """
+    found: list[Envelope] = []
+    whole = table
+    for run in _ticking(state):
+        if not whole.knows(run.version):
+            continue
+        table = whole.of(run.version)
+        moments = [(due_ms, _end_of(table, key, item, due_ms)) for due_ms, item in _ends(run) if due_ms <= now_ms]
+        moments += [(due_ms, _retry(run, item)) for due_ms, item in _retries(run) if due_ms <= now_ms]
+        for due_ms, about in sorted(moments, key=itemgetter(0)):
+            fact = Envelope(key=key, flow=table.flow.name, run=run.id, version=run.version, due_ms=due_ms, **about)
+            found.append(replace(fact, source="choreo/tracker", time_ms=due_ms))
+    return found
+
+
+def next_due(state: KeyState) -> int:
+    """Return the earliest time at which something is due, in epoch milliseconds; 0 if nothing is awaited."""
+    moments = [due_ms for run in _ticking(state) for due_ms, _ in (*_ends(run), *_retries(run))]
+    return min(moments, default=0)
+
+
+def _ticking(state: KeyState) -> list[Run]:
+    """Return the runs whose timers run: none that is paused, has ended or decided to complete."""
+    return [run for run in state.runs if not (run.ended_ms or run.paused_ms or run.completing)]
+
+
+def _ends(run: Run) -> Iterator[tuple[int, Item]]:
+    """Yield the end of the time of each open item."""
+    if run.due_ms and not run.compensating:
+        yield run.due_ms, run
+    for expected in run.expected:
+        yield expected.due_ms, expected
+    for wait in run.waits:
+        yield wait.due_ms, wait
+    for entry in run.ledger:
+        if entry.due_ms:
+            yield entry.due_ms, entry
+
+
+def _retries(run: Run) -> Iterator[tuple[int, PendingStep | LedgerEntry]]:
+    """Yield the time of the next attempt of each step or compensation."""
+    for expected in run.expected:
+        if expected.retry_ms:
+            yield expected.retry_ms, expected
+    for entry in run.ledger:
+        if entry.retry_ms:
+            yield entry.retry_ms, entry
+
+
+def _retry(run: Run, item: PendingStep | LedgerEntry) -> dict[str, Any]:
+    """Return the fields of the fact that the next attempt may begin."""
+    return {"type": facts.STEP_RETRY_DUE, "reason": "the wait for the next attempt is over", **wake(run, item)}
+
+
+def _end_of(table: FlowTable, key: str, item: Item, due_ms: int) -> dict[str, Any]:
+    """Return the fields of the fact that the item's time has passed."""
+    if isinstance(item, Run):
+        return {"type": facts.FLOW_DEADLINE_PASSED, "id": ids.timer("flow", item.id, due_ms)}
+    if isinstance(item, OpenWait):
+        return _end_of_wait(table, key, item)
+    about = {"step": item.step, "trigger": item.trigger}
+    if isinstance(item, PendingStep):
+        return {
+            "type": facts.STEP_DEADLINE_PASSED,
+            "id": ids.timer("step", f"{item.trigger}/{item.step}", due_ms),
+            **about,
+        }
+    return {
+        "type": facts.COMPENSATION_DEADLINE_PASSED,
+        "id": ids.timer("undo", f"{item.id}/{item.round}", due_ms),
+        "entry": item.id,
+        "round": item.round,
+        **about,
+    }
+
+
+def _end_of_wait(table: FlowTable, key: str, item: OpenWait) -> dict[str, Any]:
+    """Return the fields of the wait's `fails` event; a deadline's if the wait is not declared any more."""
+    late = next((wait.late for wait in table.flow.waits if wait.name == item.name), "")
+    reason = "its time is over" if is_timer(item.name) else f"{item.until} did not come in time"
+    return {
+        "type": late or facts.STEP_DEADLINE_PASSED,
+        "id": ids.timer("wait", f"{item.trigger}/{item.name}", item.due_ms),
+        "step": item.name,
+        "trigger": item.trigger,
+        "reason": reason,
+        "hops": item.hops + 1 if late else 0,
+        **(domain_payload(table, late, key, reason) if late else {}),
+    }

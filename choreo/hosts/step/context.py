@@ -1,0 +1,92 @@
+"""Context of one step host: the service and flow, the ports, and its memory of runs, gates and deferred retries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from choreo.app.counters import Counters
+from choreo.app.steps.deferred_retries import DeferredRetries
+from choreo.app.steps.gates import GateBook, gates_of
+from choreo.app.steps.handlers import Handlers
+from choreo.app.steps.outcomes import OutcomeFactory, StepRules
+from choreo.app.steps.runs import Runs
+from choreo.core.declare.steps import Service
+from choreo.core.definition import FlowDefinition
+from choreo.core.flow_table import FlowTable
+from choreo.ports.clock import Clock
+from choreo.ports.codec import Codec
+from choreo.ports.dead_letters import DeadLetters
+from choreo.ports.dependencies import Dependencies
+from choreo.ports.inbox import AttemptLease, Inbox
+from choreo.ports.log import Log
+
+
+class Ports(NamedTuple):
+    """The ports of a step host; the inbox is the service's."""
+
+    log: Log
+    inbox: Inbox
+    dead_letters: DeadLetters
+    codec: Codec
+    clock: Clock
+    log_clock: Clock
+    """Judges whether a deadline has passed before an attempt begins."""
+
+
+@dataclass(frozen=True)
+class HostContext:
+    """One service in one flow, in one process. Set once; only `runs`, `gates` and `deferred` learn from records."""
+
+    service: Service
+    table: FlowTable
+    ports: Ports
+    lease: AttemptLease
+    """The lease that this host's attempts are begun with."""
+    counters: Counters
+    dependencies: Dependencies
+    handlers: Handlers
+    runs: Runs
+    gates: GateBook
+    deferred: DeferredRetries
+    factory: OutcomeFactory
+    rules: StepRules
+    linger_ms: int
+    """How long the inbox keeps a run after its end: it belongs to the service, which may be in several flows."""
+
+    @property
+    def topic(self) -> str:
+        """Return the flow's topic."""
+        return self.table.flow.name
+
+
+def context_of(
+    service: Service,
+    flow: FlowDefinition,
+    ports: Ports,
+    lease: AttemptLease,
+    counters: Counters,
+    dependencies: Dependencies,
+    *,
+    tracebacks: bool,
+    linger_ms: int = 0,
+) -> HostContext:
+    """Return the context of a service's host in a flow, which may be scaled. `tracebacks`: see `OutcomeFactory`."""
+    table = FlowTable(flow)
+    handlers = Handlers(service, table)
+    factory = OutcomeFactory(flow.name, service.name, ports.codec, key=flow.key, tracebacks=tracebacks)
+    return HostContext(
+        service=service,
+        table=table,
+        ports=ports,
+        lease=lease,
+        counters=counters,
+        dependencies=dependencies,
+        handlers=handlers,
+        runs=Runs(),
+        gates=gates_of(table, handlers, ports.inbox),
+        deferred=DeferredRetries(),
+        factory=factory,
+        rules=StepRules(factory),
+        linger_ms=max(flow.linger_ms, linger_ms),
+    )

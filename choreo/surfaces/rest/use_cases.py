@@ -1,0 +1,62 @@
+"""The parts that the REST view needs: the use cases, and the data for the health of the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from choreo.app.operator.operator import Operator
+from choreo.app.publish.publisher import Publisher
+from choreo.app.query.flows import Flows
+from choreo.app.query.queries import Queries
+from choreo.ports.clock import Clock
+from choreo.ports.dependencies import Dependencies, NoReports
+
+POLL_AGE_S_MAX = 30.0
+"""A host polls every 0.25 s and a batch takes well below a second: 30 s without a poll is a host that hangs."""
+
+READ_MODEL_LAG_MAX = 10_000
+"""Records: a projector folds at least 6,000 a second, so a read is at most about two seconds old."""
+
+
+def _no_heartbeats() -> Mapping[str, int]:
+    return {}
+
+
+def _no_counters() -> Mapping[str, float]:
+    return {}
+
+
+@dataclass(frozen=True)
+class UseCases:
+    """The parts behind the routes. `heartbeats`: when each host of this process last polled, in epoch milliseconds."""
+
+    flows: Flows
+    publisher: Publisher
+    operator: Operator
+    queries: Queries
+    clock: Clock
+    heartbeats: Callable[[], Mapping[str, int]] = _no_heartbeats
+    counters: Callable[[], Mapping[str, float]] = _no_counters
+    dependencies: Dependencies = field(default_factory=NoReports)
+    poll_age_s_max: float = POLL_AGE_S_MAX
+    read_model_lag_max: int = READ_MODEL_LAG_MAX
+    reads: bool = True
+    """Whether this process serves or fills the read model, so that its lag makes the process unready."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names this process is called by, beside `localhost` and the addresses of the loopback."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server stops: streams end."""
+
+
+async def _use_cases(request: Request) -> UseCases:
+    use_cases: UseCases = request.app.state.use_cases
+    return use_cases
+
+
+Injected = Annotated[UseCases, Depends(_use_cases)]
+"""Dependency that gives a route the use cases."""

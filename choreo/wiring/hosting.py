@@ -1,0 +1,220 @@
+"""The hosts of a process: the loops of its services, and those that its backend needs beside them, by kind.
+
+Knows hosts and ports. A backend names the kind of host of each of its roles; this module makes each kind.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from choreo.app.bridge import rules
+from choreo.app.tracking.fold import FieldsOf
+from choreo.app.tracking.views import attributes_of
+from choreo.core.declare.flow import Flow
+from choreo.core.errors import ChoreoError, DecodeError, NotFoundError, SettingsError
+from choreo.core.events import Envelope
+from choreo.hosts.bridge import BridgeHost
+from choreo.hosts.projector import ProjectorHost
+from choreo.hosts.step.host import StepHost
+from choreo.hosts.tracker import TrackerHost
+from choreo.ports.backend import PROJECTOR, TRACKER, ProjectedBackend, StatefulBackend
+from choreo.ports.log import BRIDGE_GROUP
+
+if TYPE_CHECKING:
+    from choreo.adapters.faust.group import FaustBackend
+    from choreo.wiring import App
+
+FAUST_IDLE_S = 1.0
+"""The longest wait of a poll of the Faust tracker; new records end it. A thread of its own sends the heartbeats."""
+
+
+class Host(Protocol):
+    """A loop that runs in a process."""
+
+    @property
+    def polled_ms(self) -> int:
+        """Return when it last polled, or reported a dependency."""
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+
+    async def stop(self) -> None:
+        """Let `run` end."""
+
+
+def step_hosts(app: App, service: str) -> list[StepHost]:
+    """Return the hosts of a service: one for each flow that it takes part in."""
+    parts = {flow.name: part for flow in app.flows.values() for part in flow.services if part.name == service}
+    if not parts:
+        app.service(service)  # raises
+    # The flows share an inbox: a row that one of them needs the others must not drop.
+    linger_ms = max((app.definitions[flow].linger_ms for flow in parts), default=0)
+    return [
+        StepHost(
+            part,
+            app.definitions[flow],
+            app.backend.log,
+            app.backend.inbox(service),
+            app.backend.dead_letters,
+            app.codec,
+            app.clock,
+            name=worker_name(service),
+            concurrency=app.settings.concurrency,
+            stop_s=app.settings.stop_s,
+            tracebacks=app.settings.tracebacks,
+            lease_s=app.backend.lease_s,
+            counters=app.counters,
+            dependencies=app.dependencies,
+            log_clock=app.backend.deadline_clock,
+            linger_ms=linger_ms,
+        )
+        for flow, part in parts.items()
+    ]
+
+
+def role_hosts(app: App, role: str) -> list[Host]:
+    """Return the hosts of a role beside the services, one for each flow. Raises NotFoundError."""
+    kind = app.backend.roles.get(role)
+    if kind is None:
+        known = ", ".join(app.backend.roles)
+        raise NotFoundError(f"this backend has no {role}", where=f"role {role}", remedy=f"Its roles are: {known}.")
+    return [KINDS[kind](app, flow) for flow in app.flows.values()]
+
+
+def bridge_hosts(app: App) -> list[Host]:
+    """Return the bridge's hosts, one for each flow that has something for other logs. Raises SettingsError."""
+    found = rules(app.flows, app.definitions, app.codec)
+    if not found:
+        raise SettingsError(
+            "no flow of this project has anything for another one's log",
+            where=f"role {BRIDGE_GROUP}",
+            remedy="Declare it with flow.carries(Event, to=other) or @service.children, or leave this role out.",
+        )
+    return [
+        BridgeHost(
+            flow,
+            of_flow,
+            app.backend.log,
+            app.clock,
+            name=worker_name(BRIDGE_GROUP),
+            counters=app.counters,
+            dependencies=app.dependencies,
+        )
+        for flow, of_flow in found.items()
+    ]
+
+
+def worker_name(role: str) -> str:
+    """Return a consumer's name, unique on this machine and over restarts."""
+    return f"{role}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _tracker(app: App, flow: Flow) -> Host:
+    """Return a tracker that writes its states in the transaction of its commits."""
+    backend = cast("StatefulBackend", app.backend)
+    return TrackerHost(
+        app.definitions[flow.name],
+        backend.log,
+        backend.states,
+        app.clock,
+        name=worker_name(TRACKER),
+        attributes_of=_attributes_reader(app, flow),
+        fields_of=fields_reader(app, flow),
+        counters=app.counters,
+        dependencies=app.dependencies,
+    )
+
+
+def _faust_tracker(app: App, flow: Flow) -> Host:
+    """Return a tracker that gets its records and states by Faust."""
+    from choreo.adapters.faust.group import FaustGroup  # noqa: PLC0415 - optional extras
+    from choreo.adapters.faust.options import FaustOptions  # noqa: PLC0415
+
+    backend = cast("FaustBackend", app.backend)
+    options = FaustOptions(
+        backend.bootstrap,
+        backend.data,
+        prefix=backend.options.prefix,
+        settings=dict(backend.options.settings),
+        flows=len(app.definitions),
+    )
+    group = FaustGroup(
+        flow.name,
+        backend.log,
+        backend.dead_letters,
+        app.clock,
+        options=options,
+        read=backend.event_of,
+        observe=backend.log.log_time.read,
+        count=app.counters.add,
+        dependencies=app.dependencies,
+    )
+    return TrackerHost(
+        app.definitions[flow.name],
+        backend.log,
+        group,
+        app.clock,
+        name=worker_name(TRACKER),
+        fields_of=fields_reader(app, flow),
+        counters=app.counters,
+        dependencies=app.dependencies,
+        join=group.join,
+        is_waiting=group.is_waiting,
+        idle_s=FAUST_IDLE_S,
+    )
+
+
+def _projector(app: App, flow: Flow) -> Host:
+    """Return a projector, which fills the read model from the log."""
+    backend = cast("ProjectedBackend", app.backend)
+    return ProjectorHost(
+        app.definitions[flow.name],
+        backend.log,
+        backend.projections,
+        app.clock,
+        name=worker_name(PROJECTOR),
+        attributes_of=_attributes_reader(app, flow),
+        fields_of=fields_reader(app, flow),
+        counters=app.counters,
+        dependencies=app.dependencies,
+    )
+
+
+KINDS: Mapping[str, Callable[[App, Flow], Host]] = {
+    "log": _tracker,
+    "faust": _faust_tracker,
+    "projector": _projector,
+}
+"""The function that makes each kind of host in `Backend.roles`."""
+
+
+def _attributes_reader(app: App, flow: Flow) -> Callable[[Envelope], Mapping[str, str]]:
+    """Return a function that gives the filterable fields of a start event; none of an unreadable one."""
+    start_class: type[Any] = flow.event_classes[app.definitions[flow.name].starts]
+
+    def read(event: Envelope) -> Mapping[str, str]:
+        try:
+            return attributes_of(app.codec.fields(start_class, event.content_type, event.data))
+        except ChoreoError:
+            return {}  # the steps that need it report the fault, as a dead letter
+
+    return read
+
+
+def fields_reader(app: App, flow: Flow) -> FieldsOf:
+    """Return a function that gives the fields of an event of this flow as Python values, for its conditions."""
+    classes = flow.event_classes
+
+    def read(event: Envelope) -> Mapping[str, Any]:
+        if event.type not in classes:
+            raise DecodeError(
+                "no event of the flow as it is declared now has this type",
+                where=event.type,
+                remedy="Keep the event's class until the runs of the version that decides by it have ended.",
+            )
+        return app.codec.values(classes[event.type], event.content_type, event.data)
+
+    return read

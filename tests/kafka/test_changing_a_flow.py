@@ -1,0 +1,26 @@
+"""On Kafka and Redis a flow is changed while runs are in flight: each ends by the rules it began with."""
+
+from __future__ import annotations
+
+from choreo.settings import load
+from tests.kafka.conftest import OnKafka
+from tests.support.changing import FLOW, Project, picked, waits_for_its_pick
+from tests.support.running import running
+
+
+async def test_runs_in_flight_end_by_the_rules_they_began_with(on_kafka: OnKafka) -> None:
+    """The Faust tracker, the projector and the hosts agree on the version of each run."""
+    Project(2)  # its flow has every event
+    on_kafka((FLOW,), 2)
+    settings = load()
+    Project(1).freeze(settings.schemas)
+    async with running(settings) as app:
+        await waits_for_its_pick(app, "old-1")
+        await waits_for_its_pick(app, "old-2")
+    second = Project(2)
+    second.freeze(settings.schemas)
+    async with running(settings) as app:
+        await waits_for_its_pick(app, "new-1")
+        assert [await picked(app, key) for key in ("old-1", "new-1")] == ["completed"] * 2
+        assert await picked(app, "old-2", foreign=True) == "completed"
+    assert sorted(second.seen) == ["new-1 confirm_weight", "new-1 weigh", "old-1 confirm", "old-2 confirm"]
