@@ -30,6 +30,7 @@ from tests.crash.environment import Environment, poison, poisoned
 from tests.crash.observer import Observer
 from tests.support.durations import durations_of
 from tests.support.fleet import ROLES, ROOT, SERVICES, TRACKER, Fleet, Worker
+from tests.support.patience import PATIENCE_S
 
 ORDERS = 1_000
 KILLS = 50
@@ -40,8 +41,6 @@ RECORDS_BETWEEN_KILLS = 150
 UNDO_WAITS_MS = 4_000
 """Nobody is killed while an undo has waited that long: past its deadline (35 s as divided here) its run is stuck, as is
 promised for orders of stopped services."""
-PATIENCE_S = 120.0
-"""The longest wait for anything: twice the duration of a whole test."""
 
 LOOK_S = 0.01
 

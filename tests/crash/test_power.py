@@ -32,6 +32,7 @@ from tests.crash.observer import Observer
 from tests.crash.power import Cut, Power
 from tests.support.durations import durations_of
 from tests.support.fleet import ROOT, SERVICES, TRACKER
+from tests.support.patience import PATIENCE_S
 
 ORDERS = 40
 CUTS = 8
@@ -42,7 +43,6 @@ SLOW = ("payment succeeds late", "never picked", "poisoned event")
 """Kinds of orders that wait for a timer of 12 s: the copies would take minutes."""
 ENDS = ("completed", "compensated")
 ANOTHER_BOOT = 4_711
-PATIENCE_S = 60.0
 LOOK_S = 0.005
 
 

@@ -18,11 +18,11 @@ from choreo.wiring import App
 from schemas.orders import Item, OrderPlaced
 from services.gateways.warehouse import Warehouse
 from tests.support.fleet import Fleet, Worker
+from tests.support.patience import PATIENCE_S
 
 FLOW = "order"
 PARTITIONS = 8
 LOOK_S = 0.05
-PATIENCE_S = 60.0
 _MOVES = re.compile(r"(owns|assigned|revoked|lost) partitions \[([\d, ]*)\]")
 _PAGE = 1_000
 

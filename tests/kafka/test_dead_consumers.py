@@ -18,9 +18,6 @@ from tests.kafka.everything import answer_at
 from tests.kafka.harness import PARTITIONS, Harness, keys_in, moves, owned, shared
 from tests.support.kafka import free_ports
 
-WITHIN_S = 30.0
-"""Sessions last 8 and 10 s: the rest is for the rebalance, reading ahead and the work, on a machine that is shared."""
-
 Recorded = Callable[[str, object], None]
 
 
@@ -39,9 +36,7 @@ async def test_a_dead_service_is_replaced(harness: Harness, record_testsuite_pro
     after = keys_in(orphaned, 2, "after")
     for key in after:
         await harness.place(key)
-    served_s = await harness.until(
-        lambda: harness.published("PaymentCharged", [*before, *after]), "all are served", WITHIN_S
-    )
+    served_s = await harness.until(lambda: harness.published("PaymentCharged", [*before, *after]), "all are served")
     record_testsuite_property("dead service: all served after s", round(served_s, 1))
     assert interrupted, "the kill hit nothing"
     assert owned(successor) == set(range(PARTITIONS))
@@ -62,9 +57,7 @@ async def test_a_dead_tracker_is_replaced(harness: Harness, record_testsuite_pro
     for key in keys:
         await harness.place(key)
         await harness.publish(StockRejected(order_id=key, sku="tea", reason="none left"))
-    served_s = await harness.until(
-        lambda: harness.published("choreo.CompensationStarted", keys), "all are turned", WITHIN_S
-    )
+    served_s = await harness.until(lambda: harness.published("choreo.CompensationStarted", keys), "all are turned")
     record_testsuite_property("dead tracker: all served after s", round(served_s, 1))
     assert owned(successor) == set(range(PARTITIONS))
 
@@ -86,7 +79,7 @@ async def test_a_static_member_that_is_back_soon_moves_nothing(
     keys = keys_in(had, 1, "after")
     for key in keys:
         await harness.place(key)
-    served_s = await harness.until(lambda: harness.published("StockReserved", keys), "all are served", WITHIN_S)
+    served_s = await harness.until(lambda: harness.published("StockReserved", keys), "all are served")
     record_testsuite_property(f"static member {how}: all served after s", round(served_s, 1))
     assert owned(back) == had
     assert moves(other) == heard
@@ -127,8 +120,8 @@ async def test_two_processes_of_one_instance_say_so(harness: Harness) -> None:
     keys = keys_in(range(PARTITIONS), 1, "shared")
     for key in keys:
         await harness.place(key)
-    # Each is put out of the group again and again, so a busy machine needs many attempts of both.
-    await harness.until(lambda: harness.published("StockReserved", keys), "all are served", patience_s=180)
+    # Each is put out of the group again and again, and stays away for longer each time, so that the other works.
+    await harness.until(lambda: harness.published("StockReserved", keys), "all are served")
     await harness.stop(second)
     await harness.until(is_ready, "the other is alone, and ready")
     assert owned(first)

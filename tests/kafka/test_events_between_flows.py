@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.kafka.conftest import OnKafka
-from tests.support.bridging import PATIENCE_S, Two, orders_go_on, parcels_ship, project
+from tests.support.bridging import Two, orders_go_on, parcels_ship, project
 from tests.support.carrying import FLOWS
 from tests.support.fleet import Fleet
 from tests.support.parcels_project import FLOWS as PARCELS_FLOWS
+from tests.support.patience import PATIENCE_S
 from tests.support.running import ended, events
 
 

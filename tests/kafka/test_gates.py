@@ -17,8 +17,6 @@ from tests.kafka.conftest import Servers
 from tests.kafka.harness import FLOW, PARTITIONS, Harness, keys_in
 from tests.support.fleet import ROOT, Fleet
 
-WITHIN_S = 60.0
-
 
 @pytest.fixture
 async def in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
@@ -62,7 +60,7 @@ async def _early_picks(harness: Harness, lose: Callable[[], Awaitable[None]]) ->
     await lose()
     harness.fleet.start("notification")
     harness.fleet.start("shipping")
-    await harness.until(lambda: harness.published("OrderConfirmed", keys), "all are confirmed", WITHIN_S)
+    await harness.until(lambda: harness.published("OrderConfirmed", keys), "all are confirmed")
     await harness.until(lambda: _worked(harness, "notification"), "nothing is left to be read")
     assert sorted(await harness.keys("OrderConfirmed")) == sorted(keys), "each once, and never the declined one"
     records = await harness.log()

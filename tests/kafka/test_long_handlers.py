@@ -27,6 +27,7 @@ from choreo.core.events import Envelope
 from choreo.hosts.step.host import StepHost
 from tests.hosts.harness import Charged, Placed, flow, plain_payment
 from tests.kafka.conftest import Servers
+from tests.support.patience import PATIENCE_S
 
 SCALE = 30.0
 """Ten minutes take twenty seconds: three times the allowed time between polls, and a hold without a word."""
@@ -34,7 +35,6 @@ HANDLER_S = 600 / SCALE
 SESSION_S = 6.0
 """As short as a broker allows."""
 PARTITIONS, KEYS = 4, 12
-PATIENCE_S = 90.0
 LOOK_S = 0.05
 SETTINGS = {
     "session.timeout.ms": f"{SESSION_S * 1_000:.0f}",

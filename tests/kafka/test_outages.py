@@ -15,10 +15,9 @@ from tests.kafka.harness import FLOW, PARTITIONS, Harness, keys_in
 from tests.support import required
 from tests.support.fleet import SERVICES
 from tests.support.kafka import Broker
+from tests.support.patience import PATIENCE_S
 from tests.support.redis_server import OwnRedis
 
-PATIENCE_S = 150.0
-"""A broker's return takes 10 s, consumers' sessions 10 more, a tracker made anew 60; on a machine that is shared."""
 ORDERS = 5
 """In each partition."""
 

@@ -19,7 +19,8 @@ from choreo.ports.read_model import Filter
 from choreo.settings import Settings, load
 from choreo.wiring import App, open_app
 from tests.support.changing import FLOW, Confirmed, PickMissed, Placed, Project, deploy, picked, waits_for_its_pick
-from tests.support.running import PATIENCE_S, ended, running
+from tests.support.patience import PATIENCE_S
+from tests.support.running import ended, running
 
 
 def settings_in(folder: Path) -> Settings:

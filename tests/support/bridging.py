@@ -13,9 +13,9 @@ from tests.support.carrying import OrderPlaced
 from tests.support.fleet import Fleet
 from tests.support.parcels import OrderPlaced as ParcelsOrdered
 from tests.support.parcels_project import parcels
+from tests.support.patience import PATIENCE_S
 from tests.support.running import ended, events, running, until
 
-PATIENCE_S = 90.0
 ORDERS = 120
 
 

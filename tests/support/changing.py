@@ -8,7 +8,8 @@ from choreo import Event, Flow, Service, StepContext
 from choreo.adapters.frozen_flows import freeze, read
 from choreo.core.events import Envelope
 from choreo.wiring import App
-from tests.support.running import PATIENCE_S, ended, importable
+from tests.support.patience import PATIENCE_S
+from tests.support.running import ended, importable
 
 FLOW = "changing_project:order"
 

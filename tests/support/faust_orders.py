@@ -32,11 +32,11 @@ from choreo.core.state import KeyState
 from choreo.hosts.tracker import TrackerHost
 from choreo.ports.dependencies import NoReports
 from choreo.ports.log import TRACKER_GROUP
+from tests.support.patience import PATIENCE_S
 from tests.support.stored import stored
 
 FLOW = "order"
 PARTITIONS = 4
-PATIENCE_S = 120.0
 LOOK_S = 0.05
 _PAGE = 2_000
 

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.required import absent, needed
 
 psycopg = needed("psycopg", "postgres")
 
 MISSING = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
 USER, PASSWORD, DATABASE = "choreo", "pl4nted-s3cret", "postgres"
-_STARTS_WITHIN_S = 30
 _UNPRIVILEGED = ("postgres", "nobody")
 """PostgreSQL refuses to run as root."""
 _templates: dict[str, Path] = {}
@@ -87,7 +87,7 @@ class OwnPostgres:
         command = [*self._as_user(), self._programs["postgres"], "-D", str(self._data), *options]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        until_s = time.monotonic() + _STARTS_WITHIN_S
+        until_s = time.monotonic() + PATIENCE_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until_s:
                 pytest.fail(f"PostgreSQL did not start: {(self._folder / 'server.log').read_text()[-1_000:]}")

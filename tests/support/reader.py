@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_S
+
 MARKS = {
     "snippet": "FILE: the fence is the content of this file",
     "append": "FILE: the fence comes at the end of this file",
@@ -23,7 +25,6 @@ MARKS = {
 }
 """Written as an HTML comment in the line above: `<!-- run: until -->`."""
 
-PATIENCE_S = 120.0
 READY = "Ctrl-C stops."
 _PAUSE_S = 0.05
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from tests.support.required import absent
 
 MISSING = "redis-server is not installed (Debian: apt-get install redis-server)"
-_STARTS_WITHIN_S = 10
 
 
 class OwnRedis:
@@ -71,11 +71,11 @@ class OwnRedis:
 
     def _launch_and_wait(self, *arguments: str) -> None:
         """Run it until it answers: a connection of another process may hold its port for a moment."""
-        until_s = time.monotonic() + _STARTS_WITHIN_S
+        until_s = time.monotonic() + PATIENCE_S
         self.launch(*arguments)
         while not self._answers():
             if time.monotonic() > until_s:
-                pytest.fail(f"redis-server did not answer on port {self.port} within {_STARTS_WITHIN_S} s")
+                pytest.fail(f"redis-server did not answer on port {self.port} within {PATIENCE_S} s")
             if self._process is not None and self._process.poll() is not None:
                 self.launch(*arguments)
 

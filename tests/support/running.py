@@ -14,8 +14,7 @@ from choreo import Flow
 from choreo.core.events import Position, Record
 from choreo.settings import Settings
 from choreo.wiring import App, everything, open_app, run
-
-PATIENCE_S = 60.0
+from tests.support.patience import PATIENCE_S
 
 
 @asynccontextmanager

@@ -10,13 +10,13 @@ from choreo.app.publish.publisher import Receipt
 from choreo.settings import load
 from choreo.wiring import App, open_app
 from tests.support.fleet import Fleet
+from tests.support.patience import PATIENCE_S
 from tests.support.running import ended, events, until
 from tests.support.trips import TripApproved, TripAsked, TripConfirmed, TripRejected
 
 ROLES = ("flights", "hotels", "cars", "desk", "tracker")
 TRIPS = 60
 FLOW = "trip"
-PATIENCE_S = 120.0
 CITIES = ("Rome", "Oslo", "Atlantis")
 ANSWERS = ("approve", "early", "reject", "none")
 

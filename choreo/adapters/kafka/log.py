@@ -19,6 +19,7 @@ from choreo.adapters.kafka.errors import complaint
 from choreo.adapters.kafka.groups.commits import CommitWriter, Save
 from choreo.adapters.kafka.groups.consumer import KafkaConsumer
 from choreo.adapters.kafka.groups.lookups import Lookups
+from choreo.adapters.kafka.groups.static_membership import StaticMembership
 from choreo.adapters.kafka.groups.truncation import Truncation
 from choreo.adapters.kafka.messages.log_clock import LogTime
 from choreo.adapters.kafka.messages.producer import KafkaProducer
@@ -71,6 +72,7 @@ class KafkaLog:
         self._sender = KafkaProducer(options, self.log_time)
         self._bytes_max: dict[str, int] = {}
         self._cut: dict[tuple[str, str], Truncation] = {}
+        self._static: dict[tuple[str, str], StaticMembership] = {}
         self._firsts: dict[tuple[str, int], int] = {}
         self._readers = Readers(options)
         self.dead_letters: KafkaDeadLetters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
@@ -146,14 +148,20 @@ class KafkaLog:
         return (await self._cluster.stable_ends(topic, (partition,)))[partition]
 
     async def consumer(self, topic: str, group: str, name: str, types: frozenset[str] | None = None) -> KafkaConsumer:
-        """Join the group; with an instance in the options, an older member of that instance leaves at once."""
+        """Join the group; with an instance in the options, an older member of that instance leaves at once.
+
+        Waits some seconds where this process was such an older member itself.
+        """
         called = _called(group, topic)
+        await (static := self._static_in(topic, called)).wait_to_join()
         origin = await self._origins.sure(topic)
         self._sender.connect()  # a consumer's work will publish
         ends, stable_ends = partial(self._cluster.ends, topic), partial(self._cluster.stable_ends, topic)
         stamp, probe = partial(self._stamp, topic), partial(self._probe, topic)
         watch, cuts = OriginWatch(topic, self._origins), self._truncation_of(topic, called)
-        lookups = Lookups(ends, stable_ends, stamp, probe, self.log_time, origin, watch, self._dependencies, cuts)
+        lookups = Lookups(
+            ends, stable_ends, stamp, probe, self.log_time, origin, watch, self._dependencies, cuts, static
+        )
         return KafkaConsumer(self.options, self._writer, MemberId(topic, called, name, 0), types, lookups)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
@@ -274,6 +282,11 @@ class KafkaLog:
         if (topic, group) not in self._cut:
             self._cut[topic, group] = Truncation(topic, group, partial(self._cluster.begins, topic), self._dependencies)
         return self._cut[topic, group]
+
+    def _static_in(self, topic: str, group: str) -> StaticMembership:
+        if (topic, group) not in self._static:
+            self._static[topic, group] = StaticMembership(self.options.instance, topic, group, self._dependencies)
+        return self._static[topic, group]
 
     async def _publish(self, topic: str, events: Sequence[Envelope]) -> list[tuple[int, int]]:
         """Publish each event to its key's partition, by the topic's partition count when this process first used it.

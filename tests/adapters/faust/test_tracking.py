@@ -23,8 +23,9 @@ from choreo.core.identity import identified
 from choreo.core.partition import partition_of
 from choreo.hosts.tracker import TrackerHost
 from tests.support import required
-from tests.support.faust_orders import FLOW, PARTITIONS, PATIENCE_S, Harness, orders, table, tracking, until
+from tests.support.faust_orders import FLOW, PARTITIONS, Harness, orders, table, tracking, until
 from tests.support.kafka import Broker
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 ORDERS = 300

@@ -14,16 +14,16 @@ from choreo.core.errors import NotFoundError
 from choreo.ports.log import CommitBatch, Consumer
 from choreo.testing.conformance import TOPIC
 from tests.support.cluster import cluster_of
+from tests.support.patience import PATIENCE_S
 
 PARTITIONS = 2
-WITHIN_S = 40.0
 
 
 async def worked(log: KafkaLog, number: int, topic: str = TOPIC, group: str = "payment") -> Consumer:
     """Return a consumer of the group that has committed as many records."""
     consumer = await log.consumer(topic, group, "one")
     done: dict[int, int] = {}
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while sum(done.values()) < number:
             poll = await consumer.poll(100, 0.2)
             done.update(poll.read)
@@ -37,7 +37,7 @@ async def made_again(log: KafkaLog, admin: AdminClient, topic: str = TOPIC) -> N
     name = log.options.name(topic)
     before = await described(log, topic)
     await asyncio.to_thread(admin.delete_topics([name])[name].result)
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while await described(log, topic) in (before, None):
             try:
                 await cluster_of(log).create(topic, PARTITIONS)
@@ -60,7 +60,7 @@ async def noted_by_tracker(log: KafkaLog, admin: AdminClient, topic: str = TOPIC
     await asyncio.to_thread(admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result)
     note = noted(await log.described(topic), "what it adds")
     tracker = ClientConsumer({"bootstrap.servers": options.bootstrap, "group.id": group})
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 await asyncio.to_thread(tracker.commit, offsets=[TopicPartition(name, 0, 0, note)], asynchronous=False)

@@ -19,9 +19,9 @@ from choreo.testing.conformance.consumer import PARTITIONS, CommitSuite, PollSui
 from choreo.testing.conformance.dead_letters import DeadLettersSuite
 from choreo.testing.conformance.log import LogSuite
 from tests.adapters.kafka.conftest import OpenLog
+from tests.support.patience import PATIENCE_S
 
 QUIET_S = 0.3
-JOIN_S = 20.0
 
 
 class PatientConsumer:
@@ -36,7 +36,7 @@ class PatientConsumer:
 
     async def poll(self, limit: int, timeout_s: float) -> Poll:
         """Poll as the port defines, but not before there was time for an answer."""
-        until = time.monotonic() + (timeout_s if self._joined else JOIN_S)
+        until = time.monotonic() + (timeout_s if self._joined else PATIENCE_S)
         polls: list[Poll] = []
         while sum(len(poll.records) for poll in polls) < limit:
             poll = await self._consumer.poll(limit, QUIET_S)

@@ -16,8 +16,8 @@ from choreo.ports.log import CommitBatch, Consumer
 from choreo.ports.read_model import InstanceView
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import event
+from tests.support.patience import PATIENCE_S
 
-PATIENCE_S = 10.0
 VIEW = InstanceView("order", "o-1", "r-1", "running", "", 1, 1, 0, 0)
 
 

@@ -20,7 +20,7 @@ from choreo.adapters.kafka.errors import MEMBERSHIP_GONE, PARTITION_END, REFUSED
 from choreo.adapters.kafka.groups.commits import CommitWriter, IdentityNote, OffsetCommits
 from choreo.adapters.kafka.groups.fetch_buffer import Backpressure, BatchLinger, FetchBuffer
 from choreo.adapters.kafka.groups.lookups import Lookups
-from choreo.adapters.kafka.groups.reports import StallWatchdog, StaticMembership
+from choreo.adapters.kafka.groups.stall_watchdog import StallWatchdog
 from choreo.adapters.kafka.groups.thread import ConsumerThread, Job
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.notifier import Types
@@ -71,7 +71,7 @@ class KafkaConsumer:
         self._wakeup = asyncio.Event()
         self._thread = ConsumerThread(options, member_id, self, self._buffer.is_awaited)
         self._backpressure = Backpressure(self._buffer, self._thread)
-        self._static = StaticMembership(options, member_id, ask.dependencies)
+        self._static = ask.static
         self._ask, where = ask, lambda: self._buffer.places(self._paused)
         self._watchdog = StallWatchdog(member_id, ask.stable_ends, where, options.still_s, ask.dependencies)
         self._identity = IdentityNote(member_id.topic, ask.origin, writer.memory_of(member_id), ask.cuts, self._thread)
@@ -239,8 +239,9 @@ class KafkaConsumer:
     def _judge(self, failure: KafkaError) -> None:
         code = failure.code()
         if for_good(failure) or code in MEMBERSHIP_GONE:
+            if self._fenced is None:
+                self._static.put_out()
             self._fenced = failure
-            self._static.put_out()
             self.on_revoked(list(self._buffer.partitions()))
         elif code in REFUSED:
             self._is_refused = True

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from choreo.adapters.kafka.cluster.log_identity import Origin, OriginWatch
+from choreo.adapters.kafka.groups.static_membership import StaticMembership
 from choreo.adapters.kafka.groups.truncation import Truncation
 from choreo.adapters.kafka.messages.log_clock import LogTime
 from choreo.ports.dependencies import Dependencies
@@ -36,6 +37,8 @@ class Lookups(NamedTuple):
     """Takes reports of conditions that do not pass by themselves."""
     cuts: Truncation
     """The records that the group has missed."""
+    static: StaticMembership
+    """This process's use of its instance in the group."""
 
     async def to_the_end(self, assigned: Sequence[Assigned]) -> list[Assigned]:
         """Return these partitions with the ends of the log; a consumer has stable ends only.

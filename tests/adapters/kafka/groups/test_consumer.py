@@ -17,9 +17,9 @@ from choreo.ports.log import TRACKER_GROUP, Assigned, CommitBatch, Consumer
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import TOPIC, event, keys_of_partition
 from tests.adapters.kafka.conftest import OpenLog
+from tests.support.patience import PATIENCE_S
 
 PARTITIONS = 4
-WITHIN_S = 40.0
 
 
 class Membership:
@@ -48,7 +48,7 @@ async def seated(log: KafkaLog, name: str) -> Membership:
 
 async def until(fact: Callable[[], bool], *memberships: Membership) -> None:
     """Let them poll until the fact holds; no partition is ever with two."""
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while not fact():
             await asyncio.gather(*(membership.look() for membership in memberships))
             owned = [partition for membership in memberships for partition in membership.owned]

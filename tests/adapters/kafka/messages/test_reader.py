@@ -10,9 +10,9 @@ from choreo.adapters.kafka.messages import reader
 from choreo.adapters.kafka.messages.reader import PIECE, READERS
 from choreo.testing.conformance import TOPIC, event
 from tests.adapters.kafka.conftest import OpenLog
+from tests.support.patience import PATIENCE_S
 
 RECORDS = 3_000
-WITHIN_S = 40.0
 
 
 async def test_pieces_follow_each_other_and_points_lie_anywhere(open_log: OpenLog) -> None:
@@ -62,7 +62,7 @@ async def test_a_reader_without_a_next_request_fetches_no_more(
     await log.append(TOPIC, [event(f"e-{number}") for number in range(PIECE)])
     assert len(await log.read(TOPIC, 0, 0, PIECE)) == PIECE
     assert not rested.is_set(), "it fetches ahead for the next piece"
-    assert await asyncio.to_thread(rested.wait, WITHIN_S)
+    assert await asyncio.to_thread(rested.wait, PATIENCE_S)
     assert await log.read(TOPIC, 0, PIECE, PIECE) == []
 
 

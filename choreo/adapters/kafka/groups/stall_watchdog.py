@@ -1,18 +1,12 @@
-"""Report conditions of one consumer that do not pass by themselves.
-
-`StallWatchdog`: a consumer is connected and gets nothing of the records in the log. `StaticMembership`: two processes
-share one `group.instance.id` and put each other out of the group.
-"""
+"""Report a consumer that is connected and gets nothing of the records in the log."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Mapping
 
 from choreo.adapters.assignment import MemberId
 from choreo.adapters.kafka.groups.lookups import Ends
-from choreo.adapters.kafka.options import ENVIRONMENT, KafkaOptions
 from choreo.core.errors import LeaseLostError, StorageError
 from choreo.ports.dependencies import Dependencies
 
@@ -86,36 +80,3 @@ class StallWatchdog:
         except StorageError:  # reported by the member's own requests
             return None
         return {number: offset for number, offset in places.items() if offset < ends[number]}
-
-
-ALONE_S = 30.0
-"""A member that was not fenced for so long is alone: two that compete fence each other within a heartbeat."""
-
-
-class StaticMembership:
-    """The instance of one member. Make it when the member joins."""
-
-    def __init__(self, options: KafkaOptions, member_id: MemberId, dependencies: Dependencies) -> None:
-        """Do nothing without an instance in the options: then there is nothing to report."""
-        self._instance = options.instance
-        self._name = f"instance of {member_id.group}"
-        self._place = member_id.place
-        self._dependencies = dependencies
-        self._alone_s = time.monotonic() + ALONE_S
-
-    def put_out(self) -> None:
-        """Report that another process has joined under this instance."""
-        if self._instance:
-            self._alone_s = 0.0
-            self._dependencies.report(
-                self._name,
-                f"{self._place}: another process has joined under the instance {self._instance!r}, and owns the "
-                "partitions of this one",
-                f"Stop one of them, or give each process a {ENVIRONMENT}GROUP_INSTANCE_ID of its own.",
-            )
-
-    def goes_on(self) -> None:
-        """Clear the report once this member was alone long enough."""
-        if self._alone_s and time.monotonic() >= self._alone_s:
-            self._alone_s = 0.0
-            self._dependencies.clear(self._name)
