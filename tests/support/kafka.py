@@ -26,6 +26,8 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.
 <groupId>choreo</groupId><artifactId>test-broker</artifactId><version>1</version>
 <dependencies><dependency>
 <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version>
+</dependency><dependency>
+<groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{VERSION}</version>
 </dependency></dependencies></project>
 """
 _SETTINGS = """process.roles=broker,controller
@@ -54,7 +56,7 @@ class MissingError(Exception):
 def jars() -> Path:
     """Return the folder with the broker's jars, downloaded once a machine; raise MissingError."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "choreo" / f"kafka-{VERSION}"
-    if (folder / ".complete").exists():
+    if (folder / ".complete").exists() and (folder / f"kafka-tools-{VERSION}.jar").exists():
         return folder
     maven = shutil.which("mvn")
     if maven is None:

@@ -152,16 +152,20 @@ class KafkaLog:
 
         Waits some seconds where this process was such an older member itself.
         """
-        called = _called(group, topic)
-        await (static := self._static_in(topic, called)).wait_to_join()
+        called, reports = _called(group, topic), self._dependencies
+        key = topic, called
+        static = self._static.setdefault(key, StaticMembership(self.options.instance, *key, reports))
+        await static.wait_to_join()
         origin = await self._origins.sure(topic)
         self._sender.connect()  # a consumer's work will publish
         ends, stable_ends = partial(self._cluster.ends, topic), partial(self._cluster.stable_ends, topic)
-        stamp, probe = partial(self._stamp, topic), partial(self._probe, topic)
-        watch, cuts = OriginWatch(topic, self._origins), self._truncation_of(topic, called)
-        lookups = Lookups(
-            ends, stable_ends, stamp, probe, self.log_time, origin, watch, self._dependencies, cuts, static
+        cuts = self._cut.setdefault(key, Truncation(*key, partial(self._cluster.begins, topic), reports))
+        stamp, probe, watch = (
+            partial(self._stamp, topic),
+            partial(self._probe, topic),
+            OriginWatch(topic, self._origins),
         )
+        lookups = Lookups(ends, stable_ends, stamp, probe, self.log_time, origin, watch, reports, cuts, static)
         return KafkaConsumer(self.options, self._writer, MemberId(topic, called, name, 0), types, lookups)
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
@@ -233,14 +237,8 @@ class KafkaLog:
         """Log a range that is requested and deleted, once for each new first offset of the partition."""
         if self._firsts.get((topic, partition)) != first:
             self._firsts[topic, partition] = first
-            _log.warning(
-                "topic %s: offsets %d to %d of partition %d are no longer in the log; it is read from offset %d on",
-                topic,
-                offset,
-                first - 1,
-                partition,
-                first,
-            )
+            gone = "topic %s: offsets %d to %d of partition %d are no longer in the log; it is read from offset %d on"
+            _log.warning(gone, topic, offset, first - 1, partition, first)
 
     async def _records(self, topic: str, partition: int, messages: Sequence[Message]) -> list[Record]:
         """Return the messages' records, each with the log's time: see `_stamp`."""
@@ -277,16 +275,6 @@ class KafkaLog:
         partition, offset = next(iter(places.items()), (0, 0))
         await self._cluster.committed(topic, group)
         await self.read(topic, partition, offset, 1)
-
-    def _truncation_of(self, topic: str, group: str) -> Truncation:
-        if (topic, group) not in self._cut:
-            self._cut[topic, group] = Truncation(topic, group, partial(self._cluster.begins, topic), self._dependencies)
-        return self._cut[topic, group]
-
-    def _static_in(self, topic: str, group: str) -> StaticMembership:
-        if (topic, group) not in self._static:
-            self._static[topic, group] = StaticMembership(self.options.instance, topic, group, self._dependencies)
-        return self._static[topic, group]
 
     async def _publish(self, topic: str, events: Sequence[Envelope]) -> list[tuple[int, int]]:
         """Publish each event to its key's partition, by the topic's partition count when this process first used it.

@@ -239,8 +239,7 @@ class KafkaConsumer:
     def _judge(self, failure: KafkaError) -> None:
         code = failure.code()
         if for_good(failure) or code in MEMBERSHIP_GONE:
-            if self._fenced is None:
-                self._static.put_out()
+            self._static.put_out()
             self._fenced = failure
             self.on_revoked(list(self._buffer.partitions()))
         elif code in REFUSED:

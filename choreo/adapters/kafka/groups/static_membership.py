@@ -39,8 +39,8 @@ class StaticMembership:
         self._alone_s = time.monotonic() + ALONE_S
 
     def put_out(self) -> None:
-        """Report that another process has joined under this instance."""
-        if self._instance:
+        """Report that another process has joined under this instance; again for the same member changes nothing."""
+        if self._instance and time.monotonic() >= self._return_s:
             self._alone_s = 0.0
             # Half of the delay is random: else two processes that began together would stay in step.
             self._return_s = time.monotonic() + self._backoff.next_s() * random.uniform(0.5, 1.0)  # noqa: S311
