@@ -14,8 +14,9 @@ from choreo.core.errors import LeaseLostError, NotFoundError, ReplacedLogError, 
 from choreo.ports.log import Consumer
 from choreo.testing.conformance import TOPIC, event
 from tests.adapters.kafka.conftest import OpenLog
-from tests.adapters.kafka.remade import PARTITIONS, WITHIN_S, made_again, noted_by_tracker, worked
+from tests.adapters.kafka.remade import PARTITIONS, made_again, noted_by_tracker, worked
 from tests.support.cluster import cluster_of
+from tests.support.patience import PATIENCE_S
 
 
 async def refused(log: KafkaLog) -> str:
@@ -39,7 +40,7 @@ async def refused(log: KafkaLog) -> str:
 
 async def thrown_out(consumer: Consumer) -> None:
     """Poll until the consumer learns that it is no longer in the group."""
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             await consumer.poll(100, 0.2)
 
@@ -152,7 +153,7 @@ async def is_answered(log: KafkaLog) -> bool:
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
     """Wait for a fact; fails after far longer than it takes."""
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while not await true():
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.Event().wait(), 0.05)

@@ -16,8 +16,9 @@ from choreo.core.identity import identified as event_of
 from choreo.ports.log import Consumer
 from choreo.ports.projections import PROJECTOR_GROUP
 from tests.adapters.kafka.conftest import Command, OpenLog
-from tests.adapters.kafka.remade import PARTITIONS, WITHIN_S, made_again, noted_by_tracker, worked
+from tests.adapters.kafka.remade import PARTITIONS, made_again, noted_by_tracker, worked
 from tests.support.cluster import cluster_of
+from tests.support.patience import PATIENCE_S
 
 
 def opens(member_id: str) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ async def test_a_topic_that_was_restored_keeps_what_is_known_of_its_records(
     for partition, offset in stood.items():
         for _ in range(offset):
             restored.produce(log.options.name("desk"), b"as it was", partition=partition)
-    assert await asyncio.to_thread(restored.flush, WITHIN_S) == 0
+    assert await asyncio.to_thread(restored.flush, PATIENCE_S) == 0
     assert await choreo(*opens("t-3")) == UNAVAILABLE
     # when
     assert await choreo("topics", "adopt", "--same-records") == 0
@@ -87,7 +88,7 @@ async def unnamed(log: KafkaLog, kafka: str, topic: str = "desk") -> str:
     offset = await log.end(topic, 0)
     producer = Producer({"bootstrap.servers": kafka})
     producer.produce(log.options.name(topic), b"{}", b"k", headers={"ce_type": "TicketOpened"}, partition=0)
-    assert await asyncio.to_thread(producer.flush, WITHIN_S) == 0
+    assert await asyncio.to_thread(producer.flush, PATIENCE_S) == 0
     (record,) = await log.read(topic, 0, offset, 1)
     return event_of(record).id
 
@@ -121,7 +122,7 @@ async def test_events_without_an_id_are_others_in_the_log_that_was_adopted(
 
 async def polled_one(consumer: Consumer) -> Record:
     """Poll until a record comes."""
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         while not (poll := await consumer.poll(1, 0.2)).records:
             continue
     return poll.records[0]
@@ -141,7 +142,7 @@ async def test_a_copy_of_a_log_keeps_its_ids(
     copied.produce(name, b"{}", b"k", headers={"ce_type": "TicketOpened"}, partition=0)
     fact = {"ce_type": "SeatTaken", "ce_id": "f-1", "ce_source": "choreo/seats", "ce_causationid": old}
     copied.produce(name, b"{}", b"k", headers=fact, partition=0)
-    assert await asyncio.to_thread(copied.flush, WITHIN_S) == 0
+    assert await asyncio.to_thread(copied.flush, PATIENCE_S) == 0
     assert await choreo("topics", "adopt") == 0
     (record,) = await open_log().read("desk", 0, 0, 1)
     assert event_of(record).id == old
