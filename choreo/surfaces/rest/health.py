@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Generic, TypeVar
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -10,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from choreo.app.query.queries import READ_MODEL, Lag
-from choreo.core.errors import UnavailableError
+from choreo.core.errors import NotFoundError, StorageError, UnavailableError
 from choreo.core.state import STATUSES
 from choreo.surfaces.json_format import LivenessAnswer, ReadinessAnswer
 from choreo.surfaces.rest.error_responses import refused
@@ -18,6 +21,8 @@ from choreo.surfaces.rest.problems import NotReadyError
 from choreo.surfaces.rest.use_cases import Injected, UseCases
 
 router: APIRouter = APIRouter(tags=["health"])
+Value = TypeVar("Value")
+_log = logging.getLogger(__name__)
 
 
 @router.get("/livez", operation_id="isAlive", summary="Whether the process makes progress", responses=refused())
@@ -41,7 +46,16 @@ async def readyz(use_cases: Injected) -> ReadinessAnswer:
     unavailable = use_cases.dependencies.all()
     if unavailable:
         raise NotReadyError(unavailable)
-    lags = {flow: _read_model_lag(await use_cases.queries.lags(flow)) for flow in use_cases.flows.names}
+    answered = await _answers(use_cases, use_cases.queries.lags)
+    if isinstance(answered.error, TimeoutError):
+        raise UnavailableError(
+            f"the log did not say within {use_cases.answer_s:g} s how far its readers are",
+            where="this process",
+            remedy="See that the broker answers: it takes connections, and may still hang.",
+        )
+    if answered.error is not None:
+        raise answered.error
+    lags = {flow: _read_model_lag(lags) for flow, lags in answered.values.items()}
     behind = {flow: lag for flow, lag in lags.items() if lag > use_cases.read_model_lag_max}
     if behind and use_cases.reads:
         raise UnavailableError(
@@ -64,7 +78,10 @@ def _read_model_lag(lags: Iterable[Lag]) -> int:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refused()},
 )
 async def metrics(use_cases: Injected) -> Response:
-    """Return runs by status, dead letters, lag by group, and the counters of this process's hosts."""
+    """Return runs by status, dead letters, lag by group, and the counters of this process's hosts.
+
+    Numbers of a store that does not answer are left out, and counted in `choreo_flows_unanswered`.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Numbers(await _families(use_cases)))
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -88,17 +105,49 @@ async def _families(use_cases: UseCases) -> list[GaugeMetricFamily]:
         "choreo_lag_records", "Records not yet finished by a group.", labels=("flow", "group", "partition")
     )
     hosts = GaugeMetricFamily("choreo_host", "Counters of the hosts of this process.", labels=("counter",))
-    unavailable, age = _unavailable(use_cases)
-    for flow in use_cases.flows.names:
-        counts = await use_cases.queries.counts(flow)
+    unanswered = GaugeMetricFamily(
+        "choreo_flows_unanswered", "Flows whose numbers a store did not give now.", labels=("numbers",)
+    )
+    queries = use_cases.queries
+    counts, letters, lags = await asyncio.gather(
+        _answers(use_cases, queries.counts),
+        _answers(use_cases, queries.dead_letter_count),
+        _answers(use_cases, queries.lags),
+    )
+    for flow, by_status in counts.values.items():
         for status in STATUSES:
-            runs.add_metric((flow, status), counts.get(status, 0))
-        dead_letters.add_metric((flow,), await use_cases.queries.dead_letter_count(flow))
-        for item in await use_cases.queries.lags(flow):
+            runs.add_metric((flow, status), by_status.get(status, 0))
+    for flow, count in letters.values.items():
+        dead_letters.add_metric((flow,), count)
+    for flow, items in lags.values.items():
+        for item in items:
             lag.add_metric((flow, item.group, str(item.partition)), item.behind)
+    for name, answered in (("instances", counts), ("dead letters", letters), ("lag", lags)):
+        unanswered.add_metric((name,), len(use_cases.flows.names) - len(answered.values))
     for name, value in use_cases.counters().items():
         hosts.add_metric((name,), value)
-    return [runs, dead_letters, lag, hosts, unavailable, age]
+    return [runs, dead_letters, lag, hosts, unanswered, *_unavailable(use_cases)]
+
+
+class _Answers(Generic[Value]):
+    """One store's answers by flow, up to its first error."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Value] = {}
+        self.error: StorageError | UnavailableError | NotFoundError | TimeoutError | None = None
+
+
+async def _answers(use_cases: UseCases, ask: Callable[[str], Awaitable[Value]]) -> _Answers[Value]:
+    """Ask about each flow, for at most `answer_s` altogether: a probe or a scrape does not wait for a store."""
+    found: _Answers[Value] = _Answers()
+    try:
+        async with asyncio.timeout(use_cases.answer_s):
+            for flow in use_cases.flows.names:
+                found.values[flow] = await ask(flow)
+    except (StorageError, UnavailableError, NotFoundError, TimeoutError) as error:
+        _log.info("health: %s", str(error) or f"no answer within {use_cases.answer_s:g} s")
+        found.error = error
+    return found
 
 
 def _unavailable(use_cases: UseCases) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:

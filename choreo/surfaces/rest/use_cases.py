@@ -22,6 +22,9 @@ POLL_AGE_S_MAX = 30.0
 READ_MODEL_LAG_MAX = 10_000
 """Records: a projector folds at least 6,000 a second, so a read is at most about two seconds old."""
 
+ANSWER_S = 2.0
+"""How long a probe or a scrape waits for a store: probes give up after 4 s (`deploy/`), scrapes after 10 s."""
+
 
 def _no_heartbeats() -> Mapping[str, int]:
     return {}
@@ -47,6 +50,7 @@ class UseCases:
     read_model_lag_max: int = READ_MODEL_LAG_MAX
     reads: bool = True
     """Whether this process serves or fills the read model, so that its lag makes the process unready."""
+    answer_s: float = ANSWER_S
     allowed_hosts: tuple[str, ...] = ()
     """Names this process is called by, beside `localhost` and the addresses of the loopback."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

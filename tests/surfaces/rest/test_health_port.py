@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from choreo.app.dependencies import DependencyReports
+from choreo.app.query.queries import Queries
 from choreo.core.events import Envelope
 from choreo.settings import Settings
 from choreo.surfaces.rest.app import create_app, create_health_app
 from choreo.surfaces.rest.use_cases import READ_MODEL_LAG_MAX, UseCases
+from choreo.testing.clock import VirtualClock
+from choreo.testing.faults import Faults
 from choreo.wiring import REST, open_app, run
 from tests.app.harness import Shop
 from tests.support.asking import FLOW, Asking
@@ -76,3 +80,45 @@ async def test_a_read_model_that_lags_makes_only_those_unready_who_serve_it(role
             await running
     assert answer.status_code == status, answer.text
     assert str(READ_MODEL_LAG_MAX + 1) in answer.text
+
+
+async def _shop_with_faults(**options: Any) -> tuple[Faults, UseCases]:
+    """Return a shop whose queries ask a log that can fail."""
+    shop, faults = await Shop().open(), Faults()
+    backend = shop.backend
+    log = faults.wrap("log", backend.log)
+    queries = Queries(shop.flows, log, backend.read_model, backend.dead_letters, shop.codec, shop.clock)
+    return faults, UseCases(shop.flows, shop.publisher, shop.operator, queries, shop.clock, **options)
+
+
+async def _asked(use_cases: UseCases) -> tuple[httpx.Response, str]:
+    transport = httpx.ASGITransport(create_health_app(use_cases))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return await client.get("/readyz"), (await client.get("/metrics")).text
+
+
+async def test_a_log_that_hangs_makes_a_process_unready_at_once_and_leaves_its_other_numbers() -> None:
+    """A broker that takes requests and answers none: the probe is answered before it gives up."""
+    faults, use_cases = await _shop_with_faults(answer_s=0.05)
+    hanging = faults.hold("log.stable_end")
+    ready, numbers = await _asked(use_cases)
+    assert ready.status_code == 503
+    assert "the log did not say within 0.05 s" in ready.json()["detail"]
+    assert 'choreo_flows_unanswered{numbers="lag"} 1.0' in numbers
+    assert "choreo_instances{" in numbers
+    assert "choreo_lag_records{" not in numbers
+    hanging.lift()
+
+
+async def test_numbers_of_a_log_that_fails_are_left_out_of_the_metrics() -> None:
+    """A process shows by itself what it cannot use; the numbers of the log come back with the log."""
+    reports = DependencyReports(VirtualClock())
+    reports.report("broker", "it refuses connections", "Start it.")
+    faults, use_cases = await _shop_with_faults(dependencies=reports)
+    faults.fail("log.stable_end")
+    _, numbers = await _asked(use_cases)
+    assert 'choreo_dependency_unavailable{dependency="broker"} 1.0' in numbers
+    assert 'choreo_flows_unanswered{numbers="lag"} 1.0' in numbers
+    _, numbers = await _asked(use_cases)
+    assert 'choreo_flows_unanswered{numbers="lag"} 0.0' in numbers
+    assert "choreo_lag_records{" in numbers
