@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NoReturn, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from choreo.core.errors import DeclarationError
 from choreo.core.fields import FieldType, UnreadableFieldError, Value, comparable
@@ -55,7 +56,7 @@ class Compare(Condition, frozen=True, tag="compare"):
     type: FieldType | None = None
     """The field's declared type; None until the condition is given to a step."""
     of: str = ""
-    """The event type that `field(Class, name)` names, until the condition is given to a step."""
+    """The field's event type, where a step starts at several types; "" for the only one, or for any of them."""
 
 
 class Among(Condition, frozen=True, tag="in"):
@@ -94,11 +95,14 @@ class Not(Condition, frozen=True, tag="not"):
 
 
 class Otherwise(Condition, frozen=True, tag="otherwise"):
-    """No condition of another step on the same event of the flow holds."""
+    """No condition of another step on the same events of the flow holds."""
 
 
 Leaf: TypeAlias = Compare | Among | Missing
 AnyCondition: TypeAlias = Compare | Among | Missing | Every | Either | Not | Otherwise
+
+ALWAYS, NEVER = Every(()), Either(())
+"""Conditions without a comparison: of no parts all hold, and not one."""
 
 
 class FieldRef:
@@ -175,6 +179,7 @@ class FieldRef:
 def field(event_or_name: str | type[Any], name: str = "") -> FieldRef:
     """Return a field of a step's trigger, for `when=`: `field("amount")`, or `field(OrderPlaced, "amount")`.
 
+    The second form says which event is meant where a step is on several and more than one has the field.
     Raises DeclarationError on anything but a name, or an event class and a name.
     """
     if isinstance(event_or_name, str) and event_or_name and not name:
@@ -190,7 +195,7 @@ def field(event_or_name: str | type[Any], name: str = "") -> FieldRef:
 
 
 def otherwise() -> Otherwise:
-    """Return the condition that no condition of another step on the same event of the flow holds."""
+    """Return the condition that no condition of another step on the same events of the flow holds."""
     return Otherwise()
 
 
@@ -213,21 +218,48 @@ def leaves(condition: AnyCondition) -> Iterator[Leaf]:
             yield condition
 
 
+def key_of(leaf: Leaf) -> str:
+    """Return the name under which `holds` finds the field's value: "amount", or "OrderPlaced.amount"."""
+    return f"{leaf.of}.{leaf.field}" if leaf.of else leaf.field
+
+
 def holds(condition: AnyCondition, fields: Mapping[str, Any]) -> bool:
-    """Return whether a condition holds for an event with these fields; `otherwise()` alone is never asked.
+    """Return whether a condition holds for fields by their keys (`key_of`); `otherwise()` alone is never asked.
 
     Raises UnreadableFieldError on a value of another kind than its field declares.
     """
+    return satisfied(condition, lambda leaf: _leaf_holds(leaf, fields))
+
+
+def satisfied(condition: AnyCondition, test: Callable[[Leaf], bool]) -> bool:
+    """Return whether a condition holds, with `test` for each of its comparisons."""
     match condition:
         case Every(parts):
-            return all(holds(part, fields) for part in parts)
+            return all(satisfied(part, test) for part in parts)
         case Either(parts):
-            return any(holds(part, fields) for part in parts)
+            return any(satisfied(part, test) for part in parts)
         case Not(part):
-            return not holds(part, fields)
+            return not satisfied(part, test)
         case Compare() | Among() | Missing():
-            return _leaf_holds(condition, fields)
+            return test(condition)
     return False
+
+
+def on_one(condition: AnyCondition, type_: str) -> AnyCondition:
+    """Return the condition of a step on any of several types, as it is for an event of this type.
+
+    A field of another type is None there.
+    """
+    match condition:
+        case Every(parts) | Either(parts):
+            return replace(condition, parts=tuple(on_one(part, type_) for part in parts))
+        case Not(part):
+            return Not(on_one(part, type_))
+        case Compare() | Among() | Missing() if condition.of == type_:
+            return replace(condition, of="")
+        case Compare() | Among() | Missing() if condition.of:
+            return ALWAYS if _leaf_holds(condition, {}) else NEVER
+    return condition
 
 
 def text(condition: AnyCondition) -> str:
@@ -246,7 +278,7 @@ def text(condition: AnyCondition) -> str:
 
 def _leaf_holds(leaf: Leaf, fields: Mapping[str, Any]) -> bool:
     if isinstance(leaf, Missing):
-        return fields.get(leaf.field) is None
+        return fields.get(key_of(leaf)) is None
     found = _found(leaf, fields)
     if isinstance(leaf, Among):
         return found is not None and any(found == _known(leaf, value) for value in leaf.values)
@@ -255,10 +287,10 @@ def _leaf_holds(leaf: Leaf, fields: Mapping[str, Any]) -> bool:
 
 def _leaf_text(leaf: Leaf) -> str:
     if isinstance(leaf, Missing):
-        return f"{leaf.field} is None"
+        return f"{key_of(leaf)} is None"
     if isinstance(leaf, Among):
-        return f"{leaf.field} in ({', '.join(map(_shown, leaf.values))})"
-    return f"{leaf.field} {leaf.op} {_shown(leaf.value)}"
+        return f"{key_of(leaf)} in ({', '.join(map(_shown, leaf.values))})"
+    return f"{key_of(leaf)} {leaf.op} {_shown(leaf.value)}"
 
 
 def _part(condition: AnyCondition) -> str:
@@ -295,13 +327,13 @@ def _operand(value: object) -> AnyCondition:
 
 def _found(leaf: Leaf, fields: Mapping[str, Any]) -> Any:
     """Return the field's value in the form for comparisons; None where it is None."""
-    value = fields.get(leaf.field)
+    value = fields.get(key_of(leaf))
     if value is None or leaf.type is None:
         return None
     try:
         return comparable(leaf.type.kind, value)
     except UnreadableFieldError as error:
-        message = f"{leaf.field}: {error}"
+        message = f"{key_of(leaf)}: {error}"
         raise UnreadableFieldError(message) from error
 
 

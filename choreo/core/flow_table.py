@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from choreo.core.branches import Branches
-from choreo.core.conditions import AnyCondition
+from choreo.core.branches import Branches, MemberTests, branches_of, join_branches_of, member_tests_of
 from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
 from choreo.core.durations import human_of
 from choreo.core.errors import VersionError
@@ -34,9 +33,13 @@ class FlowTable:
         """Type → the forward steps that it makes expected by itself."""
         self.joins: dict[str, tuple[StepDefinition, ...]] = _grouped(step for step in forward if step.all_of)
         """Type → the forward steps that it makes expected together with other types."""
-        self.branches: dict[str, Branches] = _branches(flow)
-        """Type → the conditions of the steps on it, where one has a condition."""
-        self.decoded: frozenset[str] = frozenset(self.branches.keys() & self.triggers.keys())
+        self.branches: dict[str, Branches] = branches_of(flow.steps)
+        """Type → the conditions of the steps on it, where one has a condition; joins are left out."""
+        self.join_branches: dict[str, Branches] = join_branches_of(forward)
+        """Join → the conditions of the joins on the same types, where it has a condition."""
+        self.member_tests: dict[str, MemberTests] = member_tests_of(forward)
+        """Type → the comparisons that joins make with its fields."""
+        self.decoded: frozenset[str] = frozenset(self.branches.keys() & self.triggers.keys()) | self.member_tests.keys()
         """Types of the payloads that the tracker decodes."""
         self.opens: dict[str, tuple[WaitDefinition, ...]] = {
             on: tuple(w for w in flow.waits if w.on == on) for on in {w.on for w in flow.waits}
@@ -58,8 +61,7 @@ class FlowTable:
         )
         self.cyclic: frozenset[str] = _cyclic(flow)
         """Steps on a cycle: they may run more than once in a run."""
-        repeated = _repeated(flow, self.cyclic)
-        self.waits_once: frozenset[str] = frozenset(wait.name for wait in flow.waits if wait.on not in repeated)
+        self.waits_once: frozenset[str] = _waits_once(flow, self.cyclic)
         """Waits on no cycle: they open once in a run."""
         self.versions: dict[int, FlowTable] = {
             f.version: FlowTable(f) for f in flow.frozen if f.version != flow.version
@@ -67,6 +69,11 @@ class FlowTable:
         """The other versions of the flow that are frozen."""
         self.is_versioned: bool = bool(flow.frozen)
         """Whether a run is folded by the table of its version; without frozen versions by this one."""
+
+    def decided_by(self, type_: str) -> tuple[str, ...]:
+        """Return the steps whose conditions are judged on events of this type."""
+        steps = self.branches[type_].steps if type_ in self.branches else ()
+        return (*steps, *(step.name for step in self.joins.get(type_, ()) if step.name in self.join_branches))
 
     def comes_from_outside(self, type_: str) -> bool:
         """Return whether runs of any version wait for events of this type."""
@@ -121,14 +128,6 @@ def _grouped(steps: Iterable[StepDefinition]) -> dict[str, tuple[StepDefinition,
     return grouped
 
 
-def _branches(flow: FlowDefinition) -> dict[str, Branches]:
-    found: dict[str, list[tuple[str, AnyCondition]]] = {}
-    for step in flow.steps:
-        if step.when is not None:
-            found.setdefault(step.on, []).append((step.name, step.when))
-    return {type_: Branches(conditions) for type_, conditions in found.items()}
-
-
 def _emitters(pairs: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
     emitters: dict[str, tuple[str, ...]] = {}
     for name, types in pairs:
@@ -146,6 +145,11 @@ def _backward(flow: FlowDefinition) -> frozenset[str]:
         if not more:
             return frozenset(found)
         found |= more
+
+
+def _waits_once(flow: FlowDefinition, cyclic: Iterable[str]) -> frozenset[str]:
+    repeated = _repeated(flow, cyclic)
+    return frozenset(wait.name for wait in flow.waits if wait.on not in repeated)
 
 
 def _repeated(flow: FlowDefinition, cyclic: Iterable[str]) -> set[str]:

@@ -6,11 +6,13 @@ run's working copy; the consequences of a failure stand in compensation.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from choreo.core import facts, gates, recent
 from choreo.core.attribution import answers, step_of, trigger_names
-from choreo.core.branches import Judged
+from choreo.core.branches import Judged, Tested
 from choreo.core.compensation import start_compensation
 from choreo.core.definition import StepDefinition
 from choreo.core.events import Envelope
@@ -77,11 +79,15 @@ def trigger(fold: Fold, run: Run, *, fresh: bool) -> None:
         return
     type_ = event.type
     gated = type_ in table.satisfies
-    judged = table.branches[type_].judge(fold.record) if type_ in table.decoded else None
+    judged: Judged | None = None
+    tested: Tested | None = None
+    if type_ in table.decoded:
+        judged = table.branches[type_].judge(fold.record) if type_ in table.branches else None
+        tested = table.member_tests[type_].test(fold.record) if type_ in table.member_tests else None
     if not gated and type_ in table.triggers:
         _expect(fold, run, event, fold.offset, fresh=fresh, judged=judged)
     if gated or type_ in table.opens or type_ in table.joins:
-        _gate(fold, run, gates.Outside(type_, event.id, fold.offset, event.hops, judged))
+        _gate(fold, run, gates.Outside(type_, event.id, fold.offset, event.hops, judged, tested))
 
 
 def _expect(
@@ -146,10 +152,23 @@ def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
                 if ready.type in fold.table.refusals:
                     start_compensation(fold, run, f"refused from outside: {ready.type}")
                 _expect(fold, run, ready, ready.offset, fresh=True, judged=ready.judged)
-            case gates.Triggered(step, by):
-                _expect_step(fold, run, step, by, by.offset, fresh=True)
+            case gates.Triggered(step, by, members=members):
+                _join(fold, run, step, by, members)
             case gates.Ignored(flood=True):
                 fold.orphan()
+
+
+def _join(fold: Fold, run: Run, step: StepDefinition, by: gates.Outside, members: Mapping[str, gates.Outside]) -> None:
+    """Make a join expected whose events are all there, unless its condition is false."""
+    branches = fold.table.join_branches.get(step.name)
+    if branches is not None:
+        tested = {type_: member.tested for type_, member in members.items() if member.tested is not None}
+        unreadable = next((each.unreadable for each in tested.values() if each.unreadable), "")
+        if unreadable:
+            start_compensation(fold, run, f"no branch on {' and '.join(step.all_of)} can be chosen: {unreadable}")
+        if unreadable or step.name in branches.skipped_by(tested):
+            return
+    _expect_step(fold, run, step, by, by.offset, fresh=True)
 
 
 def succeeded(fold: Fold, run: Run, step: StepDefinition) -> bool:

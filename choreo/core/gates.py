@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from choreo.core import facts, recent
-from choreo.core.branches import Judged
+from choreo.core.branches import Judged, Tested
 from choreo.core.definition import StepDefinition, WaitDefinition
 from choreo.core.flow_table import FlowTable
 
@@ -42,6 +42,8 @@ class Outside(msgspec.Struct, frozen=True, array_like=True, gc=False):
     hops: int
     judged: Judged | None = None
     """The tracker's verdict on the conditions of the steps on it: the payload is not at hand when a wait opens."""
+    tested: Tested | None = None
+    """The tracker's tests of it for the conditions of joins: the payload is not at hand when a join completes."""
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -114,6 +116,8 @@ class Triggered(NamedTuple):
     step: StepDefinition
     event: Outside
     arguments: Arguments
+    members: Mapping[str, Outside] = {}
+    """Type → event, of a join."""
 
 
 class Ignored(NamedTuple):
@@ -284,7 +288,7 @@ class _Fold:
         self.gates = replace(gates, members=left, joined=(*gates.joined, step.name) if once else gates.joined)
         events = {type_: member.event for type_, member in oldest.items()}
         trigger = replace(event, hops=max(each.hops for each in events.values()))
-        self.moves.append(Triggered(step, trigger, self._arguments(step, trigger, events)))
+        self.moves.append(Triggered(step, trigger, self._arguments(step, trigger, events), events))
 
     def _arguments(self, step: StepDefinition, trigger: Outside, members: Mapping[str, Outside]) -> Arguments:
         seen = {each.type: each.offsets for each in self.gates.seen}

@@ -15,7 +15,7 @@ from pydantic import Field as PydanticField
 
 from choreo import DeclarationError, Event, Part, Service, StepContext, field, otherwise
 from choreo.core.conditions import AnyCondition, holds, text
-from choreo.core.declare.conditions import bound
+from choreo.core.declare.conditions import Subject, bound
 from choreo.core.fields import UnreadableFieldError
 
 SOME_ID = UUID("7d444840-9dc0-11d1-b245-5ffdce74fad2")
@@ -63,7 +63,7 @@ class Other(Event):
 
 def judged(condition: object, **fields: Any) -> bool:
     """Return whether the condition holds for an event with these fields, also after its way through JSON."""
-    made = bound(condition, Asked, "step a.b")
+    made = bound(condition, Subject((Asked,)), "step a.b")
     assert made is not None
     again: AnyCondition = msgspec.json.decode(msgspec.json.encode(made), type=AnyCondition)
     assert again == made
@@ -126,7 +126,9 @@ def test_a_field_that_is_none_equals_nothing_and_is_less_than_nothing(
 
 def test_a_condition_is_shown_as_it_is_written() -> None:
     """For diagrams and findings."""
-    made = bound((field("count") > 1) & ((field("shipping") == "express") | ~field("note").is_none()), Asked, "")
+    made = bound(
+        (field("count") > 1) & ((field("shipping") == "express") | ~field("note").is_none()), Subject((Asked,)), ""
+    )
     assert made is not None
     assert text(made) == 'count > 1 & (shipping == "express" | ~(note is None))'
     assert text(otherwise()) == "otherwise"
@@ -135,7 +137,7 @@ def test_a_condition_is_shown_as_it_is_written() -> None:
 @pytest.mark.parametrize("value", ["many", True, float("nan"), [1], {"a": 1}, "NaN"])
 def test_a_value_of_another_kind_is_no_number(value: object) -> None:
     """A payload that its class does not decode may hold anything; it is never taken for true or false."""
-    made = bound(field("count") > 1, Asked, "")
+    made = bound(field("count") > 1, Subject((Asked,)), "")
     assert made is not None
     with pytest.raises(UnreadableFieldError, match=r"count: .* is not a number"):
         holds(made, {"count": value})

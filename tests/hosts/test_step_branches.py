@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from msgspec.structs import replace
 
-from choreo import Event, Flow, Service, StepContext, field, otherwise
+from choreo import Event, Flow, Service, StepContext, all_of, field, otherwise
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.clock import SystemClock
 from choreo.adapters.memory.backend import MemoryBackend
@@ -115,9 +115,9 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 
 @asynccontextmanager
-async def running(backend: Backend) -> AsyncIterator[None]:
-    """Run the two services and the tracker."""
-    flow, clock = shop(), SystemClock()
+async def running(backend: Backend, flow: Flow | None = None, *, without: str = "") -> AsyncIterator[None]:
+    """Run the services but one and the tracker of a flow, of `shop()` unless another is given."""
+    flow, clock = flow or shop(), SystemClock()
     definition, classes = flow.definition, flow.event_classes
 
     def fields_of(event: Envelope) -> dict[str, object]:
@@ -128,6 +128,7 @@ async def running(backend: Backend) -> AsyncIterator[None]:
             service, definition, backend.log, backend.inbox(service.name), backend.dead_letters, CODEC, clock, name="h"
         )
         for service in flow.services
+        if service.name != without
     ]
     states = backend.states
     hosts.append(
@@ -181,3 +182,71 @@ async def test_an_undecodable_event_stops_nobody_and_is_told_with_its_cause(back
     (letter,) = (letter for letter in letters if letter.service == "tracker")
     assert (letter.step, letter.record.event) == ("air.fly", bad)
     assert letter.cause.startswith("Placed: invalid JSON")
+
+
+class Weighed(Event):
+    """The parcel's weight is known."""
+
+    order_id: str
+    weight: int
+
+
+class Priced(Event):
+    """The parcel's price is known."""
+
+    order_id: str
+    weight: int
+
+
+def joining() -> Flow:
+    """Return a flow with two joins of the same events in two services: one has a condition, one takes the others."""
+    desk, air, road = Service("desk"), Service("air"), Service("road")
+
+    @desk.step(on=Placed, emits=Weighed, effect=False)
+    def weigh(event: Placed, ctx: StepContext) -> Weighed:
+        return Weighed(order_id=event.order_id, weight=event.fee)
+
+    @desk.step(on=Placed, emits=Priced, effect=False)
+    def price(event: Placed, ctx: StepContext) -> Priced:
+        return Priced(order_id=event.order_id, weight=1)
+
+    light = (field(Weighed, "weight") < 5) & (field(Priced, "weight") == 1)
+
+    @air.step(on=all_of(Weighed, Priced), emits=Flown, effect=False, when=light)
+    def fly(weighed: Weighed, priced: Priced, ctx: StepContext) -> Flown:
+        return Flown(order_id=ctx.key)
+
+    @road.step(on=all_of(Priced, Weighed), emits=Driven, effect=False, when=otherwise())
+    def drive(weighed: Weighed, priced: Priced, placed: Placed, ctx: StepContext) -> Driven:
+        return Driven(order_id=ctx.key)
+
+    ends = {Flown: "air", Driven: "road"}
+    return Flow("order", key="order_id", starts=Placed, completes=ends, services=[desk, air, road])
+
+
+async def test_a_join_takes_its_branch_by_the_fields_of_all_its_events(backend: Backend) -> None:
+    """The host reads the members from the log, the tracker has kept what held: the run waits for that branch alone."""
+    orders = {name: Placed(order_id=name, shipping="express", fee=fee) for name, fee in (("light", 4), ("heavy", 5))}
+    async with running(backend, joining()):
+        await backend.log.append("order", [event(order) for order in orders.values()])
+        seen = await ended(backend, len(orders))
+    for name, way in (("light", "Flown"), ("heavy", "Driven")):
+        assert sorted(seen[name]) == sorted(["Placed", "Weighed", "Priced", way, facts.FLOW_COMPLETED])
+
+
+async def test_a_member_of_a_join_that_cannot_be_decoded_starts_none_of_them(backend: Backend) -> None:
+    """Its dead letter names a join, and the run is compensated with the cause once the join is complete."""
+    order = event(Placed(order_id="bad", shipping="express"))
+    about = {"causation": order.id, "source": "desk"}
+    priced = event(Priced(order_id="bad", weight=1), "priced", step="desk.price", **about)
+    weighed = event(Weighed(order_id="bad", weight=1), "weighed", step="desk.weigh", **about)
+    weighed = replace(weighed, data=b"\xff\xff", content_type="application/json")
+    async with running(backend, joining(), without="desk"):
+        await backend.log.append("order", [order, weighed, priced])
+        seen = await ended(backend, 1)
+    assert {facts.COMPENSATION_STARTED, facts.FLOW_COMPENSATED} <= set(seen["bad"])
+    assert not {"Flown", "Driven", facts.FLOW_STUCK} & set(seen["bad"])
+    letters = await backend.dead_letters.list("order")
+    (letter,) = (letter for letter in letters if letter.service == "tracker")
+    assert (letter.step, letter.record.event) == ("air.fly", weighed)
+    assert letter.cause.startswith("Weighed: invalid JSON")

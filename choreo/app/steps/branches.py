@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from msgspec.structs import replace
 
-from choreo.app.steps.handlers import Handlers
+from choreo.app.steps.handlers import Handlers, HandlerSpec
 from choreo.core.errors import DecodeError
-from choreo.core.events import Record
+from choreo.core.events import Envelope, Record
+from choreo.core.fields import UnreadableFieldError
 from choreo.core.flow_table import FlowTable
 from choreo.ports.codec import Codec
 
@@ -45,3 +49,24 @@ class BranchJudge:
             return ()
         judged = branches.judge(replace(record, fields=fields))
         return () if judged.unreadable else judged.skips
+
+    def skips_join(self, spec: HandlerSpec, parts: Sequence[Sequence[Envelope]] | None, version: int) -> bool:
+        """Return whether a join does not start with these arguments; False where one of them cannot be read."""
+        table = self._table.nearest(version)
+        branches = table.join_branches.get(spec.step)
+        if branches is None or parts is None:
+            return False
+        members = table.steps[spec.step].all_of
+        events = {event.type: event for events in parts for event in events if event.type in members}
+        try:
+            return spec.step in branches.skipped(self._fields(spec, events))
+        except (DecodeError, UnreadableFieldError):
+            return False
+
+    def _fields(self, spec: HandlerSpec, events: Mapping[str, Envelope]) -> dict[str, Any]:
+        """Return the fields of a join's events by their keys in conditions."""
+        return {
+            f"{type_}.{name}": value
+            for type_, event in events.items()
+            for name, value in self._codec.values(spec.takes[type_], event.content_type, event.data).items()
+        }

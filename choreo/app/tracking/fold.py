@@ -284,8 +284,7 @@ class PartitionFold:
             if not record.unreadable or self._refusal(record):
                 continue
             if partition_of(record.event.key, self.partitions) == self.partition:
-                of_versions = (table.branches.get(record.event.type) for table in tables)
-                step = next(branches.steps[0] for branches in of_versions if branches is not None)
+                step = next(step for table in tables for step in table.decided_by(record.event.type))
                 known = replace(record, fields=None, unreadable="")
                 yield self._dead_letter(known, record.unreadable, now_ms, step)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from choreo.core.branches import Branches
 from choreo.core.checks.finding import Finding, error, warning
-from choreo.core.conditions import Among, AnyCondition, Compare, Leaf, Otherwise, leaves, text
+from choreo.core.conditions import Among, AnyCondition, Compare, Leaf, Otherwise, key_of, leaves, on_one, text
 from choreo.core.definition import FlowDefinition, StepDefinition
 from choreo.core.fields import KINDS, FieldType, UnreadableFieldError, comparable
 from choreo.core.flow_table import FlowTable
@@ -34,7 +34,9 @@ Verdicts: TypeAlias = Mapping[str, list[bool]]
 
 class _Branch(NamedTuple):
     step: StepDefinition
+    whole: AnyCondition
     condition: AnyCondition
+    """The whole one; of a step on any of several types as it is for one of them."""
 
     @property
     def shown(self) -> str:
@@ -43,48 +45,56 @@ class _Branch(NamedTuple):
 
 def branches(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
     """Return the findings about the conditions of steps."""
-    for type_, found in _by_type(flow).items():
-        wrong = [finding for branch in found for finding in _fields(flow, branch)]
-        yield from wrong
-        if wrong:
+    wrong = {step.name: list(_fields(flow, step)) for step in flow.steps if step.when is not None}
+    for findings in wrong.values():
+        yield from findings
+    for on, found in _by_events(flow).items():
+        if any(wrong[branch.step.name] for branch in found):
             continue
         cases = _cases([branch.condition for branch in found])
         if cases is None:
             yield warning(
-                f"flow {flow.name}, steps on {type_}",
+                f"flow {flow.name}, steps on {_together(on)}",
                 f"their conditions are not checked for gaps and overlaps: more than {TRIED_MAX:,} combinations",
                 "Compare fewer fields, or one field that says which branch it is.",
             )
             continue
         runs = _verdicts(found, cases)
-        yield from _constant(flow, found, runs)
-        yield from _overlaps(flow, found, cases, runs)
+        yield from _constant(flow, on, found, runs)
+        yield from _overlaps(flow, on, found, cases, runs)
         if found[0].step.name not in table.reactions:
-            yield from _gaps(flow, type_, found, cases, runs)
+            yield from _gaps(flow, on, found, cases, runs)
 
 
 def exclusive(flow: FlowDefinition) -> frozenset[frozenset[str]]:
-    """Return the pairs of steps that never run on the same event."""
+    """Return the pairs of steps that never run on the same event, or on the same events of a join."""
     pairs: set[frozenset[str]] = set()
-    for found in _by_type(flow).values():
-        cases = None if any(list(_fields(flow, each)) for each in found) else _cases([each.condition for each in found])
-        if cases is None:
-            continue
-        runs = _verdicts(found, cases)
-        pairs |= {
-            frozenset((one, other))
-            for one, other in combinations(runs, 2)
-            if not any(a and b for a, b in zip(runs[one], runs[other], strict=True))
-        }
-    return frozenset(pairs)
+    together: set[frozenset[str]] = set()
+    for found in _by_events(flow).values():
+        wrong = any(list(_fields(flow, each.step)) for each in found)
+        cases = None if wrong else _cases([each.condition for each in found])
+        runs = _verdicts(found, cases) if cases is not None else {}
+        for one, other in combinations([each.step.name for each in found], 2):
+            apart = bool(runs) and not any(a and b for a, b in zip(runs[one], runs[other], strict=True))
+            (pairs if apart else together).add(frozenset((one, other)))
+    return frozenset(pairs - together)
 
 
-def _by_type(flow: FlowDefinition) -> dict[str, list[_Branch]]:
-    found: dict[str, list[_Branch]] = {}
+def _by_events(flow: FlowDefinition) -> dict[tuple[str, ...], list[_Branch]]:
+    """Return the steps with conditions by the events they are judged on: one type, or the types of a join."""
+    found: dict[tuple[str, ...], list[_Branch]] = {}
     for step in flow.steps:
-        if step.when is not None:
-            found.setdefault(step.on, []).append(_Branch(step, step.when))
+        if step.when is None:
+            continue
+        if step.all_of:
+            found.setdefault(tuple(sorted(step.all_of)), []).append(_Branch(step, step.when, step.when))
+        for type_ in () if step.all_of else step.triggers:
+            found.setdefault((type_,), []).append(_Branch(step, step.when, on_one(step.when, type_)))
     return found
+
+
+def _together(on: Sequence[str]) -> str:
+    return " and ".join(on)
 
 
 def _verdicts(found: Sequence[_Branch], cases: Sequence[Case]) -> Verdicts:
@@ -94,46 +104,56 @@ def _verdicts(found: Sequence[_Branch], cases: Sequence[Case]) -> Verdicts:
     return {branch.step.name: [branch.step.name not in skips for skips in skipped] for branch in found}
 
 
-def _fields(flow: FlowDefinition, branch: _Branch) -> Iterator[Finding]:
+def _fields(flow: FlowDefinition, step: StepDefinition) -> Iterator[Finding]:
     """Check the fields and values of a condition that was not declared here, but loaded."""
-    known, on = flow.events.get(branch.step.on, ()), branch.step.on
-    for leaf in leaves(branch.condition):
-        where = f"flow {flow.name}, {branch.shown}, when="
-        if leaf.field not in known:
-            remedy = f"{did_you_mean(leaf.field, known)}Its fields: {', '.join(known)}."
-            yield error(where, f"{on} has no field {leaf.field}", remedy)
-        elif leaf.type is None:
-            yield error(where, f"the type of {on}.{leaf.field} is not given", "Export the flow again.")
-        else:
-            for value in _named(leaf):
-                if not _fits(leaf.type, value):
-                    remedy = f"Compare it with {KINDS[leaf.type.kind]}."
-                    yield error(where, f"{on}.{leaf.field} is compared with {value!r}", remedy)
+    where, on = f"flow {flow.name}, step {step.name}, when=", _together(step.triggers)
+    for leaf in leaves(step.when) if step.when is not None else ():
+        if leaf.of not in ("", *step.triggers) or (step.all_of and not leaf.of):
+            what = f"it compares {key_of(leaf)}, and the step is on {on}"
+            yield error(where, what, f"Name one of its events: {step.triggers[0]}.{leaf.field}.")
+            continue
+        for type_ in (leaf.of,) if leaf.of else step.triggers:
+            yield from _field(flow, leaf, type_, where)
 
 
-def _constant(flow: FlowDefinition, found: Sequence[_Branch], runs: Verdicts) -> Iterator[Finding]:
+def _field(flow: FlowDefinition, leaf: Leaf, on: str, where: str) -> Iterator[Finding]:
+    known = flow.events.get(on, ())
+    if leaf.field not in known:
+        remedy = f"{did_you_mean(leaf.field, known)}Its fields: {', '.join(known)}."
+        yield error(where, f"{on} has no field {leaf.field}", remedy)
+    elif leaf.type is None:
+        yield error(where, f"the type of {on}.{leaf.field} is not given", "Export the flow again.")
+    else:
+        for value in _named(leaf):
+            if not _fits(leaf.type, value):
+                remedy = f"Compare it with {KINDS[leaf.type.kind]}."
+                yield error(where, f"{on}.{leaf.field} is compared with {value!r}", remedy)
+
+
+def _constant(flow: FlowDefinition, on: Sequence[str], found: Sequence[_Branch], runs: Verdicts) -> Iterator[Finding]:
     """Check that each condition holds for some event, and not for all."""
     for branch in found:
         where, alone = f"flow {flow.name}, {branch.shown}", len(found) == 1
         verdicts = runs[branch.step.name]
         if isinstance(branch.condition, Otherwise):
-            on = branch.step.on
             if all(isinstance(other.condition, Otherwise) for other in found):
-                what = f"when=otherwise(), and no other step on {on} has a condition, so that it always runs"
+                what = f"when=otherwise(), and no other step on {_together(on)} has a condition, so that it always runs"
                 yield warning(where, what, "Leave when= out, or give another step a condition.")
             elif not any(verdicts):
-                what = f"when=otherwise() never holds: the other conditions on {on} cover every value"
+                what = f"when=otherwise() never holds: the other conditions on {_together(on)} cover every value"
                 yield warning(where, what, "Leave the step out, or narrow one of the others.")
         elif not any(verdicts):
-            what = f"it never runs: {text(branch.condition)} holds for no value"
-            yield error(where, what, "Correct the comparison; use | where one of two is enough.")
-        elif all(verdicts):
+            never = f"it never runs on {on[0]}" if branch.step.any_of else "it never runs"
+            remedy = f"Leave {on[0]} out of on=, or correct" if branch.step.any_of else "Correct"
+            what = f"{never}: {text(branch.whole)} holds for no value"
+            yield error(where, what, f"{remedy} the comparison; use | where one of two is enough.")
+        elif all(verdicts) and branch.condition == branch.whole:
             what = f"{text(branch.condition)} holds for every value"
             yield warning(where, what, "Leave when= out." if alone else "Leave when= out, or narrow it.")
 
 
 def _overlaps(
-    flow: FlowDefinition, found: Sequence[_Branch], cases: Sequence[Case], runs: Verdicts
+    flow: FlowDefinition, on: Sequence[str], found: Sequence[_Branch], cases: Sequence[Case], runs: Verdicts
 ) -> Iterator[Finding]:
     """Check steps that ask the same field: they are meant as alternatives, and no event may run both."""
     for one, other in combinations(found, 2):
@@ -144,23 +164,23 @@ def _overlaps(
         if both is not None:
             yield warning(
                 f"flow {flow.name}, {one.shown} and {other.shown}",
-                f"both run on {one.step.on} where {_shown(both, _names([one.condition, other.condition]))}",
+                f"both run on {_together(on)} where {_shown(both, _names([one.condition, other.condition]))}",
                 "Narrow one of the two conditions, or let one step do both.",
             )
 
 
 def _gaps(
-    flow: FlowDefinition, type_: str, found: Sequence[_Branch], cases: Sequence[Case], runs: Verdicts
+    flow: FlowDefinition, on: Sequence[str], found: Sequence[_Branch], cases: Sequence[Case], runs: Verdicts
 ) -> Iterator[Finding]:
     """Check that every event leads on: by a branch, a step without a condition, or a wait."""
-    on_all = any(type_ in step.triggers and step.when is None for step in flow.steps)
-    if on_all or type_ in flow.ends or any(wait.on == type_ for wait in flow.waits):
+    on_all = any(not set(on).isdisjoint(step.triggers) and step.when is None for step in flow.steps)
+    if on_all or not set(on).isdisjoint(flow.ends) or any(wait.on in on for wait in flow.waits):
         return
     none = next((case for case, *verdicts in zip(cases, *runs.values(), strict=True) if not any(verdicts)), None)
     if none is not None:
         names = ", ".join(branch.step.name for branch in found)
         yield warning(
-            f"flow {flow.name}, event {type_}",
+            f"flow {flow.name}, event{'s' if len(on) > 1 else ''} {_together(on)}",
             f"none of its steps ({names}) runs where {_shown(none, _names(branch.condition for branch in found))}, "
             "and the run goes no further",
             "Add a step with when=otherwise(), or widen a condition.",
@@ -168,7 +188,7 @@ def _gaps(
 
 
 def _names(conditions: Iterable[AnyCondition]) -> set[str]:
-    return {leaf.field for condition in conditions for leaf in leaves(condition)}
+    return {key_of(leaf) for condition in conditions for leaf in leaves(condition)}
 
 
 def _cases(conditions: Sequence[AnyCondition]) -> list[Case] | None:
@@ -176,7 +196,7 @@ def _cases(conditions: Sequence[AnyCondition]) -> list[Case] | None:
     by_field: dict[str, list[Leaf]] = {}
     for condition in conditions:
         for leaf in leaves(condition):
-            by_field.setdefault(leaf.field, []).append(leaf)
+            by_field.setdefault(key_of(leaf), []).append(leaf)
     tried = {name: _tried(found) for name, found in by_field.items()}
     number = 1
     for values in tried.values():

@@ -12,7 +12,7 @@ import msgspec
 
 from choreo.core import signatures
 from choreo.core.checks import checks
-from choreo.core.declare.conditions import bound
+from choreo.core.declare.conditions import Subject, bound
 from choreo.core.declare.parts import event_classes, no_overlap, one_class, positive, whole
 from choreo.core.definition import ChildrenDefinition, CompensationDefinition, StepDefinition
 from choreo.core.durations import Duration
@@ -107,7 +107,7 @@ def declared(service: str, short: str, handler: Handler, options: ChildrenOption
             emits=(), takes_none=True, bars=True, timeout_ms=min(timeout_ms, undo_ms), deadline_ms=undo_ms
         ),
         children=_definition(child, options, where),
-        when=bound(options.when, trigger, where),
+        when=bound(options.when, Subject((trigger,)), where),
     )
     return Declared(definition, _collected(handler), trigger, (good, *bad))
 

@@ -11,7 +11,7 @@ from choreo.core import signatures
 from choreo.core.checks import checks
 from choreo.core.conditions import Condition, FieldRef
 from choreo.core.declare.children import ChildrenOptions, Join, all_children, declared
-from choreo.core.declare.conditions import bound
+from choreo.core.declare.conditions import Subject, bound
 from choreo.core.declare.hooks import Hook, HookT, require_hook
 from choreo.core.declare.parts import deadline_of, event_classes, heartbeat_of, no_overlap, one_class, positive
 from choreo.core.declare.processes import require_process
@@ -200,9 +200,9 @@ class Service:
         `X | None` where it may be missing, `list[X]` for all of them in order.
         `timeout` bounds one attempt; `deadline` bounds the step from its trigger on (default: all attempts and waits of
         the retry policy, plus ten minutes). `effect=False`: there is nothing to undo. `when` is a condition on the
-        fields of `on`, or `otherwise()`: the step runs only on events for which it holds. An attempt that does not call
-        `ctx.heartbeat` for as long as `heartbeat` has failed. It serves `versions` of the flow: "2-", "1-2", "1".
-        `runs_in="process"`: a plain handler at the top of a module runs in a process of its own.
+        fields of `on`, of `all_of` on all its events, or `otherwise()`: the step runs only if it holds. An attempt that
+        does not call `ctx.heartbeat` for as long as `heartbeat` has failed. It serves `versions` of the flow: "2-",
+        "1-2", "1". `runs_in="process"`: a plain handler at the top of a module runs in a process of its own.
         """
         retry = retry or Retry()
         self._require_whole("a step")
@@ -219,7 +219,7 @@ class Service:
                 deadline_ms=deadline_of(deadline, rule, timeout_ms, where),
                 retry=rule,
                 effect=effect,
-                when=bound(when, _single(on, when, where), where),
+                when=bound(when, Subject(_triggers(on, where), isinstance(on, AllOf)), where),
                 **fields,
             )
             apart = require_process(runs_in, handler, heartbeat_ms, where)
@@ -344,14 +344,3 @@ def _triggers(on: object, where: str) -> tuple[EventClass, ...]:
         return on.classes
     remedy = "Write on=all_of(A, B) if it needs all of them, on=any_of(A, B) if each starts it."
     return (one_class(on, where, "on", remedy),)
-
-
-def _single(on: object, when: object, where: str) -> EventClass:
-    """Return the event that a condition judges; without a condition any of the step's triggers."""
-    if when is not None and isinstance(on, AllOf | AnyOf):
-        raise DeclarationError(
-            "when= judges one event, and on= names several",
-            where=where,
-            remedy="Declare a step on each event, or decide in a step before.",
-        )
-    return _triggers(on, where)[0]

@@ -109,7 +109,7 @@ class JobMaker:
             about = answer.event
             skipped = self._branches.skipped(record, answer.version) if record else ()
             for spec in self._specs_of(answer):
-                if spec.step in skipped:
+                if spec.step in skipped or self._branches.skips_join(spec, parts, answer.version):
                     continue
                 stand_in = replace(source.event, id=about.id, type=about.type, run=answer.run)
                 event = replace(identified(record), run=answer.run) if record else stand_in
