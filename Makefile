@@ -26,7 +26,7 @@ export NO_MKDOCS_2_WARNING := 1
 help: ## say what there is
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
-demo: $(VENV)/.demo-ready ## 500 orders through the reference flow; audits money and stock
+demo: $(VENV)/.demo-ready ## 500 orders and 60 trips through the reference flows; audits all books
 	@$(BIN)/choreo demo
 
 up: ports ## the whole on Kafka, Faust and Redis in containers; the REST view on http://localhost:8080 (CHOREO_REST_PORT)

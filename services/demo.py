@@ -15,6 +15,7 @@ from choreo import Event
 from schemas.orders import Item, OrderPlaced, ShipmentPicked
 from services import audit as books_audit
 from services.gateways.warehouse import Warehouse
+from services.travel.demo import TravelDemo
 
 COMPLETED, COMPENSATED = "completed", "compensated"
 
@@ -59,6 +60,10 @@ class Demo:
     """The parts that `choreo demo` asks of a project: orders, the outside world, and an audit."""
 
     flow = "order"
+    flows = ("services.order_flow:order",)
+    unit = "order"
+    books = "Money and stock"
+    shows = "refund fails twice, then works"
     time_scale = 7_200.0
     """A day's wait for the warehouse takes twelve seconds."""
     listens = frozenset({"ShipmentCreated"})
@@ -82,7 +87,7 @@ class Demo:
                 return kind
         return KINDS[0]
 
-    def answer(self, key: str) -> Event | bytes | None:
+    def answer(self, key: str, type_: str = "ShipmentCreated") -> Event | bytes | None:  # noqa: ARG002 - it listens to one type
         """Return the warehouse's events after a shipment was created: its pick, garbage, or none."""
         kind = self.kind_of(int(key.removeprefix("o-")))
         if kind.picked == "never":
@@ -104,4 +109,5 @@ class Demo:
         )
 
 
-demo = Demo()
+demo = (Demo(), TravelDemo())
+"""The demos of both reference flows."""

@@ -33,9 +33,9 @@ class Receipt(NamedTuple):
 class Bank:
     """Marks are read from the card: those of `behaviour`, `declined`, `sticky-refund:N` (the first N refunds fail)."""
 
-    def __init__(self) -> None:
-        """Nothing is opened yet."""
-        self._books = Books("bank", _TABLES)
+    def __init__(self, name: str = "bank") -> None:
+        """Nothing is opened yet; the books have this name."""
+        self._books = Books(name, _TABLES)
 
     def charge(self, *, key: str, order_id: str, card: str, amount: Decimal) -> Receipt:
         """Charge the card once for this key; raises RefusedError, GatewayError, KeyBarredError, AnswerLostError."""

@@ -23,9 +23,10 @@ CREATE TABLE IF NOT EXISTS cancellations (
 class Carrier:
     """Marks are read from the customer: those of `behaviour`, `nowhere` (no address), and `sticky-cancel:N`."""
 
-    def __init__(self) -> None:
-        """Nothing is opened yet."""
-        self._books = Books("carrier", _TABLES)
+    def __init__(self, name: str = "carrier", refusal: str = "nobody delivers to this address") -> None:
+        """Nothing is opened yet; the books have this name."""
+        self._books = Books(name, _TABLES)
+        self._refusal = refusal
 
     def book(self, *, key: str, order_id: str, customer: str) -> str:
         """Book a shipment once for this key; its number. Raises the errors of `Bank.charge`."""
@@ -40,7 +41,7 @@ class Carrier:
         if status in ("barred", "cancelled"):
             raise KeyBarredError(f"the shipment of {order_id} was called off")
         if status == "rejected":
-            raise RefusedError("nobody delivers to this address")
+            raise RefusedError(self._refusal)
         behaviour.after(marked, call)
         return f"shipment-{number}"
 

@@ -9,22 +9,22 @@ from services.gateways.errors import RefusedError
 _TABLES = """
 CREATE TABLE IF NOT EXISTS sent (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, order_id TEXT NOT NULL,
-    way TEXT NOT NULL,  -- mail, letter
+    way TEXT NOT NULL,  -- mail, letter, escalation
     text TEXT NOT NULL
 );
 """
 
 
 class Post:
-    """Marks are read from the order's id: those of `behaviour`, and `unreachable` (gets no e-mail)."""
+    """Marks are read from the address, or the order's id: those of `behaviour`, and `unreachable` (gets no e-mail)."""
 
-    def __init__(self) -> None:
-        """Nothing is opened yet."""
-        self._books = Books("post", _TABLES)
+    def __init__(self, name: str = "post") -> None:
+        """Nothing is opened yet; the books have this name."""
+        self._books = Books(name, _TABLES)
 
-    def mail(self, *, key: str, order_id: str, text: str) -> str:
+    def mail(self, *, key: str, order_id: str, text: str, address: str = "") -> str:
         """Send an e-mail; its number. Raises RefusedError, GatewayError, AnswerLostError."""
-        marked, call = behaviour.marks(order_id), self._books.count_call("mail", key)
+        marked, call = behaviour.marks(address or order_id), self._books.count_call("mail", key)
         behaviour.before(marked, call)
         if "unreachable" in marked:
             raise RefusedError("the mailbox does not exist")
@@ -32,10 +32,10 @@ class Post:
         behaviour.after(marked, call)
         return number
 
-    def letter(self, *, key: str, order_id: str, text: str) -> str:
-        """Send a letter; its number."""
-        self._books.count_call("letter", key)
-        return self._send(key, order_id, "letter", text)
+    def letter(self, *, key: str, order_id: str, text: str, way: str = "letter") -> str:
+        """Send a letter of this kind; its number."""
+        self._books.count_call(way, key)
+        return self._send(key, order_id, way, text)
 
     def _send(self, key: str, order_id: str, way: str, text: str) -> str:
         with self._books.transaction() as db:

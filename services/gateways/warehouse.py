@@ -32,9 +32,9 @@ _PLENTY = 1_000_000
 class Warehouse:
     """Marks are read from the article numbers: those of `behaviour`, `none` (out of stock), `sticky-release:N`."""
 
-    def __init__(self) -> None:
-        """Nothing is opened yet."""
-        self._books = Books("warehouse", _TABLES)
+    def __init__(self, name: str = "warehouse") -> None:
+        """Nothing is opened yet; the books have this name."""
+        self._books = Books(name, _TABLES)
 
     def stock_up(self, sku: str, quantity: int) -> None:
         """Put that many on the shelf; of an article nobody has stocked up there are a million, of `none` none."""

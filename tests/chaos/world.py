@@ -15,7 +15,7 @@ from tests.audit.from_kafka import Inboxes
 from tests.chaos.groups import Groups
 from tests.chaos.observer import PROJECTOR
 from tests.support import required
-from tests.support.fleet import ROOT, SERVICES, TRACKER, Fleet, Worker
+from tests.support.fleet import FLOWS, ROOT, SERVICES, TRACKER, Fleet, Worker
 from tests.support.kafka import Broker, free_ports
 from tests.support.redis_server import OwnRedis
 
@@ -88,6 +88,7 @@ def opened(folder: Path) -> Iterator[World]:
         with required.broker(folder / "kafka") as broker:
             (port,) = free_ports(1)
             settings = {
+                "CHOREO_FLOWS": FLOWS,
                 "CHOREO_KAFKA": broker.bootstrap,
                 "CHOREO_KAFKA_TOPIC_PREFIX": PREFIX,
                 "CHOREO_REDIS": redis.url,

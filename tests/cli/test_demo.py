@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from choreo.cli.demo.play import load_demo
+from choreo.cli.demo.plan import load_demos
 from choreo.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -23,10 +24,49 @@ def test_every_order_ends_as_it_must_and_the_books_add_up(checkout: Path) -> Non
     result = json.loads(ran.stdout)
     assert list(result) == [
         "orders", "completed", "compensated", "stuck", "dead_letters", "audit_ok", "orders_per_s", "p50_ms", "p99_ms",
+        "flows",
     ]  # fmt: skip
     assert (result["orders"], result["completed"], result["compensated"], result["stuck"]) == (100, 69, 31, 0)
     assert result["dead_letters"] == 2
     assert result["audit_ok"] is True
+    trips = result["flows"]["trip"]
+    assert trips["outcomes"] == {"compensated": 33, "approved": 21, "escalated": 6}
+    assert (trips["placed"], trips["completed"], trips["stuck"], trips["audit_ok"]) == (60, 27, 0, True)
+    assert trips["children"] == {"ticket": {"compensated": 36, "completed": 81}}
+
+
+def test_trips_alone_are_played_and_shown(checkout: Path) -> None:
+    """Each kind, with its outcome; the timeline is of a trip whose tickets were issued and undone."""
+    ran = _demo(checkout, "--flow", "trip", "--trips", "20")
+    assert ran.returncode == 0, ran.stderr
+    said = " ".join(ran.stdout.split())
+    assert "20 trips: 9 completed (7 approved, 2 escalated), 11 compensated, 0 stuck, 0 dead letters" in said
+    assert "ticket, children of trip: 16 compensated, 20 completed." in said
+    assert "Seats, rooms, cars, fares and tickets add up." in said
+    assert "orders" not in said
+    assert re.search(r"choreo show t-\d{4} --flow trip", said)
+
+
+def test_a_ticket_that_is_not_voided_fails_the_demo(checkout: Path) -> None:
+    """The children of a trip are audited with it: the airline says that a ticket is void, and keeps it."""
+    carrier = checkout / "services" / "gateways" / "carrier.py"
+    text = carrier.read_text()
+    spoiled = text.replace("INSERT INTO cancellations (key, shipment_key) VALUES (?, ?)", "SELECT ?, ?")
+    spoiled = spoiled.replace("SELECT ?, ? ON CONFLICT DO NOTHING", "SELECT ?, ?")
+    assert spoiled != text
+    carrier.write_text(spoiled)
+    ran = _demo(checkout, "--flow", "trip", "--trips", "20", "-o", "json")
+    assert ran.returncode == 1, ran.stderr
+    assert json.loads(ran.stdout)["flows"]["trip"]["audit_ok"] is False
+    assert "compensated, but 1 coupons stand, not 0" in ran.stderr
+
+
+def test_a_flow_that_the_demo_has_not_is_named(checkout: Path) -> None:
+    """With those that it has."""
+    ran = _demo(checkout, "--flow", "travel")
+    assert ran.returncode == 4
+    assert "the demo has no flow 'travel'" in ran.stderr
+    assert "Its flows are: order, trip." in ran.stderr
 
 
 def test_books_that_do_not_add_up_fail_the_demo(checkout: Path) -> None:
@@ -52,10 +92,10 @@ def test_a_project_without_a_demo_is_told_how_to_have_one(tmp_path: Path) -> Non
 
 def test_a_demo_is_found_in_a_folder_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the container's image has it: the project lies beside, and only choreo is installed."""
-    (tmp_path / "a_shops_demo.py").write_text("demo = 'this one'\n")
+    (tmp_path / "a_shops_demo.py").write_text("class Demo:\n    flow, time_scale = 'stall', 1.0\n\n\ndemo = Demo()\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    assert load_demo(Settings(demo="a_shops_demo:demo")) == "this one"
+    assert [demo.flow for demo in load_demos(Settings(demo="a_shops_demo:demo"))] == ["stall"]
 
 
 def _demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -57,6 +57,9 @@ def test_every_order_ends_on_kafka_as_it_does_at_home(checkout: Path, servers: S
     assert ran.returncode == 0, ran.stderr + ran.stdout
     said = " ".join(ran.stdout.split())
     assert "69 completed, 31 compensated, 0 stuck, 2 dead letters" in said
+    assert "60 trips: 27 completed (21 approved, 6 escalated), 33 compensated, 0 stuck, 0 dead letters" in said
+    assert "ticket, children of trip: 36 compensated, 81 completed." in said
+    assert "Seats, rooms, cars, fares and tickets add up." in said
     assert "Money and stock add up." in said
     assert "--keep leaves them" in said
     assert servers.left() == []
@@ -68,7 +71,9 @@ def test_every_order_ends_on_postgres_too(checkout: Path, servers: Servers) -> N
     try:
         postgres.create()
         postgres.start()
-        ran = choreo(checkout, "demo", "--orders", "100", "--kafka", servers.kafka, "--postgres", postgres.url)
+        ran = choreo(
+            checkout, "demo", "--orders", "100", "--trips", "20", "--kafka", servers.kafka, "--postgres", postgres.url
+        )
         assert ran.returncode == 0, ran.stderr + ran.stdout
         said = " ".join(ran.stdout.split())
         assert "69 completed, 31 compensated, 0 stuck, 2 dead letters" in said
@@ -81,22 +86,22 @@ def test_every_order_ends_on_postgres_too(checkout: Path, servers: Servers) -> N
 
 def test_a_demo_that_is_kept_can_be_looked_at(checkout: Path, servers: Servers) -> None:
     """By the command that it ends with."""
-    ran = choreo(checkout, "demo", "--orders", "10", "--keep", *servers.options)
+    ran = choreo(checkout, "demo", "--orders", "10", "--trips", "1", "--keep", *servers.options)
     assert ran.returncode == 0, ran.stderr + ran.stdout
-    *settings, _, command, key = shlex.split(re.findall("Look closer: (.*)", ran.stdout)[-1])
+    *settings, _, command, key, option, flow = shlex.split(re.findall("Look closer: (.*)", ran.stdout)[-1])
     given = dict(setting.split("=", 1) for setting in settings)
-    shown = choreo(checkout, command, key, **given)
+    shown = choreo(checkout, command, key, option, flow, **given)
     assert shown.returncode == 0, shown.stderr
     assert "OrderPlaced" in shown.stdout
     kept = {name.partition(given["CHOREO_KAFKA_TOPIC_PREFIX"])[2] for name in servers.left()}
-    assert {"order", "order.dead-letters", ":inbox:payment:memory"} <= kept
+    assert {"order", "order.dead-letters", "trip", "ticket", ":inbox:payment:memory"} <= kept
 
 
 def test_a_demo_that_is_interrupted_leaves_nothing(checkout: Path, servers: Servers) -> None:
     """Ctrl-C while its orders are under way."""
     before = set(servers.left())
     with subprocess.Popen(
-        [sys.executable, "-m", "choreo", "demo", "--orders", "5000", *servers.options],
+        [sys.executable, "-m", "choreo", "demo", "--flow", "order", "--orders", "5000", *servers.options],
         cwd=checkout,
         env=environment(checkout),
         stdout=subprocess.PIPE,

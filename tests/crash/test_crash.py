@@ -29,7 +29,7 @@ from tests.audit.shape import Told
 from tests.crash.environment import Environment, poison, poisoned
 from tests.crash.observer import Observer
 from tests.support.durations import durations_of
-from tests.support.fleet import ROLES, ROOT, SERVICES, TRACKER, Fleet, Worker
+from tests.support.fleet import FLOWS, ROLES, ROOT, SERVICES, TRACKER, Fleet, Worker
 from tests.support.patience import PATIENCE_S
 
 ORDERS = 1_000
@@ -49,6 +49,7 @@ LOOK_S = 0.01
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Return settings of every process, this one too."""
     values = {
+        "CHOREO_FLOWS": FLOWS,
         "CHOREO_DATABASE": str(tmp_path / "choreo.db"),
         "CHOREO_BOOKS_DIR": str(tmp_path / "books"),
         "CHOREO_TIME_SCALE": str(Demo.time_scale),

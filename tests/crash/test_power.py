@@ -31,7 +31,7 @@ from tests.crash.environment import Environment
 from tests.crash.observer import Observer
 from tests.crash.power import Cut, Power
 from tests.support.durations import durations_of
-from tests.support.fleet import ROOT, SERVICES, TRACKER
+from tests.support.fleet import FLOWS, ROOT, SERVICES, TRACKER
 from tests.support.patience import PATIENCE_S
 
 ORDERS = 40
@@ -51,7 +51,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the settings of every backend that is opened here; each copy has its own database and books."""
     monkeypatch.chdir(ROOT)
     # Hardly divided: an attempt that the machine is too busy for must not time out in a test about something else.
-    for name, value in {"CHOREO_TIME_SCALE": "2", "CHOREO_LEASE_S": "2"}.items():
+    for name, value in {"CHOREO_FLOWS": FLOWS, "CHOREO_TIME_SCALE": "2", "CHOREO_LEASE_S": "2"}.items():
         monkeypatch.setenv(name, value)
     _use(monkeypatch, tmp_path / "choreo.db", tmp_path / "books")
 

@@ -57,8 +57,8 @@ def test_what_the_page_says_runs_an_order_from_its_start_to_its_end(reader: Read
     """Topics, seven processes, an order by the command line; its pick comes from kcat."""
     said = reader.types(BLOCKS["by-hand"])
     assert "OrderPlaced of order o-1 published" in said
-    reader.sees("choreo show o-1", "waits for ShipmentPicked")
+    reader.sees("choreo show o-1 --flow order", "waits for ShipmentPicked")
     reader.types(BLOCKS["from-outside"])
-    reader.sees("choreo show o-1", "order o-1 completed")
+    reader.sees("choreo show o-1 --flow order", "order o-1 completed")
     assert "Nothing to do" in reader.types("choreo topics plan")
     assert "1 completed" in reader.types("choreo projections rebuild order")

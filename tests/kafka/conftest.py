@@ -14,7 +14,7 @@ from choreo.settings import load
 from choreo.wiring import open_app
 from choreo.wiring.flows import load_flows
 from tests.kafka.harness import Harness
-from tests.support.fleet import ROOT, Fleet
+from tests.support.fleet import FLOWS, ROOT, Fleet
 from tests.support.redis_server import OwnRedis
 
 OnKafka: TypeAlias = Callable[[Sequence[str], int], dict[str, str]]
@@ -73,6 +73,7 @@ async def harness(
 ) -> AsyncIterator[Harness]:
     """Yield topics, keys, books and a fleet of this test's own; nothing runs yet."""
     values = {
+        "CHOREO_FLOWS": FLOWS,
         "CHOREO_KAFKA": servers.kafka,
         "CHOREO_KAFKA_TOPIC_PREFIX": f"test-{uuid.uuid4().hex[:8]}-",
         **stores,

@@ -15,13 +15,14 @@ from choreo.wiring import open_app
 from schemas.orders import ShipmentPicked
 from tests.kafka.conftest import Servers
 from tests.kafka.harness import FLOW, PARTITIONS, Harness, keys_in
-from tests.support.fleet import ROOT, Fleet
+from tests.support.fleet import FLOWS, ROOT, Fleet
 
 
 @pytest.fixture
 async def in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     """Yield the same scene on one SQLite file."""
     values = {
+        "CHOREO_FLOWS": FLOWS,
         "CHOREO_DATABASE": str(tmp_path / "choreo.db"),
         "CHOREO_BOOKS_DIR": str(tmp_path / "books"),
         "CHOREO_PARTITIONS": str(PARTITIONS),

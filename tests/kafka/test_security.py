@@ -19,7 +19,7 @@ from tests.kafka.everything import running
 from tests.kafka.harness import Harness
 from tests.kafka.test_long_handlers import until
 from tests.support import required
-from tests.support.fleet import ROOT, Fleet, Worker
+from tests.support.fleet import FLOWS, ROOT, Fleet, Worker
 from tests.support.kafka import MissingError
 from tests.support.secure_kafka import KEY_PASSWORD, PASSWORD, USER, SecureBroker
 
@@ -67,6 +67,7 @@ def installation(servers: Servers, folder: Path, kafka: Mapping[str, str]) -> di
     """Return settings of an installation of this test's own."""
     return {
         **kafka,
+        "CHOREO_FLOWS": FLOWS,
         "CHOREO_KAFKA_TOPIC_PREFIX": f"test-{uuid.uuid4().hex[:8]}-",
         "CHOREO_REDIS": servers.redis,
         "CHOREO_DATA": str(folder / "data"),

@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("inventory", "payment", "shipping", "notification")
 TRACKER = "tracker"
+FLOWS = "services.order_flow:order"
+"""The flows of a fleet that names no others."""
 ROLES = (*SERVICES, TRACKER, TRACKER)
 
 _STOP_WITHIN_S = 30
@@ -45,7 +47,7 @@ class Fleet:
         """Start with no process."""
         self.workers: list[Worker] = []
         self._folder = folder
-        self._environment = {**os.environ, **environment, "PYTHONFAULTHANDLER": "1"}
+        self._environment = {"CHOREO_FLOWS": FLOWS, **os.environ, **environment, "PYTHONFAULTHANDLER": "1"}
         self._started = 0
 
     def start(self, role: str, **settings: str) -> Worker:

@@ -1,1 +1,4 @@
-"""Run `choreo demo`: `command` reads the options and prints, `play` places the orders and audits them."""
+"""Run `choreo demo`: `command` reads the options and prints.
+
+`plan` is the interface of a project's demo, `play` starts the runs of each flow and answers, `results` audits them.
+"""

@@ -65,6 +65,7 @@ async def test_a_process_ends_with_the_remedy(kafka: str, open_log: OpenLog) -> 
     log = open_log()
     await opened(log, kafka, retention_ms=str(DAY_MS))
     settings = {
+        "CHOREO_FLOWS": "services.order_flow:order",
         "CHOREO_KAFKA": kafka,
         "CHOREO_KAFKA_TOPIC_PREFIX": log.options.prefix,
         "CHOREO_REDIS": "redis://localhost:1/0",
