@@ -102,3 +102,10 @@ def test_children_join_within_a_window() -> None:
     """The parent completes, and its state stays small."""
     figures, _ = run("children", "--children", "30", "--window", "10")
     assert {"children_s", "took_s", "memory_mb", "state_bytes"} <= figures.keys()
+
+
+def test_timers_fire_once_and_not_early() -> None:
+    """Each comes due after its own start, also behind a restart of the tracker."""
+    figures, _ = run("timers", "--timers", "300")
+    assert (figures["early"], figures["lost"]) == (0, 0)
+    assert {"begun_s", "restart_s", "fired_s", "memory_mb"} <= figures.keys()
