@@ -21,6 +21,7 @@ from choreo.hosts.tracker import TrackerHost
 from choreo.ports.log import CommitBatch
 from choreo.testing.clock import VirtualClock
 from tests.hosts.test_tracker import HOUR_S, TOPIC, charged, definition, outcome, start
+from tests.support.patience import PATIENCE_S
 
 FLOW = definition(HOUR_S * 1_000)
 
@@ -70,7 +71,7 @@ async def tracking(backend: SqliteBackend, clock: VirtualClock) -> AsyncIterator
 
 async def caught_up(backend: SqliteBackend) -> None:
     """Wait until the whole log is folded."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (await backend.read_model.positions(TOPIC)).get(0, 0) < await backend.log.end(TOPIC, 0):  # noqa: ASYNC110
             await asyncio.sleep(0)
 

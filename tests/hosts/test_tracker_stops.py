@@ -15,6 +15,7 @@ from choreo.hosts.tracker import TrackerHost
 from choreo.ports.log import CommitBatch
 from choreo.testing.clock import VirtualClock
 from tests.hosts.test_tracker import HOUR_S, TOPIC, definition, running_harness, start, status
+from tests.support.patience import PATIENCE_S
 
 
 async def test_a_stop_ends_a_commit_that_storage_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +41,7 @@ async def test_a_stop_ends_a_commit_that_storage_does_not_answer(monkeypatch: py
     running = asyncio.create_task(host.run())
     await hangs.wait()
     await host.stop()
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, PATIENCE_S)
     assert (await backend.log.committed(TOPIC, "tracker")).get(0, 0) == 0
 
 

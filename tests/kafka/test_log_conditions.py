@@ -29,6 +29,7 @@ from tests.audit import from_kafka
 from tests.kafka.conftest import Servers
 from tests.kafka.everything import running
 from tests.kafka.harness import FLOW, PARTITIONS, Harness, keys_in
+from tests.support.patience import PATIENCE_S
 
 ITEMS = [{"sku": "tea", "quantity": 1}]
 
@@ -43,7 +44,7 @@ def set_on_topic(servers: Servers, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic(), incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": servers.kafka})
-    admin.incremental_alter_configs([resource])[resource].result(10)
+    admin.incremental_alter_configs([resource])[resource].result(PATIENCE_S)
 
 
 def placed(key: str) -> dict[str, Any]:
@@ -133,11 +134,11 @@ def forget_groups(servers: Servers) -> None:
     """Let the cluster lose every group's offsets, as it does a week after all consumers have left."""
     admin = AdminClient({"bootstrap.servers": servers.kafka})
     prefix = os.environ["CHOREO_KAFKA_TOPIC_PREFIX"]
-    groups = [found.group_id for found in admin.list_consumer_groups().result(20).valid]
+    groups = [found.group_id for found in admin.list_consumer_groups().result(PATIENCE_S).valid]
     mine = [group for group in groups if group.startswith(prefix)]
     assert mine
     for answer in admin.delete_consumer_groups(mine).values():
-        answer.result(20)
+        answer.result(PATIENCE_S)
 
 
 async def test_a_rebuild_of_a_log_without_its_first_records(

@@ -20,6 +20,7 @@ from tests.kafka.everything import running
 from tests.kafka.harness import FLOW, Harness
 from tests.support import required
 from tests.support.kafka import Broker
+from tests.support.patience import PATIENCE_S
 from tests.support.redis_server import OwnRedis
 
 
@@ -90,7 +91,7 @@ async def test_no_role_creates_a_topic(harness: Harness, nothing: None, servers:
         sys.executable, "-m", "choreo", "run", role, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     try:
-        output, _ = await asyncio.wait_for(started.communicate(), 60)
+        output, _ = await asyncio.wait_for(started.communicate(), PATIENCE_S)
     finally:
         with suppress(ProcessLookupError):
             started.kill()

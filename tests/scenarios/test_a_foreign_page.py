@@ -20,6 +20,7 @@ from choreo.surfaces.rest import UseCases, create_app
 from choreo.surfaces.rest.guard import SAFE_METHODS
 from tests.app.harness import Shop
 from tests.support.browser import chromium
+from tests.support.patience import PATIENCE_S
 from tests.support.serving import served
 
 START = {"type": "OrderPlaced", "fields": {"order_id": "o-2"}}
@@ -94,7 +95,7 @@ class Arrivals:
 
     async def of(self, method: str, path: str) -> int:
         """Return the status of the answer to the next request of this kind; waits for it."""
-        async with asyncio.timeout(60), self._more:
+        async with asyncio.timeout(PATIENCE_S), self._more:
             while not (found := [status for *what, status in self.seen if what == [method, path]]):
                 await self._more.wait()
         self.seen.clear()

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.support.kafka import Broker, free_ports
+from tests.support.patience import PATIENCE_S
 
 USER, PASSWORD, KEY_PASSWORD = "choreo", "correct-horse-battery", "staple-of-the-key"
 _LISTENERS = """
@@ -114,12 +115,12 @@ class SecureBroker(Broker):
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         what = (ResourceType.TOPIC, prefix, ResourcePatternType.PREFIXED, f"User:{USER}", "*", AclOperation.ALL)
         refusal = AclBinding(*what, AclPermissionType.DENY)
-        admin.create_acls([refusal])[refusal].result(20)
+        admin.create_acls([refusal])[refusal].result(PATIENCE_S)
         try:
             yield
         finally:
             given_back = AclBindingFilter(*what, AclPermissionType.DENY)
-            assert admin.delete_acls([given_back])[given_back].result(20)
+            assert admin.delete_acls([given_back])[given_back].result(PATIENCE_S)
 
     def start(self) -> None:
         """Start it, with its user."""
@@ -131,7 +132,7 @@ class SecureBroker(Broker):
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         known = UserScramCredentialUpsertion(name, scram, PASSWORD.encode())
-        admin.alter_user_scram_credentials([known])[name].result(20)
+        admin.alter_user_scram_credentials([known])[name].result(PATIENCE_S)
 
 
 def _usage(*, authority: bool) -> x509.KeyUsage:

@@ -12,6 +12,7 @@ from choreo.testing.conformance import TOPIC, event
 from tests.adapters.kafka.conftest import QUICK
 from tests.support import required
 from tests.support.kafka import Broker, free_ports
+from tests.support.patience import PATIENCE_S
 
 # The error comes soon, not after the 15 s that a broker's fail-over may take.
 IMPATIENT = {"delivery.timeout.ms": "2000", "socket.timeout.ms": "2000"}
@@ -68,7 +69,7 @@ async def test_a_broker_that_comes_back_finds_everybody_waiting(broker: Broker) 
         await consumer.commit(CommitBatch([event("unsaid")], {0: 1}))
     assert (await consumer.poll(10, 0.1)).records == []
     await asyncio.to_thread(broker.start)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         await log.append(TOPIC, [event("after")])
         await read_until(consumer, "after")
         end = await log.end(TOPIC, 0)
@@ -85,7 +86,7 @@ async def test_a_producer_that_is_given_up_still_answers_who_is_handing_over(bro
     await log.append(TOPIC, [event("before")])
     broker.freeze()
     long = asyncio.ensure_future(log.append(TOPIC, [event(f"long-{number}") for number in range(3_000)]))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(StorageError):
             await log.append(TOPIC, [event("short")])
         assert not long.done(), "it was still handing over"
@@ -106,7 +107,7 @@ async def test_a_member_goes_on_while_nobody_answers_to_its_position(broker: Bro
         await consumer.poll(10, 0.2)
     waiting = asyncio.ensure_future(read_until(consumer, "after"))
     broker.thaw()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         await log.append(TOPIC, [event("after")])
         await waiting
         await consumer.commit(CommitBatch([event("said too")], {0: 3}))
@@ -121,7 +122,7 @@ async def test_positions_alone_are_waited_for_within_a_bound(broker: Broker) -> 
     log = KafkaLog(KafkaOptions(broker.bootstrap, {}, request_s=1.0))
     consumer = await at_work(log)
     broker.freeze()
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(StorageError, match=r"offsets of partitions \[0\] within 1 s"):
             await consumer.commit(CommitBatch(done={0: 1}))
         with pytest.raises(LeaseLostError, match="no longer answers"):
@@ -142,7 +143,7 @@ async def test_a_member_that_finds_no_way_back_is_made_anew(broker: Broker) -> N
     log = KafkaLog(KafkaOptions(broker.bootstrap, {**IMPATIENT, **QUICK}, rejoin_s=8.0))
     consumer = await at_work(log)
     await asyncio.to_thread(broker.stop)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(LeaseLostError, match="cannot rejoin"):
             await read_until(consumer, "never")
         await consumer.close()

@@ -13,6 +13,7 @@ from choreo.core.facts import UNREADABLE
 from choreo.core.partition import partition_of
 from choreo.testing.conformance import TOPIC, event
 from tests.adapters.kafka.conftest import OpenLog
+from tests.support.patience import PATIENCE_S
 
 
 def real_name(log: KafkaLog, topic: str = TOPIC) -> str:
@@ -33,7 +34,7 @@ def make_topic(kafka: str, topic: str, **config: str) -> None:
     """Create a topic with the settings of a foreign program."""
     admin = AdminClient({"bootstrap.servers": kafka})
     wanted = NewTopic(topic, 1, 1, config={name.replace("_", "."): value for name, value in config.items()})
-    admin.create_topics([wanted])[topic].result(10)
+    admin.create_topics([wanted])[topic].result(PATIENCE_S)
 
 
 async def test_a_record_of_a_plain_producer_is_read(kafka: str, open_log: OpenLog) -> None:
@@ -73,7 +74,7 @@ async def test_partitions_that_are_added_move_no_key_of_ours(kafka: str, open_lo
     events = [event(f"e-{number}", key=f"o-{number}") for number in range(50)]
     before = await log.append(TOPIC, events)
     admin = AdminClient({"bootstrap.servers": kafka})
-    admin.create_partitions([NewPartitions(real_name(log), 12)])[real_name(log)].result(10)
+    admin.create_partitions([NewPartitions(real_name(log), 12)])[real_name(log)].result(PATIENCE_S)
     while len(admin.list_topics(real_name(log), timeout=10).topics[real_name(log)].partitions) < 12:
         pass  # the broker hears of it a moment later
     for _ in range(5):
@@ -123,7 +124,7 @@ async def test_a_record_of_an_aborted_transaction_never_happened(kafka: str, ope
     assert [record.offset for record in await log.read(TOPIC, 0, 0, 10)] == [2]
     consumer = await log.consumer(TOPIC, "payment", "a")
     records, read = [], 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while read < 3:
             poll = await consumer.poll(10, 0.2)
             records += poll.records
@@ -146,7 +147,7 @@ async def test_an_open_transaction_holds_back_what_stands_behind_it(kafka: str, 
     consumer = await log.consumer(TOPIC, "payment", "a")
     records: list[str] = []
     assigned, polls = [], 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while polls < 10:  # longer than a consumer without records is kept
             poll = await consumer.poll(10, 0.2)
             records += [record.event.id for record in poll.records]
@@ -154,7 +155,7 @@ async def test_an_open_transaction_holds_back_what_stands_behind_it(kafka: str, 
             polls += bool(records)
     assert (records, [one.end for one in assigned]) == (["e-1"], [3])
     producer.commit_transaction(20)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(records) < 3:
             records += [record.event.id for record in (await consumer.poll(10, 0.2)).records]
     assert records[2] == "e-2"
@@ -174,7 +175,7 @@ async def test_a_compressed_record_is_read(kafka: str, open_log: OpenLog, codec:
     assert [record.event.id for record in records[20:]] == [f"e-{number}" for number in range(20)]
     consumer = await log.consumer(TOPIC, "payment", "a")
     found = 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while found < 40:
             found += len((await consumer.poll(100, 0.2)).records)
     await consumer.close()
@@ -196,7 +197,7 @@ async def test_a_foreign_transaction_leaves_no_gap_in_what_is_read(kafka: str, o
     assert await log.read(TOPIC, 0, 3, 10) == []
     consumer = await log.consumer(TOPIC, "payment", "a")
     read, records = 0, 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while read < 4:
             poll = await consumer.poll(10, 0.2)
             records += len(poll.records)
@@ -236,11 +237,11 @@ async def test_what_retention_has_taken_is_passed_over(kafka: str, open_log: Ope
     await log.append(TOPIC, [event(f"e-{number}") for number in range(5)])
     admin = AdminClient({"bootstrap.servers": kafka})
     place = TopicPartition(real_name(log), 0, 3)
-    admin.delete_records([place])[place].result(10)
+    admin.delete_records([place])[place].result(PATIENCE_S)
     assert [record.offset for record in await log.read(TOPIC, 0, 0, 10)] == [3, 4]
     assert await log.read(TOPIC, 0, 9, 10) == []
     consumer = await log.consumer(TOPIC, "payment", "a")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not (assigned := (await consumer.poll(10, 0.2)).assigned):
             pass
     assert (assigned[0].committed, assigned[0].end) == (3, 5)

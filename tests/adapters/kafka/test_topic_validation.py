@@ -17,6 +17,7 @@ from services.order_flow import order
 from tests.adapters.kafka.conftest import OpenLog
 from tests.adapters.kafka.test_foreign import make_topic
 from tests.support.kafka import free_ports
+from tests.support.patience import PATIENCE_S
 
 DAY_MS = 86_400_000
 ROOT = Path(__file__).parents[3]
@@ -27,7 +28,7 @@ async def opened(log: KafkaLog, kafka: str, **settings: str) -> asyncio.Event:
     name = log.options.name("order")
     await asyncio.to_thread(make_topic, kafka, name, message_timestamp_type="LogAppendTime", **settings)
     admin = AdminClient({"bootstrap.servers": kafka})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while name not in (await asyncio.to_thread(admin.list_topics, timeout=5)).topics:
             pass
     return asyncio.Event()

@@ -18,6 +18,7 @@ from choreo.testing.conformance.read_model import view
 from choreo.testing.conformance.stores import CHARGE
 from tests.adapters.postgres.conftest import SCHEMA, Opener, PostgresStores
 from tests.adapters.store_calls import CALLS
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres_server import PASSWORD, OwnPostgres
 from tests.support.relay import Relay
 
@@ -100,7 +101,7 @@ async def test_a_connection_that_drops_in_a_transaction_leaves_none_of_it(
     await locked.wait()
     beginning = asyncio.create_task(inbox.begin([AttemptRequest("t-0", "charge", "r-0"), CHARGE]))
     waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not (pids := await asyncio.to_thread(shared_postgres.query, waits)):
             pass
     assert shared_postgres.query("SELECT pg_terminate_backend(%s)", [pids[0][0]]) == [(True,)]
@@ -120,7 +121,7 @@ async def test_every_call_finds_the_promoted_standby(
             await stores.inbox("payment").begin([CHARGE])
         behind = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
         ((written,),) = own_postgres.query("SELECT pg_current_wal_lsn()")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while await asyncio.to_thread(standby.query, behind, [written]) != [(True,)]:
                 pass
         await fail_over(relay, own_postgres, standby)
@@ -175,7 +176,7 @@ async def test_a_primary_that_turns_read_only_is_left_for_the_one_that_writes(
         await stores.inbox("payment").begin([CHARGE])
         own_postgres.query("ALTER SYSTEM SET default_transaction_read_only = on")
         own_postgres.query("SELECT pg_reload_conf()")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(StorageError, match="to the primary"):
                 await _begin_for_ever(stores)
         assert [one.name for one in reports.all()] == ["postgres"]
@@ -291,7 +292,7 @@ async def test_a_call_that_is_cancelled_ends_at_once_where_the_server_hangs(
     while not stores.server.is_busy:  # noqa: ASYNC110 - the task on this loop is it
         await asyncio.sleep(0)
     asking.cancel()
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.wait([asking])
     assert asking.cancelled()
     own_postgres.thaw()

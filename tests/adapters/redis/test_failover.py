@@ -17,6 +17,7 @@ from choreo.testing.conformance.inbox import outcome
 from choreo.testing.conformance.stores import CHARGE, LINGER_MS
 from tests.adapters.store_calls import CALLS
 from tests.support.kafka import free_ports
+from tests.support.patience import PATIENCE_S
 from tests.support.redis_server import OwnRedis
 from tests.support.relay import Relay
 
@@ -83,7 +84,7 @@ def is_primary(server: OwnRedis) -> bool:
         return False
 
 
-async def until(holds: Callable[[], bool], within_s: float = 20) -> None:
+async def until(holds: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     """Wait until another process has done something."""
     async with asyncio.timeout(within_s):
         while not holds():  # noqa: ASYNC110 - another process does it, and tells nobody
@@ -183,7 +184,7 @@ async def test_a_server_that_loads_its_data_is_waited_for(
             return False
         return True
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not await begun():
             assert [one.name for one in reports.all()] == ["redis"]
             await asyncio.sleep(0)
@@ -272,7 +273,7 @@ async def test_sentinels_name_the_primary_and_its_successor(
         with pytest.raises(StorageError):
             await stores.inbox("payment").begin([CHARGE])
         await until(lambda: is_primary(second_redis))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not await goes_on(stores):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0)
         assert "begun" in second_redis.cli("HKEYS", "choreo:inbox:payment:row:charge:t-1")

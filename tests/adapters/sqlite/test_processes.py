@@ -13,6 +13,7 @@ from choreo.adapters.clock import SystemClock
 from choreo.adapters.sqlite import SqliteBackend
 from choreo.core.errors import StorageError
 from choreo.testing.conformance import event
+from tests.support.patience import PATIENCE_S
 
 LEASE_S = 0.6
 WORKER = Path(__file__).with_name("worker.py")
@@ -31,7 +32,7 @@ async def told(process: Process, *wanted: str) -> str:
     """Return the process's next line that begins with one of these words."""
     assert process.stdout is not None
     while True:
-        line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
+        line = (await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).decode().strip()
         assert line, "the process has ended"
         if line.startswith(wanted):
             return line

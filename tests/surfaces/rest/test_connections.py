@@ -17,6 +17,7 @@ from choreo.surfaces.rest.app import create_health_app
 from choreo.surfaces.rest.connections import HEAD_BYTES_MAX, Limits
 from choreo.surfaces.rest.server import HEALTH, REST_VIEW
 from tests.app.harness import Shop
+from tests.support.patience import PATIENCE_S
 from tests.support.serving import served
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -182,7 +183,7 @@ async def test_a_client_that_does_not_read_its_answer_is_left() -> None:
     app.get("/")(lambda: StreamingResponse(endless()))
     async with served(app, Limits(write_s=SOON_S)) as port:
         _, writer = await connected(port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await ended.wait()
         writer.close()
 

@@ -13,6 +13,7 @@ from choreo.ports.log import CommitBatch, Consumer
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import TOPIC, event
 from tests.adapters.kafka.conftest import OpenLog
+from tests.support.patience import PATIENCE_S
 
 RECORDS = 15_000
 """Far more than a consumer and its client fetch ahead of a host that reads no more."""
@@ -43,7 +44,7 @@ async def test_records_that_were_deleted_before_a_group_read_them_are_reported(
         consumer.resume([0])
     else:
         consumer = await log.consumer(TOPIC, "payment", "two")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not (poll := await consumer.poll(10_000, 0.2)).records or poll.records[-1].event.id != "last":
             continue
         while not reports.all():
@@ -67,7 +68,7 @@ async def heard_by_the_next(open_log: OpenLog) -> list[str]:
     log = open_log(dependencies=reports)
     consumer = await log.consumer(TOPIC, "payment", "next")
     await log.append(TOPIC, [event("next")])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not (await consumer.poll(10, 0.2)).records:
             continue
     causes = [one.cause for one in reports.all()]
@@ -100,7 +101,7 @@ def test_a_range_is_read_as_it_was_noted(more: str) -> None:
 
 async def read_up_to(consumer: Consumer, offset: int) -> None:
     """Poll and commit so far."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not (poll := await consumer.poll(offset, 0.2)).records:
             continue
         await consumer.commit(CommitBatch(done={0: poll.records[-1].offset + 1}))
