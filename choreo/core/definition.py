@@ -167,6 +167,10 @@ class WaitDefinition(msgspec.Struct, frozen=True):
     """The event that compensates the run; "" for none."""
     then: str = ""
     """The event of a time-out after which the run goes on."""
+    at: str = ""
+    """Of a timer: the field of `on` with its moment, in place of `timeout_ms`."""
+    moved_by: str = ""
+    """Of a timer: the event that sets its time anew, "" for none; with `at` by its field of the same name."""
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -282,8 +286,16 @@ class FlowDefinition(msgspec.Struct, frozen=True):
         for step in self.steps:
             found |= {*step.triggers, *step.emits, *step.fails, *(step.compensation.emits if step.compensation else ())}
         for wait in self.waits:
-            found |= {wait.on, *wait.answers, wait.late}
+            found |= {wait.on, *wait.answers, wait.late, wait.moved_by}
         return frozenset(found - {""})
+
+    @property
+    def movers_outside(self) -> tuple[str, ...]:
+        """Return the types that move a timer and that no part of the flow brings about."""
+        made = {self.starts, self.fails, *(wait.late for wait in self.waits)}
+        for step in self.steps:
+            made |= {*step.emits, *step.fails, *(step.compensation.emits if step.compensation else ())}
+        return tuple(sorted({wait.moved_by for wait in self.waits} - made - {""}))
 
     @property
     def compensation_bound_ms(self) -> int:

@@ -93,7 +93,8 @@ def _consumers(flow: FlowDefinition) -> dict[str, list[str]]:
         for type_ in step.triggers:
             found.setdefault(type_, []).append(f"join{place}" if step.all_of else f"step{place}")
     for place, wait in enumerate(flow.waits):
-        found.setdefault(wait.on, []).append(f"wait{place}")
+        for type_ in filter(None, (wait.on, wait.moved_by)):
+            found.setdefault(type_, []).append(f"wait{place}")
     for type_ in flow.ends:
         found.setdefault(type_, []).append("done")
     for place, carry in enumerate(flow.carries):
@@ -110,7 +111,10 @@ def _unconsumed(flow: FlowDefinition) -> dict[str, str]:
 
 def _shown_wait(wait: WaitDefinition) -> str:
     after = human(wait.timeout_ms)
-    return f"{wait.name}, after {after}" if wait.is_timer else f"wait for {wait.shown}, {after}"
+    if not wait.is_timer:
+        return f"wait for {wait.shown}, {after}"
+    moved = f", moved by {wait.moved_by}" if wait.moved_by else ""
+    return f"{wait.name}, " + (f"at {wait.at}" if wait.at else f"after {after}") + moved
 
 
 def _links(source: str, arrow: str, targets: Iterable[str], type_: str) -> Iterator[_Arrow]:

@@ -39,26 +39,18 @@ class FlowTable:
         """Join → the conditions of the joins on the same types, where it has a condition."""
         self.member_tests: dict[str, MemberTests] = member_tests_of(forward)
         """Type → the comparisons that joins make with its fields."""
-        self.decoded: frozenset[str] = frozenset(self.branches.keys() & self.triggers.keys()) | self.member_tests.keys()
+        self.moments: dict[str, tuple[str, ...]] = _moments(flow)
+        """Type → its fields with moments of timers."""
+        judged = self.branches.keys() & self.triggers.keys()
+        self.decoded: frozenset[str] = frozenset(judged | self.member_tests.keys() | self.moments.keys())
         """Types of the payloads that the tracker decodes."""
-        self.opens: dict[str, tuple[WaitDefinition, ...]] = {
-            on: tuple(w for w in flow.waits if w.on == on) for on in {w.on for w in flow.waits}
-        }
-        """Type → the waits it opens."""
-        self.satisfies: dict[str, tuple[WaitDefinition, ...]] = {
-            type_: tuple(w for w in flow.waits if type_ in w.answers)
-            for type_ in {answer for w in flow.waits for answer in w.answers}
-        }
-        """Type from outside → the waits it satisfies."""
-        self.refusals: frozenset[str] = frozenset(w.refused for w in flow.waits if w.refused)
-        """Types from outside that compensate the run."""
-        self.timeouts: dict[str, WaitDefinition] = {w.late: w for w in flow.waits}
         self.successes: dict[str, tuple[str, ...]] = _emitters((s.name, s.emits) for s in flow.steps)
         """Type → the steps that emit it as a success."""
         self.failures: dict[str, tuple[str, ...]] = _emitters((s.name, s.fails) for s in flow.steps)
         self.compensations: dict[str, tuple[str, ...]] = _emitters(
             (s.name, s.compensation.emits) for s in flow.steps if s.compensation
         )
+        self._index_waits(flow)
         self.cyclic: frozenset[str] = _cyclic(flow)
         """Steps on a cycle: they may run more than once in a run."""
         self.waits_once: frozenset[str] = _waits_once(flow, self.cyclic)
@@ -70,6 +62,31 @@ class FlowTable:
         self.is_versioned: bool = bool(flow.frozen)
         """Whether a run is folded by the table of its version; without frozen versions by this one."""
 
+    def _index_waits(self, flow: FlowDefinition) -> None:
+        self.opens: dict[str, tuple[WaitDefinition, ...]] = {
+            on: tuple(w for w in flow.waits if w.on == on) for on in {w.on for w in flow.waits}
+        }
+        """Type → the waits it opens."""
+        self.satisfies: dict[str, tuple[WaitDefinition, ...]] = {
+            type_: tuple(w for w in flow.waits if type_ in w.answers)
+            for type_ in {answer for w in flow.waits for answer in w.answers}
+        }
+        """Type from outside → the waits it satisfies."""
+        self.moves: dict[str, tuple[WaitDefinition, ...]] = {
+            mover: tuple(w for w in flow.waits if w.moved_by == mover)
+            for mover in {w.moved_by for w in flow.waits} - {""}
+        }
+        """Type → the timers that it moves."""
+        self.refusals: frozenset[str] = frozenset(w.refused for w in flow.waits if w.refused)
+        """Types from outside that compensate the run."""
+        self.timeouts: dict[str, WaitDefinition] = {w.late: w for w in flow.waits}
+        self.outside: frozenset[str] = frozenset(self.satisfies.keys() | set(flow.movers_outside))
+        """Types that come from outside, besides the start."""
+        self.gated: frozenset[str] = (
+            frozenset(self.satisfies) | self.opens.keys() | self.joins.keys() | self.moves.keys()
+        )
+        """Types that the gates fold."""
+
     def decided_by(self, type_: str) -> tuple[str, ...]:
         """Return the steps whose conditions are judged on events of this type."""
         steps = self.branches[type_].steps if type_ in self.branches else ()
@@ -77,7 +94,7 @@ class FlowTable:
 
     def comes_from_outside(self, type_: str) -> bool:
         """Return whether runs of any version wait for events of this type."""
-        return type_ in self.satisfies or any(type_ in table.satisfies for table in self.versions.values())
+        return type_ in self.outside or any(type_ in table.outside for table in self.versions.values())
 
     def of(self, version: int) -> FlowTable:
         """Return the table of runs of this version; raises VersionError where it is not frozen here."""
@@ -112,7 +129,7 @@ class FlowTable:
         """Return the waits that decide when events of these types trigger a step, and those that open these waits."""
         front, found = set(triggers), set[str]()
         found |= (failing := {wait.name for wait in self.flow.waits if wait.late in front})
-        front |= {wait.on for wait in self.flow.waits if wait.name in failing}
+        front |= {type_ for wait in self.flow.waits if wait.name in failing for type_ in (wait.on, wait.moved_by)}
         while front:
             more = {wait.name: wait for type_ in front for wait in self.satisfies.get(type_, ())}
             front = {wait.on for name, wait in more.items() if name not in found}
@@ -126,6 +143,14 @@ def _grouped(steps: Iterable[StepDefinition]) -> dict[str, tuple[StepDefinition,
         for type_ in step.triggers:
             grouped[type_] = (*grouped.get(type_, ()), step)
     return grouped
+
+
+def _moments(flow: FlowDefinition) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for wait in flow.waits:
+        for type_ in (wait.on, wait.moved_by) if wait.at else ():
+            found.setdefault(type_, set()).add(wait.at)
+    return {type_: tuple(sorted(fields)) for type_, fields in found.items() if type_}
 
 
 def _emitters(pairs: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from choreo.core import facts, gates, recent
+from choreo.core import facts, gates, open_waits, recent
 from choreo.core.attribution import answers, step_of, trigger_names
 from choreo.core.branches import Judged, Tested
 from choreo.core.compensation import start_compensation
@@ -18,7 +18,8 @@ from choreo.core.definition import StepDefinition
 from choreo.core.events import Envelope
 from choreo.core.fold import Fold
 from choreo.core.ledger import doubt, entry_of, opened, settle_doubt
-from choreo.core.state import LedgerEntry, OpenWait, Parentage, PendingStep, Run
+from choreo.core.moments import moments_of
+from choreo.core.state import LedgerEntry, Parentage, PendingStep, Run
 
 
 def start(fold: Fold) -> Run | None:
@@ -53,7 +54,7 @@ def domain(fold: Fold, run: Run) -> None:
         fresh = succeeded(fold, run, step)
     elif step is not None and type_ in step.fails:
         failed(fold, run, name, f"{name} failed: {type_}")
-    elif type_ not in table.satisfies and type_ != table.flow.fails:
+    elif type_ not in table.outside and type_ != table.flow.fails:
         fold.orphan()
         return
     if not run.ended:
@@ -86,8 +87,9 @@ def trigger(fold: Fold, run: Run, *, fresh: bool) -> None:
         tested = table.member_tests[type_].test(fold.record) if type_ in table.member_tests else None
     if not gated and type_ in table.triggers:
         _expect(fold, run, event, fold.offset, fresh=fresh, judged=judged)
-    if gated or type_ in table.opens or type_ in table.joins:
-        _gate(fold, run, gates.Outside(type_, event.id, fold.offset, event.hops, judged, tested))
+    if type_ in table.gated:
+        moments = moments_of(fold.record, table.moments[type_]) if type_ in table.moments else None
+        _gate(fold, run, gates.Outside(type_, event.id, fold.offset, event.hops, judged, tested, moments))
 
 
 def _expect(
@@ -141,9 +143,10 @@ def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
     run.gates, moves = gates.came(fold.table, run.gates, event, fold.clock_ms(run))
     for move in moves:
         match move:
-            case gates.Opened(wait, opening) if not run.compensating:
-                opened = OpenWait(wait.name, wait.shown, opening.trigger, fold.now_ms, opening.due_ms, opening.hops)
-                run.waits = [*run.waits, opened]
+            case gates.Opened(wait, opening, by) if not run.compensating:
+                open_waits.opened(fold, run, wait, opening, by)
+            case gates.Moved(wait, before, opening, by):
+                open_waits.moved(fold, run, wait, before, opening, by)
             case gates.Taken(opening):
                 about = (opening.wait, opening.trigger)
                 run.waits = [wait for wait in run.waits if (wait.name, wait.trigger) != about]

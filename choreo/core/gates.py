@@ -19,6 +19,7 @@ from choreo.core import facts, recent
 from choreo.core.branches import Judged, Tested
 from choreo.core.definition import StepDefinition, WaitDefinition
 from choreo.core.flow_table import FlowTable
+from choreo.core.moments import Moments
 
 KEPT_MAX = 16
 """Events of one type and run that are kept for later openings: more is a flood, not an early answer."""
@@ -44,14 +45,20 @@ class Outside(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The tracker's verdict on the conditions of the steps on it: the payload is not at hand when a wait opens."""
     tested: Tested | None = None
     """The tracker's tests of it for the conditions of joins: the payload is not at hand when a join completes."""
+    moments: Moments | None = None
+    """The moments of timers in it, which the tracker alone reads."""
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One opening of a wait. `trigger` is the id of the event that opened it, `hops` are that event's."""
+    """One opening of a wait. `trigger` is the id of the event that set its time: the opener, or the last that moved it.
+
+    `hops` are those of the opener, or of the event that moved it if it has more.
+    """
 
     wait: str
     trigger: str
     due_ms: int
+    """0 of a timer whose moment is in a field: a host knows no fields, and `trigger` alone identifies its time."""
     hops: int
 
 
@@ -96,6 +103,16 @@ class Opened(NamedTuple):
 
     wait: WaitDefinition
     opening: Opening
+    event: Outside
+
+
+class Moved(NamedTuple):
+    """A timer has another time."""
+
+    wait: WaitDefinition
+    before: Opening
+    opening: Opening
+    event: Outside
 
 
 class Taken(NamedTuple):
@@ -131,7 +148,7 @@ class Ignored(NamedTuple):
     """The only step that ignores it; "" for all steps on it."""
 
 
-Move: TypeAlias = Opened | Taken | Ready | Triggered | Ignored
+Move: TypeAlias = Opened | Moved | Taken | Ready | Triggered | Ignored
 
 
 class Reads(NamedTuple):
@@ -175,15 +192,16 @@ def came(
 
 def timed_out(gates: Gates, wait: str, trigger: str, due_ms: int) -> Gates:
     """Return the gates without the opening that a timer fact is about; an opening that was moved meanwhile stays."""
-    left = tuple(o for o in gates.openings if (o.wait, o.trigger, o.due_ms) != (wait, trigger, due_ms))
+    left = tuple(o for o in gates.openings if (o.wait, o.trigger, o.due_ms or due_ms) != (wait, trigger, due_ms))
     return gates if len(left) == len(gates.openings) else replace(gates, openings=left)
 
 
 def moved(gates: Gates, by_ms: int) -> Gates:
-    """Return the gates with every due time moved, after a pause of that length."""
+    """Return the gates with every due time moved, after a pause of that length; a moment in a field stays."""
     if not gates.openings:
         return gates
-    return replace(gates, openings=tuple(replace(o, due_ms=o.due_ms + by_ms) for o in gates.openings))
+    later = (replace(o, due_ms=o.due_ms + by_ms) if o.due_ms else o for o in gates.openings)
+    return replace(gates, openings=tuple(later))
 
 
 def closed(gates: Gates, fact: str) -> Gates:
@@ -249,21 +267,36 @@ class _Fold:
             self.moves.append(Triggered(step, event, self._arguments(step, event, {})))
         if event.type in self._reads.needed:
             self._see(event)
+        for wait in self._table.moves.get(event.type, ()):
+            self._move(wait, event)
         for wait in self._table.opens.get(event.type, ()):
             once = wait.name in self._table.waits_once
             if self.gates.closed or (once and wait.name in self.gates.once):
                 continue
             if once:
                 self.gates = replace(self.gates, once=(*self.gates.once, wait.name))
-            opening = Opening(wait.name, event.id, self._from_ms + wait.timeout_ms, event.hops)
+            opening = Opening(wait.name, event.id, self._due_ms(wait), event.hops)
             self.gates = replace(self.gates, openings=(*self.gates.openings, opening))
-            self.moves.append(Opened(wait, opening))
+            self.moves.append(Opened(wait, opening, event))
             kept = [kept for kept in self.gates.kept if kept.type in wait.answers]
             if kept:
                 self._drop(kept if once else kept[:1])
                 self._take(opening, kept[0])
                 reason = f"the wait for it has taken an earlier {kept[0].type}"
                 self.moves += [Ignored(late, reason) for late in kept[1:] if once]
+
+    def _due_ms(self, wait: WaitDefinition) -> int:
+        return 0 if wait.at else self._from_ms + wait.timeout_ms
+
+    def _move(self, wait: WaitDefinition, event: Outside) -> None:
+        """Set the time of the timer's oldest opening anew; a fact about its old time is void from here on."""
+        before = next((opening for opening in self.gates.openings if opening.wait == wait.name), None)
+        if before is None:
+            return
+        opening = Opening(wait.name, event.id, self._due_ms(wait), max(before.hops, event.hops))
+        openings = tuple(opening if other is before else other for other in self.gates.openings)
+        self.gates = replace(self.gates, openings=openings)
+        self.moves.append(Moved(wait, before, opening, event))
 
     def _join(self, step: StepDefinition, event: Outside) -> None:
         gates, once = self.gates, step.name not in self._table.cyclic

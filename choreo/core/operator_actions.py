@@ -48,7 +48,7 @@ def resumed(fold: Fold, run: Run) -> None:
     run.paused_ms = 0
     run.due_ms = _moved(run.due_ms, by_ms)
     run.expected = [replace(e, due_ms=e.due_ms + by_ms, retry_ms=_moved(e.retry_ms, by_ms)) for e in run.expected]
-    run.waits = [replace(w, due_ms=w.due_ms + by_ms) for w in run.waits]
+    run.waits = [w if w.fixed else replace(w, due_ms=w.due_ms + by_ms) for w in run.waits]
     run.gates = gates.moved(run.gates, by_ms)
     run.ledger = [replace(e, due_ms=_moved(e.due_ms, by_ms), retry_ms=_moved(e.retry_ms, by_ms)) for e in run.ledger]
     items: list[PendingStep | LedgerEntry] = [*run.expected, *run.ledger]

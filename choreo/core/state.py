@@ -73,10 +73,13 @@ class OpenWait(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: str
     until: str
     trigger: str
+    """Id of the event that set its time: the opener, or the last that moved it."""
     since_ms: int
     due_ms: int
     hops: int = 0
     """Hops of the event that opened it."""
+    fixed: bool = False
+    """Whether `due_ms` is a moment in a field of an event, which no pause moves."""
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -246,11 +246,14 @@ class Story:
             values = msgspec.json.decode(envelope.data)
         if values is None:
             raise DeclarationError(
-                f"{envelope.type} decides which step runs, and the scenario does not give its fields",
+                f"{envelope.type} {self._needs(envelope.type)}, and the scenario does not give its fields",
                 where=f"given({self.table.flow.name}, …)",
                 remedy=f'Give an object of its class, or event("{envelope.type}", values={{…}}).',
             )
         return replace(record, fields=values)
+
+    def _needs(self, type_: str) -> str:
+        return "decides which step runs" if self.table.decided_by(type_) else "sets the moment of a timer"
 
     def _let_pass(self, until_ms: int) -> None:
         """Publish the timers due up to this moment, each at its own, and let the tracker read them."""

@@ -90,5 +90,5 @@ def test_a_fold_that_cannot_decode_what_its_flow_needs_says_so() -> None:
     """Rather than to compensate every run."""
     tracker = PartitionFold(TABLE, 0, 1, lambda _: {})
     tracker.put({}, ["o-1"])
-    with pytest.raises(ValueError, match="flow order has branches on data"):
+    with pytest.raises(ValueError, match="flow order decides by fields of events"):
         tracker.fold(records("OrderPlaced"), 5_000)

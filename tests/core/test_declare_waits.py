@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -45,6 +46,15 @@ class Paid(Event):
     """The money is there."""
 
     claim_id: str
+
+
+class Postponed(Event):
+    """The claimant needs more time."""
+
+    claim_id: str
+    answer_at: datetime
+    maybe_at: datetime | None = None
+    day: date
 
 
 class Closed(Event):
@@ -96,6 +106,23 @@ def test_a_wait_and_a_timer_stand_in_the_flow_and_in_its_json() -> None:
     )
 
 
+def test_a_timer_is_moved_and_has_its_moment_in_a_field() -> None:
+    """Both stand in the definition, with every class."""
+    flow = claim(starts=Postponed)
+    flow.timer("answer", on=Postponed, at="answer_at", emits=Expired)
+    flow.timer("patience", on=Postponed, after="7d", emits=Closed, moved_by=Waved, cancelled_by=Rejected)
+    at, after = flow.draft().waits
+    assert (at.at, at.timeout_ms, at.moved_by) == ("answer_at", 0, "")
+    assert (after.at, after.timeout_ms, after.moved_by, after.until) == ("", 7 * 86_400_000, "Waved", "Rejected")
+    assert {"Waved", "Rejected", "Postponed"} <= flow.event_classes.keys()
+
+
+def timer(**changes: Any) -> Callable[[], object]:
+    """Return a function that declares a timer with something changed."""
+    options: dict[str, Any] = {"on": Postponed, "at": "answer_at", "emits": Expired} | changes
+    return lambda: claim(starts=Postponed).timer("answer", **options)
+
+
 MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "no answer": (wait(until=()), "flow claim, wait: until= names no event."),
     "no time-out": (wait(then=None), "flow claim, wait for Approved: it has no event of its time-out. Give fails="),
@@ -105,6 +132,19 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "no duration": (wait(timeout="soon"), "flow claim, wait for Approved: "),
     "no time": (lambda: claim().timer("t", on=Filed, after=0, emits=Expired), "flow claim, timer t: after=0 leaves"),
     "timer's name": (lambda: claim().timer("", on=Filed, after=1, emits=Expired), "flow claim, timer , its name: ''"),
+    "no moment": (timer(at=""), 'flow claim, timer answer: it has no time. Give after="30d", or at= with the name'),
+    "two times": (timer(after="7d"), "flow claim, timer answer: it has both after= and at=. Give"),
+    "no field": (
+        timer(at="answers_at"),
+        "flow claim, timer answer, at=: Postponed has no field answers_at. Did you mean answer_at?",
+    ),
+    "a day": (
+        timer(at="day"),
+        "flow claim, timer answer, at=: Postponed.day is a date, and a timer needs a moment. Declare the field as",
+    ),
+    "perhaps": (timer(at="maybe_at"), "flow claim, timer answer, at=: Postponed.maybe_at may be None, and a timer"),
+    "moved to no moment": (timer(moved_by=Waved), "flow claim, timer answer, at=: Waved has no field answer_at."),
+    "no name": (timer(at=7), "flow claim, timer answer, at=: 7 is no name of a field. Name it as a text"),
     "no outcome": (lambda: claim(completes={Paid: ""}), "flow claim: completes="),
     "no end": (lambda: claim(completes={}), "flow claim: completes={}. Give each event the name of its outcome"),
     "one outcome twice": (

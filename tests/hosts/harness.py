@@ -275,15 +275,18 @@ async def running_harness(
     started: bool = True,
     backend: str = "memory",
     wait: Mapping[str, Any] | None = None,
+    timer: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[Harness]:
-    """Yield a harness for this service; options are those of the flow, `wait` those of its wait."""
+    """Yield a harness for this service; options are those of the flow, `wait` and `timer` those of its own."""
     clock = VirtualClock()
     async with _backend(backend, clock) as opened:
         await opened.log.create(TOPIC, partitions)
         order = flow(service, *others, **options)
         if wait:
             order.wait(**wait)
+        if timer:
+            order.timer("pick", **timer)
         harness = Harness(service, order.draft(), opened, clock)
         if started:
             harness.host()

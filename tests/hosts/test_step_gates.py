@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
+import pytest
 from msgspec.structs import replace
 
 from choreo import Event, Service, StepContext, any_of
@@ -267,3 +269,59 @@ async def test_the_first_of_several_answers_runs_its_step_and_a_time_out_with_th
         ignored = await harness.one(facts.TRIGGER_IGNORED)
     assert calls == ["Returned", "Mislaid"]
     assert (ignored.causation, ignored.reason) == ("too-late", "the wait for Picked is over")
+
+
+class Extended(Event):
+    """The parcel may be picked later."""
+
+    order_id: str
+    pick_at: datetime
+
+
+class Charging(Event):
+    """The payment names the day of the pick."""
+
+    order_id: str
+    pick_at: datetime
+
+
+@both_backends
+@pytest.mark.parametrize("at", [False, True], ids=["after", "at"])
+async def test_a_timer_that_was_moved_runs_its_step_once_for_its_new_time(backend: str, at: bool) -> None:
+    """The fact of its old time is void, also for a host that cannot know the moment, and after it was started anew."""
+    calls: list[StepContext] = []
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    time = {"at": "pick_at"} if at else {"after": "2s"}
+    timer = {"on": Charging, "emits": NotPicked, "moved_by": Extended, **time}
+    service = Service("mail")
+
+    @service.step(on=NotPicked, emits=Confirmed, effect=False)
+    async def ask(event: NotPicked, ctx: StepContext) -> Confirmed:
+        calls.append(ctx)
+        return Confirmed(order_id=event.order_id)
+
+    till = Service("payment")
+
+    @till.step(on=Placed, emits=Charging, effect=False)
+    async def charge(event: Placed, ctx: StepContext) -> Charging:
+        return Charging(order_id=event.order_id, pick_at=moment)
+
+    async with running_harness(service, till, started=False, backend=backend, timer=timer) as harness:
+        placed = harness.event(Placed(order_id="o-1"))
+        harness.host()
+        about = {"run": placed.run, "step": "payment.charge", "causation": placed.id}
+        await harness.publish(placed, harness.event(Charging(order_id="o-1", pick_at=moment), id="c", **about))
+        old_ms = (await harness.log())[-1].stamp_ms + 2_000
+        await harness.clock.advance(2)
+        extended = harness.event(Extended(order_id="o-1", pick_at=moment), id="moved")
+        late = harness.event(NotPicked(order_id="o-1"), run=placed.run, step="timer.pick", trigger="c", due_ms=old_ms)
+        await harness.publish(extended, replace(late, id="void"))
+        new_ms = (await harness.log())[-2].stamp_ms + 2_000
+        await harness.caught_up()
+        assert calls == []
+        await harness.stop()
+        harness.host("second")
+        await harness.clock.advance(2)
+        await harness.publish(replace(late, id="due", trigger="moved", due_ms=new_ms))
+        await harness.one("Confirmed")
+    assert [call.event_id for call in calls] == ["due"]

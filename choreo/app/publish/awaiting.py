@@ -76,7 +76,8 @@ def _why_not(table: FlowTable, type_: str, detail: Detail) -> str:
         return f"the run is compensating ({detail.cause})"
     if not table.knows(detail.version):
         return ""
-    waits = table.of(detail.version).satisfies.get(type_, ())
+    table = table.of(detail.version)
+    waits = (*table.satisfies.get(type_, ()), *table.moves.get(type_, ()))
     if all(wait.name in detail.over for wait in waits):
         return "the wait for it is over"
     return ""

@@ -253,7 +253,7 @@ def _typed(key: str) -> Any:
 
 def _made_by_steps(table: FlowTable, type_: str) -> ConflictError:
     makers = [*table.successes.get(type_, ()), *table.failures.get(type_, ()), *table.compensations.get(type_, ())]
-    outside = ", ".join([table.flow.starts, *sorted(table.satisfies)])
+    outside = ", ".join([table.flow.starts, *sorted(table.outside)])
     return ConflictError(
         f"{type_} is published by {' or '.join(makers) or 'the tracker'}, not from outside",
         where=f"flow {table.flow.name}, type",

@@ -149,7 +149,8 @@ def _domain(table: FlowTable, row: HistoryRow) -> tuple[str, str, str]:
     if type_ in table.timeouts:
         wait = table.timeouts[type_]
         if wait.is_timer:
-            return "timer", f"{wait.name} is over after {table.shown(wait.timeout_ms)}: {type_}", row.step
+            over = "has come to its moment" if wait.at else f"is over after {table.shown(wait.timeout_ms)}"
+            return "timer", f"{wait.name} {over}: {type_}", row.step
         return "timer", f"{wait.shown} did not come within {table.shown(wait.timeout_ms)}: {type_}", row.step
     for kind, verb, makers in (
         ("undo", "undone", table.compensations.get(type_, ())),
@@ -159,7 +160,7 @@ def _domain(table: FlowTable, row: HistoryRow) -> tuple[str, str, str]:
         if makers:
             step = row.step or (makers[0] if len(makers) == 1 else "a step")
             return kind, f"{step} {verb}: {type_}", step
-    if type_ in table.satisfies:
+    if type_ in table.outside:
         return "outside", f"{type_} came from outside", ""
     return "end" if type_ == table.flow.fails else "outside", f"{type_} published", row.step
 

@@ -34,7 +34,6 @@ SCAN_AT_ONCE = 10_000
 CACHED_MAX = 50_000
 """States in memory, some 500 bytes each: 25 MB. The others are loaded again."""
 
-
 FIRED_MAX = 100
 """Triggers of a run whose arguments are remembered for later attempts; only steps on a cycle have more than one."""
 
@@ -230,7 +229,7 @@ class GateBook:
         for version, other in versions.items():
             steps = table.nearest(version).steps
             taken += [(name, steps[name].triggers, steps[name].takes) for name in other.steps if name in steps]
-        shape = repr((table.flow.starts, sorted((wait.on, wait.answers, wait.late) for wait in waits), *sorted(taken)))
+        shape = repr((table.flow.starts, sorted(map(_shape_of, waits)), *sorted(taken)))
         self._shape = blake2b(shape.encode(), digest_size=8).hexdigest()
         self._cached: dict[str, _Cached] = {}
         self._read: dict[int, int] = {}
@@ -365,6 +364,11 @@ class GateBook:
         self._unsaved[key] = self._changes
 
 
+def _shape_of(wait: WaitDefinition) -> tuple[object, ...]:
+    """Return the parts of a wait that change which events its gate takes."""
+    return (wait.on, wait.answers, wait.late, *((wait.at, wait.moved_by) if wait.at or wait.moved_by else ()))
+
+
 def gates_of(table: FlowTable, handlers: Handlers, inbox: Inbox) -> GateBook:
     """Return the gates of a service; it has none if each of its steps starts at one event that no wait is for."""
     waits, types, reads = _gates_of(table, handlers.steps)
@@ -382,7 +386,8 @@ def _gates_of(table: FlowTable, steps: Sequence[StepDefinition]) -> tuple[list[W
     wanted = {type_ for step in steps for type_ in step.triggers} | reads.needed.keys()
     waits = list(table.gate_waits(wanted))
     types = {type_ for step in steps if step.name in reads.steps for type_ in step.triggers} | reads.needed.keys()
-    return waits, types | {type_ for wait in waits for type_ in (wait.on, *wait.answers, wait.late)}, reads
+    types |= {type_ for wait in waits for type_ in (wait.on, *wait.answers, wait.late, wait.moved_by) if type_}
+    return waits, types, reads
 
 
 def runs_of(table: FlowTable, inbox: Inbox) -> GateBook:

@@ -21,6 +21,7 @@ from choreo.core.errors import DecodeError, StorageError, VersionError
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.identity import identified
+from choreo.core.moments import moments_of
 from choreo.core.partition import partition_of
 from choreo.core.react import react
 from choreo.core.state import KeyState, decode, encode
@@ -89,7 +90,10 @@ class PartitionFold:
         attributes_of: AttributesOf | None = None,
         fields_of: FieldsOf | None = None,
     ) -> None:
-        """Start with no state loaded. Without `attributes_of` no views are made; branches on data need `fields_of`."""
+        """Start with no state loaded.
+
+        Without `attributes_of` no views are made; branches and timers on data need `fields_of`.
+        """
         self.table = table
         self.partition = partition
         self.partitions = partitions
@@ -125,7 +129,8 @@ class PartitionFold:
 
     def _open(self, record: Record) -> Record:
         if self._fields_of is None:
-            message = f"flow {self.table.flow.name} has branches on data, and its fold has nothing to decode them with"
+            flow = self.table.flow.name
+            message = f"flow {flow} decides by fields of events, and its fold has nothing to decode them with"
             raise ValueError(message)
         try:
             return replace(record, fields=self._fields_of(record.event))
@@ -274,19 +279,27 @@ class PartitionFold:
         return ""
 
     def _undecided(self, records: Iterable[Record], now_ms: int) -> Iterator[DeadLetter]:
-        """Yield the dead letters of events that decide a branch and cannot be read; each names a step of the branch.
+        """Yield the dead letters of events that decide a branch or set a timer, and cannot be read.
+
+        One that decides a branch names a step of it.
 
         The hosts may never see it: they skip the triggers of a run that is compensating. A record that is refused, or
         published again where it belongs, has its dead letter there.
         """
         tables = (self.table, *self.table.versions.values())
         for record in records:
-            if not record.unreadable or self._refusal(record):
+            cause = record.unreadable or self._no_moment(tables, record)
+            if not cause or self._refusal(record):
                 continue
             if partition_of(record.event.key, self.partitions) == self.partition:
-                step = next(step for table in tables for step in table.decided_by(record.event.type))
+                step = next((step for table in tables for step in table.decided_by(record.event.type)), "")
                 known = replace(record, fields=None, unreadable="")
-                yield self._dead_letter(known, record.unreadable, now_ms, step)
+                yield self._dead_letter(known, cause, now_ms, step)
+
+    def _no_moment(self, tables: Iterable[FlowTable], record: Record) -> str:
+        """Return why a timer cannot take its moment from the event; empty if it can, or none does."""
+        fields = {field for table in tables for field in table.moments.get(record.event.type, ())}
+        return moments_of(record, sorted(fields)).unreadable if fields else ""
 
     def _dead_letter(self, record: Record, cause: str, now_ms: int, step: str = "") -> DeadLetter:
         return dead_letter_of(record, TRACKER, step, cause, now_ms, made_by=TRACKER)

@@ -41,7 +41,7 @@ def _arrives(flows: Mapping[str, FlowDefinition], flow: FlowDefinition, carry: C
             f"Name it in the project's flows, beside {', '.join(sorted(flows))}.",
         )
         return
-    taken = [target.starts, *sorted({type_ for wait in target.waits for type_ in wait.answers})]
+    taken = [target.starts, *sorted({type_ for wait in target.waits for type_ in wait.answers}), *target.movers_outside]
     for type_ in carry.says:
         if type_ not in taken:
             yield error(

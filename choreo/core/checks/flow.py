@@ -12,7 +12,8 @@ from itertools import combinations
 
 from choreo.core.checks.finding import Finding, error, warning
 from choreo.core.checks.graph import Graph, emitters, reached
-from choreo.core.definition import FlowDefinition, StepDefinition
+from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
+from choreo.core.durations import human
 from choreo.core.flow_table import FlowTable
 
 _ALIKE = 0.75
@@ -79,8 +80,9 @@ def ways(flow: FlowDefinition, table: FlowTable, graph: Graph) -> Iterator[Findi
 
 
 def _consumed(flow: FlowDefinition) -> set[str]:
-    """Return the types that start a step or open a wait."""
-    return {*(type_ for step in flow.steps for type_ in step.triggers), *(wait.on for wait in flow.waits)}
+    """Return the types that start a step, open a wait, or move a timer."""
+    opening = {type_ for wait in flow.waits for type_ in (wait.on, wait.moved_by) if type_}
+    return opening.union(*(step.triggers for step in flow.steps))
 
 
 def waits(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
@@ -98,6 +100,7 @@ def waits(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
             yield error(where, f"waits for {wait.on}, the event that opens it", "Name another event in until=.")
         for type_ in sorted({type_ for type_ in wait.answers if wait.answers.count(type_) > 1}):
             yield error(where, f"names {type_} twice", "Name it once: in until= or in refused=.")
+        yield from _time(flow, wait, table)
         if bool(wait.fails) == bool(wait.then):
             yield error(
                 where,
@@ -111,6 +114,27 @@ def waits(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
                     f"goes on with {type_}, to which no step reacts: a run that comes there never completes",
                     f"Declare a step on {type_}, or name it in completes= or refused=.",
                 )
+
+
+def _time(flow: FlowDefinition, wait: WaitDefinition, table: FlowTable) -> Iterator[Finding]:
+    """Check the time of a timer, and the event that moves it."""
+    where = f"flow {flow.name}, {wait.name}"
+    if (wait.at or wait.moved_by) and not wait.is_timer:
+        yield error(where, "a wait has no moment, and nothing moves it", "Declare a timer beside it.")
+    if wait.at and wait.timeout_ms:
+        yield error(where, "it has both a duration and a moment", "Give after= or at=.")
+    for type_ in filter(None, (wait.on, wait.moved_by) if wait.at else ()):
+        if wait.at not in flow.events.get(type_, (wait.at,)):
+            remedy = f"Add {wait.at} to {type_}, or name another field in at=."
+            yield error(where, f"{type_} has no field {wait.at}, its moment", remedy)
+    if wait.moved_by in (wait.on, wait.late, *wait.answers) and wait.moved_by:
+        yield error(where, f"{wait.moved_by} moves it and has another meaning in it", "Move it by another event.")
+    if wait.moved_by in table.backward:
+        what = f"{wait.moved_by} moves it, which is a failure or an undo: compensation ends every timer"
+        yield error(where, what, "Move it by an event of the way forward, or from outside.")
+    if wait.at and flow.deadline_ms:
+        what = f"its moment may lie beyond the flow's deadline of {human(flow.deadline_ms)}, which ends the run first"
+        yield warning(where, what, "Leave the flow's deadline out, or make sure that every moment comes before it.")
 
 
 def together(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:

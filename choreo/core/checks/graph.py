@@ -126,12 +126,13 @@ class Graph:
 def emitters(flow: FlowDefinition) -> dict[str, list[str]]:
     """Return type → the steps and waits that bring it about, in any role."""
     found: dict[str, list[str]] = {}
+    outside = set(flow.movers_outside)
     for step in flow.steps:
         undone = step.compensation.emits if step.compensation else ()
         for type_ in (*step.emits, *step.fails, *undone):
             found.setdefault(type_, []).append(step.name)
     for wait in flow.waits:
-        for type_ in (*wait.answers, wait.late):
+        for type_ in (*wait.answers, wait.late, *({wait.moved_by} & outside)):
             found.setdefault(type_, []).append(wait.name)
     return found
 
@@ -148,10 +149,11 @@ def reached(flow: FlowDefinition, sources: Iterable[str], without: str = "") -> 
 
 
 def _following(flow: FlowDefinition, seen: AbstractSet[str]) -> Iterator[str]:
-    """Yield the types that steps and waits bring about from these."""
+    """Yield the types that steps and waits bring about from these; what moves a timer comes once it is open."""
+    outside = set(flow.movers_outside)
     for step in flow.steps:
         if set(step.all_of) <= seen and not seen.isdisjoint(step.triggers):
             yield from (*step.emits, *step.fails, *(step.compensation.emits if step.compensation else ()))
     for wait in flow.waits:
         if wait.on in seen:
-            yield from (*wait.answers, wait.late)
+            yield from (*wait.answers, wait.late, *({wait.moved_by} & outside))

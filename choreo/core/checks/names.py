@@ -27,6 +27,7 @@ _EVENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 # The roles of an event. The success of a reaction is a role of its own: the steps that it triggers are reactions too.
 _START, _SUCCESS, _REACTION, _OUTSIDE = "the start event", "a success", "a success of a reaction", "the outside event"
 _FAILURE, _UNDO, _TIMEOUT, _FLOW = "a failure", "an undo", "a timeout", "the flow's own failure"
+_MOVER = "an event that moves a timer"
 
 
 def wrong_name(name: object) -> str:
@@ -118,7 +119,12 @@ def _remedy(type_: str, kinds: set[str]) -> str:
 
 
 def _roles(flow: FlowDefinition, table: FlowTable) -> dict[str, list[tuple[str, str]]]:
-    """Return type → its roles, each with its owner."""
+    """Return type → its roles, each with its owner; an answer of a wait may also move a timer."""
+    return {**{type_: [(_MOVER, "")] for type_ in flow.movers_outside}, **_made(flow, table)}
+
+
+def _made(flow: FlowDefinition, table: FlowTable) -> dict[str, list[tuple[str, str]]]:
+    """Return type → its roles, besides those of events from outside that only move a timer."""
     found: dict[str, list[tuple[str, str]]] = {flow.starts: [(_START, "")]}
     for type_ in flow.ends:
         found.setdefault(type_, [])

@@ -70,6 +70,22 @@ def field_type(on: EventClass, name: str, where: str) -> FieldType | None:
     return typed(name) if typed is not None else None
 
 
+def require_moment(on: EventClass, name: str, where: str) -> None:
+    """Check that an event's field always holds a moment. Raises DeclarationError."""
+    if not isinstance(name, str):
+        raise DeclarationError(
+            f"{name!r:.60} is no name of a field", where=where, remedy='Name it as a text: at="renews_at".'
+        )
+    declared = field_type(on, name, where)
+    if declared is not None and (declared.kind != "time" or declared.optional):
+        may_be = "may be None" if declared.kind == "time" else f"is {KINDS[declared.kind]}"
+        raise DeclarationError(
+            f"{on.event_type}.{name} {may_be}, and a timer needs a moment",
+            where=where,
+            remedy="Declare the field as datetime, or give after= with a duration.",
+        )
+
+
 def _bound(condition: AnyCondition, on: Subject, where: str) -> AnyCondition:
     match condition:
         case Every(parts) | Either(parts):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from choreo.core.checks import checks
 from choreo.core.declare.carries import Carry, Maker
+from choreo.core.declare.conditions import require_moment
 from choreo.core.declare.parts import distinct, event_classes, one_class, positive, whole
 from choreo.core.declare.steps import Service, Step
 from choreo.core.definition import FlowDefinition, WaitDefinition
@@ -103,28 +104,43 @@ class Flow:
         name: str,
         *,
         on: EventClass,
-        after: Duration,
+        after: Duration | None = None,
+        at: str = "",
         emits: EventClass,
+        moved_by: EventClass | None = None,
         cancelled_by: EventClass | None = None,
     ) -> None:
         """Declare a timer: after `on` and that much time the tracker publishes `emits`, with just the key.
 
-        `cancelled_by` is an event from outside that ends it before. The run stays open until then. Raises
-        DeclarationError.
+        In place of `after`, `at` names a datetime field of `on` with the moment. `moved_by` is an event that lets the
+        duration begin anew, or that has another moment in its field of the same name. `cancelled_by` is an event from
+        outside that ends the timer before. The run stays open until then. Raises DeclarationError.
         """
         where = f"flow {self.name}, timer {name}"
         checks.require_name(name, f"{where}, its name")
         opener, over = one_class(on, where, "on"), one_class(emits, where, "emits")
         stop = one_class(cancelled_by, where, "cancelled_by") if cancelled_by is not None else None
+        mover = one_class(moved_by, where, "moved_by") if moved_by is not None else None
+        if (after is None) == (not at):
+            raise DeclarationError(
+                "it has no time" if after is None else "it has both after= and at=",
+                where=where,
+                remedy='Give after="30d", or at= with the name of a datetime field of its event.',
+            )
+        for source in (opener, mover) if at else ():
+            if source is not None:
+                require_moment(source, at, f"{where}, at=")
         definition = WaitDefinition(
             f"timer.{name}",
             opener.event_type,
             stop.event_type if stop else "",
-            positive(after, where, "after"),
+            positive(after, where, "after") if after is not None else 0,
             "",
             then=over.event_type,
+            at=at,
+            moved_by=mover.event_type if mover else "",
         )
-        self._waits.append((definition, (opener, *((stop,) if stop else ()), over)))
+        self._waits.append((definition, (opener, *((mover,) if mover else ()), *((stop,) if stop else ()), over)))
 
     def carries(self, event: EventClass, *, to: Flow, makes: Maker | None = None) -> None:
         """Let the bridge publish each `event` of this flow in the flow `to`, where it starts a run or is awaited.

@@ -109,7 +109,7 @@ def _bodies(flows: Flows) -> Iterator[tuple[str, tuple[dict[str, Any], dict[str,
     """Yield for each event from outside: the body that carries it, and the schemas that the body refers to."""
     for name in flows.names:
         table = flows.table(name)
-        for type_ in (table.flow.starts, *sorted(table.satisfies)):
+        for type_ in (table.flow.starts, *sorted(table.outside)):
             event_class = flows.classes[name].get(type_)
             if event_class is None or not hasattr(event_class, "model_json_schema"):
                 continue
