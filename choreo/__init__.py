@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "After",
     "Call",
     "ChildResult",
     "ChoreoError",
     "DeclarationError",
     "Event",
+    "Every",
     "Flow",
     "NonRetryableError",
     "Part",
@@ -39,10 +41,13 @@ if TYPE_CHECKING:
     from choreo.core.declare.hooks import Call
     from choreo.core.declare.steps import Service
     from choreo.core.declare.triggers import all_of, any_of
+    from choreo.core.declare.waits import After, Every
     from choreo.core.errors import ChoreoError, DeclarationError, NonRetryableError
     from choreo.core.retry import Retry
 else:
     _MODULES = {
+        "After": "choreo.core.declare.waits",
+        "Every": "choreo.core.declare.waits",
         "Call": "choreo.core.declare.hooks",
         "ChildResult": "choreo.adapters.avro.child_result",
         "ChoreoError": "choreo.core.errors",

@@ -56,7 +56,7 @@ def advance(fold: Fold, run: Run) -> None:
         return
     if run.compensating:
         _go_back(fold, run)
-    elif run.completes_seen and not run.completing and not run.expected and not run.waits:
+    elif run.completes_seen and not run.completing and not run.expected and not _awaits(fold, run):
         run.completing = True
         fold.emit(
             run,
@@ -64,6 +64,21 @@ def advance(fold: Fold, run: Run) -> None:
             ids.of_run("completed", run.id),
             f"{run.completed_by or fold.table.flow.completes} was seen",
         )
+
+
+def _awaits(fold: Fold, run: Run) -> bool:
+    """Return whether a wait holds the end; where only optional ones are open, decide to close them first."""
+    if not run.waits:
+        return False
+    optional = {wait.name for wait in fold.table.flow.waits if wait.optional}
+    if all(wait.name in optional for wait in run.waits):
+        for wait in run.waits:
+            if not wait.closing:
+                id_ = ids.timer("wait-closed", f"{wait.trigger}/{wait.name}", 0)
+                about = {"step": wait.name, "trigger": wait.trigger}
+                fold.emit(run, facts.WAIT_CLOSED, id_, "all else of the run is done", **about)
+        run.waits = [replace(wait, closing=True) for wait in run.waits]
+    return True
 
 
 def _go_back(fold: Fold, run: Run) -> None:

@@ -151,6 +151,10 @@ def is_timer(name: str) -> bool:
     return name.startswith("timer.")
 
 
+REMINDS_MAX = 1_000
+"""Most reminders of one wait: after an outage all that were due are published at once."""
+
+
 class WaitDefinition(msgspec.Struct, frozen=True):
     """A wait for an event from outside, or a timer: opened by `on`, satisfied by `until`, over after `timeout_ms`."""
 
@@ -169,6 +173,15 @@ class WaitDefinition(msgspec.Struct, frozen=True):
     """The event of a time-out after which the run goes on."""
     at: str = ""
     """Of a timer: the field of `on` with its moment, in place of `timeout_ms`."""
+    remind: str = ""
+    """The event that is published every `remind_ms` while it is open, at most `reminds_max` times."""
+    remind_ms: int = 0
+    reminds_max: int = 0
+    escalate: str = ""
+    """The event that is published once, `escalate_ms` after it was opened."""
+    escalate_ms: int = 0
+    optional: bool = False
+    """Whether the run completes without it."""
     moved_by: str = ""
     """Of a timer: the event that sets its time anew, "" for none; with `at` by its field of the same name."""
 
@@ -186,6 +199,11 @@ class WaitDefinition(msgspec.Struct, frozen=True):
     def leads_to(self) -> tuple[str, ...]:
         """Return the types with which the run goes on."""
         return tuple(filter(None, (self.until, *self.also, self.then)))
+
+    @property
+    def says(self) -> tuple[str, ...]:
+        """Return the types that are published while it is open."""
+        return tuple(filter(None, (self.remind, self.escalate)))
 
     @property
     def shown(self) -> str:
@@ -251,7 +269,7 @@ class FlowDefinition(msgspec.Struct, frozen=True):
         if by == 1:
             return self
         steps = tuple(step.scaled(by) for step in self.steps)
-        waits = tuple(msgspec.structs.replace(w, timeout_ms=_divided(w.timeout_ms, by)) for w in self.waits)
+        waits = tuple(_scaled_wait(wait, by) for wait in self.waits)
         longest_ms = max([*(s.deadline_ms for s in steps), *(w.timeout_ms for w in waits)], default=0)
         return msgspec.structs.replace(
             self,
@@ -286,13 +304,13 @@ class FlowDefinition(msgspec.Struct, frozen=True):
         for step in self.steps:
             found |= {*step.triggers, *step.emits, *step.fails, *(step.compensation.emits if step.compensation else ())}
         for wait in self.waits:
-            found |= {wait.on, *wait.answers, wait.late, wait.moved_by}
+            found |= {wait.on, *wait.answers, wait.late, wait.moved_by, *wait.says}
         return frozenset(found - {""})
 
     @property
     def movers_outside(self) -> tuple[str, ...]:
         """Return the types that move a timer and that no part of the flow brings about."""
-        made = {self.starts, self.fails, *(wait.late for wait in self.waits)}
+        made = {self.starts, self.fails, *(type_ for wait in self.waits for type_ in (wait.late, *wait.says))}
         for step in self.steps:
             made |= {*step.emits, *step.fails, *(step.compensation.emits if step.compensation else ())}
         return tuple(sorted({wait.moved_by for wait in self.waits} - made - {""}))
@@ -351,6 +369,11 @@ def _durations(value: Any, path: str) -> Iterator[tuple[str, int]]:
 
 def _divided(duration_ms: int, by: float) -> int:
     return min(max(1, round(duration_ms / by)), DURATION_MAX_MS) if duration_ms else 0
+
+
+def _scaled_wait(wait: WaitDefinition, by: float) -> WaitDefinition:
+    names = ("timeout_ms", "remind_ms", "escalate_ms")
+    return msgspec.structs.replace(wait, **{name: _divided(getattr(wait, name), by) for name in names})
 
 
 def _scaled_attempts(of: StepDefinition | CompensationDefinition, by: float) -> dict[str, Any]:

@@ -82,6 +82,8 @@ def _edges_of_waits(flow: FlowDefinition, consumers: Mapping[str, Sequence[str]]
     for place, wait in enumerate(flow.waits):
         for type_ in wait.leads_to:
             yield from _links(f"wait{place}", "-->", consumers.get(type_, ()), type_)
+        for type_ in wait.says:
+            yield from _links(f"wait{place}", "-.->", consumers.get(type_, ()), type_)
         for type_ in filter(None, (wait.refused, wait.fails)):
             yield from _links(f"wait{place}", "--x", ("compensation", *consumers.get(type_, ())), type_)
 
@@ -112,7 +114,14 @@ def _unconsumed(flow: FlowDefinition) -> dict[str, str]:
 def _shown_wait(wait: WaitDefinition) -> str:
     after = human(wait.timeout_ms)
     if not wait.is_timer:
-        return f"wait for {wait.shown}, {after}"
+        said = [
+            f"wait for {wait.shown}",
+            *([after] if wait.timeout_ms else []),
+            *(["optional"] if wait.optional else []),
+        ]
+        said += [f"reminds every {human(wait.remind_ms)}, {wait.reminds_max} at most"] if wait.remind else []
+        said += [f"escalates after {human(wait.escalate_ms)}"] if wait.escalate else []
+        return ", ".join(said)
     moved = f", moved by {wait.moved_by}" if wait.moved_by else ""
     return f"{wait.name}, " + (f"at {wait.at}" if wait.at else f"after {after}") + moved
 

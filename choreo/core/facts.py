@@ -22,6 +22,7 @@ STEP_RETRY_DUE = "choreo.StepRetryDue"  # a timer fact after StepAttemptFailed, 
 STEP_DEADLINE_PASSED = "choreo.StepDeadlinePassed"
 COMPENSATION_DEADLINE_PASSED = "choreo.CompensationDeadlinePassed"
 FLOW_DEADLINE_PASSED = "choreo.FlowDeadlinePassed"
+WAIT_CLOSED = "choreo.WaitClosed"  # an optional wait, when all else of its run is done
 FLOW_COMPLETED = "choreo.FlowCompleted"
 FLOW_COMPENSATED = "choreo.FlowCompensated"
 FLOW_STUCK = "choreo.FlowStuck"

@@ -5,7 +5,7 @@ The table is the protocol; nothing else decides the meaning of an event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from choreo.core.branches import Branches, MemberTests, branches_of, join_branches_of, member_tests_of
 from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
@@ -52,7 +52,7 @@ class FlowTable:
         )
         self._index_waits(flow)
         self.cyclic: frozenset[str] = _cyclic(flow)
-        """Steps on a cycle: they may run more than once in a run."""
+        """Steps that may run more than once in a run: on a cycle, or after a reminder."""
         self.waits_once: frozenset[str] = _waits_once(flow, self.cyclic)
         """Waits on no cycle: they open once in a run."""
         self.versions: dict[int, FlowTable] = {
@@ -79,7 +79,9 @@ class FlowTable:
         """Type → the timers that it moves."""
         self.refusals: frozenset[str] = frozenset(w.refused for w in flow.waits if w.refused)
         """Types from outside that compensate the run."""
-        self.timeouts: dict[str, WaitDefinition] = {w.late: w for w in flow.waits}
+        self.timeouts: dict[str, WaitDefinition] = {w.late: w for w in flow.waits if w.late}
+        self.reminders: dict[str, WaitDefinition] = {type_: w for w in flow.waits for type_ in w.says}
+        """Type → the wait while which it is published: a reminder or an escalation."""
         self.outside: frozenset[str] = frozenset(self.satisfies.keys() | set(flow.movers_outside))
         """Types that come from outside, besides the start."""
         self.gated: frozenset[str] = (
@@ -128,12 +130,11 @@ class FlowTable:
     def gate_waits(self, triggers: Iterable[str]) -> tuple[WaitDefinition, ...]:
         """Return the waits that decide when events of these types trigger a step, and those that open these waits."""
         front, found = set(triggers), set[str]()
-        found |= (failing := {wait.name for wait in self.flow.waits if wait.late in front})
-        front |= {type_ for wait in self.flow.waits if wait.name in failing for type_ in (wait.on, wait.moved_by)}
         while front:
-            more = {wait.name: wait for type_ in front for wait in self.satisfies.get(type_, ())}
-            front = {wait.on for name, wait in more.items() if name not in found}
-            found |= more.keys()
+            waits = [wait for wait in self.flow.waits if wait.name not in found]
+            more = [wait for wait in waits if not front.isdisjoint((*wait.answers, wait.late, *wait.says))]
+            found |= {wait.name for wait in more}
+            front = {type_ for wait in more for type_ in (wait.on, wait.moved_by) if type_}
         return tuple(wait for wait in self.flow.waits if wait.name in found)
 
 
@@ -181,26 +182,47 @@ def _repeated(flow: FlowDefinition, cyclic: Iterable[str]) -> set[str]:
     """Return the types that a cycle may bring about again and again, directly or through waits."""
     steps = {step.name: step for step in flow.steps}
     repeated = {type_ for name in cyclic for type_ in (*steps[name].triggers, *steps[name].emits)} - {flow.starts}
-    while more := {type_ for wait in flow.waits if wait.on in repeated for type_ in wait.leads_to} - repeated:
+    repeated |= {wait.remind for wait in flow.waits if wait.reminds_max > 1}
+    while more := {t for wait in flow.waits if wait.on in repeated for t in (*wait.leads_to, *wait.says)} - repeated:
         repeated |= more
     return repeated
 
 
-def _cyclic(flow: FlowDefinition) -> frozenset[str]:
+def circles(flow: FlowDefinition) -> frozenset[str]:
     """Return the steps from which their own trigger can be reached again."""
+    follows = _follows(flow)
+    found = set()
+    for step in flow.steps:
+        if _reached(follows, step.emits).intersection(step.triggers):
+            found.add(step.name)
+    return frozenset(found)
+
+
+def _cyclic(flow: FlowDefinition) -> frozenset[str]:
+    """Return the steps on a cycle, and those after a reminder that may come again, or beside another trigger."""
+    again = {wait.remind for wait in flow.waits if wait.reminds_max > 1}
+    reminders = {type_ for wait in flow.waits for type_ in wait.says}
+    again |= {type_ for step in flow.steps if len(step.any_of) > 1 for type_ in reminders.intersection(step.any_of)}
+    reached = _reached(_follows(flow), again) if again else set()
+    return circles(flow) | {step.name for step in flow.steps if reached.intersection(step.triggers)}
+
+
+def _follows(flow: FlowDefinition) -> dict[str, set[str]]:
+    """Return type → the types to which a step or a wait on it leads."""
     follows: dict[str, set[str]] = {}
     for step in flow.steps:
         for type_ in step.triggers:
             follows.setdefault(type_, set()).update(step.emits)
     for wait in flow.waits:
-        follows.setdefault(wait.on, set()).update(wait.leads_to)
-    cyclic = set()
-    for step in flow.steps:
-        seen: set[str] = set()
-        front = set(step.emits)
-        while front:
-            seen |= front
-            front = {nxt for type_ in front for nxt in follows.get(type_, ())} - seen
-        if seen.intersection(step.triggers):
-            cyclic.add(step.name)
-    return frozenset(cyclic)
+        follows.setdefault(wait.on, set()).update((*wait.leads_to, *wait.says))
+    return follows
+
+
+def _reached(follows: Mapping[str, set[str]], front: Iterable[str]) -> set[str]:
+    """Return these types and all that follow from them."""
+    seen: set[str] = set()
+    front = set(front)
+    while front:
+        seen |= front
+        front = {nxt for type_ in front for nxt in follows.get(type_, ())} - seen
+    return seen

@@ -162,9 +162,12 @@ def wake(run: Run, item: PendingStep | LedgerEntry) -> dict[str, Any]:
     return fields | {"outcome": item.offset, "hops": item.hops}
 
 
-def domain_payload(table: FlowTable, type_: str, key: str, reason: str) -> dict[str, Any]:
-    """Return the content of a domain event of the tracker: the key, and a reason if the class has one."""
-    values = {table.flow.key: key}
-    if "reason" in table.flow.events.get(type_, ("reason",)):
+def domain_payload(table: FlowTable, type_: str, key: str, reason: str, n: int = 0) -> dict[str, Any]:
+    """Return the content of a domain event of the tracker: the key, and a reason and a number if the class has them."""
+    known = table.flow.events.get(type_, ("reason",))
+    values: dict[str, str | int] = {table.flow.key: key}
+    if "reason" in known:
         values["reason"] = reason[:REASON_CHARS_MAX]
+    if n and "n" in known:
+        values["n"] = n
     return {"content_type": TRACKER_JSON, "data": msgspec.json.encode(values)}

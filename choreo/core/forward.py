@@ -295,6 +295,13 @@ def timed_out(fold: Fold, run: Run) -> None:
     _wait_over(fold, run, f": {fold.event.type}")
 
 
+def reminded(fold: Fold, run: Run) -> None:
+    """Fold a reminder or an escalation: the wait stays open, and steps may react to it."""
+    if open_waits.reminded(fold, run):
+        _completes(fold, run, fold.event.type)
+        trigger(fold, run, fresh=True)
+
+
 def _wait_over(fold: Fold, run: Run, because: str) -> None:
     event = fold.event
     run.gates = gates.timed_out(run.gates, event.step, event.trigger, event.due_ms)

@@ -58,8 +58,17 @@ class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
     wait: str
     trigger: str
     due_ms: int
-    """0 of a timer whose moment is in a field: a host knows no fields, and `trigger` alone identifies its time."""
+    """0 of a timer whose moment is in a field: a host knows no fields, and `trigger` alone identifies its time.
+
+    0 also of an optional wait that has no time-out.
+    """
     hops: int
+    reminder_ms: int = 0
+    """When the next reminder is due; 0: none is."""
+    reminded: int = 0
+    """Reminders that were published."""
+    escalation_ms: int = 0
+    """When it is escalated; 0: it was, or never is."""
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -200,8 +209,12 @@ def moved(gates: Gates, by_ms: int) -> Gates:
     """Return the gates with every due time moved, after a pause of that length; a moment in a field stays."""
     if not gates.openings:
         return gates
-    later = (replace(o, due_ms=o.due_ms + by_ms) if o.due_ms else o for o in gates.openings)
-    return replace(gates, openings=tuple(later))
+    return replace(gates, openings=tuple(_later(opening, by_ms) for opening in gates.openings))
+
+
+def _later(opening: Opening, by_ms: int) -> Opening:
+    moments = {name: getattr(opening, name) for name in ("due_ms", "reminder_ms", "escalation_ms")}
+    return replace(opening, **{name: at_ms + by_ms for name, at_ms in moments.items() if at_ms})
 
 
 def closed(gates: Gates, fact: str) -> Gates:
@@ -275,7 +288,7 @@ class _Fold:
                 continue
             if once:
                 self.gates = replace(self.gates, once=(*self.gates.once, wait.name))
-            opening = Opening(wait.name, event.id, self._due_ms(wait), event.hops)
+            opening = self._opening(wait, event)
             self.gates = replace(self.gates, openings=(*self.gates.openings, opening))
             self.moves.append(Opened(wait, opening, event))
             kept = [kept for kept in self.gates.kept if kept.type in wait.answers]
@@ -286,7 +299,15 @@ class _Fold:
                 self.moves += [Ignored(late, reason) for late in kept[1:] if once]
 
     def _due_ms(self, wait: WaitDefinition) -> int:
-        return 0 if wait.at else self._from_ms + wait.timeout_ms
+        return self._from_ms + wait.timeout_ms if wait.timeout_ms else 0
+
+    def _opening(self, wait: WaitDefinition, event: Outside) -> Opening:
+        due_ms, from_ms = self._due_ms(wait), self._from_ms
+        if not wait.says:
+            return Opening(wait.name, event.id, due_ms, event.hops)
+        reminder_ms = from_ms + wait.remind_ms if wait.remind else 0
+        escalation_ms = from_ms + wait.escalate_ms if wait.escalate else 0
+        return Opening(wait.name, event.id, due_ms, event.hops, reminder_ms, 0, escalation_ms)
 
     def _move(self, wait: WaitDefinition, event: Outside) -> None:
         """Set the time of the timer's oldest opening anew; a fact about its old time is void from here on."""

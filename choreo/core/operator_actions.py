@@ -12,7 +12,7 @@ from choreo.core.compensation import COMPLETING, refuse, start_compensation
 from choreo.core.fold import Fold
 from choreo.core.ledger import closed
 from choreo.core.retries import wake_now
-from choreo.core.state import FAILED, OPEN, RESOLVED, UNSETTLED, LedgerEntry, PendingStep, Run
+from choreo.core.state import FAILED, OPEN, RESOLVED, UNSETTLED, LedgerEntry, OpenWait, PendingStep, Run
 
 
 def cancel_requested(fold: Fold, run: Run) -> None:
@@ -48,13 +48,22 @@ def resumed(fold: Fold, run: Run) -> None:
     run.paused_ms = 0
     run.due_ms = _moved(run.due_ms, by_ms)
     run.expected = [replace(e, due_ms=e.due_ms + by_ms, retry_ms=_moved(e.retry_ms, by_ms)) for e in run.expected]
-    run.waits = [w if w.fixed else replace(w, due_ms=w.due_ms + by_ms) for w in run.waits]
+    run.waits = [_later(wait, by_ms) for wait in run.waits]
     run.gates = gates.moved(run.gates, by_ms)
     run.ledger = [replace(e, due_ms=_moved(e.due_ms, by_ms), retry_ms=_moved(e.retry_ms, by_ms)) for e in run.ledger]
     items: list[PendingStep | LedgerEntry] = [*run.expected, *run.ledger]
     for item in items:
         if item.held:
             wake_now(fold, run, item)
+
+
+def _later(wait: OpenWait, by_ms: int) -> OpenWait:
+    return replace(
+        wait,
+        due_ms=wait.due_ms if wait.fixed else _moved(wait.due_ms, by_ms),
+        reminder_ms=_moved(wait.reminder_ms, by_ms),
+        escalation_ms=_moved(wait.escalation_ms, by_ms),
+    )
 
 
 def _moved(due_ms: int, by_ms: int) -> int:

@@ -5,7 +5,7 @@ Every state is `react` over the log from offset 0; the tracker, the projector an
 
 from __future__ import annotations
 
-from choreo.core import compensation, facts, family, forward, gates, operator_actions, parentage, retries
+from choreo.core import compensation, facts, family, forward, gates, open_waits, operator_actions, parentage, retries
 from choreo.core.admission import early_ms, is_duplicate, stands_still
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
@@ -15,6 +15,7 @@ from choreo.core.state import TRUNCATED, KeyState, Run
 # The effect of each fact of choreo. The meaning of a domain event follows from its role in the flow (forward.domain).
 FACTS = {
     **forward.FACTS,
+    **open_waits.FACTS,
     **compensation.FACTS,
     **retries.FACTS,
     **operator_actions.FACTS,
@@ -93,6 +94,8 @@ def _apply(fold: Fold, run: Run) -> None:
         meaning(fold, run)
     elif event.type in fold.table.timeouts:
         forward.timed_out(fold, run)
+    elif event.type in fold.table.reminders:
+        forward.reminded(fold, run)
     elif event.type in fold.table.compensations:
         compensation.undone(fold, run)
     elif not event.type.startswith(facts.PREFIX):

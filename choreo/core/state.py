@@ -80,6 +80,14 @@ class OpenWait(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Hops of the event that opened it."""
     fixed: bool = False
     """Whether `due_ms` is a moment in a field of an event, which no pause moves."""
+    reminder_ms: int = 0
+    """When the next reminder is due; 0: none is."""
+    reminded: int = 0
+    """Reminders that were published."""
+    escalation_ms: int = 0
+    """When it is escalated; 0: it was, or never is."""
+    closing: bool = False
+    """Whether its choreo.WaitClosed is decided and not in the log yet."""
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):

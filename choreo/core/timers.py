@@ -34,6 +34,7 @@ def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelo
         table = whole.of(run.version)
         moments = [(due_ms, _end_of(table, key, item, due_ms)) for due_ms, item in _ends(run) if due_ms <= now_ms]
         moments += [(due_ms, _retry(run, item)) for due_ms, item in _retries(run) if due_ms <= now_ms]
+        moments += [said for wait in run.waits if _asks(wait) for said in _said(table, key, wait, now_ms)]
         for due_ms, about in sorted(moments, key=itemgetter(0)):
             fact = Envelope(key=key, flow=table.flow.name, run=run.id, version=run.version, due_ms=due_ms, **about)
             found.append(replace(fact, source="choreo/tracker", time_ms=due_ms))
@@ -42,7 +43,10 @@ def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelo
 
 def next_due(state: KeyState) -> int:
     """Return the earliest time at which something is due, in epoch milliseconds; 0 if nothing is awaited."""
-    moments = [due_ms for run in _ticking(state) for due_ms, _ in (*_ends(run), *_retries(run))]
+    runs = _ticking(state)
+    moments = [due_ms for run in runs for due_ms, _ in (*_ends(run), *_retries(run))]
+    asking = (wait for run in runs for wait in run.waits if _asks(wait))
+    moments += [due_ms for wait in asking for due_ms in (wait.reminder_ms, wait.escalation_ms) if due_ms]
     return min(moments, default=0)
 
 
@@ -58,7 +62,8 @@ def _ends(run: Run) -> Iterator[tuple[int, Item]]:
     for expected in run.expected:
         yield expected.due_ms, expected
     for wait in run.waits:
-        yield wait.due_ms, wait
+        if wait.due_ms:
+            yield wait.due_ms, wait
     for entry in run.ledger:
         if entry.due_ms:
             yield entry.due_ms, entry
@@ -98,6 +103,38 @@ def _end_of(table: FlowTable, key: str, item: Item, due_ms: int) -> dict[str, An
         "entry": item.id,
         "round": item.round,
         **about,
+    }
+
+
+def _asks(wait: OpenWait) -> bool:
+    """Return whether a reminder or an escalation of the wait is still to come."""
+    return bool(wait.reminder_ms or wait.escalation_ms) and not wait.closing
+
+
+def _said(table: FlowTable, key: str, item: OpenWait, now_ms: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the reminders and the escalation that are due, also several at once after the tracker was away."""
+    wait = next((wait for wait in table.flow.waits if wait.name == item.name), None)
+    if wait is None:
+        return
+    due_ms, n = item.reminder_ms, item.reminded + 1
+    while wait.remind and due_ms and due_ms <= now_ms and n <= wait.reminds_max:
+        yield due_ms, _reminder(table, key, item, wait.remind, due_ms, n)
+        due_ms, n = due_ms + wait.remind_ms, n + 1
+    if wait.escalate and item.escalation_ms and item.escalation_ms <= now_ms:
+        yield item.escalation_ms, _reminder(table, key, item, wait.escalate, item.escalation_ms, 1)
+
+
+def _reminder(table: FlowTable, key: str, item: OpenWait, type_: str, due_ms: int, n: int) -> dict[str, Any]:
+    reason = f"{item.until} has not come yet"
+    return {
+        "type": type_,
+        "id": ids.timer("said", f"{item.trigger}/{item.name}/{type_}", due_ms),
+        "step": item.name,
+        "trigger": item.trigger,
+        "reason": reason,
+        "hops": item.hops + 1,
+        "n": n,
+        **domain_payload(table, type_, key, reason, n),
     }
 
 

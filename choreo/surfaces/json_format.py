@@ -112,7 +112,10 @@ class WaitAnswer(Answer):
 
     until: str = Field(examples=["ShipmentPicked"])
     since: Moment = Field(validation_alias="since_ms")
-    due: Moment = Field(validation_alias="due_ms")
+    due: Moment = Field(validation_alias="due_ms", description="Its time-out; null if it has none.")
+    reminder: Moment = Field(validation_alias="reminder_ms", description="When the next reminder is due.")
+    reminded: int = Field(description="Reminders that were published.")
+    escalation: Moment = Field(validation_alias="escalation_ms", description="When it is escalated, if it was not yet.")
 
 
 class ChildrenAnswer(Answer):

@@ -66,7 +66,7 @@ def flow(*steps: StepDefinition, **changes: Any) -> FlowDefinition:
             *(part.compensation.emits if part.compensation else ()),
         }
     for wait in changed.waits:
-        words |= {wait.on, *wait.answers, wait.late, wait.moved_by} - {""}
+        words |= {wait.on, *wait.answers, wait.late, wait.moved_by, *wait.says} - {""}
     return replace(changed, events={**dict.fromkeys(words, ("order_id",)), **changed.events})
 
 

@@ -21,6 +21,7 @@ from choreo.core.flow_table import FlowTable
 from choreo.core.gates import reads_of
 from choreo.core.react import react
 from choreo.core.state import KeyState
+from choreo.core.timers import due
 from tests.core.order import PICKED
 from tests.core.plain import HOUR_MS, flow, step
 
@@ -45,6 +46,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "rounds": (),
     "deals": (),
     "trial": ("Cancelled", "Postponed"),
+    "claim": ("Approved", "BossApproved", "Rated", "Called"),
 }
 OPENERS = {
     "order": (("stock.reserve", "StockReserved"), ("payment.charge", "PaymentCharged")),
@@ -53,6 +55,7 @@ OPENERS = {
     "rounds": (("deal.left", "Left"), ("deal.right", "Right"), ("deal.round", "Dealt")),
     "deals": (("deal.left", "Left"), ("deal.right", "Right"), ("deal.high", "Dealt"), ("deal.mixed", "Dealt")),
     "trial": (("trial.begin", "Begun"), ("trial.bill", "Billed"), ("trial.extend", "Extended")),
+    "claim": (("claim.file", "Filed"), ("claim.mail", "Mailed"), ("claim.pay", "OrderConfirmed")),
 }
 TRIP = flow(
     step("flight.book", "OrderPlaced", "FlightBooked", effect=False),
@@ -101,7 +104,33 @@ TRIAL = flow(
 )
 """Timers that are moved by events of steps and from outside, by a duration and to a moment, on a cycle."""
 
-FLOWS = {"order": PICKED, "poll": POLL, "trip": TRIP, "rounds": ROUNDS, "deals": DEALS, "trial": TRIAL}
+CLAIM = flow(
+    step("claim.file", "OrderPlaced", "Filed", effect=False),
+    step("claim.mail", "Reminded", "Mailed", effect=False, any_of=("Reminded", "Escalated")),
+    step("claim.pay", "Approved", "OrderConfirmed", effect=False, any_of=("Approved", "BossApproved")),
+    step("claim.thank", "Rated", effect=False),
+    waits=(
+        WaitDefinition(
+            "wait.approval",
+            "Filed",
+            "Approved",
+            5 * HOUR_MS,
+            "",
+            then="Expired",
+            remind="Reminded",
+            remind_ms=HOUR_MS,
+            reminds_max=3,
+            escalate="Escalated",
+            escalate_ms=HOUR_MS + 60_000,
+        ),
+        WaitDefinition("wait.boss", "Escalated", "BossApproved", HOUR_MS, "", then="Silent"),
+        WaitDefinition("wait.rating", "OrderPlaced", "Rated", 0, "", optional=True),
+        WaitDefinition("wait.third", "Expired", "Called", HOUR_MS, "", then="NotCalled"),
+    ),
+)
+"""Reminders, an escalation and a time-out that open the next waits, and an optional wait."""
+
+FLOWS = {"order": PICKED, "poll": POLL, "trip": TRIP, "rounds": ROUNDS, "deals": DEALS, "trial": TRIAL, "claim": CLAIM}
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -122,7 +151,10 @@ def logs(draw: st.DrawFn, kind: str) -> list[Record]:
     records: list[Record] = []
     table, state, stamp_ms = FlowTable(FLOWS[kind]), KeyState(), 1_000
     for number in range(draw(st.integers(1, 40))):
-        event = draw(st.sampled_from(_choices(kind, number, state, published)))
+        choices = _choices(kind, number, state, published)
+        if table.reminders:
+            choices += [fact for fact in due(table, "o-1", state, stamp_ms + HOUR_MS) if fact.type in table.reminders]
+        event = draw(st.sampled_from(choices))
         published.append(event)
         stamp_ms += draw(st.sampled_from([0, 1, 60_000, HOUR_MS]))
         if event.due_ms > stamp_ms and draw(st.booleans()):
@@ -161,7 +193,7 @@ def _choices(kind: str, number: int, state: KeyState, published: Sequence[Envelo
         for run in state.runs
         for opened in run.waits
         for wait in FLOWS[kind].waits
-        if wait.name == opened.name
+        if wait.name == opened.name and wait.late
     ]
     choices.append(envelope(facts.FLOW_TERMINATED, f"end-{number}", run=RUNS[0], reason="enough"))
     return choices
@@ -170,12 +202,13 @@ def _choices(kind: str, number: int, state: KeyState, published: Sequence[Envelo
 def of_tracker(definition: FlowDefinition, log: Sequence[Record]) -> list[tuple[int, str, str]]:
     """Return (offset, step, trigger) of steps behind a wait that become expected; of one on no cycle the first."""
     table, state, found, taken = FlowTable(definition), KeyState(), [], set()
+    timed = {*table.satisfies, *table.timeouts, *table.reminders}
     for record in log:
         before = {(r.id, e.step, e.trigger) for r in state.runs for e in r.expected}
         state, _ = react(table, state, record)
         after = [(r.id, e.step, e.trigger) for r in state.runs for e in r.expected]
         for run, name, trigger in after:
-            gated = table.steps[name].all_of or table.steps[name].on in (*table.satisfies, *table.timeouts)
+            gated = table.steps[name].all_of or table.steps[name].on in timed
             if (run, name, trigger) in before or not gated:
                 continue
             slot = (run, name) if name not in table.cyclic else (run, name, trigger)
@@ -249,11 +282,36 @@ def test_tracker_and_host_find_the_same_triggers_of_a_loop(log: list[Record]) ->
     assert of_host(POLL, log) == of_tracker(POLL, log), _spec_of(log)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(log=logs("trial"))
 def test_tracker_and_host_find_the_same_triggers_of_timers_that_are_moved(log: list[Record]) -> None:
     """A fact from before the move is void for both, also where the host cannot know the moment, or nobody can."""
     assert of_host(TRIAL, log) == of_tracker(TRIAL, log), _spec_of(log)
+
+
+@settings(max_examples=100, deadline=None)
+@given(log=logs("claim"))
+def test_tracker_and_host_find_the_same_triggers_of_reminders_and_optional_waits(log: list[Record]) -> None:
+    """A reminder that crosses the answer, or a pause, and an answer that crosses the close, are the same to both."""
+    assert of_host(CLAIM, log) == of_tracker(CLAIM, log), _spec_of(log)
+
+
+@settings(max_examples=100, deadline=None)
+@given(log=logs("claim"))
+def test_tracker_and_host_agree_which_waits_are_open_and_how_often_they_have_reminded(log: list[Record]) -> None:
+    """After every record: the openings are one and the same, whatever was read twice or came from before a pause."""
+    table, state, host = FlowTable(CLAIM), KeyState(), GatedKey()
+    for record in log:
+        state, _ = react(table, state, record)
+        if not (record.event.due_ms and record.stamp_ms < record.event.due_ms):
+            host.read(table, record)
+        ours = {run.id: run.gates.openings for run in state.runs if not run.compensating and not run.ended}
+        theirs = {run.id: run.gates.openings for run in host.runs}
+        assert {run: theirs[run] for run in ours} == ours, _spec_of(log)
+        for run in state.runs if ours else ():
+            shown = [(w.name, w.due_ms, w.reminder_ms, w.reminded, w.escalation_ms) for w in run.waits]
+            known = [(o.wait, o.due_ms, o.reminder_ms, o.reminded, o.escalation_ms) for o in run.gates.openings]
+            assert run.id not in ours or sorted(shown) == sorted(known), _spec_of(log)
 
 
 @settings(max_examples=300, deadline=None)

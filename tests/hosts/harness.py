@@ -275,16 +275,17 @@ async def running_harness(
     started: bool = True,
     backend: str = "memory",
     wait: Mapping[str, Any] | None = None,
+    second: Mapping[str, Any] | None = None,
     timer: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[Harness]:
-    """Yield a harness for this service; options are those of the flow, `wait` and `timer` those of its own."""
+    """Yield a harness for this service; options are those of the flow, the others of its waits and timer."""
     clock = VirtualClock()
     async with _backend(backend, clock) as opened:
         await opened.log.create(TOPIC, partitions)
         order = flow(service, *others, **options)
-        if wait:
-            order.wait(**wait)
+        for each in filter(None, (wait, second)):
+            order.wait(**each)
         if timer:
             order.timer("pick", **timer)
         harness = Harness(service, order.draft(), opened, clock)

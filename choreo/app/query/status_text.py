@@ -41,7 +41,10 @@ def waiting_for(detail: Detail) -> list[str]:
 def _awaited(wait: AwaitedEvent) -> str:
     if is_timer(wait.name):
         return f"{wait.name}, due at {moment(wait.due_ms)}"
-    return f"{wait.until} from outside, until {moment(wait.due_ms)}"
+    text = f"{wait.until} from outside"
+    text += f", until {moment(wait.due_ms)}" if wait.due_ms else ", unless the run ends before"
+    text += f"; reminder {wait.reminded + 1} at {moment(wait.reminder_ms)}" if wait.reminder_ms else ""
+    return text + (f"; escalation at {moment(wait.escalation_ms)}" if wait.escalation_ms else "")
 
 
 def _failed(effect: Effect) -> str:

@@ -52,6 +52,7 @@ _FACTS: dict[str, tuple[str, str]] = {
     facts.STEP_DEADLINE_PASSED: ("timer", "{step} gave no outcome by its deadline"),
     facts.COMPENSATION_DEADLINE_PASSED: ("timer", "the undo of {step} gave no answer by its deadline"),
     facts.FLOW_DEADLINE_PASSED: ("timer", "the flow's deadline passed"),
+    facts.WAIT_CLOSED: ("end", "{step} is closed: it is optional"),
     facts.FLOW_COMPLETED: ("end", "completed"),
     facts.FLOW_COMPENSATED: ("end", "compensated: everything it did is undone"),
     facts.FLOW_STUCK: ("stuck", "stuck: an operator is needed"),
@@ -142,16 +143,24 @@ def _row_of(table: FlowTable, row: HistoryRow) -> tuple[str, str, str]:
     return kind, _because(text, reason), step
 
 
+def _by_time(table: FlowTable, type_: str) -> str:
+    """Return the sentence about a time-out, a timer, a reminder or an escalation."""
+    wait = table.timeouts.get(type_) or table.reminders[type_]
+    if type_ in wait.says:
+        what = "a reminder" if type_ == wait.remind else "the escalation"
+        return f"{wait.shown} has not come, {what}: {type_}"
+    if not wait.is_timer:
+        return f"{wait.shown} did not come within {table.shown(wait.timeout_ms)}: {type_}"
+    over = "has come to its moment" if wait.at else f"is over after {table.shown(wait.timeout_ms)}"
+    return f"{wait.name} {over}: {type_}"
+
+
 def _domain(table: FlowTable, row: HistoryRow) -> tuple[str, str, str]:
     type_ = row.type
     if type_ == table.flow.starts:
         return "start", f"{type_} started it", ""
-    if type_ in table.timeouts:
-        wait = table.timeouts[type_]
-        if wait.is_timer:
-            over = "has come to its moment" if wait.at else f"is over after {table.shown(wait.timeout_ms)}"
-            return "timer", f"{wait.name} {over}: {type_}", row.step
-        return "timer", f"{wait.shown} did not come within {table.shown(wait.timeout_ms)}: {type_}", row.step
+    if type_ in table.timeouts or type_ in table.reminders:
+        return "timer", _by_time(table, type_), row.step
     for kind, verb, makers in (
         ("undo", "undone", table.compensations.get(type_, ())),
         ("failed", "failed", table.failures.get(type_, ())),

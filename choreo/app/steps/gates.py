@@ -15,11 +15,10 @@ from typing import NamedTuple
 import msgspec
 
 from choreo.app.steps.admission import in_place
-from choreo.app.steps.handlers import RUN_FACTS, Handlers
-from choreo.core import facts, gates, recent, retired
+from choreo.core import facts, gates, openings, recent, retired
 from choreo.core.admission import stands_still
 from choreo.core.attribution import run_of
-from choreo.core.definition import StepDefinition, WaitDefinition
+from choreo.core.definition import WaitDefinition
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.gates import NO_READS, Arguments, Gates, Outside, Reads
@@ -151,12 +150,14 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
                 run.ended_ms = run.ended_ms or max(1, self.now_ms)
         elif type_ in (facts.FLOW_PAUSED, facts.FLOW_RESUMED):
             self._pause(run, event)
-        elif type_ in table.timeouts:
+        elif type_ in table.timeouts or type_ in table.reminders:
             before = run.gates
             if not stands_still(event, run.paused_ms):
-                run.gates = gates.timed_out(before, event.step, event.trigger, event.due_ms)
-            if run.gates is not before:  # a time-out that ends no wait changes nothing, and is no trigger either
+                run.gates = _timed(table, before, event)
+            if run.gates is not before:  # one that changes no wait is void, and no trigger either
                 return [Answer(offset, run.id, about, version=run.version), *self._came(table, reads, run, about)]
+        elif type_ == facts.WAIT_CLOSED:
+            run.gates = openings.wait_closed(run.gates, event.step, event.trigger)
         else:
             return self._came(table, reads, run, about)
         return []
@@ -175,6 +176,13 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
         elif run.paused_ms:
             run.gates = gates.moved(run.gates, self.now_ms - run.paused_ms)
             run.paused_ms = 0
+
+
+def _timed(table: FlowTable, before: Gates, event: Envelope) -> Gates:
+    """Return the gates after a time-out, a reminder or an escalation; the same ones if it does not count."""
+    if event.type in table.timeouts:
+        return gates.timed_out(before, event.step, event.trigger, event.due_ms)
+    return openings.reminded(table, before, openings.Said(event.type, event.step, event.trigger, event.due_ms))[0]
 
 
 def _answer(reads: Reads, move: gates.Move, run: GatedRun, offset: int) -> Answer | None:
@@ -221,7 +229,9 @@ class GateBook:
         self._inbox = inbox
         self._reads = reads
         self._versions = versions
-        self.gated: frozenset[str] = frozenset(type_ for wait in waits for type_ in (*wait.answers, wait.late))
+        self.gated: frozenset[str] = frozenset(
+            type_ for wait in waits for type_ in (*wait.answers, wait.late, *wait.says)
+        )
         """Types that trigger a step only through a gate."""
         self.types: frozenset[str] = frozenset(types)
         """Types that are folded, and must be read; empty where nothing is."""
@@ -366,28 +376,8 @@ class GateBook:
 
 def _shape_of(wait: WaitDefinition) -> tuple[object, ...]:
     """Return the parts of a wait that change which events its gate takes."""
-    return (wait.on, wait.answers, wait.late, *((wait.at, wait.moved_by) if wait.at or wait.moved_by else ()))
-
-
-def gates_of(table: FlowTable, handlers: Handlers, inbox: Inbox) -> GateBook:
-    """Return the gates of a service; it has none if each of its steps starts at one event that no wait is for."""
-    waits, types, reads = _gates_of(table, handlers.steps)
-    versions = {}
-    for version, other in handlers.versions.items():
-        more, others, versions[version] = _gates_of(table.nearest(version), other.steps)
-        waits, types = [*waits, *more], types | others
-    folded = frozenset(types | RUN_FACTS | {table.flow.starts}) if types else frozenset[str]()
-    return GateBook(table, waits, folded, inbox, reads, versions)
-
-
-def _gates_of(table: FlowTable, steps: Sequence[StepDefinition]) -> tuple[list[WaitDefinition], set[str], Reads]:
-    """Return the waits, the types to fold and the reads of these steps of one version."""
-    reads = gates.reads_of(steps)
-    wanted = {type_ for step in steps for type_ in step.triggers} | reads.needed.keys()
-    waits = list(table.gate_waits(wanted))
-    types = {type_ for step in steps if step.name in reads.steps for type_ in step.triggers} | reads.needed.keys()
-    types |= {type_ for wait in waits for type_ in (wait.on, *wait.answers, wait.late, wait.moved_by) if type_}
-    return waits, types, reads
+    more = (wait.at, wait.moved_by, wait.says, wait.optional)
+    return (wait.on, wait.answers, wait.late, *(more if any(more) else ()))
 
 
 def runs_of(table: FlowTable, inbox: Inbox) -> GateBook:

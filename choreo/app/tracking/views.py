@@ -45,11 +45,23 @@ class AwaitedEvent(msgspec.Struct, frozen=True):
     until: str
     since_ms: int
     due_ms: int
+    """0: it has no time-out."""
+    reminder_ms: int = 0
+    """When the next reminder is due; 0: none is."""
+    reminded: int = 0
+    """Reminders that were published."""
+    escalation_ms: int = 0
+    """When it is escalated; 0: it was, or never is."""
 
     @property
-    def timer(self) -> str:
-        """Return the name of its end for people."""
-        return self.name if is_timer(self.name) else f"the timeout of the wait for {self.until}"
+    def timers(self) -> list[tuple[int, str]]:
+        """Return its due times with their names for people."""
+        if is_timer(self.name):
+            return [(self.due_ms, self.name)]
+        wait = f"the wait for {self.until}"
+        reminder = f"reminder {self.reminded + 1} of {wait}"
+        escalation = f"the escalation of {wait}"
+        return [(self.due_ms, f"the timeout of {wait}"), (self.reminder_ms, reminder), (self.escalation_ms, escalation)]
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -118,7 +130,7 @@ class Detail(msgspec.Struct, frozen=True):
         moments = [] if self.compensating else [(self.due_ms, "the flow's deadline")]
         for step in self.expected:
             moments += [(step.due_ms, f"the deadline of {step.step}"), (step.retry_ms, f"another try of {step.step}")]
-        moments += [(wait.due_ms, wait.timer) for wait in self.waits]
+        moments += [moment for wait in self.waits for moment in wait.timers]
         for effect in self.ledger:
             if effect.state == REQUESTED and effect.due_ms:
                 undo = f"the undo of {effect.step}"
@@ -233,7 +245,10 @@ def detail_of(row: InstanceView) -> Detail:
     expected = [
         ExpectedStep(e.step, e.trigger, e.since_ms, e.due_ms, e.attempt, e.retry_ms, e.held) for e in kept.expected
     ]
-    waits = [AwaitedEvent(w.name, w.until, w.since_ms, w.due_ms) for w in kept.waits]
+    waits = [
+        AwaitedEvent(w.name, w.until, w.since_ms, w.due_ms, w.reminder_ms, w.reminded, w.escalation_ms)
+        for w in kept.waits
+    ]
     ledger = [
         Effect(e.id, e.step, e.state, e.outcome < 0, e.round, e.cause, e.due_ms, e.retry_ms, e.opened)
         for e in kept.ledger

@@ -11,7 +11,7 @@ from choreo.core.definition import CarryDefinition, FlowDefinition
 
 def own(flow: FlowDefinition) -> Iterator[Finding]:
     """Check that each carried event is one of the flow's, and no timer's."""
-    timeouts = {wait.late for wait in flow.waits}
+    timeouts = {type_ for wait in flow.waits for type_ in (wait.late, *wait.says)}
     for carry in flow.carries:
         where = f"flow {flow.name}, carries {carry.on}"
         if carry.on not in flow.events:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from choreo.core.checks import branches as checks_branches
-from choreo.core.checks import carries, children, joins, names, times
+from choreo.core.checks import carries, children, joins, names, reminders, times
 from choreo.core.checks import flow as checks_flow
 from choreo.core.checks.finding import Finding, Level
 from choreo.core.checks.graph import Graph
@@ -63,8 +63,10 @@ def _all(flow: FlowDefinition) -> Iterator[Finding]:
     yield from joins.joined(flow, table)
     yield from joins.needed(flow)
     yield from checks_flow.waits(flow, table)
+    yield from reminders.reminders(flow)
+    yield from reminders.optional(flow)
     yield from checks_flow.together(flow, graph)
-    yield from checks_flow.cycles(flow, table)
+    yield from checks_flow.cycles(flow)
     yield from checks_flow.way_back(flow, graph)
     yield from checks_flow.compensations(flow, table)
     yield from children.children(flow, table)

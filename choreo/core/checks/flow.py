@@ -14,7 +14,7 @@ from choreo.core.checks.finding import Finding, error, warning
 from choreo.core.checks.graph import Graph, emitters, reached
 from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
 from choreo.core.durations import human
-from choreo.core.flow_table import FlowTable
+from choreo.core.flow_table import FlowTable, circles
 
 _ALIKE = 0.75
 """One letter of a word of four may be wrong; `Sent` and `Wanted` are two words."""
@@ -101,7 +101,7 @@ def waits(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
         for type_ in sorted({type_ for type_ in wait.answers if wait.answers.count(type_) > 1}):
             yield error(where, f"names {type_} twice", "Name it once: in until= or in refused=.")
         yield from _time(flow, wait, table)
-        if bool(wait.fails) == bool(wait.then):
+        if bool(wait.fails) == bool(wait.then) and (wait.fails or not wait.optional):
             yield error(
                 where,
                 "its time-out has both fails= and then=" if wait.fails else "its time-out has no event",
@@ -143,7 +143,7 @@ def together(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
     If one of two is enough for the end, only one of their events comes.
     """
     for first, second in combinations(flow.waits, 2):
-        if first.then or second.then:
+        if first.then or second.then or not (first.fails and second.fails):
             continue  # no time-out of it compensates the run
         if first.on != second.on or not {first.name, second.name} <= graph.nodes.keys():
             continue
@@ -160,22 +160,23 @@ def together(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
             yield warning(where, f"{what} is undone when the other times out", remedy)
 
 
-def cycles(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
+def cycles(flow: FlowDefinition) -> Iterator[Finding]:
     """Check that a cycle has a bound, and a bound has a cycle."""
-    here, named = f"flow {flow.name}", ", ".join(sorted(table.cyclic))
+    cyclic = circles(flow)
+    here, named = f"flow {flow.name}", ", ".join(sorted(cyclic))
     for step in flow.steps:
         for type_ in step.triggers:
             if type_ in (*step.emits, *step.fails):
                 yield error(f"{here}, step {step.name}", f"{type_} is its own trigger", "Emit another event.")
     if flow.hops_max < 0:
         yield error(here, f"max_hops={flow.hops_max}", "Give 0, or the bound of the flow's cycle.")
-    elif table.cyclic and not flow.hops_max:
+    elif cyclic and not flow.hops_max:
         yield error(
             f"{here}, steps {named}",
             "they lie on a cycle that has no bound",
             "Give Flow(max_hops=...) or break the cycle.",
         )
-    elif flow.hops_max and not table.cyclic and not flow.crosses:
+    elif flow.hops_max and not cyclic and not flow.crosses:
         yield warning(here, f"max_hops={flow.hops_max}, but no step lies on a cycle", "Leave max_hops out.")
 
 

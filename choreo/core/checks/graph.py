@@ -44,6 +44,11 @@ class Graph:
             self.nodes[wait.name] = Node(
                 wait.name, (wait.on,), wait.leads_to, wait.timeout_ms, fails=bool(wait.fails or wait.refused)
             )
+            if wait.says:  # a branch of its own: nothing must follow it, and the wait goes on beside it
+                lasts_ms = max(wait.escalate_ms, wait.remind_ms * wait.reminds_max)
+                lasts_ms = min(lasts_ms, wait.timeout_ms or lasts_ms)
+                said = f"{wait.name}, its reminders"
+                self.nodes[said] = Node(said, (wait.on,), wait.says, lasts_ms, fails=False)
         self._on: dict[str, list[str]] = {}
         for node in self.nodes.values():
             for type_ in node.on:
@@ -132,7 +137,7 @@ def emitters(flow: FlowDefinition) -> dict[str, list[str]]:
         for type_ in (*step.emits, *step.fails, *undone):
             found.setdefault(type_, []).append(step.name)
     for wait in flow.waits:
-        for type_ in (*wait.answers, wait.late, *({wait.moved_by} & outside)):
+        for type_ in (*wait.answers, wait.late, *wait.says, *({wait.moved_by} & outside)):
             found.setdefault(type_, []).append(wait.name)
     return found
 
@@ -156,4 +161,4 @@ def _following(flow: FlowDefinition, seen: AbstractSet[str]) -> Iterator[str]:
             yield from (*step.emits, *step.fails, *(step.compensation.emits if step.compensation else ()))
     for wait in flow.waits:
         if wait.on in seen:
-            yield from (*wait.answers, wait.late, *({wait.moved_by} & outside))
+            yield from (*wait.answers, wait.late, *wait.says, *({wait.moved_by} & outside))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from choreo.core.checks.finding import Finding, error, warning
-from choreo.core.definition import FlowDefinition
+from choreo.core.definition import FlowDefinition, WaitDefinition
 from choreo.core.facts import PREFIX
 from choreo.core.flow_table import FlowTable
 
@@ -27,7 +27,7 @@ _EVENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 # The roles of an event. The success of a reaction is a role of its own: the steps that it triggers are reactions too.
 _START, _SUCCESS, _REACTION, _OUTSIDE = "the start event", "a success", "a success of a reaction", "the outside event"
 _FAILURE, _UNDO, _TIMEOUT, _FLOW = "a failure", "an undo", "a timeout", "the flow's own failure"
-_MOVER = "an event that moves a timer"
+_MOVER, _REMINDER = "an event that moves a timer", "a reminder"
 
 
 def wrong_name(name: object) -> str:
@@ -76,15 +76,17 @@ def fields(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
             yield error(where, "its fields are not listed in events", "Export the flow again from its declaration.")
         elif flow.key not in known:
             yield error(where, f"it has no field {flow.key}, the flow's key", f"Add {flow.key} to {type_}.")
-    types = [(wait.late, f"{wait.name} times out") for wait in flow.waits]
-    types += [(flow.fails, "a run is undone")] if flow.fails else []
-    for type_, moment in types:
-        extra = [name for name in flow.events.get(type_, ()) if name not in (flow.key, "reason")]
+    types = [(wait.late, f"{wait.name} times out", "reason") for wait in flow.waits]
+    types += [(type_, f"{wait.name} is open", "reason and n") for wait in flow.waits for type_ in wait.says]
+    types += [(flow.fails, "a run is undone", "reason")] if flow.fails else []
+    for type_, moment, more in types:
+        filled = (flow.key, *more.split(" and "))
+        extra = [name for name in flow.events.get(type_, ()) if name not in filled]
         if extra:
             yield error(
                 f"flow {flow.name}, event {type_}",
                 f"the tracker publishes it when {moment} and cannot fill in {', '.join(extra)}",
-                f"Keep only {flow.key} and, if wanted, reason.",
+                f"Keep only {flow.key} and, if wanted, {more}.",
             )
 
 
@@ -98,6 +100,8 @@ def roles(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
             yield error(where, f"it is {meaning}", _remedy(type_, kinds))
         elif kinds == {_TIMEOUT} and len(found) > 1:
             yield error(where, f"it is {meaning}", "Give each wait a fails= or then= event of its own.")
+        elif kinds == {_REMINDER} and len(found) > 1:
+            yield error(where, f"it is {meaning}", "Give each wait, and its escalation, an event of its own.")
         elif kinds == {_OUTSIDE} and len({owner for _, owner in found}) > 1:
             yield error(where, f"it is {meaning}", "One event answers one wait: give each wait an event of its own.")
         elif kinds == {_UNDO} and len(found) > 1:
@@ -142,7 +146,12 @@ def _made(flow: FlowDefinition, table: FlowTable) -> dict[str, list[tuple[str, s
             found.setdefault(type_, []).append((_UNDO, owner))
     for wait in flow.waits:
         found.setdefault(wait.on, [])
-        for type_ in wait.answers:
-            found.setdefault(type_, []).append((_OUTSIDE, wait.name))
-        found.setdefault(wait.late, []).append((_TIMEOUT, wait.name))
+        for type_, role in _of_wait(wait):
+            found.setdefault(type_, []).append((role, wait.name))
     return found
+
+
+def _of_wait(wait: WaitDefinition) -> Iterator[tuple[str, str]]:
+    yield from ((type_, _OUTSIDE) for type_ in wait.answers)
+    yield from ((type_, _TIMEOUT) for type_ in (wait.late,) if type_)
+    yield from ((type_, _REMINDER) for type_ in wait.says)

@@ -18,7 +18,7 @@ def attempts(flow: FlowDefinition) -> Iterator[Finding]:
         if step.compensation:
             yield from _one(step.compensation, f"{where}, its compensation")
     for wait in flow.waits:
-        if wait.timeout_ms < 0 or not (wait.timeout_ms or wait.at):
+        if wait.timeout_ms < 0 or not (wait.timeout_ms or wait.at or (wait.optional and not wait.late)):
             yield error(f"flow {flow.name}, {wait.name}", "its timeout leaves no time", "Give a duration above 0.")
     if flow.deadline_ms < 0 or flow.linger_ms < 0:
         yield error(f"flow {flow.name}", "its deadline or linger is below 0", "Give a duration of at least 0.")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from choreo.core.checks import checks
+from choreo.core.declare import waits
 from choreo.core.declare.carries import Carry, Maker
-from choreo.core.declare.conditions import require_moment
 from choreo.core.declare.parts import distinct, event_classes, one_class, positive, whole
 from choreo.core.declare.steps import Service, Step
+from choreo.core.declare.waits import After, Every
 from choreo.core.definition import FlowDefinition, WaitDefinition
 from choreo.core.durations import Duration, milliseconds
 from choreo.core.errors import DeclarationError
@@ -60,44 +61,37 @@ class Flow:
         *,
         on: EventClass,
         until: EventClass | Sequence[EventClass],
-        timeout: Duration,
+        timeout: Duration | None = None,
         fails: EventClass | None = None,
         then: EventClass | None = None,
         refused: EventClass | None = None,
+        remind: Every | None = None,
+        escalate: After | None = None,
+        optional: bool = False,
     ) -> None:
         """Declare a wait for an event from outside: opened by `on`, satisfied by the first of `until`.
 
         After `timeout` the tracker publishes `fails`, which compensates the run, or `then`, with which it goes on; both
         carry just the key and a `reason`. `refused` is an event from outside that compensates the run. The wait is
-        called by its `name`, or by the first event of `until`. Raises DeclarationError.
+        called by its `name`, or by the first event of `until`. While it is open the tracker publishes the events of
+        `remind=Every("1d", emits=...)` and `escalate=After("3d", emits=...)`. An `optional` wait does not hold the end
+        of its run, and needs no time-out. Raises DeclarationError.
         """
-        where = f"flow {self.name}, wait"
-        opener, answers = one_class(on, where, "on"), event_classes(until, where, "until")
-        if not answers:
-            raise DeclarationError("until= names no event", where=where, remedy="Name the event that satisfies it.")
-        first, *others = (cls.event_type for cls in answers)
-        where = f"{where} for {first}"
-        if (fails is None) == (then is None):
-            raise DeclarationError(
-                "it has no event of its time-out" if fails is None else "its time-out has two events",
-                where=where,
-                remedy="Give fails=, which compensates the run, or then=, with which it goes on.",
+        self._waits.append(
+            waits.wait_of(
+                f"flow {self.name}, wait",
+                name,
+                on=on,
+                until=until,
+                timeout=timeout,
+                fails=fails,
+                then=then,
+                refused=refused,
+                remind=remind,
+                escalate=escalate,
+                optional=optional,
             )
-        if name:
-            checks.require_name(name, f"{where}, its name")
-        late = one_class(fails or then, where, "fails" if fails else "then")
-        no = one_class(refused, where, "refused") if refused is not None else None
-        definition = WaitDefinition(
-            f"wait.{name or first}",
-            opener.event_type,
-            first,
-            positive(timeout, where, "timeout"),
-            late.event_type if fails else "",
-            also=tuple(others),
-            refused=no.event_type if no else "",
-            then=late.event_type if then else "",
         )
-        self._waits.append((definition, (opener, *answers, *((no,) if no else ()), late)))
 
     def timer(
         self,
@@ -117,30 +111,10 @@ class Flow:
         outside that ends the timer before. The run stays open until then. Raises DeclarationError.
         """
         where = f"flow {self.name}, timer {name}"
-        checks.require_name(name, f"{where}, its name")
-        opener, over = one_class(on, where, "on"), one_class(emits, where, "emits")
-        stop = one_class(cancelled_by, where, "cancelled_by") if cancelled_by is not None else None
-        mover = one_class(moved_by, where, "moved_by") if moved_by is not None else None
-        if (after is None) == (not at):
-            raise DeclarationError(
-                "it has no time" if after is None else "it has both after= and at=",
-                where=where,
-                remedy='Give after="30d", or at= with the name of a datetime field of its event.',
-            )
-        for source in (opener, mover) if at else ():
-            if source is not None:
-                require_moment(source, at, f"{where}, at=")
-        definition = WaitDefinition(
-            f"timer.{name}",
-            opener.event_type,
-            stop.event_type if stop else "",
-            positive(after, where, "after") if after is not None else 0,
-            "",
-            then=over.event_type,
-            at=at,
-            moved_by=mover.event_type if mover else "",
+        found = waits.timer_of(
+            where, name, on=on, after=after, at=at, emits=emits, moved_by=moved_by, cancelled_by=cancelled_by
         )
-        self._waits.append((definition, (opener, *((mover,) if mover else ()), *((stop,) if stop else ()), over)))
+        self._waits.append(found)
 
     def carries(self, event: EventClass, *, to: Flow, makes: Maker | None = None) -> None:
         """Let the bridge publish each `event` of this flow in the flow `to`, where it starts a run or is awaited.
@@ -240,7 +214,9 @@ class Flow:
     def _made_by_tracker(self) -> list[EventClass]:
         """Return the event classes that the tracker makes."""
         joins = [cls for step in self.steps.values() if step.child is not None for cls in step.outcomes]
-        return [*([self._fails] if self._fails else []), *(classes[-1] for _, classes in self._waits), *joins]
+        made = {type_ for wait, _ in self._waits for type_ in (wait.late, *wait.says)}
+        of_waits = (cls for _, classes in self._waits for cls in classes if cls.event_type in made)
+        return [*([self._fails] if self._fails else []), *of_waits, *joins]
 
     @property
     def definition(self) -> FlowDefinition:

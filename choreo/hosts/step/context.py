@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from choreo.app.counters import Counters
 from choreo.app.steps.deferred_retries import DeferredRetries
-from choreo.app.steps.gates import GateBook, gates_of
+from choreo.app.steps.gate_choice import gates_of
+from choreo.app.steps.gates import GateBook
 from choreo.app.steps.handlers import Handlers
 from choreo.app.steps.outcomes import OutcomeFactory, StepRules
 from choreo.app.steps.runs import Runs
