@@ -37,7 +37,7 @@ def place_of(cursor: str) -> tuple[int, int]:
 
 def as_values(view: InstanceView) -> dict[str, Any]:
     """Return a view as plain values that compare by content."""
-    return {**msgspec.structs.asdict(view), "attributes": dict(view.attributes)}
+    return {**msgspec.structs.asdict(view), "attributes": dict(view.attributes), "keys": dict(view.keys)}
 
 
 def not_a_cursor(cursor: str) -> NotFoundError:

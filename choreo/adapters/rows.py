@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import operator
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from choreo.adapters.cursors import not_a_cursor
 from choreo.core.errors import StorageError
-from choreo.ports.read_model import Filter, InstanceView
+from choreo.ports.read_model import Condition, Filter, InstanceView
 
 PLAIN_BYTES = 100
 """An index has a digest in place of a longer attribute: the row itself decides, its index only narrows."""
@@ -73,7 +75,35 @@ def fits(view: InstanceView, wanted: Filter) -> bool:
         and view.started_ms >= wanted.started_from_ms
         and (not wanted.started_before_ms or view.started_ms < wanted.started_before_ms)
         and all(view.attributes.get(name) == value for name, value in wanted.attributes.items())
+        and all(holds(view.keys.get(condition.name), condition) for condition in wanted.conditions)
     )
+
+
+def holds(key: str | None, condition: Condition) -> bool:
+    """Return whether a run's key of an attribute meets a condition."""
+    if key is None:
+        return False
+    if condition.operator == "^=":
+        return key.startswith(condition.key)
+    return _COMPARE[condition.operator](key, condition.key)
+
+
+_COMPARE: Mapping[str, Callable[[str, str], bool]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def after_prefix(prefix: str) -> str:
+    """Return the first text behind all that begin with this prefix, in the order of UTF-8; "" if there is none."""
+    kept = prefix.rstrip("\U0010ffff")
+    if not kept:
+        return ""
+    following = ord(kept[-1]) + 1
+    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # 0xD800 to 0xDFFF are no characters
 
 
 def bytes_of_view(view: InstanceView) -> bytes:

@@ -1,4 +1,4 @@
-"""`choreo list`: list instances, newest first, filtered by status, key, time and fields of the start event."""
+"""`choreo list`: list instances, newest first, filtered by status, key, time and attributes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from choreo.app.query.attribute_filters import FORMS, condition_of
 from choreo.app.query.status_text import moment
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import FlowArgument, in_app
 from choreo.core.errors import SettingsError
-from choreo.ports.read_model import Filter, Page
+from choreo.ports.read_model import Condition, Filter, InstanceView, Page
 from choreo.surfaces.json_format import summary_of
 from choreo.wiring import App
 
@@ -27,7 +28,7 @@ def list_(
         str, typer.Option(help=f"One of {', '.join(STATUSES)}.", autocompletion=lambda: list(STATUSES))
     ] = "",
     key: Annotated[str, typer.Option(help="Every run of this key.")] = "",
-    attr: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the start event; may be repeated.")] = None,
+    attr: Annotated[list[str] | None, typer.Option(help=f"{FORMS}; may be repeated.")] = None,
     since: Annotated[str, typer.Option(help="Started at this time or later (ISO 8601).")] = "",
     before: Annotated[str, typer.Option(help="Started before this time (ISO 8601).")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
@@ -37,7 +38,8 @@ def list_(
     """List instances, newest first; without FLOW those of every flow."""
     if status and status not in STATUSES:
         raise SettingsError(f"{status!r} is no status", where="--status", remedy=f"Use one of {', '.join(STATUSES)}.")
-    filter_ = Filter(flow, status, key, _attributes(attr or ()), _time(since, "--since"), _time(before, "--before"))
+    equal, conditions = _attributes(attr or ())
+    filter_ = Filter(flow, status, key, equal, _time(since, "--since"), _time(before, "--before"), conditions)
 
     async def ask(app: App) -> Page:
         return await app.queries.instances(filter_, limit, cursor)
@@ -46,30 +48,44 @@ def list_(
     if output is Format.JSON:
         document({"items": [summary_of(row).model_dump() for row in page.items], "cursor": page.cursor})
         return
+    rows: list[tuple[str, ...]]
     rows = [(row.flow, row.key, row.status, moment(row.started_ms), row.cause) for row in page.items]
-    table(
-        ("flow", "key", "status", "started", "cause"), rows, styles=[STYLES.get(row.status, "") for row in page.items]
-    )
+    header: tuple[str, ...] = ("flow", "key", "status", "started", "cause")
+    if any(map(_declared, page.items)):
+        header = (*header, "attributes")
+        rows = [(*cells, _declared(row)) for cells, row in zip(rows, page.items, strict=True)]
+    table(header, rows, styles=[STYLES.get(row.status, "") for row in page.items])
     if page.cursor:
         write(plain(f"more: --cursor {page.cursor}"))
 
 
-def _attributes(texts: Sequence[str]) -> dict[str, str]:
-    """Return the filters by name; raises SettingsError on a repeated name, because no run has two values of it."""
-    attributes: dict[str, str] = {}
-    for name, value in map(_attribute, texts):
-        if attributes.setdefault(name, value) != value:
-            raise SettingsError(f"{name} is given twice", where="--attr", remedy="Keep one of the two.")
-    return attributes
+def _declared(row: InstanceView) -> str:
+    """Return the search attributes of a run in a line."""
+    return ", ".join(f"{name}={row.attributes[name]}" for name in row.keys if name in row.attributes)
 
 
-def _attribute(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
+def _attributes(texts: Sequence[str]) -> tuple[dict[str, str], tuple[Condition, ...]]:
+    """Return equal values by name, and other comparisons.
+
+    Raises SettingsError on two values of one name, because no run has both.
+    """
+    equal: dict[str, str] = {}
+    others: list[Condition] = []
+    for condition in map(_condition, texts):
+        if condition.operator != "=":
+            others.append(condition)
+        elif equal.setdefault(condition.name, condition.key) != condition.key:
+            raise SettingsError(f"{condition.name} is given twice", where="--attr", remedy="Keep one of the two.")
+    return equal, tuple(others)
+
+
+def _condition(text: str) -> Condition:
+    found = condition_of(text)
+    if found is None:
         raise SettingsError(
-            f"{text!r} is no filter", where="--attr", remedy="Write NAME=VALUE, such as customer_id=c-7."
+            f"{text!r} is no filter", where="--attr", remedy=f"Write {FORMS}, such as customer_id=c-7 or 'amount>=100'."
         )
-    return name, value
+    return found
 
 
 def _time(text: str, where: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
+from choreo.core.attributes import AttributeDefinition
 from choreo.core.conditions import AnyCondition
 from choreo.core.durations import DURATION_MAX_MS
 from choreo.core.errors import DeclarationError
@@ -247,6 +248,8 @@ class FlowDefinition(msgspec.Struct, frozen=True):
     steps: tuple[StepDefinition, ...]
     waits: tuple[WaitDefinition, ...] = ()
     carries: tuple[CarryDefinition, ...] = ()
+    attributes: tuple[AttributeDefinition, ...] = ()
+    """Search attributes of its runs, beside the fields of the start event."""
     parents: tuple[str, ...] = ()
     """Flows of the project that start runs of this one as children; a declaration does not know them."""
     fails: str = ""

@@ -50,7 +50,7 @@ def _of_flow(before: Plain, now: Plain) -> Iterator[FlowChange]:
     where = f"flow {now['name']}"
     for name in _differing(before, now, {"steps", "waits", "version", "time_scale", "frozen"}):
         old, new = before.get(name), now.get(name)
-        if name in ("linger_ms", "events", "carries"):
+        if name in ("linger_ms", "events", "carries", "attributes"):
             yield FlowChange(where, f"{_word(name)} changed")
         elif name == "deadline_ms":
             yield _of_duration(where, name, old or 0, new or 0)

@@ -6,7 +6,9 @@ The table is the protocol; nothing else decides the meaning of an event.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
+from choreo.core.attributes import Setter, setters_of
 from choreo.core.branches import Branches, MemberTests, branches_of, join_branches_of, member_tests_of
 from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
 from choreo.core.durations import human_of
@@ -93,6 +95,11 @@ class FlowTable:
         """Return the steps whose conditions are judged on events of this type."""
         steps = self.branches[type_].steps if type_ in self.branches else ()
         return (*steps, *(step.name for step in self.joins.get(type_, ()) if step.name in self.join_branches))
+
+    @cached_property
+    def attributes(self) -> dict[str, tuple[Setter, ...]]:
+        """Return type → the search attributes that it sets, in runs of every version."""
+        return setters_of(self.flow.attributes)
 
     def comes_from_outside(self, type_: str) -> bool:
         """Return whether runs of any version wait for events of this type."""

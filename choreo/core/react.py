@@ -5,6 +5,8 @@ Every state is `react` over the log from offset 0; the tracker, the projector an
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from choreo.core import compensation, facts, family, forward, gates, open_waits, operator_actions, parentage, retries
 from choreo.core.admission import early_ms, is_duplicate, stands_still
 from choreo.core.events import Envelope, Record
@@ -59,6 +61,7 @@ def react(table: FlowTable, state: KeyState, record: Record) -> tuple[KeyState, 
     found = fold.find_run()
     if found is None or found.status == TRUNCATED:
         return fold.state, fold.decisions
+    attributes = table.attributes
     fold.table = table = table.of(found.version)
     run = fold.touch(found)
     if run.outbox:
@@ -66,7 +69,7 @@ def react(table: FlowTable, state: KeyState, record: Record) -> tuple[KeyState, 
     if event.due_ms and stands_still(event, run.paused_ms):
         return fold.state, []  # its tracker had not read the pause: the fact comes again after the resume
     if not is_duplicate(table, run, event):
-        _apply(fold, run)
+        _apply(fold, run, attributes)
         _advance(fold, run)
     if run.ended_ms:
         fold.retire()
@@ -83,8 +86,10 @@ def _advance(fold: Fold, run: Run) -> None:
         parentage.tell(fold, run)
 
 
-def _apply(fold: Fold, run: Run) -> None:
+def _apply(fold: Fold, run: Run, attributes: Container[str]) -> None:
     event = fold.event
+    if event.type in attributes:
+        run.note_attributes(event)
     meaning = FACTS.get(event.type)
     if event.type in facts.ENDS:
         run.closed = True

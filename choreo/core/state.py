@@ -205,6 +205,14 @@ class Run(msgspec.Struct, array_like=True, gc=False):
 
     completed_by: str = ""
     """The event that completes it, once it was read."""
+    attributed: bytes = b""
+    """Tokens of events that have set search attributes (recent.py): a duplicate sets none again."""
+
+    def note_attributes(self, event: Envelope) -> None:
+        """Note that this event sets search attributes, unless it did so before."""
+        token = recent.token(event.type, event.id)
+        if not recent.knows(self.attributed, token):
+            self.attributed = recent.with_new(self.attributed, token)
 
     @property
     def has_end(self) -> bool:
@@ -282,6 +290,15 @@ class KeyState(msgspec.Struct, array_like=True, gc=False):
     """Whether a run was forgotten after its linger time: an unknown run is then no sign of a truncated log."""
     retired: list[Page] = []
     """Memory of retired runs, besides the newest (retired.py)."""
+
+    def attributed_since(self, before: KeyState) -> str:
+        """Return the run whose search attributes the event sets that was folded into `before`; "" for none."""
+        for run in self.runs:
+            if run.changed == self.position > before.position:
+                known = before.run(run.id)
+                new = run.started == self.position if known is None else run.attributed != known.attributed
+                return run.id if new else ""
+        return ""
 
     def run(self, run_id: str) -> Run | None:
         """Return the run with this id."""

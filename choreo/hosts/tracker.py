@@ -20,6 +20,7 @@ from choreo.core.flow_table import FlowTable
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies, report_error
 from choreo.ports.log import TRACKER_GROUP, Consumer, Log
+from choreo.ports.read_model import ReadModel
 from choreo.ports.state import TrackerStates
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class TrackerHost:
         name: str,
         attributes_of: AttributesOf | None = None,
         fields_of: FieldsOf | None = None,
+        read_model: ReadModel | None = None,
         counters: Counters | None = None,
         dependencies: Dependencies | None = None,
         join: Callable[[], Awaitable[Consumer]] | None = None,
@@ -59,7 +61,8 @@ class TrackerHost:
     ) -> None:
         """Give each worker a unique `name`; without `attributes_of` it makes no views.
 
-        Branches on data need `fields_of`. `join` returns the consumer, where the log itself does not. `is_waiting`
+        Branches on data and search attributes need `fields_of`; the latter also the `read_model` to which the commits
+        write. `join` returns the consumer, where the log itself does not. `is_waiting`
         returns whether the consumer waits for the cluster: such a worker neither hangs nor is ready. `idle_s` is the
         longest wait of a poll.
         """
@@ -67,7 +70,9 @@ class TrackerHost:
         self.counters: Counters = counters or Counters()
         self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
         self._role = f"tracker of {flow.name}"
-        self._worker = TrackerWorker(FlowTable(flow), log, states, clock, self.counters, attributes_of, fields_of)
+        self._worker = TrackerWorker(
+            FlowTable(flow), log, states, clock, self.counters, attributes_of, fields_of, read_model
+        )
         self._join = join or self._join_log
         self._log = log
         self._clock = clock

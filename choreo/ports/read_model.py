@@ -18,7 +18,7 @@ RUNS_MAX = 100
 
 
 class InstanceView(msgspec.Struct, frozen=True):
-    """One run of a key for people. `attributes` are the start event's scalar fields, as text, for filters."""
+    """One run of a key for people. `attributes` are the start event's scalar fields and search attributes, as text."""
 
     flow: str
     key: str
@@ -33,6 +33,20 @@ class InstanceView(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str] = {}
     detail: bytes = b""
     """The run's state as JSON: ledger, expected steps, waits, next timer."""
+    keys: Mapping[str, str | None] = {}
+    """A key of each search attribute, which sorts as its values do; None: the run has no value of it. The outcome of a
+    completed run is one of them, where the flow has several."""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A comparison of a search attribute: `=`, `<`, `<=`, `>`, `>=`, or `^=` for "begins with".
+
+    `key` is the other side as it stands in `InstanceView.keys`; in a query of a person, before it is checked, the text.
+    """
+
+    name: str
+    operator: str
+    key: str
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -44,6 +58,8 @@ class Filter(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str] = {}
     started_from_ms: int = 0
     started_before_ms: int = 0
+    conditions: Sequence[Condition] = ()
+    """Comparisons of search attributes; all must hold. A run without a value matches none."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -78,6 +94,10 @@ class ReadModel(Protocol):
 
     async def counts(self, flow: str) -> dict[str, int]:
         """Return the number of runs by status."""
+        ...
+
+    async def outcomes(self, flow: str) -> dict[str, int]:
+        """Return the number of completed runs by outcome, where the flow has several; see `attributes.OUTCOME`."""
         ...
 
     async def drop(self, topic: str) -> None:

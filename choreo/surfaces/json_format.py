@@ -85,7 +85,9 @@ class InstanceSummary(Answer):
     changed: Moment = Field(validation_alias="changed_ms")
     position: int = Field(description="Offset of the last event that is folded in.")
     partition: int
-    attributes: dict[str, str] = Field(description="The start event's scalar fields; filter by `attr.NAME`.")
+    attributes: dict[str, str] = Field(
+        description="Scalar fields of the start event and search attributes; filter by `attr.NAME`."
+    )
 
 
 class InstancePage(Answer):

@@ -123,6 +123,7 @@ def _tracker(app: App, flow: Flow) -> Host:
         name=worker_name(TRACKER),
         attributes_of=_attributes_reader(app, flow),
         fields_of=fields_reader(app, flow),
+        read_model=backend.read_model,
         counters=app.counters,
         dependencies=app.dependencies,
     )

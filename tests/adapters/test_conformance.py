@@ -9,6 +9,7 @@ from choreo.adapters.memory import MemoryBackend
 from choreo.adapters.sqlite import SqliteBackend
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import LEASE_S
+from choreo.testing.conformance.attributes import AttributesSuite
 from choreo.testing.conformance.consumer import CommitSuite, PollSuite, SharingSuite
 from choreo.testing.conformance.dead_letters import DeadLettersSuite
 from choreo.testing.conformance.inbox import InboxSuite
@@ -66,3 +67,7 @@ class TestStates(StatesSuite):
 
 class TestReadModel(ReadModelSuite):
     """The runs as people see them."""
+
+
+class TestAttributes(AttributesSuite):
+    """The search attributes of runs."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from choreo.adapters.cursors import as_values, cursor_after, place_of
 from choreo.adapters.memory.topics import Topics
 from choreo.adapters.rows import fits
+from choreo.core.attributes import OUTCOME
 from choreo.core.events import Record
 from choreo.core.partition import partition_of
 from choreo.ports.read_model import RUNS_MAX, Filter, InstanceView, Page
@@ -78,6 +79,11 @@ class MemoryReadModel:
     async def counts(self, flow: str) -> dict[str, int]:
         """Return the number of runs by status."""
         return dict(Counter(row.view.status for row in self._rows() if row.view.flow == flow))
+
+    async def outcomes(self, flow: str) -> dict[str, int]:
+        """Return the number of completed runs by outcome."""
+        keys = (row.view.keys.get(OUTCOME) for row in self._rows() if row.view.flow == flow)
+        return dict(Counter(key for key in keys if key is not None))
 
     async def drop(self, topic: str) -> None:
         """Forget every view of the topic and set the tracker back to its beginning."""

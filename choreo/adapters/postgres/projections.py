@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from choreo.adapters.nul_free import escaped
 from choreo.adapters.postgres.examination import Connection
 from choreo.adapters.postgres.schema import id_of
 from choreo.adapters.postgres.server import PostgresServer
 from choreo.adapters.rows import attribute_index, bytes_of_fold, bytes_of_view, fold_of, row_id
+from choreo.core.attributes import OUTCOME
 from choreo.ports.projections import KeyFold, Projected
 from choreo.ports.read_model import InstanceView
 
@@ -34,6 +36,16 @@ _SAVE_VIEWS = """INSERT INTO choreo.instances
 _SAVE_ATTRIBUTES = """INSERT INTO choreo.attributes
     SELECT %s, a.* FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS a
     ON CONFLICT DO NOTHING"""
+_SAVE_KEYS = """INSERT INTO choreo.attribute_keys AS k
+    SELECT %s, a.* FROM unnest(%s::text[], %s::text[], %s::text[]) AS a
+    ON CONFLICT (generation, row, name) DO UPDATE SET key = excluded.key WHERE k.key <> excluded.key"""
+_CLEAR_KEYS = """WITH g AS (SELECT %s::bigint AS generation), a AS (
+        SELECT * FROM unnest(%s::text[], %s::text[]) AS a ("row", name))
+    DELETE FROM choreo.attribute_keys AS k USING g, a
+    WHERE k.generation = g.generation AND k.row = a."row" AND k.name = a.name"""
+_OUTCOMES_OF = "SELECT key FROM choreo.attribute_keys WHERE generation = %s AND name = %s AND row = ANY(%s)"
+OUTCOMES = "outcome:"
+"""Before the name of an outcome among the counts of statuses."""
 _SAVE_HISTORY = """INSERT INTO choreo.history SELECT %s, a.* FROM unnest(%s::text[], %s::bigint[]) AS a
     ON CONFLICT DO NOTHING"""
 # Counted by partition, so that projectors of two partitions do not wait for each other.
@@ -96,7 +108,7 @@ class PostgresProjections:
     ) -> None:
         """Write states, views and history.
 
-        A view's attributes come from its start event, and are indexed when it is new.
+        Fields of a view's start event are indexed when it is new; search attributes whenever they change.
         """
         states = {id_of(kept.key): bytes_of_fold(kept.state, kept.attributes) for kept in batch.keys}
         await self._batch(connection, _SAVE_STATES, states.items(), generation)
@@ -109,14 +121,38 @@ class PostgresProjections:
             for row, view in views.items()
             if row not in known
             for name, value in view.attributes.items()
+            if name not in view.keys
         ]
         await self._batch(connection, _SAVE_ATTRIBUTES, attributes, generation)
+        moved = await self._moved_outcomes(connection, generation, views)
+        await self._write_keys(connection, generation, views, known)
         offsets = [(id_of(key), offset) for key, offsets in batch.history.items() for offset in offsets]
         await self._batch(connection, _SAVE_HISTORY, offsets, generation)
-        moved = Counter(view.status for view in views.values())
+        moved.update(view.status for view in views.values())
         moved.subtract(known.values())
         counts = sorted((status, by) for status, by in moved.items() if by)
         await self._batch(connection, _COUNT, counts, generation, batch.partition)
+
+    async def _moved_outcomes(
+        self, connection: Connection, generation: int, views: Mapping[str, InstanceView]
+    ) -> Counter[str]:
+        """Return by how much the number of runs changes for each outcome, behind a mark that no status has."""
+        outcomes = {row: view.keys[OUTCOME] for row, view in views.items() if OUTCOME in view.keys}
+        moved = Counter(OUTCOMES + escaped(outcome) for outcome in outcomes.values() if outcome is not None)
+        if outcomes:
+            before = await self._server.execute_in(connection, _OUTCOMES_OF, generation, OUTCOME, list(outcomes))
+            moved.subtract(OUTCOMES + outcome for (outcome,) in await before.fetchall())
+        return moved
+
+    async def _write_keys(
+        self, connection: Connection, generation: int, views: Mapping[str, InstanceView], known: Mapping[str, str]
+    ) -> None:
+        """Write the search attributes of rows; delete those that a row has no longer."""
+        keys = [(row, name, key) for row, view in views.items() for name, key in view.keys.items()]
+        present = [(row, name, escaped(key)) for row, name, key in keys if key is not None]
+        await self._batch(connection, _SAVE_KEYS, present, generation)
+        absent = [(row, name) for row, name, key in keys if key is None and row in known]
+        await self._batch(connection, _CLEAR_KEYS, absent, generation)
 
     async def _batch(self, connection: Connection, statement: str, rows: Any, *first: object) -> None:
         """Execute a statement that takes columns of rows, if there are any."""

@@ -10,15 +10,15 @@ from typing import Any
 
 from choreo.adapters.cursors import as_values, not_a_cursor
 from choreo.adapters.history import records_at
-from choreo.adapters.nul_free import escaped
+from choreo.adapters.nul_free import escaped, unescaped
 from choreo.adapters.postgres.examination import Connection
-from choreo.adapters.postgres.projections import POSITIONS
-from choreo.adapters.postgres.schema import OF_GENERATION, id_of
+from choreo.adapters.postgres.projections import OUTCOMES, POSITIONS
+from choreo.adapters.postgres.schema import KEY_CHARS, OF_GENERATION, id_of
 from choreo.adapters.postgres.server import PostgresServer
-from choreo.adapters.rows import FIRST, Place, attribute_index, cursor_after, place_of, row_id, view_of
+from choreo.adapters.rows import FIRST, Place, after_prefix, attribute_index, cursor_after, place_of, row_id, view_of
 from choreo.core.events import Record
 from choreo.ports.log import Log
-from choreo.ports.read_model import RUNS_MAX, Filter, InstanceView, Page
+from choreo.ports.read_model import RUNS_MAX, Condition, Filter, InstanceView, Page
 
 DELETED_AT_ONCE = 5_000
 """Rows of a dropped generation that one statement deletes: some 20 ms of the server's time."""
@@ -38,6 +38,8 @@ _WITH_ATTRIBUTE = """SELECT i.row, i.view FROM choreo.attributes AS a
     JOIN choreo.instances AS i ON i.generation = a.generation AND i.row = a.row WHERE a.generation = %s"""
 _HAS_ATTRIBUTE = """EXISTS (SELECT 1 FROM choreo.attributes AS o
     WHERE o.generation = i.generation AND o.attribute = %s AND o.started_ms = i.started_ms AND o.row = i.row)"""
+_MEETS = """EXISTS (SELECT 1 FROM choreo.attribute_keys AS k
+    WHERE k.generation = i.generation AND k.row = i.row AND k.name = %s AND {compared})"""
 
 _NOTE_DROPPED = "INSERT INTO choreo.dropped SELECT generation FROM choreo.flows WHERE flow = %s FOR UPDATE"
 _DROP = "UPDATE choreo.flows SET generation = nextval('choreo.generations') WHERE flow = %s"
@@ -95,7 +97,15 @@ class PostgresReadModel:
 
     async def counts(self, flow: str) -> dict[str, int]:
         """Return the number of runs by status."""
-        return dict(await self._server.ask(_COUNTS, (flow,)))
+        return {name: number for name, number in await self._counted(flow) if not name.startswith(OUTCOMES)}
+
+    async def outcomes(self, flow: str) -> dict[str, int]:
+        """Return the number of completed runs by outcome."""
+        counted = await self._counted(flow)
+        return {unescaped(name.removeprefix(OUTCOMES)): n for name, n in counted if name.startswith(OUTCOMES)}
+
+    async def _counted(self, flow: str) -> list[tuple[str, int]]:
+        return [(name, number) for name, number in await self._server.ask(_COUNTS, (flow,))]
 
     async def drop(self, topic: str) -> None:
         """Forget the topic's views, states and positions: projectors fold it again from its beginning."""
@@ -154,8 +164,26 @@ def _listing(generation: int, flow: str, wanted: Filter, before: Place, limit: i
         (f"{walked}.started_ms < %s", (wanted.started_before_ms,) if wanted.started_before_ms else ()),
         ("a.attribute = %s", attributes[:1]),
         *((_HAS_ATTRIBUTE, (attribute,)) for attribute in attributes[1:]),
+        *map(_meets, wanted.conditions),
     ]
     conditions = "".join(f" AND {condition}" for condition, values in asked if values)
     order = f" ORDER BY {walked}.started_ms DESC, {walked}.row DESC LIMIT %s"
     values = [generation, *(value for _, values in asked for value in values), limit]
     return (_WITH_ATTRIBUTE if attributes else _LIST) + conditions + order, values
+
+
+def _meets(condition: Condition) -> tuple[str, tuple[str, ...]]:
+    """Return the comparison of a search attribute and its values: first by the index's part of the key."""
+    key = escaped(condition.key)
+    begin = key[:KEY_CHARS]
+    indexed = f"left(k.key, {KEY_CHARS})"
+    compared: list[tuple[str, str]] = []
+    if condition.operator == "^=":
+        behind = after_prefix(begin)
+        compared = [(f"{indexed} >= %s", begin), *([(f"{indexed} < %s", behind)] if behind else [])]
+        compared.append(("starts_with(k.key, %s)", key))
+    else:
+        loosely = {"<": "<=", ">": ">="}.get(condition.operator, condition.operator)
+        compared = [(f"{indexed} {loosely} %s", begin), (f"k.key {condition.operator} %s", key)]
+    sql = " AND ".join(part for part, _ in compared)
+    return _MEETS.format(compared=sql), (condition.name, *(value for _, value in compared))

@@ -12,9 +12,11 @@ import re
 
 from choreo.adapters.nul_free import escaped
 
-VERSION = 1
+VERSION = 2
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 """A name that needs only quotes, within the bytes that PostgreSQL keeps of a name (NAMEDATALEN - 1)."""
+KEY_CHARS = 300
+"""Characters of an attribute's key that its index holds: the row itself decides."""
 ID_MAX = 500
 """Bytes of an id in an index: four of them are within the 2,704 that an index entry may have."""
 
@@ -60,6 +62,9 @@ CREATE INDEX instances_by_status ON choreo.instances (generation, status, starte
 CREATE INDEX instances_of_key ON choreo.instances (generation, key, started_ms, row);
 CREATE TABLE choreo.attributes (generation bigint, attribute text COLLATE "C", started_ms bigint,
     row text COLLATE "C", PRIMARY KEY (generation, attribute, started_ms, row));
+CREATE TABLE choreo.attribute_keys (generation bigint, row text COLLATE "C", name text COLLATE "C",
+    key text COLLATE "C" NOT NULL, PRIMARY KEY (generation, row, name));
+CREATE INDEX attribute_keys_in_order ON choreo.attribute_keys (generation, name, left(key, 300), row);
 CREATE TABLE choreo.history (generation bigint, key text COLLATE "C", position bigint,
     PRIMARY KEY (generation, key, position));
 CREATE TABLE choreo.counts (generation bigint, partition integer, status text COLLATE "C", instances bigint NOT NULL,
@@ -67,7 +72,7 @@ CREATE TABLE choreo.counts (generation bigint, partition integer, status text CO
 """
 """`flows.generation` is the current generation of a flow's views. A drop gives the flow another generation; the rows of
 the old one, noted in `dropped`, are deleted later in small pieces."""
-OF_GENERATION = ("positions", "states", "instances", "attributes", "history", "counts")
+OF_GENERATION = ("positions", "states", "instances", "attributes", "attribute_keys", "history", "counts")
 
 
 def name_of(prefix: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from choreo.adapters.nul_free import escaped
 from choreo.adapters.redis.server import RedisServer
 from choreo.adapters.redis.view_generations import ROOT, ViewGenerations
 from choreo.adapters.rows import attribute_index, bytes_of_fold, bytes_of_view, fold_of, row_id
@@ -17,7 +18,8 @@ from choreo.ports.projections import KeyFold, Projected
 
 _encode = msgspec.msgpack.Encoder().encode
 
-# A view's attributes come from its start event and never change: they are indexed when its row is new. Its status does
+# Fields of a start event never change: they are indexed when their row is new. A search attribute does change: the row
+# leaves the place of its former key, which `key_of` holds. A row's status does
 # change: a row that is added to the set of one status leaves the sets of all others, one of which had it. Lua's stack
 # takes no more than some thousand values at once.
 _SAVE = f"""
@@ -28,7 +30,7 @@ if stands ~= begins then return stands end
 local keys, views, history, statuses = unpack(cmsgpack.unpack(ARGV[5]))
 for i, key in ipairs(keys) do redis.call('HSET', root .. ':states', key, ARGV[5 + i]) end
 for i, view in ipairs(views) do
-    local row, key, status, started, attributes = unpack(view)
+    local row, key, status, started, attributes, keys_of_row = unpack(view)
     local new = redis.call('HSET', root .. ':rows', row, ARGV[5 + #keys + i]) == 1
     local moved = redis.call('ZADD', root .. ':status:' .. status, started, row) == 1
     if new then
@@ -38,6 +40,18 @@ for i, view in ipairs(views) do
     elseif moved then
         for _, other in ipairs(statuses) do
             if other ~= status then redis.call('ZREM', root .. ':status:' .. other, row) end
+        end
+    end
+    for _, each in ipairs(keys_of_row) do
+        local name, value = each[1], each[2]
+        local known = redis.call('HGET', root .. ':key_of:' .. name, row)
+        if known and known ~= value then
+            redis.call('ZREM', root .. ':keys:' .. name, known .. '\\0' .. row)
+            redis.call('HDEL', root .. ':key_of:' .. name, row)
+        end
+        if value and known ~= value then
+            redis.call('ZADD', root .. ':keys:' .. name, 0, value .. '\\0' .. row)
+            redis.call('HSET', root .. ':key_of:' .. name, row, value)
         end
     end
 end
@@ -87,7 +101,8 @@ class RedisProjections:
                     view.key,
                     view.status,
                     view.started_ms,
-                    [attribute_index(name, value) for name, value in view.attributes.items()],
+                    [attribute_index(name, value) for name, value in view.attributes.items() if name not in view.keys],
+                    [(name, key and escaped(key)) for name, key in view.keys.items()],
                 )
                 for view in batch.views
             ],

@@ -10,13 +10,15 @@ from typing import Any
 
 from choreo.adapters.cursors import as_values
 from choreo.adapters.history import records_at
+from choreo.adapters.nul_free import escaped, unescaped
 from choreo.adapters.redis.server import RedisServer
 from choreo.adapters.redis.view_generations import ViewGenerations
 from choreo.adapters.rows import FIRST, Place, attribute_index, cursor_after, fits, place_of, row_id, view_of
+from choreo.core.attributes import OUTCOME
 from choreo.core.events import Record
 from choreo.core.state import STATUSES
 from choreo.ports.log import Log
-from choreo.ports.read_model import RUNS_MAX, Filter, InstanceView, Page
+from choreo.ports.read_model import RUNS_MAX, Condition, Filter, InstanceView, Page
 
 CHUNK_MAX = 1_000
 """Rows read in one round trip where a filter accepts few of them: some 2 MB."""
@@ -76,6 +78,17 @@ class RedisReadModel:
         counts = await self._server.ask_all([("ZCARD", f"{root}:status:{status}") for status in STATUSES])
         return {status: number for status, number in zip(STATUSES, counts, strict=True) if number}
 
+    async def outcomes(self, flow: str) -> dict[str, int]:
+        """Return the number of completed runs by outcome: one step in the index for each."""
+        index = f"{await self._generations.root(flow)}:keys:{OUTCOME}"
+        found: dict[str, int] = {}
+        least = b"-"
+        while first := await self._server.ask("ZRANGE", index, least, b"+", "BYLEX", "LIMIT", 0, 1):
+            key = first[0].partition(b"\0")[0]
+            least = b"(" + key + b"\0\xff"
+            found[unescaped(key.decode())] = await self._server.ask("ZLEXCOUNT", index, b"[" + key + b"\0", least)
+        return found
+
     async def drop(self, topic: str) -> None:
         """Forget the topic's views, states and positions: projectors fold it again from its beginning."""
         await self._generations.drop(topic)
@@ -95,6 +108,10 @@ class RedisReadModel:
     async def _newest(self, flow: str, wanted: Filter, before: Place, number: int) -> list[tuple[Place, InstanceView]]:
         """Return the flow's first rows behind that place that match the filter; at most `number`."""
         root = await self._generations.root(flow)
+        few = await self._among_few(root, wanted)
+        if few is not None:
+            placed = [(Place(view.started_ms, row, flow.encode()), view) for row, view in few if fits(view, wanted)]
+            return sorted((one for one in placed if one[0] < before), reverse=True, key=lambda one: one[0])[:number]
         index = await self._narrowest(root, wanted)
         lowest = wanted.started_from_ms or "-inf"
         latest_ms = wanted.started_before_ms - 1 if wanted.started_before_ms else FIRST.started_ms
@@ -118,6 +135,17 @@ class RedisReadModel:
             # Rows that started in the same millisecond as the last one are read again: skip them.
             size = size * 2 if not fresh or size < CHUNK_MAX else size
             before = fresh[-1] if fresh else before
+
+    async def _among_few(self, root: str, wanted: Filter) -> list[tuple[bytes, InstanceView]] | None:
+        """Return all rows that meet one of the conditions, where they are few; else None."""
+        for condition in wanted.conditions:
+            index, (least, most) = f"{root}:keys:{condition.name}", _range(condition)
+            if await self._server.ask("ZLEXCOUNT", index, least, most) <= CHUNK_MAX:
+                found = await self._server.ask("ZRANGE", index, least, most, "BYLEX")
+                rows = [member.partition(b"\0")[2] for member in found]
+                values = await self._server.ask("HMGET", f"{root}:rows", *rows) if rows else ()
+                return [(row, view_of(value)) for row, value in zip(rows, values, strict=True) if value is not None]
+        return None
 
     async def _narrowest(self, root: str, wanted: Filter) -> str:
         """Return the smallest index that holds all rows that match."""
@@ -143,3 +171,21 @@ class RedisReadModel:
             return []
         values = await self._server.ask("HMGET", f"{root}:rows", *rows)
         return [view_of(value) for value in values if value is not None]
+
+
+def _range(condition: Condition) -> tuple[bytes, bytes]:
+    """Return the places in an index of keys between which all matches lie; a place is a key, NUL, and a row's id."""
+    key = escaped(condition.key).encode()
+    last = key + b"\0\xff"  # no id begins so
+    match condition.operator:
+        case "=":
+            return b"[" + key + b"\0", b"(" + last
+        case "^=":
+            return b"[" + key, b"(" + key + b"\xff"
+        case "<":
+            return b"-", b"(" + key
+        case "<=":
+            return b"-", b"(" + last
+        case ">":
+            return b"(" + last, b"+"
+    return b"[" + key, b"+"

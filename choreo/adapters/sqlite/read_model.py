@@ -6,6 +6,7 @@ before it is returned: people and programs act on it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,25 +14,31 @@ import msgspec
 
 from choreo.adapters.cursors import as_values, cursor_after, place_of
 from choreo.adapters.nul_free import escaped, unescaped
+from choreo.adapters.rows import after_prefix
 from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.reader import Reader
 from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.writer import Writer
+from choreo.core.attributes import OUTCOME
 from choreo.core.events import Record
-from choreo.ports.read_model import RUNS_MAX, Filter, InstanceView, Page
+from choreo.ports.read_model import RUNS_MAX, Condition, Filter, InstanceView, Page
 
 _COLUMNS = "flow, key, run, status, cause, started_ms, changed_ms, partition, position, attributes, detail"
+_encode = msgspec.json.encode
 _INSTANCES = Bulk(
     f"instances ({_COLUMNS})",
     """ON CONFLICT (flow, key, run) DO UPDATE SET status = excluded.status, cause = excluded.cause,
-    changed_ms = excluded.changed_ms, position = excluded.position, detail = excluded.detail""",
+    changed_ms = excluded.changed_ms, position = excluded.position, detail = excluded.detail,
+    attributes = iif(excluded.attributes = '{}', attributes, excluded.attributes)""",
 )
 _SELECT = f"SELECT {_COLUMNS} FROM instances WHERE flow = ?"  # noqa: S608 -- our own names
 
-# Attributes come from the start event and never change: they are indexed when their instance is new.
+# Fields of the start event never change: they are indexed when their instance is new. The keys of search attributes do
+# change; each stands beside the fields under the attribute's name with a colon, which no field has.
 _INDEX_NEW = """INSERT INTO attributes (name, value, number)
-    SELECT a.key, a.value, i.number FROM instances AS i, json_each(i.attributes) AS a WHERE i.number > ?"""
+    SELECT a.key, a.value, i.number FROM instances AS i, json_each(i.attributes) AS a
+    WHERE i.number > ? AND a.value IS NOT NULL"""
 
 FEW = 1_000
 """Most rows with an attribute that are sorted; where there are more, the list is walked and each row is looked up."""
@@ -39,7 +46,13 @@ _FEW = f"SELECT 1 FROM attributes WHERE name = ? AND value = ? LIMIT {FEW + 1}" 
 _AMONG_FEW = "number IN (SELECT number FROM attributes WHERE name = ? AND value = ?)"
 _AMONG_MANY = "EXISTS (SELECT 1 FROM attributes AS a WHERE a.name = ? AND a.value = ? AND a.number = instances.number)"
 
-_attributes_of = msgspec.json.Decoder(dict[str, str]).decode
+_KNOWN = "SELECT number, attributes FROM instances WHERE flow = ? AND key = ? AND run = ?"
+_COUNT_OUTCOME = """INSERT INTO instance_counts VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET instances = instances + excluded.instances"""
+_UNINDEX = "DELETE FROM attributes WHERE name = ? AND value = ? AND number = ?"
+_INDEX = "INSERT OR IGNORE INTO attributes (name, value, number) VALUES (?, ?, ?)"
+
+_attributes_of = msgspec.json.Decoder(dict[str, str | None]).decode
 
 
 class SqliteReadModel:
@@ -68,8 +81,34 @@ class SqliteReadModel:
         if not views:
             return
         newest = self._database.query("SELECT coalesce(max(number), 0) FROM instances")[0][0]
+        declared = {(view.flow, view.key, view.run): view for view in views if view.keys}
+        known = {run: found for run in declared for found in self._database.query(_KNOWN, run)}
         _INSTANCES.write(self._database.connection, [_row(view) for view in views])
         self._database.connection.execute(_INDEX_NEW, (newest,))
+        moved = Counter[tuple[str, str]]()
+        for run, view in declared.items():
+            number, before = known.get(run, (0, "{}"))
+            attributes = _attributes_of(before)
+            if number:
+                self._move(number, attributes)
+            if OUTCOME in view.keys:
+                moved[run[0], attributes.get(_indexed(OUTCOME)) or ""] -= 1
+                moved[run[0], escaped(view.keys[OUTCOME] or "")] += 1
+        for (flow, outcome), by in moved.items():
+            if outcome and by:
+                self._database.connection.execute(_COUNT_OUTCOME, (flow, _indexed(OUTCOME) + outcome, by))
+
+    def _move(self, number: int, before: Mapping[str, str | None]) -> None:
+        """Move a run that was known to its new places in the index of search attributes."""
+        ((now,),) = self._database.query("SELECT attributes FROM instances WHERE number = ?", (number,))
+        after = _attributes_of(now)
+        execute = self._database.connection.execute
+        for name in {*before, *after}:
+            old, new = before.get(name), after.get(name)
+            if name.endswith(":") and old != new:
+                execute(_UNINDEX, (name, old, number))
+                if new is not None:
+                    execute(_INDEX, (name, new, number))
 
     async def positions(self, topic: str) -> dict[int, int]:
         """Return the offsets up to which the views are true: the tracker's commit writes both at once."""
@@ -106,8 +145,18 @@ class SqliteReadModel:
 
     async def counts(self, flow: str) -> dict[str, int]:
         """Return the number of runs by status."""
+        return {name: number for name, number in await self._counted(flow) if not name.startswith(_indexed(OUTCOME))}
+
+    async def outcomes(self, flow: str) -> dict[str, int]:
+        """Return the number of completed runs by outcome."""
+        mark = _indexed(OUTCOME)
+        counted = await self._counted(flow)
+        return {unescaped(name.removeprefix(mark)): number for name, number in counted if name.startswith(mark)}
+
+    async def _counted(self, flow: str) -> list[tuple[str, int]]:
+        """Return the counts of statuses, and of outcomes behind a mark that no status has."""
         sql = "SELECT status, instances FROM instance_counts WHERE flow = ? AND instances > 0"
-        return dict(await self._ask(sql, (flow,)))
+        return [(status, number) for status, number in await self._ask(sql, (flow,))]
 
     async def close(self) -> None:
         """Close the connection of the lists."""
@@ -120,6 +169,7 @@ class SqliteReadModel:
             run = self._database.connection.execute
             run("DELETE FROM attributes WHERE number IN (SELECT number FROM instances WHERE flow = ?)", (topic,))
             run("DELETE FROM instances WHERE flow = ?", (topic,))
+            run("DELETE FROM instance_counts WHERE flow = ?", (topic,))
             self._rewind(topic)
 
         await self._writer.write(job)
@@ -145,7 +195,28 @@ class SqliteReadModel:
             few = len(self._database.query(_FEW, (name, value))) <= FEW
             conditions.append(_AMONG_FEW if few else _AMONG_MANY)
             values += [name, value]
+        for condition in wanted.conditions:
+            sql, more = self._condition(condition)
+            conditions.append(sql)
+            values += more
         return conditions, values
+
+    def _condition(self, condition: Condition) -> tuple[str, list[Any]]:
+        """Return a comparison of a search attribute: by its index where few runs match, else by each row."""
+        key, name = escaped(condition.key), _indexed(condition.name)
+        compared: list[tuple[str, str]] = [(condition.operator, key)]
+        if condition.operator == "^=":
+            behind = after_prefix(key)
+            compared = [(">=", key), *([("<", behind)] if behind else [])]
+        keys = [text for _, text in compared]
+        among = " AND ".join(f"value {operator} ?" for operator, _ in compared)
+        range_ = f"FROM attributes WHERE name = ? AND {among}"
+        if len(self._database.query(f"SELECT 1 {range_} LIMIT {FEW + 1}", (name, *keys))) <= FEW:
+            return f"number IN (SELECT number {range_})", [name, *keys]
+        value = "json_extract(attributes, ?)"
+        path = f'$."{name}"'
+        among = " AND ".join(f"{value} {operator} ?" for operator, _ in compared)
+        return among, [part for text in keys for part in (path, text)]
 
     async def _ask_aside(self, sql: str, values: Sequence[Any]) -> list[Any]:
         """Run a query as `_ask` does, in a thread: a selective filter may read every row."""
@@ -163,6 +234,8 @@ class SqliteReadModel:
 
 
 def _row(view: InstanceView) -> tuple[Any, ...]:
+    attributes: dict[str, str | None] = {name: escaped(value) for name, value in view.attributes.items()}
+    attributes |= {_indexed(name): key and escaped(key) for name, key in view.keys.items()}
     return (
         view.flow,
         view.key,
@@ -173,12 +246,19 @@ def _row(view: InstanceView) -> tuple[Any, ...]:
         view.changed_ms,
         view.partition,
         view.position,
-        msgspec.json.encode({name: escaped(value) for name, value in view.attributes.items()}).decode(),
+        _encode(attributes).decode(),
         view.detail,
     )
 
 
+def _indexed(name: str) -> str:
+    """Return the name of a search attribute's key."""
+    return f"{name}:"
+
+
 def _view(row: Sequence[Any]) -> InstanceView:
-    attributes = {name: unescaped(value) for name, value in _attributes_of(row[9]).items()}
-    values: list[Any] = [*row[:9], attributes, row[10]]
+    found = {name: text and unescaped(text) for name, text in _attributes_of(row[9]).items()}
+    attributes = {name: text for name, text in found.items() if not name.endswith(":")}
+    keys = {name[:-1]: key for name, key in found.items() if name.endswith(":")}
+    values: list[Any] = [*row[:9], attributes, row[10], keys]
     return InstanceView(*values)

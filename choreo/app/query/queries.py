@@ -11,13 +11,14 @@ from contextlib import nullcontext
 import msgspec
 
 from choreo.app.pace import Pace
+from choreo.app.query.attribute_filters import checked
 from choreo.app.query.flows import Flows
 from choreo.app.query.history import Attribution, Histories, HistoryRow
 from choreo.app.query.read_your_writes import IF_JUST_STARTED, Positions
 from choreo.app.query.status_text import waiting_for
 from choreo.app.query.timeline import TimelineRow, timeline
 from choreo.app.tracking.views import Detail, detail_of
-from choreo.core.errors import DecodeError, NotFoundError
+from choreo.core.errors import NotFoundError
 from choreo.core.events import Position
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
@@ -29,9 +30,6 @@ FOLLOW_S = 0.2
 """How often a followed instance is read: soon enough for people, and 5 indexed reads a second for each of them."""
 FOLLOW_FIRST_S = 0.005
 """First delay after an event: its consequences come within milliseconds. The delay doubles after each empty read."""
-
-ATTRIBUTES_MAX = 16
-"""Attributes of one filter: each is a lookup in an index, and storage takes some 60 at most."""
 
 
 class Instance(msgspec.Struct, frozen=True):
@@ -90,25 +88,15 @@ class Queries:
         self._histories = Histories(flows, read_model, codec)
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
-        """Return a page of runs, newest first; an empty flow means every flow."""
+        """Return a page of runs, newest first; an empty flow means every flow.
+
+        Conditions have a person's text as their key. Raises FilterError on one that no run of the flow can meet.
+        """
         if wanted.flow:
             self.flows.definition(wanted.flow)
-        if len(wanted.attributes) > ATTRIBUTES_MAX:
-            raise DecodeError(
-                f"the filter has {len(wanted.attributes)} attributes, {ATTRIBUTES_MAX} at most",
-                where="filter",
-                remedy="Filter by those that leave the fewest, and search the answer.",
-            )
-        if wanted.flow:
-            wanted = msgspec.structs.replace(wanted, attributes=self._as_shown(wanted))
+        wanted = checked(self.flows, wanted)
         async with self._pace.turn() if self._pace else nullcontext():
             return await self._read_model.instances(wanted, limit, cursor)
-
-    def _as_shown(self, wanted: Filter) -> dict[str, str]:
-        """Return the filter's attributes in the form of the start event's class: 12.5 finds 12.5000."""
-        start = self.flows.classes[wanted.flow].get(self.flows.definition(wanted.flow).starts)
-        text_of = getattr(start, "filter_text", lambda _, text: text)
-        return {name: text_of(name, text) for name, text in wanted.attributes.items()}
 
     async def instance(self, flow: str, key: str, run: str = "") -> Instance:
         """Return one run; without `run` the key's newest."""
@@ -172,6 +160,14 @@ class Queries:
         """Return the number of runs by status."""
         self.flows.definition(flow)
         return await self._read_model.counts(flow)
+
+    async def outcomes(self, flow: str) -> dict[str, int]:
+        """Return the number of completed runs by outcome; of a flow with one way to complete, none."""
+        definition = self.flows.definition(flow)
+        if not definition.outcomes:
+            return {}
+        known = dict.fromkeys(definition.outcomes.values(), 0)
+        return known | await self._read_model.outcomes(flow)
 
     async def lags(self, flow: str) -> list[Lag]:
         """Return lags by partition: of the tracker, each service, the bridge if it reads here, and the read model."""

@@ -17,6 +17,7 @@ from choreo.app.dead_letter import dead_letter_of
 from choreo.app.tracking.views import view
 from choreo.core import facts
 from choreo.core.admission import early_ms
+from choreo.core.attributes import Setter, with_values
 from choreo.core.errors import DecodeError, StorageError, VersionError
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
@@ -38,6 +39,12 @@ instances in flight. 20,000 states of about 2 KB are 40 MB at the most."""
 
 AttributesOf: TypeAlias = Callable[[Envelope], Mapping[str, str]]
 """Return the filterable fields of a start event; must not raise."""
+
+
+def no_attributes(_: Envelope) -> Mapping[str, str]:
+    """Return no fields: the views are compared by status and effects only, and take no search attributes either."""
+    return {}
+
 
 FieldsOf: TypeAlias = Callable[[Envelope], Mapping[str, Any]]
 """Return the fields of an event as Python values, where conditions need them; raises DecodeError, StorageError."""
@@ -102,6 +109,9 @@ class PartitionFold:
         self._attributes_of = attributes_of
         self._fields_of = fields_of
         self._decoded = table.decoded.union(*(version.decoded for version in table.versions.values()))
+        shows = attributes_of is not None and attributes_of is not no_attributes
+        self._setters: Mapping[str, tuple[Setter, ...]] = table.attributes if shows else {}
+        self._opened = self._decoded.union(self._setters)
         self._known_types = _known_types(table)
         self.cache: OrderedDict[str, Tracked] = OrderedDict()
 
@@ -116,14 +126,14 @@ class PartitionFold:
             self.cache[key] = Tracked(state_of(row) if row else KeyState(), {})
 
     def opened(self, records: Sequence[Record]) -> Sequence[Record]:
-        """Return the records with the fields that the flow's conditions need; costs nothing where it has none.
+        """Return the records with the fields that conditions and search attributes need; costs nothing without any.
 
         A record with an undecodable payload tells why. Raises StorageError where a schema cannot be read for now.
         """
-        if not self._decoded:
+        if not self._opened:
             return records
         return [
-            self._open(record) if record.event.type in self._decoded and record.fields is None else record
+            self._open(record) if record.event.type in self._opened and record.fields is None else record
             for record in records
         ]
 
@@ -156,9 +166,7 @@ class PartitionFold:
             tracked = self.cache[event.key]
             touched.setdefault(event.key, tracked.state.position)
             if event.type == self.table.flow.starts:
-                event = identified(record)
-                if self._attributes_of is not None:
-                    tracked.attributes[event.id] = self._attributes_of(event)
+                event = self._started(tracked, record)
             elif event.due_ms and (by_ms := early_ms(record)):
                 batch.early.append((event.id, by_ms))
             before = tracked.state
@@ -167,6 +175,8 @@ class PartitionFold:
             except VersionError as error:  # the run's state is kept; the event can be redriven
                 batch.dead_letters.append(self._dead_letter(record, error.sentence, now_ms))
                 continue
+            if event.type in self._setters and not record.unreadable:
+                self._set_attributes(tracked, before, record)
             if not tracked.state.runs and not tracked.state.forgot:
                 tracked.state = KeyState()  # a key that never had a run is not remembered for foreign events
             if tracked.state.forgot or tracked.state.retired is not before.retired:
@@ -187,6 +197,8 @@ class PartitionFold:
             event = record.event
             if record.offset != position or event.key not in batch.touched or early_ms(record):
                 break
+            if event.type in self._setters:
+                break  # `fold` sets the search attributes
             known = states.get(event.key) or self.cache[event.key].state
             try:
                 state, decisions = react(self.table, known, record)
@@ -228,6 +240,20 @@ class PartitionFold:
                 continue
             batch.states.append(self._row(key, tracked.state))
             batch.views += self._views(key, tracked, before)
+
+    def _started(self, tracked: Tracked, record: Record) -> Envelope:
+        """Take the fields of a start event as attributes; return the event. A duplicate takes back nothing."""
+        event = identified(record)
+        if self._attributes_of is not None and not (self._setters and event.id in tracked.attributes):
+            tracked.attributes[event.id] = self._attributes_of(event)
+        return event
+
+    def _set_attributes(self, tracked: Tracked, before: KeyState, record: Record) -> None:
+        """Take the search attributes in a record; of a duplicate, and of one that belongs to no run, none."""
+        run = tracked.state.attributed_since(before)
+        if run and record.fields is not None:
+            known = tracked.attributes.get(run, {})
+            tracked.attributes[run] = with_values(known, self._setters[record.event.type], record.fields)
 
     def _row(self, key: str, state: KeyState) -> StateRow:
         flow, data = self.table.flow.name, encode(state)
@@ -289,7 +315,7 @@ class PartitionFold:
         tables = (self.table, *self.table.versions.values())
         for record in records:
             cause = record.unreadable or self._no_moment(tables, record)
-            if not cause or self._refusal(record):
+            if not cause or record.event.type not in self._decoded or self._refusal(record):
                 continue
             if partition_of(record.event.key, self.partitions) == self.partition:
                 step = next((step for table in tables for step in table.decided_by(record.event.type)), "")

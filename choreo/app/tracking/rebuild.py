@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import msgspec
 
 from choreo.app.paging import Pages
-from choreo.app.tracking.fold import FieldsOf, PartitionFold
+from choreo.app.tracking.fold import FieldsOf, PartitionFold, no_attributes
 from choreo.app.tracking.views import Detail, detail_of
 from choreo.core.errors import ConflictError, StorageError
-from choreo.core.events import Envelope, Record
+from choreo.core.events import Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.wording import counted
 from choreo.ports.log import Log
@@ -52,7 +52,7 @@ async def changes(table: FlowTable, log: Log, read_model: ReadModel, fields_of: 
     found: list[Change] = []
     for partition, by_offset in rows.items():
         if by_offset:
-            fold = PartitionFold(table, partition, partitions, _no_attributes, fields_of)
+            fold = PartitionFold(table, partition, partitions, no_attributes, fields_of)
             found += await _compared(table, log, fold, by_offset)
     return found
 
@@ -66,10 +66,6 @@ def refusal(flow: str, found: Sequence[Change]) -> ConflictError:
         where=f"flow {flow}, rebuild",
         remedy="Declare it as it was when they ran, or accept the changes with --accept-changes.",
     )
-
-
-def _no_attributes(_: Envelope) -> Mapping[str, str]:
-    return {}
 
 
 async def _rows(read_model: ReadModel, flow: str) -> AsyncIterator[InstanceView]:

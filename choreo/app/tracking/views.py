@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import astuple
 
+from choreo.core.attributes import OUTCOME, keys_of
 from choreo.core.children import Children, count
-from choreo.core.definition import is_timer
+from choreo.core.definition import FlowDefinition, is_timer
 from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
 from choreo.core.gates import Gates
-from choreo.core.state import REQUESTED, LedgerEntry, OpenWait, PendingStep, Run
+from choreo.core.state import COMPLETED, REQUESTED, LedgerEntry, OpenWait, PendingStep, Run
 from choreo.ports.read_model import InstanceView
 
 
@@ -168,6 +169,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Kept).decode
 _NOTHING: Mapping[str, str] = {}
+_NO_KEYS: Mapping[str, str | None] = {}
 
 
 def view(
@@ -175,9 +177,10 @@ def view(
 ) -> InstanceView:
     """Return the run as a row of the read model, true up to the last event that changed the run.
 
-    `attributes` are the filterable fields of its start event; they never change. None: the row has none.
+    `attributes` are the filterable fields of its start event and its search attributes. None: the row has none.
     """
     status = run.shown
+    outcome = table.nearest(run.version).flow.outcomes.get(run.completed_by, "")
     kept = _Kept(
         status,
         run.cause,
@@ -195,7 +198,7 @@ def view(
         _over(run.gates) if run.gates.once else [],
         run.closed,
         [_counted(children) for children in run.children],
-        table.nearest(run.version).flow.outcomes.get(run.completed_by, ""),
+        outcome,
     )
     return InstanceView(
         table.flow.name,
@@ -209,7 +212,18 @@ def view(
         run.changed,
         _NOTHING if attributes is None else attributes,
         _encode(kept),
+        _keys(table.flow, attributes or _NOTHING, outcome if status == COMPLETED else ""),
     )
+
+
+def _keys(flow: FlowDefinition, attributes: Mapping[str, str], outcome: str) -> Mapping[str, str | None]:
+    """Return the keys of the search attributes, and of the outcome where the flow has several."""
+    if not flow.attributes and not flow.outcomes:
+        return _NO_KEYS
+    keys = keys_of(flow.attributes, attributes)
+    if flow.outcomes:
+        keys[OUTCOME] = outcome or None
+    return keys
 
 
 def _over(gates: Gates) -> list[str]:

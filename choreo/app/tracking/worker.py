@@ -21,6 +21,7 @@ from choreo.core.flow_table import FlowTable
 from choreo.core.state import KeyState
 from choreo.ports.clock import Clock
 from choreo.ports.log import Assigned, CommitBatch, Consumer, Log, Poll
+from choreo.ports.read_model import ReadModel
 from choreo.ports.state import TrackerStates
 
 _ENTRIES_AT_ONCE = 1_000
@@ -39,8 +40,9 @@ class TrackerWorker:
         counters: Counters,
         attributes_of: AttributesOf | None,
         fields_of: FieldsOf | None = None,
+        read_model: ReadModel | None = None,
     ) -> None:
-        """Start with no partition. Without `attributes_of` no views are made."""
+        """Start with no partition. Without `attributes_of` no views are made; commits write them to `read_model`."""
         self.owned: dict[int, TrackedPartition] = {}
         self._table = table
         self._topic = table.flow.name
@@ -50,6 +52,7 @@ class TrackerWorker:
         self._counters = counters
         self._attributes_of = attributes_of
         self._fields_of = fields_of
+        self._read_model = read_model if table.attributes else None
         self._indexes: dict[int, TimerIndex] = {}
         """Also of revoked partitions: most are assigned again, and few of their keys have changed."""
 
@@ -146,10 +149,17 @@ class TrackerWorker:
     async def _recall_attributes(
         self, owned: TrackedPartition, keys: Collection[str], attributes_of: AttributesOf
     ) -> None:
-        """Read the start events of loaded states from the log: a state has no attributes."""
-        for tracked in (owned.fold.cache[key] for key in keys):
+        """Read the attributes of loaded states, which have none, from the start events in the log.
+
+        Where later events set some, they stand in the views, which are committed with the states.
+        """
+        for key in keys:
+            tracked = owned.fold.cache[key]
             for run in tracked.state.runs:
-                if run.started >= 0:
+                shown = self._read_model and await self._read_model.instance(self._topic, key, run.id)
+                if shown:
+                    tracked.attributes[run.id] = shown.attributes
+                elif run.started >= 0:
                     for record in await self._log.read(self._topic, owned.fold.partition, run.started, 1):
                         tracked.attributes[run.id] = attributes_of(record.event)
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from choreo.core.checks import attributes, carries, children, joins, names, reminders, times
 from choreo.core.checks import branches as checks_branches
-from choreo.core.checks import carries, children, joins, names, reminders, times
 from choreo.core.checks import flow as checks_flow
 from choreo.core.checks.finding import Finding, Level
 from choreo.core.checks.graph import Graph
@@ -52,6 +52,7 @@ def _all(flow: FlowDefinition) -> Iterator[Finding]:
     yield from names.fields(flow, table)
     yield from times.attempts(flow)
     yield from carries.own(flow)
+    yield from attributes.attributes(flow)
     yield from checks_flow.sources(flow)
     yield from checks_branches.branches(flow, table)
     conflicts = list(names.roles(flow, table))

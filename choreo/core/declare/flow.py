@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from choreo.core.checks import checks
 from choreo.core.declare import waits
+from choreo.core.declare.attributes import Attributes
 from choreo.core.declare.carries import Carry, Maker
 from choreo.core.declare.parts import distinct, event_classes, one_class, positive, whole
 from choreo.core.declare.steps import Service, Step
@@ -54,6 +55,7 @@ class Flow:
         self._version = whole(version, 1, where, "version")
         self._waits: list[tuple[WaitDefinition, tuple[EventClass, ...]]] = []
         self.carried: list[Carry] = []
+        self._attributes = Attributes(name)
 
     def wait(
         self,
@@ -131,6 +133,14 @@ class Flow:
             )
         self.carried.append(carry)
 
+    def attribute(self, name: str, event: EventClass, *, field: str = "") -> None:
+        """Let each `event` of a run set its search attribute `name`, by which lists of runs are filtered.
+
+        The value is that of `field`, which is `name` where it is left out. The attribute may be declared once for each
+        of several events: the newest one in log order counts. Raises DeclarationError.
+        """
+        self._attributes.add(name, event, field)
+
     @property
     def steps(self) -> dict[str, Step]:
         """Return every step of every service, by `service.step`."""
@@ -171,9 +181,10 @@ class Flow:
             key=self._key,
             starts=self._starts.event_type,
             completes=next(iter(self._completes)).event_type,
-            steps=tuple(step.definition for step in self._present_steps()),
+            steps=tuple(step.definition for step in _present(self.steps.values(), self._version, self.name)),
             waits=tuple(wait for wait, _ in self._waits),
             carries=tuple(carry.definition for carry in self.carried),
+            attributes=self._attributes.definitions,
             fails=self._fails.event_type if self._fails else "",
             deadline_ms=self._deadline_ms,
             linger_ms=self._linger_ms,
@@ -182,18 +193,6 @@ class Flow:
             outcomes={cls.event_type: name for cls, name in self._completes.items() if name},
             events={name: tuple(cls.event_fields()) for name, cls in self.event_classes.items()},
         )
-
-    def _present_steps(self) -> Iterator[Step]:
-        """Yield the steps that serve the flow's version; the others serve runs of older ones."""
-        for step in self.steps.values():
-            if step.versions.first > self._version:
-                raise DeclarationError(
-                    f"serves versions {step.versions}, and the flow is of version {self._version}",
-                    where=f"flow {self.name}, step {step.name}",
-                    remedy=f"Declare version={step.versions.first} of the flow, or a range that has its version.",
-                )
-            if step.versions.has(self._version):
-                yield step
 
     def findings(self) -> list[checks.Finding]:
         """Return the findings of all checks of this flow: errors and warnings."""
@@ -231,7 +230,20 @@ class Flow:
             classes += [*step.takes, *step.outcomes, *(step.compensation.emits if step.compensation else ())]
         for _, of_wait in self._waits:
             classes += of_wait
-        return classes
+        return [*classes, *self._attributes.classes]
+
+
+def _present(steps: Iterable[Step], version: int, flow: str) -> Iterator[Step]:
+    """Yield the steps that serve the flow's version; the others serve runs of older ones."""
+    for step in steps:
+        if step.versions.first > version:
+            raise DeclarationError(
+                f"serves versions {step.versions}, and the flow is of version {version}",
+                where=f"flow {flow}, step {step.name}",
+                remedy=f"Declare version={step.versions.first} of the flow, or a range that has its version.",
+            )
+        if step.versions.has(version):
+            yield step
 
 
 def _completes(value: object, where: str) -> dict[EventClass, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from fastapi import APIRouter, Response
@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from choreo.app.query.queries import READ_MODEL, Lag
 from choreo.core.errors import NotFoundError, StorageError, UnavailableError
-from choreo.core.state import STATUSES
+from choreo.core.state import COMPLETED, STATUSES
 from choreo.surfaces.json_format import LivenessAnswer, ReadinessAnswer
 from choreo.surfaces.rest.error_responses import refused
 from choreo.surfaces.rest.problems import NotReadyError
@@ -109,14 +109,14 @@ async def _families(use_cases: UseCases) -> list[GaugeMetricFamily]:
         "choreo_flows_unanswered", "Flows whose numbers a store did not give now.", labels=("numbers",)
     )
     queries = use_cases.queries
-    counts, letters, lags = await asyncio.gather(
+    counts, outcomes, letters, lags = await asyncio.gather(
         _answers(use_cases, queries.counts),
+        _answers(use_cases, queries.outcomes),
         _answers(use_cases, queries.dead_letter_count),
         _answers(use_cases, queries.lags),
     )
     for flow, by_status in counts.values.items():
-        for status in STATUSES:
-            runs.add_metric((flow, status), by_status.get(status, 0))
+        _add_runs(runs, flow, by_status, outcomes.values.get(flow, {}))
     for flow, count in letters.values.items():
         dead_letters.add_metric((flow,), count)
     for flow, items in lags.values.items():
@@ -127,6 +127,22 @@ async def _families(use_cases: UseCases) -> list[GaugeMetricFamily]:
     for name, value in use_cases.counters().items():
         hosts.add_metric((name,), value)
     return [runs, dead_letters, lag, hosts, unanswered, *_unavailable(use_cases)]
+
+
+def _add_runs(
+    family: GaugeMetricFamily, flow: str, by_status: Mapping[str, int], by_outcome: Mapping[str, int]
+) -> None:
+    """Add the runs of a flow by status; completed ones by outcome, too, where the flow has several."""
+    for status in STATUSES:
+        number = by_status.get(status, 0)
+        if status == COMPLETED and by_outcome:
+            for outcome, of_outcome in by_outcome.items():
+                labels = {"flow": flow, "status": status, "outcome": outcome}
+                family.add_sample(family.name, labels, of_outcome)
+            number -= sum(by_outcome.values())
+            if number <= 0:
+                continue  # none of before the flow had outcomes
+        family.add_metric((flow, status), number)
 
 
 class _Answers(Generic[Value]):

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from choreo.app.query.attribute_filters import condition_of
 from choreo.app.query.queries import FOLLOW_S
 from choreo.core.errors import NotFoundError
-from choreo.ports.read_model import Filter
+from choreo.ports.read_model import Condition, Filter
 from choreo.surfaces.json_format import (
     HistoryPage,
     HistoryRowAnswer,
@@ -64,18 +65,31 @@ async def list_instances(
     limit: Annotated[PageLimit, Query(description="How many at most.")] = 50,
     cursor: Annotated[str, cursor_like(r"^[0-9]{1,15}\.[0-9]{1,15}$")] = "",
 ) -> InstancePage:
-    """List runs; `?attr.customer_id=c-7` filters by attributes of the start event (any number, all must match)."""
+    """List runs; `?attr.customer_id=c-7` filters by an attribute, a field of the start event or a search attribute.
+
+    A search attribute of text also takes `attr.shipment_id^=sh-` (begins with); a number or time `attr.amount>=100`,
+    `<=`, `>` and `<`. Any number of filters; all must match.
+    """
     use_cases.flows.definition(flow)
-    asked = {pair for pair in request.query_params.multi_items() if pair[0].startswith(ATTRIBUTE)}
-    attributes = {name.removeprefix(ATTRIBUTE): value for name, value in asked}
-    if len(attributes) < len(asked) or started_before == 0:
+    asked = {_condition(*pair) for pair in request.query_params.multi_items() if pair[0].startswith(ATTRIBUTE)}
+    equal = [condition for condition in asked if condition.operator == "="]
+    attributes = {condition.name: condition.key for condition in equal}
+    if len(attributes) < len(equal) or started_before == 0:
         return InstancePage(items=[], cursor="")  # no run has two values of one attribute, or started before 1970
-    filter_ = Filter(flow, status or "", key, attributes, started_from or 0, started_before or 0)
+    others = tuple(condition for condition in asked if condition.operator != "=")
+    filter_ = Filter(flow, status or "", key, attributes, started_from or 0, started_before or 0, others)
     try:
         page = await use_cases.queries.instances(filter_, limit, cursor)
     except NotFoundError as error:
         raise BadCursorError(error.what, where="query.cursor", remedy=error.remedy) from error
     return InstancePage(items=[summary_of(row) for row in page.items], cursor=page.cursor)
+
+
+def _condition(name: str, value: str) -> Condition:
+    """Return the comparison in a parameter: a form splits `attr.amount>=5` at `=`, and `attr.amount>5` not at all."""
+    name = name.removeprefix(ATTRIBUTE)
+    text = name if not value and condition_of(name) else f"{name}={value}"
+    return condition_of(text) or Condition(name, "=", value)
 
 
 @router.get(

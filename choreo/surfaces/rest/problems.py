@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from choreo.app.query.attribute_filters import FilterError
 from choreo.app.query.status_text import moment
 from choreo.core.errors import (
     ChoreoError,
@@ -55,6 +56,7 @@ _STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
     (NotFoundError, 404, "not-found"),
     (ConflictError, 409, "conflict"),
     (BadCursorError, 400, "bad-cursor"),
+    (FilterError, 400, "bad-filter"),
     (DecodeError, 422, "invalid"),
     (SchemaError, 422, "invalid"),
     (UnavailableError, 503, "unavailable"),

@@ -4,6 +4,7 @@ import pytest
 
 from choreo.adapters.memory import MemoryBackend
 from choreo.ports.backend import Stores
+from choreo.testing.conformance.attributes import AttributesSuite
 from choreo.testing.conformance.inbox import InboxSuite
 from choreo.testing.conformance.projections import ProjectionsSuite
 from choreo.testing.conformance.read_model import ReadModelSuite
@@ -37,3 +38,7 @@ class TestProjections(ProjectionsSuite):
 
 class TestStores(StoresSuite):
     """Lists over all flows, and an inbox that is lost."""
+
+
+class TestAttributes(AttributesSuite):
+    """The search attributes of runs."""

@@ -9,6 +9,7 @@ from choreo.adapters.redis import RedisStores
 from choreo.ports.log import Log
 from choreo.ports.projections import Projections
 from choreo.ports.read_model import ReadModel
+from choreo.testing.conformance.attributes import AttributesSuite
 from choreo.testing.conformance.inbox import InboxSuite
 from choreo.testing.conformance.projections import ProjectionsSuite
 from choreo.testing.conformance.read_model import ReadModelSuite
@@ -53,3 +54,7 @@ class TestProjections(ProjectionsSuite):
 
 class TestStores(StoresSuite):
     """Lists over all flows, and an inbox that is lost."""
+
+
+class TestAttributes(AttributesSuite):
+    """The search attributes of runs."""

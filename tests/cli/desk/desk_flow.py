@@ -40,6 +40,7 @@ class TicketClosed(Event):
     """Published from outside."""
 
     ticket_id: str
+    closed_by: str | None = None
 
 
 class TicketForgotten(Event):
@@ -80,4 +81,6 @@ async def file(event: TicketClosed, ctx: StepContext) -> TicketFiled:
 desk = Flow(
     "desk", key="ticket_id", starts=TicketOpened, completes=TicketFiled, services=[seats, archive], deadline="30d"
 )
+desk.attribute("priority", TicketOpened)
+desk.attribute("closed_by", TicketClosed, field="closed_by")
 desk.wait(on=SeatTaken, until=TicketClosed, timeout="1d", fails=TicketForgotten)
