@@ -7,6 +7,7 @@ import sys
 import typer
 
 from choreo.core.errors import (
+    BaggageError,
     ChangelogError,
     ChoreoError,
     ConflictError,
@@ -48,6 +49,7 @@ _CODES: dict[type[ChoreoError], int] = {
     MissingExtraError: USAGE,
     DecodeError: USAGE,
     ProgressError: USAGE,
+    BaggageError: USAGE,
     StorageError: UNAVAILABLE,
     ChangelogError: UNAVAILABLE,
     UnavailableError: UNAVAILABLE,

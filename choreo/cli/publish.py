@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +35,9 @@ def publish(
     allow_early: Annotated[
         bool, typer.Option(help="Publish an event from outside also where no run can take it.")
     ] = False,
+    baggage: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE that every later step of the run sees; may be repeated.")
+    ] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Publish one event: a start, or one that an instance waits for. The same start is published once."""
@@ -49,6 +53,7 @@ def publish(
             key=key,
             run=run,
             idempotency_key=idempotency_key,
+            baggage=_baggage(baggage or ()),
             allow_early=allow_early,
         )
 
@@ -59,6 +64,17 @@ def publish(
     result = "was published before" if receipt.duplicate else "published"
     place = token_of(receipt.position)
     write(plain(f"{receipt.type} of {receipt.flow} {receipt.key} {result} at {place}; see `choreo show {receipt.key}`"))
+
+
+def _baggage(pairs: Iterable[str]) -> dict[str, str]:
+    """Return the values of `--baggage` by name."""
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"{pair!r:.100} is no NAME=VALUE", where="--baggage", remedy="Give: tenant=a.")
+        found[name] = value
+    return found
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def _item(app: App, flow: str, record: Record) -> dict[str, Any]:
         "step": event.step,
         "causation": event.causation,
         "reason": event.reason,
+        "baggage": event.baggage,
         "fields": fields,
         "unreadable": unreadable,
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from choreo.core import ids
+from choreo.core.baggage import carried_of, fields_of
 from choreo.core.definition import CarryDefinition, FlowDefinition
 from choreo.core.errors import ConflictError, printable
 from choreo.core.events import Envelope
@@ -81,7 +82,7 @@ def carried(
         reason=printable(f"carried from flow {source.name}, key {event.key}", REASON_MAX),
         source=SOURCE,
         time_ms=event.time_ms,
-        traceparent=event.traceparent,
+        **fields_of(carried_of(event)),
         content_type=content.content_type,
         data=content.data,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from choreo.core import facts, ids
+from choreo.core.baggage import after, carried_of
 from choreo.core.fold import Fold, domain_payload
 from choreo.core.gates import ENDED
 from choreo.core.ledger import IN_DOUBT, closed, unanswered
@@ -161,6 +162,7 @@ def undone(fold: Fold, run: Run) -> None:
         fold.orphan()
         return
     run.put(closed(entry, UNDONE))
+    run.carried = after(run.carried, carried_of(event))
 
 
 def _newest_unsettled(run: Run, steps: set[str]) -> LedgerEntry | None:

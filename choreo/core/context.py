@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
+from choreo.core.baggage import BaggageHeader
 from choreo.core.errors import ProgressError
 
 
@@ -59,6 +60,23 @@ class StepContext(msgspec.Struct, frozen=True):
     """In a step with `heartbeat=`: the last report of its attempts, also before a crash; None: there is none."""
     pulse: Pulse | None = None
     """The way of heartbeats; None where the step has no `heartbeat=`."""
+    tracestate: str = ""
+    """W3C trace state beside `traceparent`."""
+    baggage_header: BaggageHeader = msgspec.field(default_factory=BaggageHeader)
+    """The header behind `baggage`; its `text` can be sent on to an outside system."""
+
+    @property
+    def baggage(self) -> Mapping[str, str]:
+        """Return the W3C Baggage of the run, decoded and read-only; empty if there is none."""
+        return self.baggage_header.values
+
+    def set_baggage(self, name: str, value: str) -> None:
+        """Add a member of the baggage, or replace it: all consequences of this attempt's return carry it.
+
+        An attempt that raises sets nothing. Raises BaggageError on a name or value that the header cannot hold, and
+        beyond 64 members or 8,192 bytes.
+        """
+        self.baggage_header.set(name, value)
 
     def heartbeat(self, progress: Any = None) -> Reported:
         """Report that this attempt goes on, and its progress: any JSON value of at most 16 KB; None leaves the last.

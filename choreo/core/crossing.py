@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from choreo.core import facts, ids
+from choreo.core.baggage import carried_of, fields_of
 from choreo.core.bridge import SOURCE
 from choreo.core.events import Envelope
 
@@ -192,5 +193,5 @@ def _for_child(event: Envelope, plan: Plan, start: Start, place: int) -> Envelop
         reason=event.reason,
         source=SOURCE,
         time_ms=event.time_ms,
-        traceparent=event.traceparent,
+        **fields_of(carried_of(event)),
     )

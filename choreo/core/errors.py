@@ -110,6 +110,10 @@ class ProgressError(ChoreoError):
     """A handler has reported progress that cannot be stored: it is too large, or not JSON."""
 
 
+class BaggageError(ChoreoError):
+    """Baggage was set that its header cannot carry: too large, no text, or a name that is none."""
+
+
 class NonRetryableError(Exception):
     """Raised by a handler for an error that a retry cannot mend. The step has failed, in doubt."""
 

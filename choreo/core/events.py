@@ -65,6 +65,9 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     """On a StepRetryDue about a compensation: `n` of the request that it repeats."""
     parent: str = ""
     """On the start and the ChildEnded of a child flow: its place in the parent (crossing.py)."""
+    tracestate: str = ""
+    baggage: str = ""
+    """W3C Baggage, as it is written; passed on with the trace context (baggage.py)."""
 
 
 class Position(NamedTuple):
@@ -119,6 +122,8 @@ _EXTENSIONS: dict[str, str] = {
     "content_type": "content-type",
     "moved": "ce_choreomoved",
     "parent": "ce_choreoparent",
+    "tracestate": "tracestate",
+    "baggage": "baggage",
 }
 _FLAGS = frozenset({"certain", "moved"})
 _NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "nothings", "outcome", "due_ms", "deadline_ms"})

@@ -18,6 +18,7 @@ from choreo.core.crossing import JSON, ended_of, plan_of
 from choreo.core.definition import ChildrenDefinition, StepDefinition
 from choreo.core.events import TRACKER_JSON
 from choreo.core.fold import Fold
+from choreo.core.forward import carry
 from choreo.core.ledger import closed, opened
 from choreo.core.state import COMPLETED, FAILED, REQUESTED, TERMINATED, UNDONE, Run
 
@@ -37,6 +38,7 @@ def planned(fold: Fold, run: Run) -> None:
         known = Children(event.step, event.trigger, event.hops, plan.total, plan.size)
         run.children = (*run.children, known)
         opened(fold, run, event.step, event.trigger)
+    carry(fold, run)
     _put(run, known, known.planned(event.n, fold.offset))
 
 
@@ -56,6 +58,8 @@ def child_ended(fold: Fold, run: Run) -> None:
     if ended is None or known is None:
         fold.orphan()
         return
+    if not has(known.ended, event.n):
+        carry(fold, run)
     reason = event.reason[: children.REASON_CHARS] if ended.outcome != children.OK else ""
     _put(run, known, known.child_ended(End(event.n, ended.key, ended.outcome, reason)))
 

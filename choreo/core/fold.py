@@ -13,12 +13,15 @@ from msgspec.structs import replace
 
 from choreo.core import facts, ids, retired
 from choreo.core.attribution import is_retired, run_of
+from choreo.core.baggage import carried_of, fields_of, traced_by
 from choreo.core.events import TRACKER_JSON, Envelope, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.identity import identified, is_foreign
 from choreo.core.state import TRUNCATED, KeyState, LedgerEntry, PendingStep, Run
 
 _ORPHANS_MAX = 100
+TRACKER = "choreo/tracker"
+"""Source of the tracker's events."""
 
 
 class Fold:
@@ -123,7 +126,11 @@ class Fold:
         return run.paused_ms or self.now_ms
 
     def emit(self, run: Run, type_: str, id_: str, reason: str, *, causation: str = "", **fields: Any) -> None:
-        """Decide a fact: it stays in the run's outbox until it is read from the log. Its cause is the folded event."""
+        """Decide a fact: it stays in the run's outbox until it is read from the log. Its cause is the folded event.
+
+        It carries the run's headers, and the trace of the folded event if that has one.
+        """
+        carried = fields_of(traced_by(run.carried or carried_of(self.event), carried_of(self.event)))
         fact = Envelope(
             id=id_,
             type=type_,
@@ -133,10 +140,9 @@ class Fold:
             causation=causation or self.event.id,
             version=run.version,
             reason=reason[:REASON_CHARS_MAX],
-            source="choreo/tracker",
+            source=TRACKER,
             time_ms=self.now_ms,
-            traceparent=self.event.traceparent,
-            **fields,
+            **(carried | fields),
         )
         run.outbox = [*run.outbox, fact]
         self.decisions.append(fact)
@@ -155,6 +161,7 @@ def wake(run: Run, item: PendingStep | LedgerEntry) -> dict[str, Any]:
         "attempt": item.attempt,
         "deadline_ms": item.due_ms,
         "n": run.pause_n,
+        **fields_of(run.carried if isinstance(item, LedgerEntry) else item.carried),
     }
     if isinstance(item, LedgerEntry):
         about = {"entry": item.id, "round": item.round, "nothings": item.asked_n, "outcome": item.given}

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from choreo.core import facts, gates, open_waits, recent
 from choreo.core.attribution import answers, step_of, trigger_names
+from choreo.core.baggage import after, carried_of
 from choreo.core.branches import Judged, Tested
 from choreo.core.compensation import start_compensation
 from choreo.core.definition import StepDefinition
 from choreo.core.events import Envelope
-from choreo.core.fold import Fold
+from choreo.core.fold import TRACKER, Fold
 from choreo.core.ledger import doubt, entry_of, opened, settle_doubt
 from choreo.core.moments import moments_of
 from choreo.core.state import LedgerEntry, Parentage, PendingStep, Run
@@ -36,6 +37,7 @@ def start(fold: Fold) -> Run | None:
     run.parentage = Parentage(event.parent) if event.parent else None
     run.changed, run.changed_ms = fold.offset, fold.now_ms
     run.due_ms = fold.now_ms + flow.deadline_ms if flow.deadline_ms else 0
+    run.carried = carried_of(event)
     fold.state.runs.append(run)
     trigger(fold, run, fresh=True)
     if busy:
@@ -57,10 +59,19 @@ def domain(fold: Fold, run: Run) -> None:
     elif type_ not in table.outside and type_ != table.flow.fails:
         fold.orphan()
         return
+    if fresh and type_ not in table.outside:
+        carry(fold, run)
     if not run.ended:
         if type_ not in table.satisfies:
             _completes(fold, run, type_)
         trigger(fold, run, fresh=fresh)
+
+
+def carry(fold: Fold, run: Run) -> None:
+    """Add the event's headers to the run's; the tracker's own events only repeat the run's, perhaps older ones."""
+    event = fold.event
+    if (event.baggage or event.traceparent) and event.source != TRACKER:
+        run.carried = after(run.carried, carried_of(event))
 
 
 def _completes(fold: Fold, run: Run, type_: str) -> None:
@@ -89,7 +100,8 @@ def trigger(fold: Fold, run: Run, *, fresh: bool) -> None:
         _expect(fold, run, event, fold.offset, fresh=fresh, judged=judged)
     if type_ in table.gated:
         moments = moments_of(fold.record, table.moments[type_]) if type_ in table.moments else None
-        _gate(fold, run, gates.Outside(type_, event.id, fold.offset, event.hops, judged, tested, moments))
+        about = gates.Outside(type_, event.id, fold.offset, event.hops, judged, tested, moments, carried_of(event))
+        _gate(fold, run, about)
 
 
 def _expect(
@@ -117,6 +129,9 @@ def _expect_step(
         start_compensation(fold, run, f"more than {hops_max} hops: {event.type} came round too often")
         return
     expected = PendingStep(step.name, event.id, now_ms, (run.paused_ms or now_ms) + step.deadline_ms, offset)
+    carried = event.carried if isinstance(event, gates.Outside) else carried_of(event)
+    if carried is not None:
+        expected = replace(expected, carried=carried)
     if event is not fold.event or fold.raw_id:
         hops = event.hops if event.type in table.satisfies or step.all_of else 0
         raw = fold.raw_id if event.id == fold.event.id else ""
@@ -151,6 +166,7 @@ def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
                 about = (opening.wait, opening.trigger)
                 run.waits = [wait for wait in run.waits if (wait.name, wait.trigger) != about]
             case gates.Ready(ready):
+                run.carried = after(run.carried, ready.carried)
                 _completes(fold, run, ready.type)
                 if ready.type in fold.table.refusals:
                     start_compensation(fold, run, f"refused from outside: {ready.type}")
@@ -323,6 +339,7 @@ def step_completed(fold: Fold, run: Run) -> None:
     step = fold.table.steps.get(expected.step if expected else fold.event.step)
     if step is not None:
         succeeded(fold, run, step)
+        carry(fold, run)
 
 
 def step_failed(fold: Fold, run: Run) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
-from choreo.core import facts, recent
+from choreo.core import events, facts, recent
+from choreo.core.baggage import Carried, after, carried_of, traced_by
 from choreo.core.branches import Judged, Tested
 from choreo.core.definition import StepDefinition, WaitDefinition
 from choreo.core.flow_table import FlowTable
@@ -47,6 +49,8 @@ class Outside(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The tracker's tests of it for the conditions of joins: the payload is not at hand when a join completes."""
     moments: Moments | None = None
     """The moments of timers in it, which the tracker alone reads."""
+    carried: Carried | None = None
+    """Headers that the steps get which it triggers."""
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -69,6 +73,7 @@ class Opening(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Reminders that were published."""
     escalation_ms: int = 0
     """When it is escalated; 0: it was, or never is."""
+    carried: Carried | None = None
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -230,6 +235,19 @@ def has_read(gates: Gates, event_id: str, type_: str) -> bool:
     return recent.knows(gates.read, recent.token(type_, event_id))
 
 
+def outside_of(event: events.Envelope, offset: int) -> Outside:
+    """Return an event as a host's gates take it: a host reads the payload again where it needs it."""
+    return Outside(event.type, event.id, offset, event.hops, carried=carried_of(event))
+
+
+def _together(trigger: Outside, members: Iterable[Outside]) -> Carried | None:
+    """Return the headers of a join's members: their baggage in log order, and the trigger's trace."""
+    together: Carried | None = None
+    for member in sorted(members, key=attrgetter("offset")):
+        together = after(together, member.carried)
+    return traced_by(together, trigger.carried)
+
+
 class _Fold:
     """The gates while one event is folded."""
 
@@ -254,7 +272,7 @@ class _Fold:
         gates, (wait, *_) = self.gates, self._table.satisfies[event.type]
         opening = next((opening for opening in gates.openings if opening.wait == wait.name), None)
         if opening is not None:
-            self._take(opening, event)
+            self._take(opening, event, after(opening.carried, event.carried))
         elif gates.closed:
             self.moves.append(Ignored(event, gates.closed))
         elif wait.name in gates.once:
@@ -265,10 +283,12 @@ class _Fold:
         else:
             self.gates = replace(gates, kept=(*gates.kept, event))
 
-    def _take(self, opening: Opening, event: Outside) -> None:
+    def _take(self, opening: Opening, event: Outside, both: Carried | None) -> None:
+        """Let the opening take the event; `both` are the headers of the two, in log order."""
         left = tuple(other for other in self.gates.openings if other is not opening)
         self.gates = replace(self.gates, openings=left)
-        ready = replace(event, hops=max(event.hops, opening.hops + 1))
+        carried = traced_by(both, event.carried)
+        ready = replace(event, hops=max(event.hops, opening.hops + 1), carried=carried)
         self.moves += [Taken(opening), Ready(ready)]
         self._open(ready)
 
@@ -294,7 +314,7 @@ class _Fold:
             kept = [kept for kept in self.gates.kept if kept.type in wait.answers]
             if kept:
                 self._drop(kept if once else kept[:1])
-                self._take(opening, kept[0])
+                self._take(opening, kept[0], after(kept[0].carried, opening.carried))
                 reason = f"the wait for it has taken an earlier {kept[0].type}"
                 self.moves += [Ignored(late, reason) for late in kept[1:] if once]
 
@@ -304,17 +324,18 @@ class _Fold:
     def _opening(self, wait: WaitDefinition, event: Outside) -> Opening:
         due_ms, from_ms = self._due_ms(wait), self._from_ms
         if not wait.says:
-            return Opening(wait.name, event.id, due_ms, event.hops)
+            return Opening(wait.name, event.id, due_ms, event.hops, carried=event.carried)
         reminder_ms = from_ms + wait.remind_ms if wait.remind else 0
         escalation_ms = from_ms + wait.escalate_ms if wait.escalate else 0
-        return Opening(wait.name, event.id, due_ms, event.hops, reminder_ms, 0, escalation_ms)
+        return Opening(wait.name, event.id, due_ms, event.hops, reminder_ms, 0, escalation_ms, event.carried)
 
     def _move(self, wait: WaitDefinition, event: Outside) -> None:
         """Set the time of the timer's oldest opening anew; a fact about its old time is void from here on."""
         before = next((opening for opening in self.gates.openings if opening.wait == wait.name), None)
         if before is None:
             return
-        opening = Opening(wait.name, event.id, self._due_ms(wait), max(before.hops, event.hops))
+        hops, carried = max(before.hops, event.hops), after(before.carried, event.carried)
+        opening = Opening(wait.name, event.id, self._due_ms(wait), hops, carried=carried)
         openings = tuple(opening if other is before else other for other in self.gates.openings)
         self.gates = replace(self.gates, openings=openings)
         self.moves.append(Moved(wait, before, opening, event))
@@ -341,7 +362,8 @@ class _Fold:
         left = tuple(member for member in (*gates.members, new) if all(member is not gone for gone in oldest.values()))
         self.gates = replace(gates, members=left, joined=(*gates.joined, step.name) if once else gates.joined)
         events = {type_: member.event for type_, member in oldest.items()}
-        trigger = replace(event, hops=max(each.hops for each in events.values()))
+        hops = max(each.hops for each in events.values())
+        trigger = replace(event, hops=hops, carried=_together(event, events.values()))
         self.moves.append(Triggered(step, trigger, self._arguments(step, trigger, events), events))
 
     def _arguments(self, step: StepDefinition, trigger: Outside, members: Mapping[str, Outside]) -> Arguments:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from choreo.core import recent
+from choreo.core.baggage import Carried
 from choreo.core.children import Children
 from choreo.core.events import Envelope
 from choreo.core.gates import Gates
@@ -65,6 +66,8 @@ class PendingStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Number of the pause for which it was held last: a StepHeld for that one or an earlier one is a duplicate."""
     raw: str = ""
     """The id that a foreign producer gave the trigger, if `trigger` is derived from it."""
+    carried: Carried | None = None
+    """Headers that its attempts get: of the trigger, and of the events that a gate has joined with it."""
 
 
 class OpenWait(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -202,6 +205,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     """Steps whose child flows are planned."""
     parentage: Parentage | None = None
     """Of a run that is a child."""
+    carried: Carried | None = None
+    """Headers of all its events together: those of the tracker's events."""
 
     completed_by: str = ""
     """The event that completes it, once it was read."""

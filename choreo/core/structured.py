@@ -9,7 +9,7 @@ import msgspec
 
 MEDIA_TYPE = "application/cloudevents+json"
 _JSON = "application/json"
-_PLAIN = frozenset({"traceparent"})
+PLAIN = frozenset({"traceparent", "tracestate", "baggage"})
 """Extensions that are headers under their own name."""
 
 _TEXTS = frozenset({"id", "source", "type", "specversion", "datacontenttype", "dataschema", "subject", "time"})
@@ -46,7 +46,7 @@ def binary_of(value: bytes) -> tuple[dict[str, str], bytes]:
 def _header(name: str) -> str:
     if name == "datacontenttype":
         return "content-type"
-    return name if name in _PLAIN else f"ce_{name}"
+    return name if name in PLAIN else f"ce_{name}"
 
 
 def _text_of(raw: msgspec.Raw) -> str:

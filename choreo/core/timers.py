@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from msgspec.structs import replace
-
 from choreo.core import facts, ids
+from choreo.core.baggage import fields_of
 from choreo.core.definition import is_timer
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
-from choreo.core.fold import domain_payload, wake
+from choreo.core.fold import TRACKER, domain_payload, wake
 from choreo.core.state import KeyState, LedgerEntry, OpenWait, PendingStep, Run
 
 Item: TypeAlias = Run | PendingStep | OpenWait | LedgerEntry
@@ -36,8 +35,9 @@ def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelo
         moments += [(due_ms, _retry(run, item)) for due_ms, item in _retries(run) if due_ms <= now_ms]
         moments += [said for wait in run.waits if _asks(wait) for said in _said(table, key, wait, now_ms)]
         for due_ms, about in sorted(moments, key=itemgetter(0)):
-            fact = Envelope(key=key, flow=table.flow.name, run=run.id, version=run.version, due_ms=due_ms, **about)
-            found.append(replace(fact, source="choreo/tracker", time_ms=due_ms))
+            of_run: dict[str, Any] = {"key": key, "flow": table.flow.name, "run": run.id, "version": run.version}
+            when = {"due_ms": due_ms, "source": TRACKER, "time_ms": due_ms}
+            found.append(Envelope(**(of_run | when | fields_of(run.carried) | about)))
     return found
 
 

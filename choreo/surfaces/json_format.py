@@ -186,6 +186,8 @@ class HistoryRowAnswer(Answer):
     source: str
     time: Moment = Field(validation_alias="time_ms", description="Time of the event according to its producer.")
     traceparent: str
+    tracestate: str
+    baggage: str = Field(description="W3C Baggage, as in the event's header.")
     fields: dict[str, Any]
     unreadable: str = Field(description="Why the fields could not be decoded.")
     duplicate: bool = Field(description="A duplicate of an earlier event; every reader drops it.")

@@ -25,6 +25,17 @@ def test_the_same_start_is_published_once(desk: Any) -> None:
     assert "published before" in desk("publish", "desk", "TicketOpened", "--field", "ticket_id=t-1").out
 
 
+def test_baggage_is_given_by_name(desk: Any) -> None:
+    """Values are any text; one without a name, or too large, is refused with the remedy."""
+    call = ("publish", "desk", "TicketOpened", "--field", "ticket_id=t-1", "--baggage")
+    assert "'tenant' is no NAME=VALUE\n  where: --baggage\n  remedy: Give: tenant=a." in desk(*call, "tenant").err
+    large = desk(*call, "tenant=" + "x" * 9_000)
+    assert (large.code, "it would have 1 members and 9,007 bytes" in large.err) == (2, True)
+    assert desk(*call, "tenant=a b", "--baggage", "user=jo=1").code == 0
+    (event,) = desk("tail", "--from", "start", "--no-follow", "-o", "json").lines
+    assert event["baggage"] == "tenant=a%20b,user=jo=1"
+
+
 def test_another_idempotency_key_starts_another_run(desk: Any) -> None:
     """The start's id is derived from flow, key and idempotency key."""
     call = ("publish", "desk", "TicketOpened", "--field", "ticket_id=t-1", "-o", "json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from zlib import crc32
 
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from choreo.app.steps.gates import Answer, GatedKey
 from choreo.core import facts
+from choreo.core.baggage import Carried
 from choreo.core.conditions import Compare, Otherwise
 from choreo.core.definition import FlowDefinition, WaitDefinition
 from choreo.core.events import Envelope, Record
@@ -155,6 +156,9 @@ def logs(draw: st.DrawFn, kind: str) -> list[Record]:
         if table.reminders:
             choices += [fact for fact in due(table, "o-1", state, stamp_ms + HOUR_MS) if fact.type in table.reminders]
         event = draw(st.sampled_from(choices))
+        if event not in published:
+            baggage = draw(st.sampled_from(["", f"last={number}", f"n{number}=1"]))
+            event = replace(event, baggage=baggage, traceparent=draw(st.sampled_from(["", f"00-{number}"])))
         published.append(event)
         stamp_ms += draw(st.sampled_from([0, 1, 60_000, HOUR_MS]))
         if event.due_ms > stamp_ms and draw(st.booleans()):
@@ -199,28 +203,34 @@ def _choices(kind: str, number: int, state: KeyState, published: Sequence[Envelo
     return choices
 
 
-def of_tracker(definition: FlowDefinition, log: Sequence[Record]) -> list[tuple[int, str, str]]:
-    """Return (offset, step, trigger) of steps behind a wait that become expected; of one on no cycle the first."""
-    table, state, found, taken = FlowTable(definition), KeyState(), [], set()
+Found: TypeAlias = tuple[int, str, str, Carried | None]
+"""Offset of the record that starts a step, the step, its trigger, and the headers that its attempts get."""
+
+
+def of_tracker(definition: FlowDefinition, log: Sequence[Record]) -> list[Found]:
+    """Return the steps behind a wait, and the joins, that become expected; of one on no cycle the first."""
+    table, state, taken = FlowTable(definition), KeyState(), set()
+    found: list[Found] = []
     timed = {*table.satisfies, *table.timeouts, *table.reminders}
     for record in log:
         before = {(r.id, e.step, e.trigger) for r in state.runs for e in r.expected}
         state, _ = react(table, state, record)
-        after = [(r.id, e.step, e.trigger) for r in state.runs for e in r.expected]
-        for run, name, trigger in after:
+        after = [(r.id, e.step, e.trigger, e.carried) for r in state.runs for e in r.expected]
+        for run, name, trigger, carried in after:
             gated = table.steps[name].all_of or table.steps[name].on in timed
             if (run, name, trigger) in before or not gated:
                 continue
             slot = (run, name) if name not in table.cyclic else (run, name, trigger)
             if slot not in taken:
                 taken.add(slot)
-                found.append((record.offset, name, trigger))
+                found.append((record.offset, name, trigger, carried))
     return found
 
 
-def of_host(definition: FlowDefinition, log: Sequence[Record], *, read: int = 1) -> list[tuple[int, str, str]]:
+def of_host(definition: FlowDefinition, log: Sequence[Record], *, read: int = 1) -> list[Found]:
     """Return the same from a host, which reads only what it needs; `read`: how often it reads each piece of the log."""
-    table, state, found, taken = FlowTable(definition), GatedKey(), [], set()
+    table, state, taken = FlowTable(definition), GatedKey(), set()
+    found: list[Found] = []
     reads = reads_of(definition.steps)
     for record in [record for record in log for _ in range(read)]:
         event = record.event
@@ -236,7 +246,7 @@ def of_host(definition: FlowDefinition, log: Sequence[Record], *, read: int = 1)
                 slot = (answer.run, name) if name not in table.cyclic else (answer.run, name, answer.event.id)
                 if slot not in taken:
                     taken.add(slot)
-                    found.append((record.offset, name, answer.event.id))
+                    found.append((record.offset, name, answer.event.id, answer.event.carried))
     return found
 
 
@@ -341,7 +351,7 @@ def test_records_that_are_read_again_decide_the_same(log: list[Record]) -> None:
 @given(log=logs("poll"))
 def test_each_event_from_outside_triggers_at_most_once_and_each_opening_takes_one(log: list[Record]) -> None:
     """However often it stands in the log."""
-    triggers = [(name, trigger) for _, name, trigger in of_host(POLL, log)]
+    triggers = [(name, trigger) for _, name, trigger, _ in of_host(POLL, log)]
     assert len(triggers) == len(set(triggers))
     opened = {record.event.id for record in log if record.event.type == "Asked"}
     assert sum(name == "poll.count" for name, _ in triggers) <= len(opened)

@@ -17,6 +17,9 @@ def charge(event: Placed, ctx: StepContext) -> Charged | Declined:
     """Return the number of the process; die or fail where the key says so."""
     if event.order_id == "dies" or (event.order_id == "dies-once" and ctx.attempt == 1):
         os._exit(9)
+    if event.order_id == "carries":
+        ctx.set_baggage("seen", ctx.baggage["tenant"])
+        ctx.set_baggage("worker", str(os.getpid()))
     if event.order_id == "raises":
         message = "not divisible"
         raise ArithmeticError(message)

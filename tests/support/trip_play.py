@@ -18,6 +18,7 @@ ROLES = ("flights", "hotels", "cars", "desk", "tracker")
 TRIPS = 60
 FLOW = "trip"
 CITIES = ("Rome", "Oslo", "Atlantis")
+TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 ANSWERS = ("approve", "early", "reject", "none")
 
 
@@ -63,7 +64,9 @@ async def _play(app: App, fleet: Fleet) -> None:
     customers = Customers(app)
     workers = {role: fleet.start(role) for role in ROLES}
     for number, (key, city) in enumerate(cities.items()):
-        receipts[key] = await app.publisher.publish(FLOW, TripAsked(trip_id=key, city=city))
+        receipts[key] = await app.publisher.publish(
+            FLOW, TripAsked(trip_id=key, city=city), baggage={"city": city}, traceparent=TRACE
+        )
         if wanted(key) == "early":
             await app.publisher.publish(FLOW, TripApproved(trip_id=key), allow_early=True)
         if number % 4 == 3:
@@ -84,7 +87,17 @@ async def _play(app: App, fleet: Fleet) -> None:
         (record,) = ids.values()
         text = AvroCodec().decode(TripConfirmed, record.event.content_type, record.event.data).text
         assert text == f"{cities[key]}: seat {len(cities[key])}, room 7"
+    await _all_carry_what_the_start_had(app, cities)
     assert await app.queries.dead_letters() == []
+
+
+async def _all_carry_what_the_start_had(app: App, cities: Mapping[str, str]) -> None:
+    """Check the headers of every event of choreo: whichever process made it, at whichever attempt."""
+    for number in range(await app.backend.log.partitions(FLOW)):
+        for record in await app.backend.log.read(FLOW, number, 0, 100_000):
+            event = record.event
+            if event.type not in ("TripApproved", "TripRejected"):
+                assert (event.baggage, event.traceparent) == (f"city={cities[event.key]}", TRACE), event
 
 
 async def expected_outcomes(app: App, cities: Mapping[str, str]) -> dict[str, str]:

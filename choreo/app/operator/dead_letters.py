@@ -12,6 +12,7 @@ from choreo.app.query.flows import Flows
 from choreo.app.tracking.views import detail_of, shown_runs
 from choreo.core import facts, ids
 from choreo.core.attribution import run_of, step_of
+from choreo.core.baggage import carried_of, fields_of
 from choreo.core.errors import ConflictError
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
@@ -75,7 +76,7 @@ class Redriver:
             reason=f"redriven: {dead_letter.cause}"[:1_000],
             source="choreo/operator",
             time_ms=self._clock.now_ms(),
-            traceparent=old.traceparent,
+            **fields_of(carried_of(old)),
         )
 
     async def _version_of(self, table: FlowTable, event: Envelope, run: str) -> int:

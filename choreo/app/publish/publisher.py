@@ -17,6 +17,7 @@ from choreo.app.publish.keys import checked_key
 from choreo.app.query.flows import Flows
 from choreo.app.steps.sizes import check_size
 from choreo.core import ids
+from choreo.core.baggage import header_of
 from choreo.core.errors import ConflictError, DecodeError, NotFoundError, SchemaError
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.flow_table import FlowTable
@@ -82,18 +83,20 @@ class Publisher:
         idempotency_key: str = "",
         run: str = "",
         traceparent: str = "",
+        tracestate: str = "",
+        baggage: Mapping[str, str] | str = "",
         allow_early: bool = False,
         force: bool = False,
     ) -> Receipt:
         """Publish one event: an object of its class, or its fields together with `type_`.
 
-        `key` may be left out, because the event's fields hold it. The same start (flow, key, `idempotency_key`) is
-        published once. An event from outside that no run can take is refused, unless `allow_early` is set. `force` also
-        takes events that steps make; for tests.
-        Raises NotFoundError (flow, run), DecodeError (type, field, key), ConflictError (not an event from outside, no
-        longer awaited, or the same start with other fields).
+        `key` may be left out: the event's fields hold it. The same start (flow, key, `idempotency_key`) is published
+        once. An event from outside that no run can take is refused without `allow_early`. `force`, for tests, also
+        takes events that steps make. `baggage`, by name or as a W3C header, reaches every later step of the run.
+        Raises NotFoundError (flow, run), DecodeError (type, field, key), BaggageError, ConflictError (not from
+        outside, no longer awaited, or a start again with other fields).
         """
-        table = self._flows.table(flow)
+        carried, table = header_of(baggage), self._flows.table(flow)
         made = self._made(table, event, type_, key)
         type_ = type(made).event_type
         key = _key_of(table, made, key)
@@ -116,12 +119,15 @@ class Publisher:
             if known is not None:
                 return self._again(known, made)
             if not (allow_early or force):
-                refusal = await self._awaiting.refusal(table, type_, key, run)
-                if refusal is not None:
-                    raise refusal
-        headers = {"id": id_, "type": type_, "key": key, "flow": flow, "run": run, "traceparent": traceparent}
-        position = await self._append(self._envelope(made, version=table.flow.version, **headers))
-        return Receipt(id_, type_, flow, key, run, position)
+                await self._refuse_if_late(table, type_, key, run)
+        headers = {"traceparent": traceparent, "tracestate": tracestate, "baggage": carried}
+        about = {"id": id_, "type": type_, "key": key, "flow": flow, "run": run, "version": table.flow.version}
+        return Receipt(id_, type_, flow, key, run, await self._append(self._envelope(made, **about, **headers)))
+
+    async def _refuse_if_late(self, table: FlowTable, type_: str, key: str, run: str) -> None:
+        refusal = await self._awaiting.refusal(table, type_, key, run)
+        if refusal is not None:
+            raise refusal
 
     async def _append(self, published: Envelope) -> Position:
         """Publish it; raises ConflictError on an event so large that later events, which repeat it, would not fit."""

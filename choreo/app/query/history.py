@@ -50,6 +50,8 @@ class HistoryRow(msgspec.Struct, frozen=True):
     time_ms: int
     """Time of the event according to its producer."""
     traceparent: str
+    tracestate: str
+    baggage: str
     fields: dict[str, Any]
     unreadable: str = ""
     """Why the fields could not be decoded."""
@@ -162,6 +164,8 @@ class Histories:
             source=event.source,
             time_ms=event.time_ms,
             traceparent=event.traceparent,
+            tracestate=event.tracestate,
+            baggage=event.baggage,
             fields=fields,
             unreadable=unreadable,
             duplicate=duplicate,

@@ -143,7 +143,7 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
 
     def _fold(self, table: FlowTable, reads: Reads, run: GatedRun, event: Envelope, offset: int) -> list[Answer]:
         type_ = event.type
-        about = Outside(type_, event.id, offset, event.hops)
+        about = gates.outside_of(event, offset)
         if type_ in gates.CLOSES:
             run.gates = gates.closed(run.gates, type_)
             if type_ in facts.ENDS:

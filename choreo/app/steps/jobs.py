@@ -32,7 +32,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
     """The work and its progress. Times are epoch milliseconds.
 
     The dispatcher makes it. `attempt`, `given`, `prepared`, `key` and `looks` are written where an attempt begins;
-    `encoded` where it ends; `running`, `queued` and `revoked` by the work queue.
+    `encoded` and `baggage` where it ends; `running`, `queued` and `revoked` by the work queue.
     """
 
     spec: HandlerSpec
@@ -61,6 +61,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
     """Whether `given` is decoded. Each attempt gets a copy of its own, because a handler may change it."""
     encoded: list[bytes] | None = None
     """The events that the newest attempt returned, encoded at that moment."""
+    baggage: str | None = None
+    """The baggage that the newest attempt has set; None: its outcome carries that of `event`."""
     key: str = ""
     """The idempotency key, once derived."""
     looks: int = 0

@@ -23,6 +23,7 @@ from choreo.app.steps.jobs import AttemptTimedOut, HeartbeatMissed, Job, JobResu
 from choreo.app.steps.runs import RunStatus
 from choreo.app.steps.sizes import check_size
 from choreo.core import facts, ids
+from choreo.core.baggage import carried_of, carrying
 from choreo.core.durations import human_of
 from choreo.core.errors import ChoreoError, NonRetryableError, described, printable
 from choreo.core.events import Envelope
@@ -256,6 +257,8 @@ class OutcomeFactory:
                 source=self._source,
                 time_ms=now_ms,
                 traceparent=event.traceparent,
+                tracestate=event.tracestate,
+                baggage=event.baggage if job.baggage is None else job.baggage,
                 content_type=content_type,
                 data=data,
             )
@@ -312,8 +315,10 @@ class OutcomeFactory:
         return self._fact(job, facts.STEP_ATTEMPT_FAILED, id_, reason, now_ms, causation=job.event.id, error=error)
 
     def dead_letter(self, job: Job, cause: str, now_ms: int) -> DeadLetter:
-        """Return the job's record as a dead letter of this step."""
-        return dead_letter_of(job.record, self.service, job.spec.step, cause, now_ms, made_by=job.spec.step)
+        """Return the job's record as a dead letter of this step, with the headers that a redrive needs."""
+        event = carrying(job.record.event, carried_of(job.event))
+        record = job.record if event is job.record.event else replace(job.record, event=event)
+        return dead_letter_of(record, self.service, job.spec.step, cause, now_ms, made_by=job.spec.step)
 
     def _fact(
         self,
@@ -346,6 +351,8 @@ class OutcomeFactory:
             source=self._source,
             time_ms=now_ms,
             traceparent=event.traceparent,
+            tracestate=event.tracestate,
+            baggage=event.baggage if job.baggage is None else job.baggage,
             content_type=JSON if failure else "",
             data=failure,
         )

@@ -85,14 +85,19 @@ def in_process(handler: Callable[..., Any]) -> Callable[..., Any]:
     place = (handler.__module__, handler.__qualname__)
 
     async def call(*arguments: Any) -> Any:
-        return await _processes.call(*place, *arguments)
+        value, baggage = await _processes.call(*place, *arguments)
+        if baggage is not None:
+            arguments[-1].baggage_header.replace(baggage)
+        return value
 
     return call
 
 
 def _called(module: str, name: str, *arguments: Any) -> Any:
-    """Call the handler of a declared step, or the function itself, in a worker."""
+    """Call the handler of a declared step, or the function itself, in a worker; return also the baggage it has set."""
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
-    return getattr(found, "handler", found)(*arguments)
+    value = getattr(found, "handler", found)(*arguments)
+    header = arguments[-1].baggage_header
+    return value, header.text if header.is_changed else None

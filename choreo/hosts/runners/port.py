@@ -101,11 +101,14 @@ class Attempt:
     def report(self, to: Callable[[Result], object], value: Any = None, error: BaseException | None = None) -> bool:
         """Deliver the result, unless one was delivered before; return whether it was the first."""
         encoded = self._encode(value) if error is None else None
+        header = self.context.baggage_header
+        baggage = header.text if header.is_changed and error is None else None
         with _CLAIM:
             if self._reported:
                 return False
             self._reported = True
             self.job.encoded = encoded
+            self.job.baggage = baggage
         to(Result(self, value, error))
         return True
 

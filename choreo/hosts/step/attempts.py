@@ -17,6 +17,7 @@ from choreo.app.steps.jobs import DONE, Job, JobResult, compensation_key, forwar
 from choreo.app.steps.log_lookup import records_at
 from choreo.app.steps.outcomes import Verdict, verdict
 from choreo.core import facts
+from choreo.core.baggage import BaggageHeader
 from choreo.core.context import StepContext
 from choreo.core.definition import ParameterDefinition
 from choreo.core.errors import DecodeError, LeaseLostError, NotFoundError, StorageError
@@ -267,6 +268,8 @@ class AttemptStarter:
             event.traceparent,
             progress,
             self._heartbeats.pulse(job) if spec.heartbeat_ms else None,
+            event.tracestate,
+            BaggageHeader(event.baggage),
         )
 
 

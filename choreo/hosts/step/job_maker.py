@@ -19,6 +19,7 @@ from choreo.app.steps.jobs import Job
 from choreo.app.steps.log_lookup import records_at
 from choreo.app.steps.run_finder import RunFinder
 from choreo.core import facts, ids
+from choreo.core.baggage import carried_of, carrying
 from choreo.core.errors import NotFoundError
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.gates import Arguments
@@ -113,7 +114,7 @@ class JobMaker:
                     continue
                 stand_in = replace(source.event, id=about.id, type=about.type, run=answer.run)
                 event = replace(identified(record), run=answer.run) if record else stand_in
-                event = replace(event, hops=about.hops, version=answer.version)
+                event = carrying(replace(event, hops=about.hops, version=answer.version), about.carried)
                 deadline_ms = source.stamp_ms + spec.deadline_ms
                 job = Job(spec, record or source, event, source, about.id, about.id, deadline_ms)
                 job.parts = parts if spec.parameters else None
@@ -184,6 +185,7 @@ class JobMaker:
                 return
             origin = self._with_run(record, event.run)
             origin = replace(origin, hops=max(origin.hops, event.hops), version=event.version)
+            origin = carrying(origin, carried_of(event))
             await self._with_parts(
                 Job(spec, record, origin, call, event.id, event.trigger, event.deadline_ms, failed=event.attempt), made
             )
@@ -207,6 +209,7 @@ class JobMaker:
             self._gone(call, spec, made, event.id, redriven=True)
             return
         origin = replace(self._with_run(record, event.run), version=event.version)
+        origin = carrying(origin, carried_of(event))
         if not origin.run:
             origin = replace(origin, run=await self._finder.run_of(record, partitions))
         deadline_ms = call.stamp_ms + spec.deadline_ms

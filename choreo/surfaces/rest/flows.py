@@ -16,7 +16,7 @@ from choreo.core.diagram import mermaid
 from choreo.surfaces.json_format import FlowList, FlowSummary, ReceiptAnswer, receipt_of
 from choreo.surfaces.rest.error_responses import refused, refused_write
 from choreo.surfaces.rest.exact import ExactRoute
-from choreo.surfaces.rest.parameters import FlowName, IdempotencyKey, traceparent_of
+from choreo.surfaces.rest.parameters import FlowName, IdempotencyKey, carried_of
 from choreo.surfaces.rest.use_cases import Injected
 
 router: APIRouter = APIRouter(tags=["flows"], route_class=ExactRoute)
@@ -138,14 +138,19 @@ async def publish_event(
     An event from outside gets 404 where its key has no run, and 409 where no run awaits it any more. A CloudEvent in
     structured mode (`application/cloudevents+json`) is accepted too: its `data` are the fields, its extension
     `choreorun` is the run, and its source and id are its Idempotency-Key unless one is given.
+
+    The headers `traceparent`, `tracestate` and `baggage` (W3C) reach every later step of the run.
     """
+    carried = carried_of(request)
     receipt = await use_cases.publisher.publish(
         flow,
         body.fields,
         type_=body.type,
         run=body.run,
         idempotency_key=idempotency_key,
-        traceparent=traceparent_of(request),
+        traceparent=carried.traceparent,
+        tracestate=carried.tracestate,
+        baggage=carried.baggage,
         allow_early=allow_early,
     )
     response.status_code = 200 if receipt.duplicate else 201

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from choreo.app.publish.keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN, checked_key
 from choreo.app.query.read_your_writes import POSITION_PATTERN, position_of
+from choreo.core.baggage import Carried
 from choreo.core.errors import DecodeError
 from choreo.surfaces.rest.use_cases import Injected
 
@@ -21,6 +22,7 @@ WAIT_S_MAX = 30.0
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_TRACESTATE_MAX = 512
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _WHOLE = re.compile(r"-?\d{1,18}")
 
@@ -118,6 +120,14 @@ def traceparent_of(request: Request) -> str:
     """Return the W3C trace context of the request; a malformed one counts as none (Trace Context, 3.2.2)."""
     text = request.headers.get("traceparent", "").strip()
     return text if _TRACEPARENT.fullmatch(text) else ""
+
+
+def carried_of(request: Request) -> Carried:
+    """Return the W3C headers that the event carries on; the trace state counts only beside a trace context."""
+    trace = traceparent_of(request)
+    state = ",".join(request.headers.getlist("tracestate"))
+    baggage = ",".join(request.headers.getlist("baggage"))
+    return Carried(baggage, trace, state if trace and len(state) <= _TRACESTATE_MAX else "")
 
 
 def wait_s_of(prefer: str) -> float:

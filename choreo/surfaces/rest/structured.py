@@ -12,7 +12,7 @@ from hashlib import blake2b
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from choreo.core.structured import binary_of, is_structured
+from choreo.core.structured import PLAIN, binary_of, is_structured
 from choreo.surfaces.rest.problems import problem
 
 EVENTS = "/events"
@@ -68,8 +68,8 @@ def _converted(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in known.items() if value]
     named = f"{headers['ce_source']}\x1f{headers['ce_id']}".encode()
     more = {b"idempotency-key": blake2b(named, digest_size=20).hexdigest().encode()}
-    if "traceparent" in headers:
-        more[b"traceparent"] = headers["traceparent"].encode("latin-1", "replace")
+    for name in PLAIN & headers.keys():
+        more[name.encode()] = headers[name].encode("latin-1", "replace")
     return b'{%s, "fields": %s}' % (", ".join(parts).encode(), data), more
 
 

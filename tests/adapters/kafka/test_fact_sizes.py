@@ -1,6 +1,7 @@
 """Every fact of choreo's own fits into the log, with any texts in its records."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.kafka.messages.records import TEXT_BYTES_MAX, Headers, event_of, message_of
 from choreo.adapters.kafka.options import FACT_BYTES_MAX
 from choreo.core import facts
+from choreo.core.baggage import BYTES_MAX
 from choreo.core.errors import SettingsError
 from choreo.core.events import Envelope, Record
 from choreo.core.facts import UNREADABLE
@@ -21,6 +23,7 @@ from tests.adapters.kafka.conftest import OpenLog
 from tests.core.plain import STEPS, flow
 
 LONGEST = "\u20ac" * (TEXT_BYTES_MAX // 3)
+CARRIED: dict[str, Any] = {"traceparent": LONGEST, "tracestate": LONGEST, "baggage": "x" * BYTES_MAX}
 
 
 def size(event: Envelope) -> int:
@@ -34,10 +37,10 @@ def size(event: Envelope) -> int:
 )
 @pytest.mark.parametrize("fact", [facts.STEP_FAILED, facts.STEP_SKIPPED, facts.CANCEL_REQUESTED])
 def test_what_follows_from_a_reason_of_any_length_is_bounded(fact: str, reason: str) -> None:
-    """It stands in header and payload of the decision; the longest key, ids and trace beside it."""
+    """It stands in header and payload of the decision; the longest key, ids, trace and baggage beside it."""
     events = {"OrderCancelled": ("order_id", "reason")}
     table = FlowTable(flow(*STEPS, fails="OrderCancelled", events=events))
-    start = Envelope(LONGEST, "OrderPlaced", LONGEST, TOPIC, source="choreo/publish", traceparent=LONGEST)
+    start = Envelope(LONGEST, "OrderPlaced", LONGEST, TOPIC, source="choreo/publish", **CARRIED)
     about = Envelope(
         "f-1",
         fact,
@@ -48,7 +51,7 @@ def test_what_follows_from_a_reason_of_any_length_is_bounded(fact: str, reason: 
         causation=LONGEST,
         reason=reason,
         source="choreo/stock",
-        traceparent=LONGEST,
+        **CARRIED,
     )
     state, said = KeyState(), []
     for offset, each in enumerate((start, about)):
@@ -80,7 +83,18 @@ def test_a_record_with_a_text_that_no_fact_could_repeat_is_unreadable(headers: H
 def test_a_trace_that_is_too_long_is_ignored() -> None:
     """Nobody's order waits for a header of a tracing library."""
     headers: Headers = [("ce_type", b"OrderPlaced"), ("traceparent", b"t" * 5_000), ("other", b"o" * 50_000)]
-    assert event_of(headers, b"k" * TEXT_BYTES_MAX, b"{}", TOPIC).traceparent == ""
+    headers += [("tracestate", b"t" * 5_000), ("baggage", b"t=" + b"a" * BYTES_MAX)]
+    read = event_of(headers, b"k" * TEXT_BYTES_MAX, b"{}", TOPIC)
+    assert (read.type, read.traceparent, read.tracestate, read.baggage) == ("OrderPlaced", "", "", "")
+
+
+def test_baggage_that_is_no_text_is_ignored() -> None:
+    """The largest that is allowed is read."""
+    headers: Headers = [("ce_type", b"OrderPlaced"), ("traceparent", b"\xff"), ("baggage", b"tenant=\xff")]
+    read = event_of(headers, b"o-1", b"{}", TOPIC)
+    assert (read.type, read.traceparent, read.baggage) == ("OrderPlaced", "", "")
+    large = b"t=" + b"a" * (BYTES_MAX - 2)
+    assert event_of([("ce_type", b"T"), ("baggage", large)], b"o-1", b"{}", TOPIC).baggage == large.decode()
 
 
 async def test_facts_of_many_keys_go_into_a_topic_that_takes_small_batches_only(

@@ -325,6 +325,16 @@ async def test_trace_context_is_carried_on_and_nonsense_is_not(shop: Shop, clien
     assert [row.event.traceparent for row in rows] == [good, ""]
 
 
+async def test_baggage_is_carried_on_without_its_malformed_members(shop: Shop, client: httpx.AsyncClient) -> None:
+    """A request is never refused for a header that a library of its client has set. A state needs a trace."""
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    headers = {"baggage": "tenant=a, bad member,user=jo;ttl=5", "tracestate": "x=1"}
+    await post(client, "OrderPlaced", {"order_id": "o-1"}, **headers, traceparent=trace)
+    await post(client, "OrderPlaced", {"order_id": "o-2"}, baggage="x=" + "1" * 9_000, tracestate="x=1")
+    rows = [(await shop.backend.read_model.history("order", key))[0].event for key in ("o-1", "o-2")]
+    assert [(row.baggage, row.tracestate) for row in rows] == [("tenant=a,user=jo;ttl=5", "x=1"), ("", "")]
+
+
 async def test_a_duplicate_start_is_told_by_its_cause(shop: Shop, client: httpx.AsyncClient) -> None:
     """A second run of an open key is compensated at once; an operator then has to name the run."""
     await shop.start("o-1")

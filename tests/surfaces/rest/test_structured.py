@@ -33,7 +33,12 @@ async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_an_event_starts_a_run_and_is_published_once(shop: Shop, client: httpx.AsyncClient) -> None:
     """Its source and id tell it from others; a traceparent goes with it."""
-    event = {**PLACED, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "time": "2026-11-28T12:00:00Z"}
+    event = {
+        **PLACED,
+        "traceparent": f"00-{'a' * 32}-{'b' * 16}-01",
+        "baggage": "tenant=a",
+        "time": "2026-11-28T12:00:00Z",
+    }
     first, again = [await client.post(EVENTS, content=json.dumps(event)) for _ in range(2)]
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["run"] == again.json()["run"]
@@ -41,6 +46,7 @@ async def test_an_event_starts_a_run_and_is_published_once(shop: Shop, client: h
     assert other.json()["run"] != first.json()["run"]
     (record, *_) = await shop.backend.read_model.history("order", "o-1")
     assert record.event.traceparent == event["traceparent"]
+    assert record.event.baggage == event["baggage"]
 
 
 async def test_an_idempotency_key_of_the_request_weighs_more(client: httpx.AsyncClient) -> None:

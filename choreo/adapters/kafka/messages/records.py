@@ -14,6 +14,7 @@ import msgspec
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from msgspec.structs import astuple
 
+from choreo.core.baggage import BYTES_MAX
 from choreo.core.events import UNNAMED_SOURCE, Envelope, Record, from_headers, number, to_headers
 from choreo.core.facts import UNREADABLE
 from choreo.core.structured import binary_of, is_structured
@@ -27,7 +28,8 @@ TEXT_BYTES_MAX = 4_096
 """The limit of a key, and of a header that choreo reads: facts repeat the record's texts, and have to fit into the
 log too.
 """
-_TRACE = "traceparent"
+_PASSED_ON = {"traceparent": TEXT_BYTES_MAX, "tracestate": TEXT_BYTES_MAX, "baggage": BYTES_MAX}
+"""Headers of the W3C and their limits: an invalid one is ignored."""
 _BLANK = Envelope("", "", "", "")
 _CLOUDEVENTS = {"ce_specversion", "ce_id", TYPE_HEADER, "ce_source", "ce_time"}
 _PLACE = Envelope.__struct_fields__.index
@@ -112,9 +114,9 @@ def event_of(headers: Any, key: Any, value: Any, flow: str) -> Envelope:
         for name, text in headers:
             known = _BY_NAME.get(name)
             if known is not None and text is not None:
-                if len(text) > TEXT_BYTES_MAX:
-                    if name == _TRACE:
-                        continue  # W3C Trace Context: an invalid header is ignored
+                if len(text) > TEXT_BYTES_MAX and len(text) > _PASSED_ON.get(name, 0):
+                    if name in _PASSED_ON:
+                        continue
                     _bounded(f"header {name}", text)
                 values[known[0]] = known[1](text)
     except (ValueError, OverflowError) as error:
@@ -161,6 +163,14 @@ def _text(value: str) -> bytes:
     return value.encode(errors="replace")
 
 
+def _ignoring_errors(text: bytes) -> str:
+    """Return the text of a header; "" if it is none."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
 # The events of a batch share a few moments.
 @lru_cache(maxsize=1_024)
 def _moment(time_ms: int) -> bytes:
@@ -202,5 +212,6 @@ _BY_NAME: dict[str, tuple[int, Callable[[bytes], Any]]] = {
     "ce_source": (_SOURCE, bytes.decode),
     "ce_time": (_TIME, _milliseconds),
     **{header.name: (header.place, header.decode) for header in _EXTENSIONS},
+    **{header.name: (header.place, _ignoring_errors) for header in _EXTENSIONS if header.name in _PASSED_ON},
 }
 """Other headers, such as a tracing library's, may hold any bytes and are ignored."""
