@@ -260,6 +260,8 @@ class Story:
         while self._reads_back and 0 < next_due(self.state) <= until_ms:
             self.now_ms = max(self.now_ms, next_due(self.state))
             timers = due(self.table, self.key, self.state, self.now_ms)
+            if not timers:
+                break  # a reminder of a wait that is not declared any more
             self.published += timers
             self._append(*timers)
         self.now_ms = until_ms

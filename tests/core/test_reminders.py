@@ -116,6 +116,12 @@ def test_a_reminder_stamped_before_its_time_is_dropped_and_comes_again() -> None
     assert state.runs[0].waits[0].reminded == 1
 
 
+def test_a_wait_that_is_not_declared_any_more_reminds_of_nothing() -> None:
+    """After a deployment without frozen versions: its time-out still comes."""
+    story = given(CLAIM, *OPEN).declared_anew(flow(FILE, PAY, MAIL, CALL)).when(elapsed("2d")).then_nothing()
+    assert due(story.table, story.key, story.state, story.now_ms + 9 * DAY_MS)[0].type == facts.STEP_DEADLINE_PASSED
+
+
 def test_compensation_ends_them() -> None:
     """A reminder read after it triggers nothing."""
     story = given(CLAIM, *OPEN)

@@ -27,7 +27,7 @@ class Searched(Event):
     order_id: str
 
 
-async def reminders(backend: str, calls: list[StepContext]) -> AsyncIterator[tuple[Harness, Envelope]]:
+async def reminders(backend: str, calls: list[StepContext], *, frozen: bool) -> AsyncIterator[tuple[Harness, Envelope]]:
     """Yield a harness of a service with a step on a reminder, and its started order whose wait is open."""
     service = Service("mail")
 
@@ -38,6 +38,8 @@ async def reminders(backend: str, calls: list[StepContext]) -> AsyncIterator[tup
     wait = {"on": Charged, "until": Picked, "timeout": "9s", "then": NotPicked}
     wait |= {"remind": Every("2s", emits=Reminded, at_most=3)}
     async with running_harness(service, payment(), started=False, backend=backend, wait=wait) as harness:
+        if frozen:
+            harness.definition = replace(harness.definition, frozen=(harness.definition,))
         placed = harness.event(Placed(order_id="o-1"))
         harness.host()
         await harness.publish(placed, charged(harness, placed))
@@ -45,10 +47,11 @@ async def reminders(backend: str, calls: list[StepContext]) -> AsyncIterator[tup
 
 
 @both_backends
-async def test_a_step_on_a_reminder_runs_once_for_each_and_never_after_the_answer(backend: str) -> None:
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
+async def test_a_step_on_a_reminder_runs_once_for_each_and_never_after_the_answer(backend: str, frozen: bool) -> None:
     """One that was published twice, out of its turn, or that crosses the answer in the log, runs nothing."""
     calls: list[StepContext] = []
-    async for harness, placed in reminders(backend, calls):
+    async for harness, placed in reminders(backend, calls, frozen=frozen):
         opened_ms = (await harness.log())[-1].stamp_ms
         await harness.clock.advance(7)
         about = {"run": placed.run, "step": "wait.Picked", "trigger": "charged"}

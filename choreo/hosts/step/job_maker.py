@@ -146,7 +146,7 @@ class JobMaker:
         if not self._table.is_versioned or not event.run:
             return True
         table = self._table.nearest(event.version)
-        return event.type in table.satisfies or event.type in table.timeouts
+        return event.type in table.satisfies or event.type in table.timeouts or event.type in table.reminders
 
     async def _from_outside(self, record: Record, partitions: int, made: Made) -> None:
         """Make the jobs of an event that names no run: it is of the run's version."""
