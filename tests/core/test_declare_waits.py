@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from choreo import DeclarationError, Event, Flow, Service, StepContext, any_of
+from choreo import After, DeclarationError, Event, Every, Flow, Service, StepContext, any_of
 from choreo.core.definition import export, load
 
 
@@ -55,6 +55,20 @@ class Postponed(Event):
     answer_at: datetime
     maybe_at: datetime | None = None
     day: date
+
+
+class Reminded(Event):
+    """Nobody has answered yet."""
+
+    claim_id: str
+    n: int
+
+
+class Numbered(Event):
+    """An event whose number is a text."""
+
+    claim_id: str
+    n: str
 
 
 class Closed(Event):
@@ -117,6 +131,26 @@ def test_a_timer_is_moved_and_has_its_moment_in_a_field() -> None:
     assert {"Waved", "Rejected", "Postponed"} <= flow.event_classes.keys()
 
 
+def test_reminders_escalation_and_an_optional_wait_stand_in_the_definition() -> None:
+    """Without at_most the reminders go on until the time-out, and none is due at it."""
+    flow = claim()
+    flow.wait(
+        "approval",
+        on=Filed,
+        until=Approved,
+        timeout="7d",
+        then=Expired,
+        remind=Every("1d", emits=Reminded),
+        escalate=After("3d", emits=Closed),
+    )
+    flow.wait(on=Filed, until=Waved, optional=True)
+    found, optional = flow.draft().waits
+    assert (found.remind, found.remind_ms, found.reminds_max) == ("Reminded", 86_400_000, 6)
+    assert (found.escalate, found.escalate_ms, found.optional) == ("Closed", 3 * 86_400_000, False)
+    assert (optional.optional, optional.timeout_ms, optional.late, optional.answers) == (True, 0, "", ("Waved",))
+    assert {"Reminded", "Closed", "Waved"} <= flow.event_classes.keys()
+
+
 def timer(**changes: Any) -> Callable[[], object]:
     """Return a function that declares a timer with something changed."""
     options: dict[str, Any] = {"on": Postponed, "at": "answer_at", "emits": Expired} | changes
@@ -145,6 +179,33 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "perhaps": (timer(at="maybe_at"), "flow claim, timer answer, at=: Postponed.maybe_at may be None, and a timer"),
     "moved to no moment": (timer(moved_by=Waved), "flow claim, timer answer, at=: Waved has no field answer_at."),
     "no name": (timer(at=7), "flow claim, timer answer, at=: 7 is no name of a field. Name it as a text"),
+    "no timeout": (
+        wait(timeout=None),
+        "flow claim, wait for Approved: it has no timeout=. Give a duration, or optional=",
+    ),
+    "optional with an event": (wait(timeout=None, optional=True), "flow claim, wait for Approved: it has no timeout="),
+    "no Every": (wait(remind="1d"), "flow claim, wait for Approved: remind='1d'. Write remind=Every("),
+    "no After": (wait(escalate=3), "flow claim, wait for Approved: escalate=3. Write escalate=After("),
+    "reminded of nothing": (
+        wait(remind=Every("1d", emits=None)),  # type: ignore[arg-type]
+        "flow claim, wait for Approved, remind=: emits= takes one event class, got none",
+    ),
+    "never": (
+        wait(remind=Every("1d", emits=Reminded, at_most=0)),
+        "flow claim, wait for Approved, remind=: at_most=0.",
+    ),
+    "reminders without end": (
+        wait(remind=Every("1d", emits=Reminded), timeout=None, then=None, optional=True),
+        "flow claim, wait for Approved, remind=: it has no end: the wait has no timeout=. Give at_most=",
+    ),
+    "too often": (
+        wait(remind=Every("1s", emits=Reminded)),
+        "flow claim, wait for Approved, remind=: that makes 604,799 reminders. Remind less often",
+    ),
+    "n is a text": (
+        wait(escalate=After("1d", emits=Numbered)),
+        "flow claim, wait for Approved, escalate=: Numbered.n is no whole number",
+    ),
     "no outcome": (lambda: claim(completes={Paid: ""}), "flow claim: completes="),
     "no end": (lambda: claim(completes={}), "flow claim: completes={}. Give each event the name of its outcome"),
     "one outcome twice": (
