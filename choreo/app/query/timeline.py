@@ -148,7 +148,7 @@ def _by_time(table: FlowTable, type_: str) -> str:
     wait = table.timeouts.get(type_) or table.reminders[type_]
     if type_ in wait.says:
         what = "a reminder" if type_ == wait.remind else "the escalation"
-        return f"{wait.shown} has not come, {what}: {type_}"
+        return f"{what} of {wait.name}: {type_}"
     if not wait.is_timer:
         return f"{wait.shown} did not come within {table.shown(wait.timeout_ms)}: {type_}"
     over = "has come to its moment" if wait.at else f"is over after {table.shown(wait.timeout_ms)}"
