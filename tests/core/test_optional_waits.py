@@ -88,6 +88,16 @@ def test_an_optional_wait_may_time_out_and_remind() -> None:
     story.when(elapsed("8h")).then("Asked", "NoReview", waits=[])
 
 
+def test_of_two_waits_on_one_event_the_optional_one_may_stay_open() -> None:
+    """The check asks for no event that says which comes."""
+    must = WaitDefinition("wait.Picked", "OrderPlaced", "Picked", HOUR_MS, "NotPicked")
+    confirm = step("shop.confirm", "Picked", "OrderConfirmed", effect=False)
+    pair = [replace(REVIEW, timeout_ms=HOUR_MS, fails="NoReview", optional=optional) for optional in (True, False)]
+    found = [published("warning", flow(confirm, THANK, waits=(must, review))) for review in pair]
+    assert found[0] == []
+    assert "OrderPlaced opens both" in found[1][0]
+
+
 def test_an_optional_wait_is_the_same_in_json_and_stands_in_the_diagram() -> None:
     """The check knows it, and warns where the flow cannot do without it."""
     assert load(export(SHOP)) == SHOP

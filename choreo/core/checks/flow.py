@@ -143,7 +143,7 @@ def together(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
     If one of two is enough for the end, only one of their events comes.
     """
     for first, second in combinations(flow.waits, 2):
-        if first.then or second.then or not (first.fails and second.fails):
+        if not (first.fails and second.fails) or first.optional or second.optional:
             continue  # no time-out of it compensates the run
         if first.on != second.on or not {first.name, second.name} <= graph.nodes.keys():
             continue
