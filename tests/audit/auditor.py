@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.audit import books, timers
+from tests.audit import books, joins, timers
 from tests.audit.ledger import SETTLED, Ledger
+from tests.audit.order import ORDER
 from tests.audit.reading import Evidence, Fact, read
-from tests.audit.shape import COMPLETES, ENDS, FAILURES, GENERAL_FAILURES, START, SUCCESSES, WAIT_CLOSES, Told
+from tests.audit.shape import ENDS, GENERAL_FAILURES, Shape, Told
 
 
 @dataclass
@@ -34,28 +35,40 @@ def audit(database: Path, folder: Path, told: Told) -> Report:
 
 
 def judge(evidence: Evidence, folder: Path, told: Told) -> Report:
-    """Check the records, from any backend, and the books in `folder`."""
-    log, dead, statuses, begun = evidence.log, evidence.dead_letters, evidence.shown, evidence.attempts
-    runs = by_run(log)
+    """Check the records of the order flow, from any backend, and the books in `folder`."""
+    report = judge_log(evidence, ORDER, told)
+    keys = {run: facts[0].key for run, facts in by_run(evidence.log, ORDER).items()}
+    completed = Counter(keys[run] for run, outcome in report.outcomes.items() if outcome == "completed")
+    by_books = books.violations(folder, completed, Counter(keys.values()))
+    report.violations += [f"promise 2: {breach}" for breach in by_books]
+    report.violations += [f"promise 2: {breach}" for breach in _reruns(evidence.attempts, keys, folder, told)]
+    return report
+
+
+def judge_log(evidence: Evidence, shape: Shape, told: Told) -> Report:
+    """Check the records of one flow, from any backend, against its declaration."""
+    log, dead, statuses = evidence.log, evidence.dead_letters, evidence.shown
+    runs = by_run(log, shape)
     outcomes = {run: _outcome(told_of) for run, told_of in runs.items()}
     keys = {run: told_of[0].key for run, told_of in runs.items()}
     now_ms = max((fact.stamp_ms for fact in log), default=0)
-    found = [*_acknowledged(log, runs, statuses, told), *_poison(log, dead, told), *_order(log)]
+    found = [*_acknowledged(log, runs, statuses, shape, told), *_poison(log, dead, told), *_order(log, shape)]
     found += [f"promise 5: {breach}" for breach in timers.early(log)]
     for run, told_of in runs.items():
-        name = f"order {keys[run]}, run {run}"
-        found += [f"promise 2: {name}: {breach}" for breach in _twice(told_of)]
-        found += [f"promise 3: {name}: {breach}" for breach in _ended(told_of, outcomes[run], statuses.get(run, ""))]
-        found += [f"promise 4: {name}: {breach}" for breach in _undone(told_of, outcomes[run])]
-        found += [f"promise 5: {name}: {breach}" for breach in timers.violations(told_of, told.durations, now_ms)]
-    completed = Counter(keys[run] for run, outcome in outcomes.items() if outcome == "completed")
-    by_books = books.violations(folder, completed, Counter(keys.values()))
-    found += [f"promise 2: {breach}" for breach in by_books]
-    found += [f"promise 2: {breach}" for breach in _reruns(begun, keys, folder, told)]
+        name = f"{shape.name} {keys[run]}, run {run}"
+        found += [f"promise 2: {name}: {breach}" for breach in _twice(told_of, shape)]
+        found += [f"promise 2: {name}: {breach}" for breach in joins.violations(told_of, shape)]
+        found += [
+            f"promise 3: {name}: {breach}" for breach in _ended(told_of, shape, outcomes[run], statuses.get(run, ""))
+        ]
+        found += [f"promise 4: {name}: {breach}" for breach in _undone(told_of, shape, outcomes[run])]
+        found += [
+            f"promise 5: {name}: {breach}" for breach in timers.violations(told_of, shape, told.durations, now_ms)
+        ]
     return Report(found, _counts(log, dead, outcomes), outcomes)
 
 
-def by_run(log: Sequence[Fact]) -> dict[str, list[Fact]]:
+def by_run(log: Sequence[Fact], shape: Shape) -> dict[str, list[Fact]]:
     """Return each run's facts in order, without duplicates; a fact without a run is of the key's oldest open one.
 
     A failure that is no longer certain is no duplicate: its step ran again after its inbox was lost.
@@ -64,42 +77,42 @@ def by_run(log: Sequence[Fact]) -> dict[str, list[Fact]]:
     open_runs: dict[str, list[str]] = {}
     seen: dict[tuple[str, str, str], bool] = {}
     for fact in log:
-        run = fact.id if fact.type == START else fact.run or next(iter(open_runs.get(fact.key, ())), "")
-        unknown = not fact.key or (run not in runs and fact.type != START)
+        run = fact.id if fact.type == shape.start else fact.run or next(iter(open_runs.get(fact.key, ())), "")
+        unknown = not fact.key or (run not in runs and fact.type != shape.start)
         before = seen.get((run, fact.id, fact.type))
         repeated = before is not None and (fact.certain or not before)
-        if unknown or repeated or (fact.is_foreign and _is_orphan(fact, runs.get(run, ()))):
+        if unknown or repeated or (fact.is_foreign and _is_orphan(fact, shape, runs.get(run, ()))):
             continue
         seen[run, fact.id, fact.type] = fact.certain
         runs.setdefault(run, []).append(fact)
-        if fact.type == START:
+        if fact.type == shape.start:
             open_runs.setdefault(fact.key, []).append(run)
         if fact.type in ENDS and run in open_runs[fact.key]:
             open_runs[fact.key].remove(run)
     return runs
 
 
-def _is_orphan(fact: Fact, run: Sequence[Fact]) -> bool:
+def _is_orphan(fact: Fact, shape: Shape, run: Sequence[Fact]) -> bool:
     """Return whether it repeats an outcome of a step: nobody waits for it, and it changes nothing."""
-    return fact.type in (*SUCCESSES, *FAILURES) and any(before.type == fact.type for before in run)
+    return fact.type in (*shape.successes, *shape.failures) and any(before.type == fact.type for before in run)
 
 
 def _acknowledged(
-    log: Sequence[Fact], runs: Mapping[str, Sequence[Fact]], statuses: Mapping[str, str], told: Told
+    log: Sequence[Fact], runs: Mapping[str, Sequence[Fact]], statuses: Mapping[str, str], shape: Shape, told: Told
 ) -> Iterator[str]:
     for start, key in told.acknowledged.items():
         if start not in runs:
-            yield f"promise 1: order {key}: its start {start} was acknowledged and is not in the log"
+            yield f"promise 1: {shape.name} {key}: its start {start} was acknowledged and is not in the log"
         elif start not in statuses:
-            yield f"promise 1: order {key}: its start {start} is in the log and has no run"
+            yield f"promise 1: {shape.name} {key}: its start {start} is in the log and has no run"
     for fact in log:
-        if fact.run and fact.run not in runs and fact.type != START:
+        if fact.run and fact.run not in runs and fact.type != shape.start:
             yield f"promise 1: {fact.where} belongs to run {fact.run}, whose start is not in the log"
 
 
-def _twice(run: Sequence[Fact]) -> Iterator[str]:
+def _twice(run: Sequence[Fact], shape: Shape) -> Iterator[str]:
     """Yield each visible event that a run has under two ids; only events from outside may repeat."""
-    ids = {(fact.id, fact.type) for fact in run if fact.type != WAIT_CLOSES}
+    ids = {(fact.id, fact.type) for fact in run if fact.type not in shape.outside}
     for type_, count in Counter(type_ for _, type_ in ids).items():
         once = not type_.startswith("choreo.") or type_ in ("choreo.CompensationStarted", "choreo.FlowCompleted")
         if once and count > 1:
@@ -111,22 +124,25 @@ def _outcome(run: Sequence[Fact]) -> str:
     return ends[-1] if ends else "open"
 
 
-def _ended(run: Sequence[Fact], outcome: str, status: str) -> Iterator[str]:
+def _ended(run: Sequence[Fact], shape: Shape, outcome: str, status: str) -> Iterator[str]:
     types = {fact.type for fact in run}
     if outcome not in ("completed", "compensated"):
         yield f"it is {outcome}; the last that was read of it is {run[-1].where}"
     if status != outcome:
         yield f"people are shown {status or 'nothing'}, by the log it is {outcome}"
-    if outcome == "completed" and COMPLETES not in types:
-        yield f"it completed without {COMPLETES}"
-    if "choreo.FlowCompleted" in types and types & {"choreo.CompensationStarted", "choreo.FlowCompensated"}:
+    if outcome == "completed" and not types.intersection(shape.completes):
+        yield f"it completed without {' or '.join(shape.completes)}"
+    if len(types.intersection(shape.completes)) > 1:
+        yield f"it has several outcomes: {', '.join(sorted(types.intersection(shape.completes)))}"
+    turned = types & {"choreo.CompensationStarted", "choreo.FlowCompensated"}
+    if "choreo.FlowCompleted" in types and turned and "choreo.ParentTurned" not in types:
         yield "it completed and was turned as well"
     if outcome == "compensated" and "choreo.CompensationStarted" not in types:
         yield "it was compensated without a turn"
 
 
-def _undone(run: Sequence[Fact], outcome: str) -> Iterator[str]:
-    ledger = Ledger(run)
+def _undone(run: Sequence[Fact], shape: Shape, outcome: str) -> Iterator[str]:
+    ledger = Ledger(run, shape)
     yield from ledger.violations()
     if outcome == "compensated":
         end = max(fact.offset for fact in run if fact.type == "choreo.FlowCompensated")
@@ -142,14 +158,14 @@ def _undone(run: Sequence[Fact], outcome: str) -> Iterator[str]:
                 yield f"completed, but the effect of {step} is {'certain and ' * entry.certain}{entry.state}"
 
 
-def _order(log: Sequence[Fact]) -> Iterator[str]:
+def _order(log: Sequence[Fact], shape: Shape) -> Iterator[str]:
     """Check that outcomes of one step for one key stand in the order of their triggers."""
     first: dict[str, int] = {}
     newest: dict[tuple[str, str], tuple[int, Fact]] = {}
     answered: set[tuple[str, str]] = set()
     for fact in log:
         first.setdefault(fact.id, fact.offset)
-        step = SUCCESSES.get(fact.type) or FAILURES.get(fact.type)
+        step = shape.successes.get(fact.type) or shape.failures.get(fact.type)
         if fact.type in GENERAL_FAILURES:
             step = fact.step
         if not step or fact.is_foreign or (step, fact.causation) in answered:
@@ -157,11 +173,12 @@ def _order(log: Sequence[Fact]) -> Iterator[str]:
         answered.add((step, fact.causation))
         trigger = first.get(fact.causation, -1)
         if trigger < 0:
-            yield f"promise 7: order {fact.key}: {fact.where} has no trigger before it"
+            yield f"promise 7: {shape.name} {fact.key}: {fact.where} has no trigger before it"
             continue
         before, other = newest.get((fact.key, step), (-1, fact))
         if trigger < before:
-            yield f"promise 7: order {fact.key}: {fact.where} answers an older trigger than {other.where} before it"
+            which = f"{shape.name} {fact.key}: {fact.where}"
+            yield f"promise 7: {which} answers an older trigger than {other.where} before it"
         newest[fact.key, step] = max(before, trigger), fact
 
 

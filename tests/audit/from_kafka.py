@@ -54,6 +54,7 @@ def fact_of(message: Message) -> Fact:
         data=message.value() or b"",
         is_foreign=not id_,
         **{name: headers.get(header, "") for name, header in _TEXTS.items()},
+        parent=tuple(json.loads(headers.get("ce_choreoparent", "[]"))),
         **{name: int(headers[header]) for name, header in _NUMBERS.items() if header in headers},
     )
 
@@ -76,12 +77,12 @@ def dead_letters(bootstrap: str, topic: str) -> list[tuple[int, int, str, str]]:
     return list(found.values())
 
 
-def shown(door: str) -> dict[str, str]:
+def shown(door: str, flow: str = FLOW) -> dict[str, str]:
     """Run → the status that the REST view at `door` shows."""
     statuses: dict[str, str] = {}
     cursor = ""
     while True:
-        address = f"{door}/flows/{FLOW}/instances?limit={PAGE}&cursor={cursor}"
+        address = f"{door}/flows/{flow}/instances?limit={PAGE}&cursor={cursor}"
         with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:  # noqa: S310 - the test's own server
             page = json.load(answer)
         statuses |= {row["run"]: row["status"] for row in page["items"]}

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.audit.reading import Fact
-from tests.audit.shape import FAILURES, GENERAL_FAILURES, STEPS, SUCCESSES, UNDOS
+from tests.audit.shape import GENERAL_FAILURES, Shape
 
 OPEN, REQUESTED, UNDONE, NOTHING, FAILED = "open", "requested", "undone", "nothing to undo", "failed"
 SETTLED = (UNDONE, NOTHING)
 
 _REQUEST = "choreo.CompensationRequested"
+_PLANNED = "choreo.ChildrenPlanned"
+"""The starts of a step's children: from here on there may be an effect."""
 _BROKEN_UNDOS = ("choreo.CompensationFailed", "choreo.CompensationDeadlinePassed")
 _RETRY = "choreo.CompensationRetryRequested"
 
@@ -44,8 +46,9 @@ class LedgerEntry:
 class Ledger:
     """One run's entries, while its facts are read in the order of the log."""
 
-    def __init__(self, facts: Sequence[Fact]) -> None:
+    def __init__(self, facts: Sequence[Fact], shape: Shape) -> None:
         """Start the ledger of a run; `facts` are the run's, without duplicates."""
+        self._shape = shape
         self.entries: dict[str, LedgerEntry] = {}
         """By their steps."""
         self.settled_at = -1
@@ -62,7 +65,7 @@ class Ledger:
         self._firsts: dict[str, str] = {}
         """By step the trigger at work; a second one is from a foreign program."""
         for fact in reversed(facts):
-            self._firsts |= {name: fact.id for name, step in STEPS.items() if step.on == fact.type}
+            self._firsts |= {n: fact.id for n, s in shape.steps.items() if fact.type in s.on and not s.is_join}
 
     def violations(self) -> Iterator[str]:
         """Read all facts; every breach as a sentence."""
@@ -97,16 +100,19 @@ class Ledger:
             entry.state, entry.round = REQUESTED, request.round
 
     def _read(self, fact: Fact) -> Iterator[str]:
-        if fact.type in SUCCESSES and STEPS[SUCCESSES[fact.type]].undo:
-            self._succeeded((SUCCESSES[fact.type], fact.causation), fact)
-        elif fact.type in FAILURES or fact.type in GENERAL_FAILURES:
-            self._failed((FAILURES.get(fact.type, fact.step), fact.causation), fact)
+        shape = self._shape
+        if fact.type == _PLANNED:
+            self._succeeded((fact.step, fact.causation), fact)
+        elif fact.type in shape.successes and shape.steps[shape.successes[fact.type]].undos:
+            self._succeeded((shape.successes[fact.type], fact.causation), fact)
+        elif fact.type in shape.failures or fact.type in GENERAL_FAILURES:
+            self._failed((shape.failures.get(fact.type, fact.step), fact.causation), fact)
         elif fact.type == "choreo.StepDeadlinePassed":
             if (fact.step, fact.trigger) not in self._answered:
                 self._doubt((fact.step, fact.trigger), fact)
         elif fact.type == _RETRY:
             self._retried(fact)
-        elif fact.type in UNDOS or fact.type == "choreo.NothingToCompensate" or fact.type in _BROKEN_UNDOS:
+        elif fact.type in shape.undos or fact.type == "choreo.NothingToCompensate" or fact.type in _BROKEN_UNDOS:
             yield from self._answer(fact)
 
     def _succeeded(self, attempted: Attempted, fact: Fact) -> None:
@@ -136,8 +142,8 @@ class Ledger:
 
     def _doubt(self, attempted: Attempted, fact: Fact) -> None:
         self._answered.add(attempted)
-        step = STEPS.get(attempted[0])
-        if step is not None and step.undo:
+        step = self._shape.steps.get(attempted[0])
+        if step is not None and step.undos:
             self.entries.setdefault(attempted[0], LedgerEntry(fact.offset, certain=False, trigger=attempted[1]))
 
     def _retried(self, fact: Fact) -> None:
@@ -151,7 +157,7 @@ class Ledger:
         entry = self.entries.get(step)
         if entry is None:
             yield f"{fact.where} undoes what nobody asked to undo"
-        elif fact.type in UNDOS:
+        elif fact.type in self._shape.undos:
             if entry.undo_id not in ("", fact.id):
                 yield f"{fact.where}: {step} was undone before, under another id"
             entry.state, entry.undo_id, self.settled_at = UNDONE, fact.id, fact.offset

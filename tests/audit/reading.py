@@ -16,7 +16,7 @@ from typing import Any
 
 _LOG = """
 SELECT partition, offset, stamp_ms, id, type, key, run, step, causation, entry, certain, data, headers
-FROM log WHERE topic = 'order' ORDER BY partition, offset
+FROM log WHERE topic = ? ORDER BY partition, offset
 """
 
 
@@ -41,6 +41,8 @@ class Fact:
     outcome: int = -1
     due_ms: int = 0
     reason: str = ""
+    parent: tuple[Any, ...] = ()
+    """Of a child's start: flow, key, run, step, trigger and place in its parent."""
     is_foreign: bool = False
     """Its producer knows nothing of choreo: it set no id, no run and no causation."""
 
@@ -63,10 +65,10 @@ class Evidence:
     """(run, trigger, step, attempts begun), as the services' inboxes counted them."""
 
 
-def read(path: Path) -> Evidence:
-    """Return all of it from one file."""
+def read(path: Path, flow: str = "order") -> Evidence:
+    """Return all that one file has of a flow."""
     with opened(path) as db:
-        return Evidence(facts(db), dead_letters(db), shown(db), attempts(db))
+        return Evidence(facts(db, flow), dead_letters(db), shown(db, flow), attempts(db))
 
 
 @contextmanager
@@ -76,9 +78,9 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def facts(db: sqlite3.Connection) -> list[Fact]:
+def facts(db: sqlite3.Connection, flow: str = "order") -> list[Fact]:
     """Return every record that can be read; one with unreadable headers has the type "unreadable"."""
-    return [_fact(row) for row in db.execute(_LOG)]
+    return [_fact(row) for row in db.execute(_LOG, (flow,))]
 
 
 def dead_letters(db: sqlite3.Connection) -> list[tuple[int, int, str, str]]:
@@ -86,9 +88,9 @@ def dead_letters(db: sqlite3.Connection) -> list[tuple[int, int, str, str]]:
     return db.execute("SELECT partition, offset, service, cause FROM dead_letters ORDER BY number").fetchall()
 
 
-def shown(db: sqlite3.Connection) -> dict[str, str]:
+def shown(db: sqlite3.Connection, flow: str = "order") -> dict[str, str]:
     """Run → the status that people see."""
-    return dict(db.execute("SELECT run, status FROM instances WHERE flow = 'order'"))
+    return dict(db.execute("SELECT run, status FROM instances WHERE flow = ?", (flow,)))
 
 
 def attempts(db: sqlite3.Connection) -> list[tuple[str, str, str, int]]:
@@ -101,6 +103,8 @@ def _fact(row: tuple[Any, ...]) -> Fact:
     try:
         more = json.loads(headers)
         kept = {name: more[name] for name in ("trigger", "round", "outcome", "due_ms", "reason") if name in more}
+        if "parent" in more:
+            kept["parent"] = tuple(json.loads(more["parent"]))
     except (ValueError, TypeError):
         plain[4], kept = "unreadable", {}
     plain[10] = plain[10] == 1

@@ -1,4 +1,4 @@
-"""The order flow as the auditor knows it: written down by hand, from the flow's description.
+"""A flow as the auditor knows it: read from its exported JSON, or written down by hand as in order.py.
 
 Also the auditor's input from a test: its acknowledged starts, its poisoned records, and the allowed durations.
 """
@@ -8,34 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-START = "OrderPlaced"
-COMPLETES = "OrderConfirmed"
-CANCELLED = "OrderCancelled"
-TOLD = "CustomerNotified"
-WAIT_OPENS, WAIT_CLOSES, WAIT_FAILS = "ShipmentCreated", "ShipmentPicked", "PickTimedOut"
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of the forward path; `undo` is empty where it leaves nothing that could be undone."""
-
-    on: str
-    success: str
-    failure: str
-    undo: str = ""
-
-
-STEPS = {
-    "inventory.reserve": Step(START, "StockReserved", "StockRejected", "StockReleased"),
-    "payment.charge": Step("StockReserved", "PaymentCharged", "PaymentDeclined", "PaymentRefunded"),
-    "shipping.create": Step("PaymentCharged", "ShipmentCreated", "ShipmentRejected", "ShipmentCancelled"),
-    "notification.confirm": Step(WAIT_CLOSES, COMPLETES, "ConfirmationFailed"),
-}
-SUCCESSES = {step.success: name for name, step in STEPS.items()}
-FAILURES = {step.failure: name for name, step in STEPS.items()}
-UNDOS = {step.undo: name for name, step in STEPS.items() if step.undo}
 GENERAL_FAILURES = ("choreo.StepFailed", "choreo.StepSkipped")
+CHILDREN_UNDONE = "choreo.ChildrenCompensated"
 
 ENDS = {
     "choreo.FlowCompleted": "completed",
@@ -45,10 +22,107 @@ ENDS = {
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step; `undos` is empty where it leaves nothing that could be undone."""
+
+    on: tuple[str, ...]
+    """Its triggers: each starts it, or all of them together where it is a join."""
+    successes: tuple[str, ...]
+    failures: tuple[str, ...] = ()
+    undos: tuple[str, ...] = ()
+    is_join: bool = False
+    starts: str = ""
+    """The flow of its children, all of which must complete."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A wait: what opens it, the answers, those that turn the run, and the event of its time-out."""
+
+    name: str
+    opens: str
+    answers: tuple[str, ...]
+    refusals: tuple[str, ...]
+    late: str
+    turns: bool
+    """Whether the time-out turns the run."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A flow's declaration."""
+
+    name: str
+    start: str
+    completes: tuple[str, ...]
+    cancelled: str
+    steps: Mapping[str, Step]
+    waits: tuple[Wait, ...] = ()
+    reactions: Mapping[str, Step] = field(default_factory=dict)
+    """Steps on the event of a run that was undone."""
+
+    @cached_property
+    def successes(self) -> dict[str, str]:
+        """Return the step of each success."""
+        return {type_: name for name, step in self.steps.items() for type_ in step.successes}
+
+    @cached_property
+    def failures(self) -> dict[str, str]:
+        """Return the step of each declared failure."""
+        return {type_: name for name, step in self.steps.items() for type_ in step.failures}
+
+    @cached_property
+    def undos(self) -> frozenset[str]:
+        """Return the events that say that an effect is undone."""
+        return frozenset(type_ for step in self.steps.values() for type_ in step.undos)
+
+    @cached_property
+    def outside(self) -> frozenset[str]:
+        """Return the events that come from outside, and may come twice."""
+        return frozenset(type_ for wait in self.waits for type_ in (*wait.answers, *wait.refusals))
+
+    @cached_property
+    def time_outs(self) -> dict[str, Wait]:
+        """Return the wait of each time-out."""
+        return {wait.late: wait for wait in self.waits}
+
+
+def shape_of(exported: Mapping[str, Any]) -> Shape:
+    """Return the shape of a flow from what `choreo flow export` prints."""
+    steps = {each["name"]: _step(each) for each in exported["steps"]}
+    cancelled = exported["fails"]
+    reactions = {name: step for name, step in steps.items() if step.on == (cancelled,)}
+    waits = tuple(_wait(each) for each in exported["waits"] if each["until"])
+    completes = tuple(exported["outcomes"]) or (exported["completes"],)
+    forward = {name: step for name, step in steps.items() if name not in reactions}
+    return Shape(exported["name"], exported["starts"], completes, cancelled, forward, waits, reactions)
+
+
+def _step(each: Mapping[str, Any]) -> Step:
+    children = each["children"] or {}
+    whole = bool(children) and not children["tolerated"] and not children["first"]
+    undos = tuple(each["compensation"]["emits"]) if each["compensation"] else ()
+    return Step(
+        on=tuple(each["all_of"] or each["any_of"] or [each["on"]]),
+        successes=tuple(each["emits"]),
+        failures=tuple(each["fails"]),
+        undos=(CHILDREN_UNDONE,) if children else undos,
+        is_join=bool(each["all_of"]),
+        starts=children["flow"] if whole else "",
+    )
+
+
+def _wait(each: Mapping[str, Any]) -> Wait:
+    refusals = (each["refused"],) if each["refused"] else ()
+    answers = (each["until"], *each["also"])
+    return Wait(each["name"], each["on"], answers, refusals, each["fails"] or each["then"], turns=bool(each["fails"]))
+
+
+@dataclass(frozen=True)
 class Durations:
     """The declared durations, as divided for this run, in milliseconds. Empty: not checked."""
 
-    wait_ms: int = 0
+    wait_ms: Mapping[str, int] = field(default_factory=dict)
     flow_ms: int = 0
     step_ms: Mapping[str, int] = field(default_factory=dict)
     undo_ms: Mapping[str, int] = field(default_factory=dict)

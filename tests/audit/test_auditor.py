@@ -16,7 +16,9 @@ from tests.audit.shape import Durations, Told
 
 TOLD = Told(
     acknowledged={"OrderPlaced": "o"},
-    durations=Durations(wait_ms=1_000, flow_ms=60_000, undo_ms={"shipping.create": 5_000}, end_ms=60_000),
+    durations=Durations(
+        wait_ms={"wait.ShipmentPicked": 1_000}, flow_ms=60_000, undo_ms={"shipping.create": 5_000}, end_ms=60_000
+    ),
     plain=frozenset({"o"}),
 )
 

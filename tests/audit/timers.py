@@ -10,19 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.audit.reading import Fact
-from tests.audit.shape import (
-    ENDS,
-    FAILURES,
-    GENERAL_FAILURES,
-    START,
-    STEPS,
-    SUCCESSES,
-    UNDOS,
-    WAIT_CLOSES,
-    WAIT_FAILS,
-    WAIT_OPENS,
-    Durations,
-)
+from tests.audit.shape import ENDS, GENERAL_FAILURES, Durations, Shape
+
+_ANSWERS = (*GENERAL_FAILURES, "choreo.TriggerIgnored")
 
 
 @dataclass(frozen=True)
@@ -41,10 +31,10 @@ def early(facts: Sequence[Fact]) -> Iterator[str]:
             yield f"{fact.where} was said {fact.due_ms - fact.stamp_ms} ms before it was due"
 
 
-def violations(facts: Sequence[Fact], durations: Durations, now_ms: int) -> Iterator[str]:
+def violations(facts: Sequence[Fact], shape: Shape, durations: Durations, now_ms: int) -> Iterator[str]:
     """Read one run's facts, without duplicates; `now_ms` is the newest stamp of the log."""
-    timers = {(timer.published, timer.about): timer for timer in _opened(facts, durations)}
-    settled = {pair for fact in facts for pair in _settled(fact)}
+    timers = {(timer.published, timer.about): timer for timer in _opened(facts, shape, durations)}
+    settled = {pair for fact in facts for pair in _settled(fact, shape)}
     compensating = any(fact.type == "choreo.CompensationStarted" for fact in facts)
     ended = any(fact.type in ENDS for fact in facts)
     for fact in facts:
@@ -53,9 +43,8 @@ def violations(facts: Sequence[Fact], durations: Durations, now_ms: int) -> Iter
             yield f"{fact.where} says it was due at {fact.due_ms}; by its declaration it was at {timer.due_ms}"
     published = {(fact.type, _about(fact)) for fact in facts}
     for pair, timer in timers.items():
-        moot = (
-            pair in settled or ended or (compensating and timer.published in (WAIT_FAILS, "choreo.FlowDeadlinePassed"))
-        )
+        forward = timer.published in shape.time_outs or timer.published == "choreo.FlowDeadlinePassed"
+        moot = pair in settled or ended or (compensating and forward)
         if pair not in published and not moot and timer.due_ms <= now_ms:
             yield f"{timer.published} was due {now_ms - timer.due_ms} ms before the log's end and was never said"
     if durations.end_ms and ended:
@@ -64,25 +53,29 @@ def violations(facts: Sequence[Fact], durations: Durations, now_ms: int) -> Iter
             yield f"it took {last - facts[0].stamp_ms} ms to end, more than its bound of {durations.end_ms} ms"
 
 
-def _opened(facts: Sequence[Fact], durations: Durations) -> Iterator[Timer]:
+def _opened(facts: Sequence[Fact], shape: Shape, durations: Durations) -> Iterator[Timer]:
     announced = False
+    seen: set[str] = set()
     for fact in facts:
         announced = announced or fact.type == "choreo.CompensationStarted"
-        if fact.type == START and durations.flow_ms:
+        seen.add(fact.type)
+        if fact.type == shape.start and durations.flow_ms:
             yield Timer("choreo.FlowDeadlinePassed", "", fact.stamp_ms + durations.flow_ms)
-        if fact.type == WAIT_OPENS and durations.wait_ms and not announced:
-            yield Timer(WAIT_FAILS, "", fact.stamp_ms + durations.wait_ms)
+        for wait in shape.waits:
+            if fact.type == wait.opens and wait.name in durations.wait_ms and not announced:
+                yield Timer(wait.late, "", fact.stamp_ms + durations.wait_ms[wait.name])
         if fact.type == "choreo.CompensationRequested" and fact.step in durations.undo_ms:
             about = f"{fact.entry}/{fact.round}"
             yield Timer("choreo.CompensationDeadlinePassed", about, fact.stamp_ms + durations.undo_ms[fact.step])
-        for name, step in STEPS.items():
-            if step.on == fact.type and name in durations.step_ms and not announced:
+        for name, step in shape.steps.items():
+            starts = fact.type in step.on and (not step.is_join or seen.issuperset(step.on))
+            if starts and name in durations.step_ms and not announced:
                 about = f"{name}/{fact.id}"
                 yield Timer("choreo.StepDeadlinePassed", about, fact.stamp_ms + durations.step_ms[name])
 
 
 def _about(fact: Fact) -> str:
-    """Return the subject of a timer fact, as `_opened` names it; the flow has one deadline and one wait."""
+    """Return the subject of a timer fact, as `_opened` names it; the flow has one deadline, and a wait one time-out."""
     if fact.type == "choreo.CompensationDeadlinePassed":
         return f"{fact.entry}/{fact.round}"
     if fact.type == "choreo.StepDeadlinePassed":
@@ -90,13 +83,14 @@ def _about(fact: Fact) -> str:
     return ""
 
 
-def _settled(fact: Fact) -> Iterator[tuple[str, str]]:
-    """Yield the timers that this fact makes moot. A pick may come before its wait."""
-    step = SUCCESSES.get(fact.type) or FAILURES.get(fact.type) or fact.step
-    if fact.type in SUCCESSES or fact.type in FAILURES or fact.type in GENERAL_FAILURES:
+def _settled(fact: Fact, shape: Shape) -> Iterator[tuple[str, str]]:
+    """Yield the timers that this fact makes moot. An answer may come before its wait."""
+    step = shape.successes.get(fact.type) or shape.failures.get(fact.type) or fact.step
+    if fact.type in shape.successes or fact.type in shape.failures or fact.type in _ANSWERS:
         yield "choreo.StepDeadlinePassed", f"{step}/{fact.causation}"
-    if fact.type in UNDOS or fact.type in ("choreo.NothingToCompensate", "choreo.CompensationFailed"):
+    if fact.type in shape.undos or fact.type in ("choreo.NothingToCompensate", "choreo.CompensationFailed"):
         for round_ in range(1, fact.round + 1):
             yield "choreo.CompensationDeadlinePassed", f"{fact.entry}/{round_}"
-    if fact.type in (WAIT_CLOSES, WAIT_FAILS):
-        yield WAIT_FAILS, ""
+    for wait in shape.waits:
+        if fact.type in (*wait.answers, *wait.refusals, wait.late):
+            yield wait.late, ""

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 
 from services.demo import Demo, Placed
+from tests.audit.order import START, WAIT_CLOSES, WAIT_OPENS
 from tests.audit.reading import Fact
-from tests.audit.shape import START, WAIT_CLOSES, WAIT_OPENS
 from tests.chaos.foreign import Foreign
 
 AT_ONCE = 8

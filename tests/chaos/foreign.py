@@ -13,8 +13,8 @@ from typing import Any
 import fastavro
 from confluent_kafka import KafkaError, Message, Producer
 
+from tests.audit.order import FAILURES, START, SUCCESSES, WAIT_CLOSES
 from tests.audit.reading import Fact
-from tests.audit.shape import FAILURES, START, SUCCESSES, WAIT_CLOSES
 from tests.chaos.observer import Observer
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"

@@ -13,15 +13,18 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from redis.exceptions import RedisError
 
 from tests.audit.from_kafka import Inboxes, fact_of
+from tests.audit.order import CANCELLED, FAILURES, START, STEPS, SUCCESSES, TOLD
 from tests.audit.reading import Fact
-from tests.audit.shape import CANCELLED, ENDS, FAILURES, GENERAL_FAILURES, START, STEPS, SUCCESSES, TOLD
+from tests.audit.shape import ENDS, GENERAL_FAILURES
 from tests.chaos.groups import Groups
 from tests.support.fleet import SERVICES, TRACKER, Worker
 
 PROJECTOR = "projector"
 RECENT = 2_000
 """Messages kept to be published again: the last half minute or so, far less than a closed run's `linger`."""
-_TRIGGERS = {step.on: name for name, step in STEPS.items()} | {CANCELLED: "notification.tell_customer"}
+_TRIGGERS = {type_: name for name, step in STEPS.items() for type_ in step.on} | {
+    CANCELLED: "notification.tell_customer"
+}
 _OUTCOMES = {**SUCCESSES, **FAILURES, TOLD: "notification.tell_customer"}
 _REQUEST = "choreo.CompensationRequested"
 _IGNORED = "choreo.TriggerIgnored"

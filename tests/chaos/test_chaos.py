@@ -24,8 +24,9 @@ from services.demo import Demo
 from services.order_flow import order
 from tests.audit import from_kafka
 from tests.audit.auditor import Report, judge
+from tests.audit.order import FAILURES
 from tests.audit.reading import Evidence
-from tests.audit.shape import FAILURES, GENERAL_FAILURES, Told
+from tests.audit.shape import GENERAL_FAILURES, Told
 from tests.chaos import fold
 from tests.chaos.environment import Environment
 from tests.chaos.fault_runner import FaultRunner

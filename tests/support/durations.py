@@ -5,9 +5,9 @@ from tests.audit.shape import Durations
 
 
 def durations_of(flow: FlowDefinition) -> Durations:
-    """Return those of the reference flow as it runs, divided or not."""
+    """Return those of a flow as it runs, divided or not."""
     return Durations(
-        wait_ms=flow.waits[0].timeout_ms,
+        wait_ms={wait.name: wait.timeout_ms for wait in flow.waits},
         flow_ms=flow.deadline_ms,
         step_ms={step.name: step.deadline_ms for step in flow.steps},
         undo_ms={step.name: step.compensation.deadline_ms for step in flow.steps if step.compensation},
