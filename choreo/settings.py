@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     None: every Flow of `flow.py` in the current folder.
     """
     demo: str = ""
-    """`module:name` of the demo object of `choreo demo`; services/demo.py in choreo's own checkout is one."""
+    """`module:name` of the demo object of `choreo demo`, or of a tuple of them; services/demo.py has two."""
     database: HomePath = Path(".choreo/choreo.db")
     """The SQLite file of the embedded backend."""
     kafka: str = Field(default="", repr=False)

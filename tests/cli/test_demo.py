@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from choreo.cli.demo.plan import load_demos
+from choreo.core.errors import SettingsError
 from choreo.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +97,21 @@ def test_a_demo_is_found_in_a_folder_that_is_not_installed(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert [demo.flow for demo in load_demos(Settings(demo="a_shops_demo:demo"))] == ["stall"]
+
+
+def test_demos_of_different_time_scales_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run in one process, which has one."""
+    lines = [
+        "class Demo:",
+        "    def __init__(self, flow, time_scale):",
+        "        self.flow, self.time_scale = flow, time_scale",
+    ]
+    (tmp_path / "two_demos.py").write_text("\n".join([*lines, "", "both = (Demo('a', 1.0), Demo('b', 2.0))", ""]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SettingsError, match="different time scales") as refused:
+        load_demos(Settings(demo="two_demos:both"))
+    assert "the same time_scale" in refused.value.remedy
 
 
 def _demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

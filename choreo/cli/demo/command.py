@@ -118,8 +118,8 @@ def _print(played: Played, look: str) -> None:
         if one.result.audit_ok:
             console.print(f"[green]{one.books} add up.[/green]")
     if look:
-        closer = f"{shown.shown} --flow {shown.flow}" if shown else f"KEY --flow {played.flows[0].flow}"
-        console.print(f"Look closer: {look} choreo show {closer}", soft_wrap=True)
+        one = shown or played.flows[0]
+        console.print(f"Look closer: {look} choreo show {one.shown} --flow {one.flow}", soft_wrap=True)
     else:
         console.print("The demo's topics and keys were deleted; --keep leaves them there.")
 

@@ -77,8 +77,9 @@ class FlowPlayed(msgspec.Struct):
     endings: list[Ending]
     violations: list[str]
     shown: str
-    """Key of one compensated run, as an example to look at."""
+    """Key of one run, as an example to look at."""
     timeline: list[TimelineRow]
+    """Of that run, if it is of the kind that the demo shows; else empty."""
 
 
 class Played(msgspec.Struct):
@@ -141,7 +142,8 @@ async def judge(app: App, demo: Demo, folder: Path, placed: Sequence[Placed]) ->
     )
     shown = next((key for key, o in by_key.items() if o.kind.name == demo.shows and o.kind.ends == outcomes[key]), "")
     timeline = await asked(app, partial(app.queries.timeline, demo.flow, shown)) if shown else []
-    return FlowPlayed(demo.flow, demo.unit, demo.books, result, endings, violations, shown, timeline)
+    example = shown or next(iter(by_key))
+    return FlowPlayed(demo.flow, demo.unit, demo.books, result, endings, violations, example, timeline)
 
 
 async def _first_runs(app: App, flow: str) -> tuple[dict[str, InstanceView], int]:

@@ -1,0 +1,45 @@
+"""The demo's trips: every kind is there, each with the answers that its end needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from schemas.travel import ManagerApproved, ManagerRefused, TripApproved, TripRefused
+from services.travel.demo import APPROVED, COMPENSATED, ESCALATED, KINDS, TravelDemo
+
+
+def test_twenty_trips_hold_every_kind() -> None:
+    """So many of each as its share says, whatever the first number."""
+    assert sum(kind.of_twenty for kind in KINDS) == 20
+    for first in (0, 7, 40):
+        found = Counter(TravelDemo().kind_of(number).name for number in range(first, first + 20))
+        assert found == {kind.name: kind.of_twenty for kind in KINDS}
+
+
+def test_every_outcome_is_among_them() -> None:
+    """Of the flow, and the compensated ones."""
+    assert {kind.ends for kind in KINDS} == {APPROVED, ESCALATED, COMPENSATED}
+
+
+def test_the_answers_are_those_of_the_kind() -> None:
+    """The manager speaks only where the customer did not."""
+    demo = TravelDemo()
+    answers = {}
+    for number in range(20):
+        key, name = f"t-{number:04}", demo.kind_of(number).name
+        answers[name] = demo.answer(key, "TripOffered"), demo.answer(key, "ManagerAsked")
+    kinds = {name: tuple(type(answer) for answer in both) for name, both in answers.items()}
+    assert kinds["all well"] == (TripApproved, type(None))
+    assert kinds["customer refuses"] == (TripRefused, type(None))
+    assert kinds["manager approves"] == (type(None), ManagerApproved)
+    assert kinds["manager refuses"] == (type(None), ManagerRefused)
+    assert kinds["nobody approves"] == (type(None), type(None))
+
+
+def test_each_trip_has_a_traveller_whose_data_says_the_fault() -> None:
+    """The last one; the others are sound, so that a completed child is undone with the trip."""
+    for placed in TravelDemo().orders(60):
+        *others, last = placed.event.travellers
+        assert others
+        assert {(each.name, each.card) for each in others} == {("ada", "visa")}
+        assert (last.name, last.card) == (placed.kind.traveller, placed.kind.card)
