@@ -183,12 +183,18 @@ def setters_of(attributes: tuple[AttributeDefinition, ...]) -> dict[str, tuple[S
 
 
 def with_values(texts: Mapping[str, str], setters: tuple[Setter, ...], fields: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return a run's attributes after an event with these fields; a field that is None, or missing, clears its own."""
+    """Return a run's attributes after an event with these fields; a field that is None, or missing, clears its own.
+
+    A value that is no plain one leaves its attribute as it was: the event's class has changed since the declaration.
+    """
     changed = dict(texts)
     for setter in setters:
         value = fields.get(setter.field)
         if value is None:
             changed.pop(setter.name, None)
         else:
-            changed[setter.name] = shown(value)
+            try:
+                changed[setter.name] = shown(value)
+            except TypeError:
+                continue
     return changed

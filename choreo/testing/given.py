@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from choreo.core import facts
+from choreo.core.attributes import shown, with_values
 from choreo.core.crossing import Ended, Plan, encode
 from choreo.core.declare.flow import Flow
 from choreo.core.definition import FlowDefinition
@@ -115,7 +116,9 @@ class Story:
         self.now_ms: int = _BEGIN_MS
         self._reads_back = read_back
         self._values: dict[str, Mapping[str, Any]] = {}
-        """Fields of the events that decide branches, by event id."""
+        """Fields of the events that the test gives, by event id."""
+        self._attributes: dict[str, Mapping[str, str]] = {}
+        """Search attributes by run; an event whose fields the test does not give leaves them as they were."""
         self._factory = EventFactory(self.table, key)
 
     @property
@@ -161,13 +164,14 @@ class Story:
         ledger: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         expected: Sequence[str] | None = None,
         waits: Sequence[str] | None = None,
+        attributes: Mapping[str, object] | None = None,
         run: str = "",
     ) -> Self:
         """Assert the present state. `published`, if any: all events of the tracker since the last `when`, in order.
 
         `ledger`: the state of each step's effect ("open", "requested in doubt", …); `expected`: names of steps with
-        an outcome to come; `waits`: types awaited from outside. `run`: the id of the run, default the first.
-        Raises AssertionError with the log so far.
+        an outcome to come; `waits`: types awaited from outside; `attributes`: search attributes and their values,
+        None for no value. `run`: the id of the run, default the first. Raises AssertionError with the log so far.
         """
         if published:
             self._check_published(published)
@@ -179,6 +183,9 @@ class Story:
         self._check("ledger", None if wanted is None else list(wanted), effects)
         self._check("expected", None if expected is None else list(expected), [e.step for e in found.expected])
         self._check("waits", None if waits is None else list(waits), [wait.until for wait in found.waits])
+        values = self._attributes.get(found.id, {})
+        texts = {name: None if value is None else shown(value) for name, value in (attributes or {}).items()}
+        self._check("attributes", texts, {name: values.get(name) for name in texts})
         return self
 
     def offset_of(self, type_: str) -> int:
@@ -255,6 +262,15 @@ class Story:
     def _needs(self, type_: str) -> str:
         return "decides which step runs" if self.table.decided_by(type_) else "sets the moment of a timer"
 
+    def _set_attributes(self, before: KeyState, event: Envelope) -> None:
+        values = self._values.get(event.id)
+        if values is None and event.content_type == TRACKER_JSON:
+            values = msgspec.json.decode(event.data)
+        run = self.state.attributed_since(before) if values and event.type in self.table.attributes else ""
+        if run and values:
+            known = self._attributes.get(run, {})
+            self._attributes[run] = with_values(known, self.table.attributes[event.type], values)
+
     def _let_pass(self, until_ms: int) -> None:
         """Publish the timers due up to this moment, each at its own, and let the tracker read them."""
         while self._reads_back and 0 < next_due(self.state) <= until_ms:
@@ -276,7 +292,9 @@ class Story:
         while pending:
             record = self._record(pending.pop(0))
             self.log.append(record)
-            self.state, decisions = react(self.table, self.state, record)
+            before = self.state
+            self.state, decisions = react(self.table, before, record)
+            self._set_attributes(before, record.event)
             self.published += decisions
             (pending if self._reads_back else self.unread).extend(decisions)
 

@@ -20,6 +20,7 @@ from choreo.core.attributes import AttributeDefinition, AttributeSource, key_of,
 from choreo.core.checks.checks import check
 from choreo.core.definition import export, load
 from choreo.core.flow_changes import flow_changes
+from choreo.testing import duplicate, event, given
 
 
 class Size(enum.Enum):
@@ -253,4 +254,19 @@ def test_the_newest_value_counts_and_none_clears() -> None:
     assert second == {**first, "size": "true"}
     third = with_values(second, setters["A"], {"due": None})
     assert third == {"customer": "ann"}
+    assert with_values(second, setters["B"], {"big": [1]}) == second  # its class has changed since
     assert keys_of(declared, {"due": "soon", "size": "l"}) == {"due": None, "size": "l"}
+
+
+def test_a_story_shows_the_attributes_of_its_run() -> None:
+    """The newest event counts, a duplicate changes nothing, and an event without given fields leaves them."""
+    order = flow()
+    order.attribute("amount", Ordered)
+    order.attribute("amount", Shipped, field="cost")
+    order.attribute("note", Shipped)
+    shipped = event("Shipped", values={"cost": Decimal("7.50"), "note": None})
+    story = given(order, Ordered(order_id="o-1", amount=Decimal(5))).then(attributes={"amount": 5, "note": None})
+    story.when(shipped).then(attributes={"amount": Decimal("7.50"), "note": None})
+    story.when(duplicate("Ordered"), "Arrived").then(attributes={"amount": Decimal("7.50")}, status="completed")
+    with pytest.raises(AssertionError, match="attributes"):
+        story.then(attributes={"amount": 5})

@@ -65,12 +65,13 @@ def _of_flow(flows: Flows, name: str, asked: Iterable[Condition]) -> tuple[dict[
     declared = _declared(definition)
     start: Any = flows.classes[name].get(definition.starts)
     text_of = getattr(start, "filter_text", lambda _, text: text)
+    outcomes = [outcome for version in (definition, *definition.frozen) for outcome in version.outcomes.values()]
     plain: dict[str, str] = {}
     conditions: list[Condition] = []
     for condition in asked:
         attribute = declared.get(condition.name)
         if attribute is not None:
-            conditions.append(_typed(attribute, condition))
+            conditions.append(_typed(attribute, condition, outcomes))
             continue
         _require_known(definition, condition)
         plain[condition.name] = text_of(condition.name, condition.key)
@@ -95,7 +96,7 @@ def _of_several(flows: Flows, names: Sequence[str], asked: Iterable[Condition]) 
     return {condition.name: condition.key for condition in asked}
 
 
-def _typed(attribute: AttributeDefinition, condition: Condition) -> Condition:
+def _typed(attribute: AttributeDefinition, condition: Condition, outcomes: Sequence[str]) -> Condition:
     """Return the comparison with its key; raises FilterError on a comparison or a value that its kind does not have."""
     name, known = condition.name, OPERATORS[attribute.kind]
     if condition.operator not in known:
@@ -103,6 +104,12 @@ def _typed(attribute: AttributeDefinition, condition: Condition) -> Condition:
             f"{name} is {KINDS_SHOWN[attribute.kind]}, and {condition.operator} is no comparison of it",
             where=f"filter {name}",
             remedy=f"Compare it with {', '.join(known)}.",
+        )
+    if name == OUTCOME and condition.operator == "=" and condition.key not in outcomes:
+        raise FilterError(
+            f"{condition.key!r:.80} is no outcome of this flow",
+            where=f"filter {name}",
+            remedy=f"{did_you_mean(condition.key, outcomes)}Its outcomes: {', '.join(outcomes)}.",
         )
     try:
         return Condition(name, condition.operator, key_of(attribute.kind, condition.key))

@@ -146,6 +146,7 @@ async def test_lists_are_filtered_by_type(client: httpx.AsyncClient) -> None:
         ("attr.due_at>2026-01-31T12:00:00", "is not a time, such as 2026-01-31T12:00:00Z"),
         ("attr.shipment_id>a", "shipment_id is a text, and > is no comparison of it"),
         ("attr.note^=a", "note is a plain field of OrderPlaced, which is filtered with = only"),
+        ("attr.outcome=droped", "'droped' is no outcome of this flow"),
         ("attr.shipmentid=sh-1", "flow order has no attribute shipmentid"),
     ],
 )
