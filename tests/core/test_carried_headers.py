@@ -11,6 +11,7 @@ from choreo.core.definition import ChildrenDefinition, WaitDefinition
 from choreo.testing.given import Story, child_ended, children, elapsed, event, given
 from tests.core.plain import CHARGE, CONFIRM_PICKED, HOUR_MS, PICK, RESERVE, STEPS, flow, step
 from tests.core.test_joins import BOOKED, TRIP
+from tests.core.test_reminders import CLAIM
 
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 OTHER = f"00-{'c' * 32}-{'d' * 16}-01"
@@ -18,7 +19,7 @@ ORDER = flow(*STEPS)
 GATED = flow(RESERVE, CHARGE, CONFIRM_PICKED, waits=(PICK,))
 
 
-def start(**headers: str) -> Any:
+def start(**headers: Any) -> Any:
     """Return the start of a run that carries something."""
     return event("OrderPlaced", **{"baggage": "tenant=a", "traceparent": TRACE, "tracestate": "x=1", **headers})
 
@@ -101,6 +102,19 @@ def test_a_time_out_that_goes_on_carries_it() -> None:
     story.when(elapsed("1h"))
     assert (story.published[0].type, story.published[0].baggage) == ("NobodyCame", "tenant=a,zone=b")
     assert expected(story, "mail.close") == Carried("tenant=a,zone=b", TRACE, "x=1")
+
+
+def test_reminders_and_escalations_carry_it() -> None:
+    """As the run has it at their moment; the steps on them get the same."""
+    story = given(CLAIM, start(), event("Filed", baggage="filed=1"))
+    story.when(elapsed("1d"))
+    assert {(fact.type, fact.baggage, fact.traceparent) for fact in story.published} == {
+        ("Reminded", "tenant=a,filed=1", TRACE)
+    }
+    assert expected(story, "mail.remind") == Carried("tenant=a,filed=1", TRACE, "x=1")
+    story.when(elapsed("2d"))
+    assert {fact.baggage for fact in story.published} == {"tenant=a,filed=1"}
+    assert {"Escalated", "Reminded"} <= {fact.type for fact in story.published}
 
 
 def test_the_trackers_own_event_never_takes_the_run_back() -> None:

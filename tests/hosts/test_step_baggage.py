@@ -150,3 +150,23 @@ async def test_an_early_event_gets_the_baggage_of_the_opener() -> None:
         await harness.publish(replace(charged(harness, placed), baggage="n=1"))
         await harness.one("Confirmed")
     assert [dict(call.baggage) for call in calls] == [{"m": "2", "n": "1"}]
+
+
+@both_backends
+async def test_a_redrive_gets_the_headers_of_the_first_attempt(backend: str) -> None:
+    """Those of the opener too: the dead letter keeps them."""
+    async with gated(backend) as (harness, calls):
+        placed = harness.event(Placed(order_id="o-1"))
+        harness.host()
+        opener = replace(charged(harness, placed), baggage="tenant=a", traceparent=TRACE)
+        await harness.publish(placed, opener, replace(picked(harness), baggage="n=2", data=b"no Avro"))
+        await harness.one(facts.STEP_FAILED)
+        (dead_letter,) = await harness.dead_letters()
+        kept = dead_letter.record.event
+        assert (kept.baggage, kept.traceparent) == ("tenant=a,n=2", TRACE)
+        call = {"step": dead_letter.step, "trigger": kept.id, "baggage": kept.baggage, "traceparent": kept.traceparent}
+        await harness.publish(replace(picked(harness, "picked-2"), run=placed.id))
+        (good,) = [record.offset for record in await harness.log() if record.event.id == "picked-2"]
+        await harness.publish(harness.fact(placed, facts.REDRIVEN, **{**call, "trigger": "picked-2"}, outcome=good))
+        assert (await harness.one("Confirmed")).baggage == "tenant=a,n=2"
+    assert [dict(context.baggage) for context in calls] == [{"tenant": "a", "n": "2"}]
