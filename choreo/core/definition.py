@@ -78,6 +78,13 @@ class CompensationDefinition(msgspec.Struct, frozen=True):
     timeout_ms: int
     deadline_ms: int
     retry: RetryRule = RetryRule()
+    takes: tuple[ParameterDefinition, ...] = ()
+    """The handler's arguments before its context, the outcome first; empty if the outcome is the only one."""
+
+    @property
+    def needs(self) -> tuple[ParameterDefinition, ...]:
+        """Return the arguments after the outcome."""
+        return self.takes[1:]
 
 
 class ChildrenDefinition(msgspec.Struct, frozen=True):

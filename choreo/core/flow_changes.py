@@ -106,6 +106,8 @@ def _of_compensation(where: str, name: str, old: Any, new: Any) -> Iterator[Flow
         yield _of_duration(f"{where}, compensation", name, old, new)
     elif name == "emits" and set(old) < set(new):
         yield FlowChange(where, f"its compensation may emit {_listed(new, old)}, too")
+    elif name == "takes":
+        yield FlowChange(where, "its compensation takes other events")
     elif name in ("takes_none", "bars") and new and not old:
         yield FlowChange(where, f"its compensation has {name}, which it had not")
     else:

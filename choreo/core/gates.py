@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from choreo.core import events, facts, recent
 from choreo.core.baggage import Carried, after, carried_of, traced_by
 from choreo.core.branches import Judged, Tested
-from choreo.core.definition import StepDefinition, WaitDefinition
+from choreo.core.definition import ParameterDefinition, StepDefinition, WaitDefinition
 from choreo.core.flow_table import FlowTable
 from choreo.core.moments import Moments
 
@@ -179,8 +179,8 @@ class Reads(NamedTuple):
 NO_READS = Reads()
 
 
-def reads_of(steps: Iterable[StepDefinition]) -> Reads:
-    """Return the reads of a host with these steps."""
+def reads_of(steps: Iterable[StepDefinition], undoing: Iterable[ParameterDefinition] = ()) -> Reads:
+    """Return the reads of a host with these steps; its compensations need the events of `undoing`."""
     steps = [step for step in steps if step.takes or step.all_of]
     needing: dict[str, tuple[StepDefinition, ...]] = {}
     needed: dict[str, bool] = {}
@@ -189,7 +189,15 @@ def reads_of(steps: Iterable[StepDefinition]) -> Reads:
             needing[type_] = (*needing.get(type_, ()), step)
         for parameter in step.needs:
             needed[parameter.type] = parameter.many or needed.get(parameter.type, False)
+    for parameter in undoing:
+        needed[parameter.type] = parameter.many or needed.get(parameter.type, False)
     return Reads(frozenset(step.name for step in steps), needing, needed)
+
+
+def needed_events(parameter: ParameterDefinition, seen: Iterable[Seen]) -> tuple[int, ...]:
+    """Return the offsets of the events that a handler needs for one argument, of those that were seen so far."""
+    offsets = next((each.offsets for each in seen if each.type == parameter.type), ())
+    return offsets if parameter.many else offsets[-1:]
 
 
 def came(
@@ -367,7 +375,6 @@ class _Fold:
         self.moves.append(Triggered(step, trigger, self._arguments(step, trigger, events), events))
 
     def _arguments(self, step: StepDefinition, trigger: Outside, members: Mapping[str, Outside]) -> Arguments:
-        seen = {each.type: each.offsets for each in self.gates.seen}
         found: list[tuple[int, ...]] = []
         for parameter in step.takes:
             if not parameter.type:
@@ -375,8 +382,7 @@ class _Fold:
             elif parameter.type in members:
                 found.append((members[parameter.type].offset,))
             else:
-                offsets = seen.get(parameter.type, ())
-                found.append(offsets if parameter.many else offsets[-1:])
+                found.append(needed_events(parameter, self.gates.seen))
         return tuple(found)
 
     def _see(self, event: Outside) -> None:

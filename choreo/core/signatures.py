@@ -84,6 +84,7 @@ def check_arguments(hints: Hints, on: Sequence[EventClass], where: str, *, toget
         )
     taken = [] if together else [Taken(None)]
     taken += [_needed(hint, on, where) for hint in hints.events[len(taken) :]]
+    _check_once(taken, where)
     classes = [each.cls for each in taken]
     for cls in on if together else ():
         if classes.count(cls) != 1 or taken[classes.index(cls)] != Taken(cls):
@@ -92,13 +93,25 @@ def check_arguments(hints: Hints, on: Sequence[EventClass], where: str, *, toget
                 where=where,
                 remedy=f"Take each of them once: {', '.join(shown(each) for each in on)}, then what else is needed.",
             )
+    return taken
+
+
+def needed_to_undo(hints: Hints, where: str) -> list[Taken]:
+    """Return the arguments of a compensation: the outcome, then the needed events."""
+    taken = [Taken(None), *(_needed(hint, (), where) for hint in hints.events[1:])]
+    _check_once(taken, where)
+    return taken
+
+
+def _check_once(taken: Sequence[Taken], where: str) -> None:
+    """Check that no two arguments are events of one class."""
+    classes = [each.cls for each in taken]
     for twice in (each for each in classes if classes.count(each) > 1):
         raise DeclarationError(
             f"two arguments of the handler are hinted {shown(twice)}",
             where=where,
             remedy=f"Take the newest as {shown(twice)}, or all as list[{shown(twice)}].",
         )
-    return taken
 
 
 def _needed(hint: object, on: Sequence[EventClass], where: str) -> Taken:

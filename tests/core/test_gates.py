@@ -15,11 +15,11 @@ from choreo.app.steps.gates import Answer, GatedKey
 from choreo.core import facts
 from choreo.core.baggage import Carried
 from choreo.core.conditions import Compare, Otherwise
-from choreo.core.definition import FlowDefinition, WaitDefinition
+from choreo.core.definition import FlowDefinition, ParameterDefinition, WaitDefinition
 from choreo.core.events import Envelope, Record
 from choreo.core.fields import FieldType
 from choreo.core.flow_table import FlowTable
-from choreo.core.gates import reads_of
+from choreo.core.gates import Seen, reads_of
 from choreo.core.react import react
 from choreo.core.state import KeyState
 from choreo.core.timers import due
@@ -355,6 +355,24 @@ def test_each_event_from_outside_triggers_at_most_once_and_each_opening_takes_on
     assert len(triggers) == len(set(triggers))
     opened = {record.event.id for record in log if record.event.type == "Asked"}
     assert sum(name == "poll.count" for name, _ in triggers) <= len(opened)
+
+
+@settings(max_examples=300, deadline=None)
+@given(log=logs("order"))
+def test_what_a_compensation_needs_is_settled_when_the_gates_close(log: list[Record]) -> None:
+    """It is what a host knew that read the log no further than there, however far the other reads, and how often."""
+    needs = (ParameterDefinition("StockReserved"), ParameterDefinition("PaymentCharged", many=True))
+    table, reads, settled = FlowTable(PICKED), reads_of(PICKED.steps, needs), dict[str, tuple[Seen, ...]]()
+    whole, twice = GatedKey(), GatedKey()
+    for place, record in enumerate(log):
+        whole.read(table, record, reads)
+        for again in log[max(0, place - 2) : place + 1]:
+            twice.read(table, again, reads)
+        for run in whole.runs:
+            if run.at_close is not None:
+                assert settled.setdefault(run.id, run.gates.seen) == run.at_close, _spec_of(log)
+    assert {run.id: run.at_close for run in whole.runs} == {run.id: run.at_close for run in twice.runs}
+    assert all(offset < len(log) for seen in settled.values() for each in seen for offset in each.offsets)
 
 
 def test_a_loop_through_a_wait_is_bounded() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
+from msgspec.structs import replace
 
 from choreo.core import facts
-from choreo.core.definition import WaitDefinition
+from choreo.core.definition import ParameterDefinition, WaitDefinition
 from choreo.core.flow_table import FlowTable
 from choreo.core.gates import NEEDED_MAX, Gates, Outside, Triggered, came, reads_of
 from choreo.testing.given import elapsed, event, given, undo
 from tests.core.plain import HOUR_MS, flow, published, step
+from tests.core.plain import undo as undone
 
 FLIGHT = step("flight.book", "OrderPlaced", "FlightBooked", fails="FlightFull", undone="FlightCancelled")
 HOTEL = step("hotel.book", "OrderPlaced", "HotelBooked", fails="HotelFull", undone="HotelCancelled")
@@ -103,6 +105,24 @@ MISTAKES = {
             "flow order, step mail.tell: it needs HotelBooked, and a run can come to FlightBooked without it. "
             "Hint the argument as HotelBooked | None, or start the step on a later event."
         ),
+    ),
+}
+
+
+_BOOKED, _WEATHER = ParameterDefinition("HotelBooked"), ParameterDefinition("Weather")
+NOT_SURE = replace(FLIGHT, compensation=replace(undone("FlightCancelled"), takes=(ParameterDefinition(""), _BOOKED)))
+NOT_MADE = replace(NOT_SURE, compensation=replace(NOT_SURE.compensation, takes=(ParameterDefinition(""), _WEATHER)))
+MISTAKES |= {
+    "a compensation needs what may not be there": (
+        flow(NOT_SURE, HOTEL, CONFIRM),
+        (
+            "flow order, undo of step flight.book: it needs HotelBooked, and a run can come to OrderPlaced without it. "
+            "Hint the argument as HotelBooked | None, or start the step on a later event."
+        ),
+    ),
+    "a compensation needs what nothing makes": (
+        flow(NOT_MADE, HOTEL, CONFIRM),
+        "step flight.book: it needs Weather, which nothing emits. Let a step emit Weather, or drop the argument.",
     ),
 }
 

@@ -18,10 +18,10 @@ from choreo.app.steps.admission import in_place
 from choreo.core import facts, gates, openings, recent, retired
 from choreo.core.admission import stands_still
 from choreo.core.attribution import run_of
-from choreo.core.definition import WaitDefinition
+from choreo.core.definition import ParameterDefinition, WaitDefinition
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.flow_table import FlowTable
-from choreo.core.gates import NO_READS, Arguments, Gates, Outside, Reads
+from choreo.core.gates import NO_READS, Arguments, Gates, Outside, Reads, Seen
 from choreo.core.identity import identified
 from choreo.ports.inbox import GateRow, GateSave, Inbox
 from choreo.ports.log import Log
@@ -73,6 +73,8 @@ class GatedRun(msgspec.Struct, array_like=True, gc=False):
     fired: list[Fired] = []
     version: int = 1
     """Version of the flow in its start."""
+    at_close: tuple[Seen, ...] | None = None
+    """The needed events that were there when its gates closed: every compensation gets these; None before that."""
 
     @property
     def has_end(self) -> bool:
@@ -145,6 +147,7 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
         type_ = event.type
         about = gates.outside_of(event, offset)
         if type_ in gates.CLOSES:
+            run.at_close = run.gates.seen if run.at_close is None else run.at_close
             run.gates = gates.closed(run.gates, type_)
             if type_ in facts.ENDS:
                 run.ended_ms = run.ended_ms or max(1, self.now_ms)
@@ -239,7 +242,7 @@ class GateBook:
         for version, other in versions.items():
             steps = table.nearest(version).steps
             taken += [(name, steps[name].triggers, steps[name].takes) for name in other.steps if name in steps]
-        shape = repr((table.flow.starts, sorted(map(_shape_of, waits)), *sorted(taken)))
+        shape = repr((table.flow.starts, sorted(map(_shape_of, waits)), sorted(reads.needed.items()), *sorted(taken)))
         self._shape = blake2b(shape.encode(), digest_size=8).hexdigest()
         self._cached: dict[str, _Cached] = {}
         self._read: dict[int, int] = {}
@@ -308,6 +311,20 @@ class GateBook:
                 if fired.trigger == trigger and fired.step == event.step:
                     return fired.arguments
         return None
+
+    async def arguments_to_undo(self, call: Record, parameters: Sequence[ParameterDefinition]) -> Arguments | None:
+        """Return the arguments of a compensation: the events of its run before compensation began.
+
+        Return None if nothing of the run is known any more.
+        """
+        event = call.event
+        await self._load({event.key: call.partition})
+        known = self._cached.get(event.key)
+        run = next((run for run in known.state.runs if run.id == event.run), None) if known else None
+        if run is None:
+            return None
+        seen = run.gates.seen if run.at_close is None else run.at_close
+        return tuple(gates.needed_events(parameter, seen) if parameter.type else () for parameter in parameters)
 
     def reached(self, partition: int, offset: int) -> None:
         """Note that everything of a partition before this offset is folded."""

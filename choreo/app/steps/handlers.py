@@ -53,7 +53,7 @@ class HandlerSpec(msgspec.Struct, frozen=True, eq=False):
     handler: Callable[..., Any]
     is_async: bool
     takes: Mapping[str, type[Any]]
-    """Event type → class of a handler's argument; of a compensation the outcomes that it may get."""
+    """Event type → class of a handler's argument."""
     successes: Mapping[type[Any], str]
     failures: Mapping[type[Any], str]
     never: tuple[type[BaseException], ...]
@@ -69,9 +69,11 @@ class HandlerSpec(msgspec.Struct, frozen=True, eq=False):
     reaction: bool = False
     """Reacts to a failure or a compensation: runs in any status of the run, and no part waits for its outcome."""
     parameters: tuple[ParameterDefinition, ...] = ()
-    """The handler's arguments before its context; empty if it takes only its trigger, or the outcome to undo."""
+    """The handler's arguments before its context; empty if it takes only its trigger, or the outcome that it undoes."""
     once: bool = True
     """A forward step on no cycle: it runs once a run."""
+    undoes: frozenset[str] = frozenset()
+    """Of a compensation: the types of the outcomes that it may get."""
     children: ChildStarts | None = None
     hops_max: int = 0
     """Most hops of a trigger, in the flow's version; 0: any number."""
@@ -223,7 +225,9 @@ def _undo(step: Step, table: FlowTable, hooks: Sequence[Hook]) -> HandlerSpec:
         step=step.name,
         handler=around(hooks, compensation.handler),
         is_async=_is_async(compensation.handler),
-        takes={cls.event_type: cls for cls in step.successes},
+        takes={cls.event_type: cls for cls in (*compensation.needs, *step.successes)},
+        undoes=frozenset(cls.event_type for cls in step.successes),
+        parameters=compensation.definition.takes,
         successes={cls: cls.event_type for cls in compensation.emits},
         failures={},
         never=step.never_undo,

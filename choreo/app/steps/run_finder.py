@@ -8,7 +8,7 @@ that it has reached, so that a restart does not begin at the first record.
 
 from __future__ import annotations
 
-from choreo.app.steps import gates
+from choreo.app.steps.gates import SCAN_AT_ONCE, runs_of
 from choreo.core.events import Position, Record
 from choreo.core.flow_table import FlowTable
 from choreo.ports.inbox import Inbox
@@ -21,7 +21,7 @@ class RunFinder:
     def __init__(self, log: Log, table: FlowTable, inbox: Inbox) -> None:
         """Start without reading; `run_of` reads the log as far as it needs."""
         self._log = log
-        self._runs = gates.runs_of(table, inbox)
+        self._runs = runs_of(table, inbox)
         self._partitions: dict[int, int] = {}
 
     async def run_of(self, record: Record, partitions: int) -> str:
@@ -32,7 +32,7 @@ class RunFinder:
             at = await self._runs.begin(partition)
         while at < record.offset:
             before, at = at, await self._runs.scan(self._log, Position(topic, partition, at), record.offset, partitions)
-            if record.offset - before >= gates.SCAN_AT_ONCE:
+            if record.offset - before >= SCAN_AT_ONCE:
                 await self._runs.save({})
         self._partitions[partition] = at
         return await self._runs.run_of(record)

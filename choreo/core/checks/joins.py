@@ -29,12 +29,15 @@ def joined(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
 
 
 def needed(flow: FlowDefinition) -> Iterator[Finding]:
-    """Check that a needed event has a source, and is there on every way to the trigger unless it may be missing."""
+    """Check that a needed event has a source, and is there on every way to the trigger unless it may be missing.
+
+    A compensation may run as soon as its step has been triggered.
+    """
     made = {flow.starts, flow.fails, *emitters(flow)}
     for step in flow.steps:
-        where = f"flow {flow.name}, step {step.name}"
-        for parameter in step.needs:
-            type_ = parameter.type
+        undo = step.compensation.needs if step.compensation else ()
+        for place, parameter in (*(("step", each) for each in step.needs), *(("undo of step", each) for each in undo)):
+            where, type_ = f"flow {flow.name}, {place} {step.name}", parameter.type
             if type_ not in made:
                 what = f"it needs {type_}, which nothing emits"
                 yield error(where, what, f"Let a step emit {type_}, or drop the argument.")

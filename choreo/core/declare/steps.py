@@ -31,13 +31,20 @@ class Compensation:
     """The handler that undoes one step's effect."""
 
     def __init__(
-        self, step: Step, handler: Handler, definition: CompensationDefinition, emits: Sequence[EventClass]
+        self,
+        step: Step,
+        handler: Handler,
+        definition: CompensationDefinition,
+        emits: Sequence[EventClass],
+        needs: Sequence[EventClass] = (),
     ) -> None:
         """Keep the parts; `Step.compensate` calls this."""
         self.step = step
         self.handler = handler
         self.definition = definition
         self.emits: tuple[EventClass, ...] = tuple(emits)
+        self.needs: tuple[EventClass, ...] = tuple(needs)
+        """Classes of the events that it takes besides the outcome."""
 
     def __call__(self, *args: Any) -> Any:
         """Call the handler itself, as in a unit test."""
@@ -108,7 +115,9 @@ class Step:
     ) -> Callable[[Handler], Compensation]:
         """Declare the handler that undoes this step's effect, and the event that it emits.
 
-        The handler takes the outcome (or None when it is in doubt) and the context. `bars=False`: the gateway cannot
+        The handler takes the outcome (or None when it is in doubt), then the events of the run that it needs, then the
+        context. A needed event is the newest of its class before the run's compensation began, as in `step`: `X`,
+        `X | None`, `list[X]`. `bars=False`: the gateway cannot
         refuse a key that it has not seen yet, so that a doubt stays a doubt. Raises DeclarationError.
         """
         where = f"compensation of step {self.name}"
@@ -124,7 +133,8 @@ class Step:
         rule, timeout_ms = retry.rule(where), positive(timeout, where, "timeout")
 
         def declare(handler: Handler) -> Compensation:
-            found = signatures.read(handler, where, (*classes, *self.outcomes))
+            found = signatures.read(handler, where, (*classes, *self.outcomes), needs=True)
+            taken = signatures.needed_to_undo(found, where)
             takes_none = signatures.check_compensation(found, set(self.successes), set(classes), where)
             definition = CompensationDefinition(
                 emits=tuple(c.event_type for c in classes),
@@ -133,8 +143,10 @@ class Step:
                 timeout_ms=timeout_ms,
                 deadline_ms=deadline_of(deadline, rule, timeout_ms, where),
                 retry=rule,
+                takes=_parameters(taken),
             )
-            self.compensation = Compensation(self, handler, definition, classes)
+            needs = [each.cls for each in taken if each.cls is not None]
+            self.compensation = Compensation(self, handler, definition, classes, needs)
             self.never_undo = retry.never
             return self.compensation
 
@@ -322,20 +334,23 @@ def _events_of(
     taken = signatures.check_arguments(found, triggers, where, together=isinstance(on, AllOf))
     signatures.check_returned(found, set(good), set(bad), where)
     types = tuple(cls.event_type for cls in triggers)
-    parameters = [
-        ParameterDefinition("" if each.cls is None else each.cls.event_type, each.optional, each.many) for each in taken
-    ]
     fields = {
         "on": types[0],
         "all_of": types if isinstance(on, AllOf) else (),
         "any_of": types if isinstance(on, AnyOf) else (),
-        "takes": tuple(parameters) if len(parameters) > 1 else (),
+        "takes": _parameters(taken),
         "emits": tuple(cls.event_type for cls in good),
         "fails": tuple(cls.event_type for cls in bad),
         "emits_all": signatures.returns_all(found, set(good)),
     }
     takes = dict.fromkeys((*triggers, *(each.cls for each in taken if each.cls is not None)))
     return fields, tuple(takes), (*good, *bad)
+
+
+def _parameters(taken: Sequence[signatures.Taken]) -> tuple[ParameterDefinition, ...]:
+    """Return the arguments of a handler as plain data; none if there is only one."""
+    found = [("" if each.cls is None else each.cls.event_type, each.optional, each.many) for each in taken]
+    return tuple(ParameterDefinition(*each) for each in found) if len(found) > 1 else ()
 
 
 def _triggers(on: object, where: str) -> tuple[EventClass, ...]:

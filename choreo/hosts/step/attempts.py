@@ -181,23 +181,30 @@ class AttemptStarter:
 
     def _prepare_compensation(self, job: Job, outcome: Envelope | None) -> None:
         spec, event = job.spec, job.event
-        job.key, job.given = compensation_key(event.entry, event.n), (None,)
+        job.key = compensation_key(event.entry, event.n)
+        needed = map(partial(self._argument, job), spec.parameters[1:], (job.parts or ())[1:])
+        job.given = (self._outcome(job, outcome), *needed)
+
+    def _outcome(self, job: Job, outcome: Envelope | None) -> Any:
+        """Return the outcome that a compensation undoes; None in doubt, or where its step emits nothing."""
+        spec, event = job.spec, job.event
         if event.outcome >= 0:
-            if outcome is not None and outcome.type == facts.STEP_COMPLETED and not spec.takes:
-                return  # its step emits nothing: the handler gets None
-            if outcome is None or outcome.type not in spec.takes:
+            if outcome is not None and outcome.type == facts.STEP_COMPLETED and not spec.undoes:
+                return None
+            if outcome is None or outcome.type not in spec.undoes:
                 raise NotFoundError(
                     f"the outcome to undo, at offset {event.outcome}, is not there",
                     where=f"undo of {spec.step}",
                     remedy="Undo it by hand, then resolve the entry.",
                 )
-            job.given = (self._decoded(spec, outcome),)
-        elif not spec.takes_none:
+            return self._decoded(spec, outcome)
+        if not spec.takes_none:
             raise NotFoundError(
                 "it is in doubt whether there is anything to undo, and the compensation cannot take None",
                 where=f"undo of {spec.step}",
                 remedy="Look for the effect by hand, then resolve the entry.",
             )
+        return None
 
     def _arguments(self, job: Job) -> tuple[Any, ...]:
         if job.parts is None:
@@ -205,7 +212,7 @@ class AttemptStarter:
         return tuple(map(partial(self._argument, job), job.spec.parameters, job.parts))
 
     def _argument(self, job: Job, parameter: ParameterDefinition, events: Sequence[Envelope]) -> Any:
-        where = f"step {job.spec.step}, event {parameter.type}"
+        where = f"{'undo of' if job.spec.undo else 'step'} {job.spec.step}, event {parameter.type}"
         if parameter.many:
             if len(events) > NEEDED_MAX:
                 raise DecodeError(
@@ -218,10 +225,13 @@ class AttemptStarter:
             return self._decoded(job.spec, events[-1])
         if parameter.optional:
             return None
+        before, instead = "the trigger", ", or start the step on a later event"
+        if job.spec.undo:
+            before, instead = "its compensation began", "; undo this one by hand, then resolve the entry"
         raise NotFoundError(
-            "the handler needs it, and the run had none before the trigger",
+            f"the handler needs it, and the run had none before {before}",
             where=where,
-            remedy=f"Hint it as {parameter.type} | None, or start the step on a later event.",
+            remedy=f"Hint it as {parameter.type} | None{instead}.",
         )
 
     def _decoded(self, spec: HandlerSpec, event: Envelope) -> Any:

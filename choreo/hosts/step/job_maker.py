@@ -85,7 +85,7 @@ class JobMaker:
                 self._runs.read(record)
                 made.stopped.append((event.key, event.run))
             elif event.type == facts.COMPENSATION_REQUESTED:
-                self._compensation_requested(record, made)
+                await self._compensation_requested(record, made)
             elif event.type == facts.STEP_RETRY_DUE:
                 await self._called_again(record, triggers, made)
             elif event.type == facts.REDRIVEN:
@@ -157,12 +157,12 @@ class JobMaker:
         handlers = self._handlers.of(version).by_trigger.get(record.event.type, ())
         self._triggered(replace(identified(record), run=run, version=version), record, handlers, made)
 
-    def _compensation_requested(self, record: Record, made: Made) -> None:
+    async def _compensation_requested(self, record: Record, made: Made) -> None:
         event = identified(record)
         spec = self._handlers.of(event.version).undo.get(event.step)
         if spec is not None:
             deadline_ms = record.stamp_ms + spec.deadline_ms
-            made.jobs.append(Job(spec, record, event, record, event.id, event.id, deadline_ms))
+            await self._with_parts(Job(spec, record, event, record, event.id, event.id, deadline_ms), made)
 
     async def _called_for(self, records: Sequence[Record]) -> dict[Position, Record]:
         """Read the triggers that the calls among these records name."""
@@ -175,7 +175,7 @@ class JobMaker:
         if event.n:
             self._runs.read(call)
         if event.deadline_ms and event.entry:
-            self._compensation_again(event, call, made)
+            await self._compensation_again(event, call, made)
             return
         spec = self._handlers.of(event.version).forward.get(event.step)
         if spec is not None and event.deadline_ms and event.outcome >= 0:
@@ -190,13 +190,13 @@ class JobMaker:
                 Job(spec, record, origin, call, event.id, event.trigger, event.deadline_ms, failed=event.attempt), made
             )
 
-    def _compensation_again(self, event: Envelope, call: Record, made: Made) -> None:
+    async def _compensation_again(self, event: Envelope, call: Record, made: Made) -> None:
         spec = self._handlers.of(event.version).undo.get(event.step)
         if spec is not None:
             request = ids.of_round("undo-request", event.entry, event.round)
             as_requested = replace(event, id=request, n=event.nothings)
-            made.jobs.append(
-                Job(spec, call, as_requested, call, event.id, request, event.deadline_ms, failed=event.attempt)
+            await self._with_parts(
+                Job(spec, call, as_requested, call, event.id, request, event.deadline_ms, failed=event.attempt), made
             )
 
     async def _redriven(self, call: Record, partitions: int, triggers: Mapping[Position, Record], made: Made) -> None:
@@ -216,11 +216,15 @@ class JobMaker:
         await self._with_parts(Job(spec, record, origin, call, event.id, event.id, deadline_ms, redriven=True), made)
 
     async def _with_parts(self, job: Job, made: Made) -> None:
-        """Add a job that a call asks for again, with the same arguments as its first attempt had."""
+        """Add a job that a call asks for, with the same arguments in each attempt."""
         if not job.spec.parameters:
             made.jobs.append(job)
             return
-        call, arguments = job.source, await self._gates.arguments_of(job.source, job.event.id)
+        call = job.source
+        if job.spec.undo:
+            arguments = await self._gates.arguments_to_undo(call, job.spec.parameters)
+        else:
+            arguments = await self._gates.arguments_of(call, job.event.id)
         places = {_place(call, offset) for offsets in arguments or () for offset in offsets}
         found = await records_at(self._log, places) if places else {}
         job.parts = _parts(call, arguments, found) if arguments is not None else None
