@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -135,6 +135,10 @@ class StepDefinition(msgspec.Struct, frozen=True):
     """Types of which each is a trigger."""
     takes: tuple[ParameterDefinition, ...] = ()
     """The handler's arguments before its context; empty if the trigger is the only one."""
+    heartbeat_ms: int = 0
+    """Longest time without a report of an attempt; 0: attempts do not report."""
+    runs_in: Literal["", "process"] = ""
+    """"process": the handler runs in a process of its own."""
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -151,7 +155,8 @@ class StepDefinition(msgspec.Struct, frozen=True):
         undo = self.compensation
         if undo is not None:
             undo = msgspec.structs.replace(undo, **_scaled_attempts(undo, by))
-        return msgspec.structs.replace(self, compensation=undo, **_scaled_attempts(self, by))
+        heartbeat_ms = scaled_heartbeat(self.heartbeat_ms, by)
+        return msgspec.structs.replace(self, compensation=undo, heartbeat_ms=heartbeat_ms, **_scaled_attempts(self, by))
 
 
 def is_timer(name: str) -> bool:
@@ -384,6 +389,11 @@ def _divided(duration_ms: int, by: float) -> int:
 def _scaled_wait(wait: WaitDefinition, by: float) -> WaitDefinition:
     names = ("timeout_ms", "remind_ms", "escalate_ms")
     return msgspec.structs.replace(wait, **{name: _divided(getattr(wait, name), by) for name in names})
+
+
+def scaled_heartbeat(heartbeat_ms: int, by: float) -> int:
+    """Return a divided heartbeat; never so short that a handler, which runs no faster, could not report in time."""
+    return max(round(heartbeat_ms / by), min(heartbeat_ms, ATTEMPT_FLOOR_MS))
 
 
 def _scaled_attempts(of: StepDefinition | CompensationDefinition, by: float) -> dict[str, Any]:

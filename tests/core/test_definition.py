@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from choreo import Event, Service, StepContext
 from choreo.core.definition import (
     CompensationDefinition,
     FlowDefinition,
@@ -16,6 +17,13 @@ from choreo.core.definition import (
 )
 from choreo.core.errors import DeclarationError
 from choreo.core.flow_table import FlowTable
+
+
+class Placed(Event):
+    """An order came in."""
+
+    order_id: str
+
 
 CHARGE = StepDefinition(
     name="payment.charge",
@@ -159,4 +167,32 @@ def test_a_flow_from_json_holds_durations_that_end(duration_ms: str) -> None:
     """An exported flow may be written by anybody."""
     text = export(FLOW).replace(b'"deadline_ms": 7200000', f'"deadline_ms": {duration_ms}'.encode())
     with pytest.raises(DeclarationError, match=r"\$\.deadline_ms is .*, no duration that ends"):
+        load(text)
+
+
+async def beat(event: Placed, ctx: StepContext) -> None:
+    """Report now and then."""
+
+
+def crunch(event: Placed, ctx: StepContext) -> None:
+    """Compute for long."""
+
+
+def test_heartbeat_and_process_of_a_step_are_exported_and_loaded() -> None:
+    """A reader of the JSON sees how an attempt runs; a divided heartbeat is never shorter than work takes."""
+    service = Service("video")
+    service.step(on=Placed, effect=False, timeout="1h", heartbeat="30s")(beat)
+    service.step(on=Placed, effect=False, runs_in="process")(crunch)
+    flow = replace(FLOW, steps=tuple(step.definition for step in service.steps.values()))
+    loaded = {step.name: step for step in load(export(flow)).steps}
+    assert (loaded["video.beat"].heartbeat_ms, loaded["video.beat"].runs_in) == (30_000, "")
+    assert (loaded["video.crunch"].heartbeat_ms, loaded["video.crunch"].runs_in) == (0, "process")
+    assert loaded["video.beat"].scaled(10).heartbeat_ms == 3_000
+    assert loaded["video.beat"].scaled(1_000).heartbeat_ms == 1_000
+
+
+def test_a_loaded_process_of_another_kind_is_refused() -> None:
+    """With the path of the value."""
+    text = export(FLOW).replace(b'"runs_in": ""', b'"runs_in": "thread"', 1)
+    with pytest.raises(DeclarationError, match=r"Invalid enum value 'thread' - at `\$\.steps\[0\]\.runs_in`"):
         load(text)

@@ -20,11 +20,11 @@ from choreo.core.declare.flow import Flow
 from choreo.core.declare.hooks import Hook
 from choreo.core.declare.steps import Service, Step
 from choreo.core.definition import (
-    ATTEMPT_FLOOR_MS,
     FlowDefinition,
     ParameterDefinition,
     RetryRule,
     StepDefinition,
+    scaled_heartbeat,
 )
 from choreo.core.flow_table import UNSAID, FlowTable
 
@@ -179,7 +179,7 @@ def _forward(step: Step, table: FlowTable, hooks: Sequence[Hook]) -> HandlerSpec
         timeout_ms=definition.timeout_ms,
         deadline_ms=definition.deadline_ms,
         retry=definition.retry,
-        heartbeat_ms=_scaled(step.heartbeat_ms, table.flow.time_scale),
+        heartbeat_ms=scaled_heartbeat(step.heartbeat_ms, table.flow.time_scale),
         time_scale=table.flow.time_scale,
         reaction=step.name in table.reactions,
         parameters=definition.takes,
@@ -187,11 +187,6 @@ def _forward(step: Step, table: FlowTable, hooks: Sequence[Hook]) -> HandlerSpec
         children=_starts(step.child, definition),
         hops_max=table.flow.hops_max,
     )
-
-
-def _scaled(heartbeat_ms: int, by: float) -> int:
-    """Return a divided heartbeat; never so short that a handler, which runs no faster, could not report in time."""
-    return max(round(heartbeat_ms / by), min(heartbeat_ms, ATTEMPT_FLOOR_MS))
 
 
 def _returned(step: Step, types: Sequence[str]) -> Mapping[type[Any], str]:

@@ -15,6 +15,9 @@ def attempts(flow: FlowDefinition) -> Iterator[Finding]:
     for step in flow.steps:
         where = f"flow {flow.name}, step {step.name}"
         yield from _one(step, where)
+        if step.heartbeat_ms < 0 or (step.heartbeat_ms and step.heartbeat_ms >= step.timeout_ms):
+            what = f"its heartbeat of {human(step.heartbeat_ms)} is not shorter than the timeout of one attempt"
+            yield error(where, what, "Lower heartbeat=, or raise timeout=.")
         if step.compensation:
             yield from _one(step.compensation, f"{where}, its compensation")
     for wait in flow.waits:

@@ -61,10 +61,7 @@ class Step:
         takes: Sequence[EventClass],
         outcomes: Sequence[EventClass],
         never: tuple[type[BaseException], ...],
-        heartbeat_ms: int = 0,
         versions: VersionRange = EVERY,
-        *,
-        in_process: bool = False,
     ) -> None:
         """Keep the parts; `Service.step` calls this."""
         self._definition = definition
@@ -76,9 +73,8 @@ class Step:
         self.versions = versions
         """The versions of the flow that it serves."""
         self.never_undo: tuple[type[BaseException], ...] = ()
-        self.heartbeat_ms = heartbeat_ms
-        """Longest time without a report of an attempt; 0: attempts do not report."""
-        self.in_process = in_process
+        self.heartbeat_ms = definition.heartbeat_ms
+        self.in_process = definition.runs_in == "process"
         self.compensation: Compensation | None = None
         self.child: Flow | None = None
         """The flow of which it starts runs."""
@@ -232,11 +228,11 @@ class Service:
                 retry=rule,
                 effect=effect,
                 when=bound(when, Subject(_triggers(on, where), isinstance(on, AllOf)), where),
+                heartbeat_ms=heartbeat_ms,
+                runs_in="process" if require_process(runs_in, handler, heartbeat_ms, where) else "",
                 **fields,
             )
-            apart = require_process(runs_in, handler, heartbeat_ms, where)
-            step = Step(definition, handler, takes, outcomes, retry.never, heartbeat_ms, serves, in_process=apart)
-            return self.steps.setdefault(short, step)
+            return self.steps.setdefault(short, Step(definition, handler, takes, outcomes, retry.never, serves))
 
         return declare
 

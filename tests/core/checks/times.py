@@ -33,6 +33,13 @@ ERRORS: dict[str, tuple[FlowDefinition, str]] = {
             "Raise the flow's deadline, or lower that of wait.Picked."
         ),
     ),
+    "a heartbeat that an attempt cannot miss": (
+        flow(RESERVE, replace(CHARGE, heartbeat_ms=30_000), CONFIRM),
+        (
+            "flow order, step payment.charge: its heartbeat of 30s is not shorter than the timeout of one attempt. "
+            "Lower heartbeat=, or raise timeout=."
+        ),
+    ),
     "an attempt longer than its step": (
         flow(RESERVE, replace(CHARGE, timeout_ms=2 * HOUR_MS), CONFIRM),
         (
