@@ -1,4 +1,4 @@
-"""Let lists take turns on the event loop that they share with starts and steps, and pause while other lists wait.
+"""Limit how many lists run at once on the event loop that they share with starts and steps; pause while others wait.
 
 At full speed they would hold the loop all the time. An order needs it a few dozen times from step to step, or twice in
 a process that only serves the REST view, and would wait for lists at each of these times.
@@ -17,17 +17,17 @@ PAUSE_MIN_S = 0.005
 
 
 class Pace:
-    """Turns of the lists of one process. A client that lists alone waits for nothing."""
+    """The slots of the lists of one process. A client that lists alone waits for nothing."""
 
     def __init__(self, clock: Clock, at_once: int = 1) -> None:
-        """Start with all turns free. A pause lasts as long as the list, by `clock`; `at_once` lists run together."""
+        """Start with all slots free. A pause lasts as long as the list, by `clock`; `at_once` lists run together."""
         self._clock = clock
         self._slot = asyncio.Semaphore(at_once)
         self._waiting = 0
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Hold a turn; after it there is a pause, which delays no answer but the next turn."""
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot; after it there is a pause, which delays no answer but that of the next one."""
         self._waiting += 1
         try:
             await self._slot.acquire()

@@ -51,13 +51,13 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "choreo", *command], process_group=0)  # noqa: S603 - ourselves
 
 
-def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
-    """Stop the process cleanly; kill it after `patience_s`."""
+def _end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Stop the process cleanly; kill it after `timeout_s`."""
     process.terminate()
     try:
-        process.wait(patience_s)
+        process.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        remark(f"it did not stop within {patience_s:g} s and is killed")
+        remark(f"it did not stop within {timeout_s:g} s and is killed")
         process.kill()
         process.wait()
 

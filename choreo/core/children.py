@@ -62,7 +62,7 @@ class Children(msgspec.Struct, frozen=True, array_like=True, gc=False):
     decision: str = ""
     round: int = 0
     """Round of the request to undo them; 0: none."""
-    turned: bytes = b""
+    requested: bytes = b""
     """Batches to which it was published."""
     answered: int = 0
     """Round that was answered with a failure, because a child is stuck."""

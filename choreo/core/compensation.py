@@ -125,7 +125,9 @@ def _request_newest(fold: Fold, run: Run) -> None:
 
 def _request(fold: Fold, run: Run, entry: LedgerEntry) -> None:
     round_ = entry.round + 1
-    run.put(replace(closed(entry, REQUESTED), round=round_, given=entry.outcome, asked_n=entry.nothings, cause=""))
+    run.put(
+        replace(closed(entry, REQUESTED), round=round_, asked_outcome=entry.outcome, asked_n=entry.nothings, cause="")
+    )
     fold.emit(
         run,
         facts.COMPENSATION_REQUESTED,
@@ -184,7 +186,7 @@ def nothing_to_compensate(fold: Fold, run: Run) -> None:
         run.put(entry)
     if not present:
         return
-    if entry.given >= 0:
+    if entry.asked_outcome >= 0:
         run.put(replace(closed(entry, FAILED), cause="its undo was given the outcome and answered nothing"))
     else:
         run.put(replace(closed(entry, NOTHING if entry.in_doubt else OPEN), cause=""))
@@ -221,7 +223,7 @@ def completed(fold: Fold, run: Run) -> None:
 
     The fact stands, even if the present declaration would have decided otherwise: nothing is undone after it.
     """
-    if run.status == COMPLETED or (run.parentage is not None and run.parentage.turned and run.compensating):
+    if run.status == COMPLETED or (run.parentage is not None and run.parentage.compensating and run.compensating):
         return
     if not run.completing:
         run.compensating, run.cause, run.duplicate = False, "", False
@@ -267,7 +269,7 @@ def end(fold: Fold, run: Run, status: str) -> None:
     run.due_ms = 0
     run.completing = False
     if run.outbox:
-        kept = {facts.CANCEL_REFUSED, facts.CHILDREN_TURNED, facts.CHILDREN_RESUMED}
+        kept = {facts.CANCEL_REFUSED, facts.CHILDREN_COMPENSATION_REQUESTED, facts.CHILDREN_RESUMED}
         kept.add(fold.table.flow.fails if status == COMPENSATED else "")
         run.outbox = [fact for fact in run.outbox if fact.type in kept]
     run.ledger = [closed(e, OPEN) if e.state == REQUESTED and not e.due_ms else e for e in run.ledger]

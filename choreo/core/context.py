@@ -94,5 +94,5 @@ class StepContext(msgspec.Struct, frozen=True):
 
     @property
     def cancelled(self) -> bool:
-        """Return whether the run was turned or terminated: a step with `heartbeat=` may stop early then."""
+        """Return whether the run is compensating or terminated: a step with `heartbeat=` may stop early then."""
         return self.pulse is not None and self.pulse.is_cancelled

@@ -19,7 +19,7 @@ from choreo.core.events import Envelope
 JSON = "application/json"
 
 _DOWN = {
-    facts.CHILDREN_TURNED: facts.PARENT_TURNED,
+    facts.CHILDREN_COMPENSATION_REQUESTED: facts.PARENT_COMPENSATION_REQUESTED,
     facts.CHILDREN_PAUSED: facts.PARENT_PAUSED,
     facts.CHILDREN_RESUMED: facts.PARENT_RESUMED,
     facts.CHILDREN_TERMINATED: facts.PARENT_TERMINATED,

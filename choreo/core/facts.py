@@ -28,7 +28,7 @@ FLOW_COMPENSATED = "choreo.FlowCompensated"
 FLOW_STUCK = "choreo.FlowStuck"
 CANCEL_REFUSED = "choreo.CancelRefused"
 CHILDREN_DUE = "choreo.ChildrenDue"  # a planned batch may start: the bridge starts it
-CHILDREN_TURNED = "choreo.ChildrenTurned"  # a started batch is to be undone
+CHILDREN_COMPENSATION_REQUESTED = "choreo.ChildrenCompensationRequested"  # a started batch is to be undone
 CHILDREN_PAUSED = "choreo.ChildrenPaused"
 CHILDREN_RESUMED = "choreo.ChildrenResumed"
 CHILDREN_TERMINATED = "choreo.ChildrenTerminated"
@@ -36,7 +36,7 @@ CHILDREN_COMPENSATED = "choreo.ChildrenCompensated"  # every child of a step is 
 CHILD_ENDED = "choreo.ChildEnded"  # in the child's log; the bridge says it again in the parent's
 
 # Published by the bridge, in the log of a child.
-PARENT_TURNED = "choreo.ParentTurned"
+PARENT_COMPENSATION_REQUESTED = "choreo.ParentCompensationRequested"
 PARENT_PAUSED = "choreo.ParentPaused"
 PARENT_RESUMED = "choreo.ParentResumed"
 PARENT_TERMINATED = "choreo.ParentTerminated"

@@ -87,7 +87,7 @@ def _advanced(fold: Fold, run: Run, step: StepDefinition, rule: ChildrenDefiniti
         known = _joined(fold, run, step, rule, known)
     if rule.first and known.decision == children.JOINED:
         enough = f"{rule.first} others came first"
-        return _tell(fold, run, known, facts.CHILDREN_TURNED, "turned", 0, besides="ended", reason=enough)
+        return _request(fold, run, known, 0, besides="ended", reason=enough)
     return known
 
 
@@ -151,9 +151,9 @@ def _undone(fold: Fold, run: Run, known: Children) -> Children:
     if entry is None or not (entry.state == FAILED or (entry.state == REQUESTED and entry.due_ms)):
         return known
     if entry.round != known.round:
-        known = replace(known, round=entry.round, turned=b"")
+        known = replace(known, round=entry.round, requested=b"")
     if entry.state == REQUESTED:
-        known = _tell(fold, run, known, facts.CHILDREN_TURNED, "turned", known.round, besides="undone")
+        known = _request(fold, run, known, known.round, besides="undone")
     about: dict[str, Any] = {"step": entry.step, "trigger": entry.trigger, "entry": entry.id, "round": entry.round}
     if known.all_undone:
         _once(fold, run, facts.CHILDREN_COMPENSATED, ids.undo(entry.id), f"{known.opened} children are undone", about)
@@ -222,6 +222,12 @@ def _tell(
                 _order(fold, run, known, type_, batch, round_, reason=reason, places=left)
             bits = with_bit(bits, batch)
     return replace(known, **{told: bits})
+
+
+def _request(fold: Fold, run: Run, known: Children, round_: int, *, besides: str, reason: str = "") -> Children:
+    """Order the compensation of the children that are not in the set `besides`."""
+    type_ = facts.CHILDREN_COMPENSATION_REQUESTED
+    return _tell(fold, run, known, type_, "requested", round_, besides=besides, reason=reason)
 
 
 def _order(

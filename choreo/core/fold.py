@@ -164,7 +164,7 @@ def wake(run: Run, item: PendingStep | LedgerEntry) -> dict[str, Any]:
         **fields_of(run.carried if isinstance(item, LedgerEntry) else item.carried),
     }
     if isinstance(item, LedgerEntry):
-        about = {"entry": item.id, "round": item.round, "nothings": item.asked_n, "outcome": item.given}
+        about = {"entry": item.id, "round": item.round, "nothings": item.asked_n, "outcome": item.asked_outcome}
         return fields | about
     return fields | {"outcome": item.offset, "hops": item.hops}
 

@@ -16,10 +16,10 @@ from choreo.core.fold import Fold
 from choreo.core.state import COMPENSATED, COMPLETED, RUNNING, STUCK, TERMINATED, Run
 
 
-def turned(_fold: Fold, run: Run) -> None:
-    """Fold `choreo.ParentTurned`: the run is undone, also once it has completed; `advance` begins."""
+def compensation_requested(_fold: Fold, run: Run) -> None:
+    """Fold `choreo.ParentCompensationRequested`: the run is undone, also once it has completed; `advance` begins."""
     if run.status != TERMINATED and run.parentage is not None:
-        run.parentage = replace(run.parentage, turned=True)
+        run.parentage = replace(run.parentage, compensating=True)
 
 
 def paused(fold: Fold, run: Run) -> None:
@@ -55,13 +55,14 @@ def _of_pause(fold: Fold, run: Run, type_: str) -> None:
     fold.emit(run, type_, ids.of_run("pause", run.id, n), "with its parent", n=n)
 
 
-def turn(fold: Fold, run: Run) -> None:
+def compensate(fold: Fold, run: Run) -> None:
     """Begin to undo a run that its parent undoes, unless that has begun; a completed run opens again."""
     if run.compensating or run.completing or run.status == TERMINATED:
         return
     if run.status == COMPLETED:
         run.ended_ms, run.status = 0, RUNNING
-    reason = fold.event.reason if fold.event.type == facts.PARENT_TURNED else ""  # it may be acted on later
+    is_request = fold.event.type == facts.PARENT_COMPENSATION_REQUESTED  # it may be acted on later
+    reason = fold.event.reason if is_request else ""
     start_compensation(fold, run, f"undone with its parent: {reason}".removesuffix(": "))
 
 
@@ -90,7 +91,7 @@ def tell(fold: Fold, run: Run) -> None:
 
 
 FACTS = {
-    facts.PARENT_TURNED: turned,
+    facts.PARENT_COMPENSATION_REQUESTED: compensation_requested,
     facts.PARENT_PAUSED: paused,
     facts.PARENT_RESUMED: resumed,
     facts.PARENT_TERMINATED: terminated,

@@ -31,7 +31,7 @@ ANNOUNCEMENTS = frozenset(
         facts.FLOW_STUCK,
         facts.CANCEL_REFUSED,
         facts.REDRIVEN,
-        facts.CHILDREN_TURNED,
+        facts.CHILDREN_COMPENSATION_REQUESTED,
         facts.CHILDREN_PAUSED,
         facts.CHILDREN_RESUMED,
         facts.CHILDREN_TERMINATED,
@@ -77,8 +77,8 @@ def react(table: FlowTable, state: KeyState, record: Record) -> tuple[KeyState, 
 
 
 def _advance(fold: Fold, run: Run) -> None:
-    if run.parentage is not None and run.parentage.turned:
-        parentage.turn(fold, run)
+    if run.parentage is not None and run.parentage.compensating:
+        parentage.compensate(fold, run)
     compensation.advance(fold, run)
     if fold.table.families:
         family.advance(fold, run)

@@ -105,7 +105,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Offset of the success; -1: in doubt."""
     state: str = OPEN
     round: int = 0
-    given: int = -1
+    asked_outcome: int = -1
     """Outcome in the request of the present round."""
     nothing_rounds: tuple[int, ...] = ()
     """Rounds that were answered with NothingToCompensate, even late."""
@@ -148,7 +148,7 @@ class Parentage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tellings: int = 0
     pause_n: int = 0
     """Number of the newest pause or resume of the parent."""
-    turned: bool = False
+    compensating: bool = False
     """Whether the parent undoes it: also once it has completed."""
 
 

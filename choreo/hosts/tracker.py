@@ -141,7 +141,7 @@ class TrackerHost:
     async def _poll(self, consumer: Consumer) -> None:
         """Poll once, then fold, commit and publish."""
         worker = self._worker
-        poll = await consumer.poll(POLL_SIZE, worker.patience_s(self._idle_s))
+        poll = await consumer.poll(POLL_SIZE, worker.timeout_s(self._idle_s))
         self._polled_ms = self._clock.now_ms()
         worker.revoke(poll.revoked)
         for assigned in poll.assigned:

@@ -3,7 +3,7 @@
 from choreo.testing.faults import Fault, Faults, FaultyBackend
 from choreo.testing.given import (
     EventLike,
-    Story,
+    Scenario,
     child_ended,
     children,
     duplicate,
@@ -19,7 +19,7 @@ __all__ = [
     "Fault",
     "Faults",
     "FaultyBackend",
-    "Story",
+    "Scenario",
     "child_ended",
     "children",
     "duplicate",

@@ -95,13 +95,13 @@ def elapsed(duration: Duration) -> Elapsed:
     return Elapsed(milliseconds(duration, "elapsed"))
 
 
-def given(flow: Flow | FlowDefinition, *events: EventLike, key: str = "", read_back: bool = True) -> Story:
+def given(flow: Flow | FlowDefinition, *events: EventLike, key: str = "", read_back: bool = True) -> Scenario:
     """Return a scenario of one instance of the flow, with its events so far."""
     definition = flow if isinstance(flow, FlowDefinition) else flow.definition
-    return Story(definition, key or _key_of(definition, events), read_back=read_back).when(*events)
+    return Scenario(definition, key or _key_of(definition, events), read_back=read_back).when(*events)
 
 
-class Story:
+class Scenario:
     """One key's log and state in a scenario. Made by `given`."""
 
     def __init__(self, flow: FlowDefinition, key: str, *, read_back: bool) -> None:
@@ -246,7 +246,8 @@ class Story:
     def _record(self, envelope: Envelope) -> Record:
         """Return the next record; an event that decides a branch has its fields."""
         record = Record(self.table.flow.name, 0, len(self.log), self.now_ms, envelope)
-        if envelope.type not in self.table.decoded:
+        tables = (self.table, *self.table.versions.values())
+        if not any(envelope.type in table.decoded for table in tables):
             return record
         values = self._values.get(envelope.id)
         if values is None and envelope.content_type == TRACKER_JSON:

@@ -46,7 +46,10 @@ class EventFactory:
         self.key = key
 
     def envelope(self, spec: EventSpec, log: Sequence[Record], state: KeyState) -> Envelope:
-        """Return the event as it would stand in the log next."""
+        """Return the event as it would stand in the log next; its step and trigger are those of its run's version."""
+        of = None if spec.foreign or spec.type == self.table.flow.starts else self._run(spec, state)
+        if of is not None and of.version in self.table.versions:
+            return EventFactory(self.table.versions[of.version], self.key).envelope(spec, log, state)
         if spec.foreign:
             filled: dict[str, Any] = {"id": "", "source": "elsewhere"}
         else:

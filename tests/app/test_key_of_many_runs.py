@@ -16,14 +16,14 @@ from choreo.core.identity import identified
 from choreo.core.react import react
 from choreo.core.state import KeyState
 from choreo.ports.read_model import InstanceView
-from choreo.testing import Story, event, given
+from choreo.testing import Scenario, event, given
 from tests.core.order import PICKED
 
 RUNS = 3 * retired.KEPT_MAX
 TABLE = FlowTable(PICKED)
 
 
-def story() -> Story:
+def story() -> Scenario:
     """Play runs one after the other, every third one declined; picks name no run, and some come twice or late."""
     log_text, picks = given(PICKED, event("OrderPlaced", id="r0")), list[str]()
     for number in range(RUNS):

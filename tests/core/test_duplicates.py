@@ -18,7 +18,7 @@ from choreo.core.flow_table import FlowTable
 from choreo.core.identity import identified
 from choreo.core.react import react
 from choreo.core.state import KeyState, Run
-from choreo.testing import EventLike, Story, elapsed, event, foreign, given
+from choreo.testing import EventLike, Scenario, elapsed, event, foreign, given
 from tests.core.order import PICKED, WIDE
 from tests.core.plain import RESERVE, WaitDefinition, flow, step
 
@@ -93,7 +93,7 @@ def doubled(draw: st.DrawFn, kind: str) -> tuple[list[Record], list[tuple[Record
     return log, mixed
 
 
-def _may_happen(story: Story, spec: EventLike) -> bool:
+def _may_happen(story: Scenario, spec: EventLike) -> bool:
     """Return whether it may: an outcome of a step behind a wait stands behind what makes it ready."""
     type_ = spec if isinstance(spec, str) else getattr(spec, "type", "")
     gated = {one.name for one in story.table.flow.steps if one.on in story.table.satisfies}

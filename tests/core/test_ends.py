@@ -11,7 +11,7 @@ from choreo.core.flow_table import FlowTable
 from choreo.core.react import react
 from choreo.core.state import KeyState
 from choreo.core.timers import next_due
-from choreo.testing import EventLike, Story, duplicate, elapsed, event, foreign, given
+from choreo.testing import EventLike, Scenario, duplicate, elapsed, event, foreign, given
 from tests.core.order import LABEL, ORDER, PICKED, WIDE, but
 from tests.core.plain import CHARGE, CONFIRM, PICK, RESERVE, step, undo
 
@@ -102,7 +102,7 @@ def test_a_put_off_attempt_is_called_for_under_the_new_name() -> None:
     story.then(event("choreo.StepRetryDue", step="payment.charge_card"))
 
 
-def _deployed_anew(story: Story) -> Story:
+def _deployed_anew(story: Scenario) -> Scenario:
     return story.declared_anew(_renamed(ORDER, payment__charge="payment.charge_card"))
 
 
@@ -124,7 +124,7 @@ def test_a_late_success_still_opens_a_run_whose_end_was_taken_from_the_log() -> 
     assert [(fact.type, fact.step) for fact in published] == [(facts.COMPENSATION_REQUESTED, "labels.print")]
 
 
-def _printed(story: Story) -> EventLike:
+def _printed(story: Scenario) -> EventLike:
     return event("LabelPrinted", step="labels.print", causation=story.log[1].event.id)
 
 

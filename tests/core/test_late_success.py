@@ -6,7 +6,7 @@ import pytest
 
 from choreo.core import facts
 from choreo.core.events import Envelope
-from choreo.testing import Story, duplicate, elapsed, event, given, undo
+from choreo.testing import Scenario, duplicate, elapsed, event, given, undo
 from tests.core.order import ORDER, WIDE
 
 DOUBTED = ("OrderPlaced", "StockReserved", elapsed("1h"))
@@ -78,7 +78,7 @@ def test_an_end_overtaken_by_an_entry_opened_and_closed_ends_the_run_after_all()
     story.when(ending).then(status="compensated")
 
 
-def _about_to_end() -> tuple[Story, Envelope]:
+def _about_to_end() -> tuple[Scenario, Envelope]:
     """Return a run that has published FlowCompensated and not read it."""
     story = given(WIDE, "OrderPlaced", "StockReserved", "PaymentDeclined", read_back=False)
     story.when(event("choreo.StepSkipped", step="labels.print"), "StockReleased")

@@ -16,7 +16,7 @@ from choreo.core.flow_changes import flow_changes
 from choreo.core.flow_table import FlowTable
 from choreo.core.react import react
 from choreo.core.timers import due, next_due
-from choreo.testing.given import Story, elapsed, event, foreign, given
+from choreo.testing.given import Scenario, elapsed, event, foreign, given
 from tests.core.plain import HOUR_MS, flow, published, step
 
 SIGN = step("desk.sign", "OrderPlaced", "Signed", effect=False)
@@ -28,7 +28,7 @@ RENEWAL = WaitDefinition("timer.renewal", "Signed", "", 0, "", then="Due", at="r
 AT = flow(SIGN, BILL, waits=(RENEWAL,), events=dict.fromkeys(("Signed", "Extended"), ("order_id", "renews_at")))
 
 
-def at(type_: str, story: Story | None = None, **later: float) -> object:
+def at(type_: str, story: Scenario | None = None, **later: float) -> object:
     """Return an event with a moment that lies so much after now."""
     now_ms = story.now_ms if story else given(AT).now_ms
     moment = datetime.fromtimestamp(now_ms / 1_000, UTC) + timedelta(**later)

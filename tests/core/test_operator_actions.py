@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from choreo.core import facts, ids
 from choreo.core.definition import FlowDefinition, RetryRule
 from choreo.core.timers import next_due
-from choreo.testing import Story, duplicate, elapsed, event, given, undo
+from choreo.testing import Scenario, duplicate, elapsed, event, given, undo
 from tests.core.order import ORDER, PICKED, but
 from tests.core.plain import CHARGE, HOUR_MS
 
@@ -173,7 +173,7 @@ SLOW: FlowDefinition = but(
 FAILED_ONCE = event("choreo.StepAttemptFailed", step="payment.charge")
 
 
-def _attempt(story: Story, number: int) -> Story:
+def _attempt(story: Scenario, number: int) -> Scenario:
     return story.when(event("choreo.StepAttemptFailed", step="payment.charge", attempt=number, id=f"attempt-{number}"))
 
 
@@ -238,7 +238,7 @@ def test_a_retry_that_would_come_after_the_deadline_does_not_come() -> None:
 # Stuck undos.
 
 
-def _stuck() -> Story:
+def _stuck() -> Scenario:
     return given(PICKED, *PAID, CANCEL, event("choreo.CompensationFailed", reason="no"), "StockReleased").then(
         status="stuck"
     )

@@ -8,7 +8,7 @@ from choreo.core import retired
 from choreo.core.flow_table import FlowTable
 from choreo.core.react import react
 from choreo.core.state import KeyState, encode
-from choreo.testing import Story, elapsed, event, given, undo
+from choreo.testing import Scenario, elapsed, event, given, undo
 from tests.core.order import ORDER, PICKED
 
 COMPLETED = ("StockReserved", "PaymentCharged", "OrderConfirmed")
@@ -16,12 +16,12 @@ COMPENSATED = ("StockReserved", "PaymentDeclined", "StockReleased")
 MANY = 3 * retired.KEPT_MAX
 
 
-def ran(story: Story, run: str, types: tuple[str, ...]) -> None:
+def ran(story: Scenario, run: str, types: tuple[str, ...]) -> None:
     """Let the key have one more run with these events."""
     story.when(event("OrderPlaced", id=run), *(event(type_, run=run) for type_ in types))
 
 
-def many(types: tuple[str, ...] = COMPLETED, number: int = MANY) -> Story:
+def many(types: tuple[str, ...] = COMPLETED, number: int = MANY) -> Scenario:
     """Return a key of so many runs, `r0` and so on, that have ended so."""
     story = given(ORDER, event("OrderPlaced", id="r0"), *(event(type_, run="r0") for type_ in types))
     for count in range(1, number):

@@ -11,7 +11,7 @@ from choreo.core.flow_table import FlowTable
 from choreo.core.gates import Gates
 from choreo.core.react import react
 from choreo.core.state import KeyState, encode
-from choreo.testing import Story, duplicate, elapsed, event, foreign, given, undo
+from choreo.testing import Scenario, duplicate, elapsed, event, foreign, given, undo
 from tests.core.order import DAY_MS, ORDER, PICKED
 
 COMPLETED = ("OrderPlaced", "StockReserved", "PaymentCharged", "OrderConfirmed")
@@ -218,7 +218,7 @@ def test_every_event_moves_the_position() -> None:
 
 def test_time_in_the_fold_never_goes_back() -> None:
     """The highest stamp read is now: one out of order does not shorten a deadline."""
-    story: Story = given(ORDER, "OrderPlaced")
+    story: Scenario = given(ORDER, "OrderPlaced")
     before = story.state.now_ms
     late = Record("order", 0, 1, before - 5_000, replace(story.log[0].event, id="x", type="SomethingElse", run=""))
     state, _ = react(FlowTable(ORDER), story.state, late)

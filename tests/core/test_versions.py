@@ -38,6 +38,15 @@ def test_a_run_in_flight_goes_on_under_its_own_version() -> None:
     story.when("choreo.CancelRequested").then("choreo.CompensationStarted", undo("payment.charge", version=1))
 
 
+def test_an_outcome_in_a_scenario_is_of_the_step_that_its_run_has() -> None:
+    """After a deployment too: without `step=` it names that of version 1 and its trigger, as the host does."""
+    story = given(ORDER, "OrderPlaced", "StockReserved").declared_anew(BOTH).when("PaymentCharged")
+    charged, reserved = story.log[-1].event, story.log[story.offset_of("StockReserved")].event
+    assert (charged.step, charged.causation, charged.hops) == ("payment.charge", reserved.id, reserved.hops + 1)
+    story = given(BOTH, start(2), "StockReserved", "OrderScreened", "PaymentCharged")
+    assert story.log[-1].event.step == "payment.take"
+
+
 def test_a_run_that_starts_after_the_deployment_follows_the_new_version() -> None:
     """Both kinds stand side by side in one log."""
     story = given(BOTH, start(2), event("StockReserved", version=2)).then(expected=["risk.screen"])

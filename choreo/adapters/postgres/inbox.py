@@ -57,7 +57,7 @@ class PostgresInbox(PostgresGates):
         self._name = ""
         self._loss = "0"
         """The server's last loss that the inbox has learned."""
-        self._patient_until_ms = 0
+        self._grace_until_ms = 0
         """Time until which an expired lease is respected: its holder could not renew it while the server was away."""
         self._unsure: dict[Key, str] = {}
         """Attempts that may or may not have been counted, with their tokens: the next call uses the same token."""
@@ -99,7 +99,7 @@ class PostgresInbox(PostgresGates):
         try:
             answers = await self._begun(attempts, lease, tokens)
         except StorageError:
-            self._patient_until_ms = self._clock.elapsed_ms() + lease.lease_ms
+            self._grace_until_ms = self._clock.elapsed_ms() + lease.lease_ms
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.update(tokens)
             raise
@@ -239,12 +239,12 @@ class PostgresInbox(PostgresGates):
         now_ms: int,
     ) -> None:
         """Prepare the rows for the rules: expired leases that are respected, and attempts counted by a lost answer."""
-        patience_ms = min(lease.lease_ms, max(0, self._patient_until_ms - self._clock.elapsed_ms()))
+        grace_ms = min(lease.lease_ms, max(0, self._grace_until_ms - self._clock.elapsed_ms()))
         for key, row in rows.items():
             if kept[key] and kept[key] == tokens[key]:
                 row.begun -= 1
-            if patience_ms and row.held_until_ms and row.held_until_ms - now_ms <= LEASE_MAX_MS:
-                row.held_until_ms = max(row.held_until_ms, now_ms + patience_ms)
+            if grace_ms and row.held_until_ms and row.held_until_ms - now_ms <= LEASE_MAX_MS:
+                row.held_until_ms = max(row.held_until_ms, now_ms + grace_ms)
 
     async def _identified(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
         """Return when the inbox before this one was lost, 0 for never; note the loss where it is found now."""

@@ -64,7 +64,7 @@ class RedisInbox:
         self._memory = ""
         self._loss = "0"
         """Id of the server's last loss that the inbox has noted."""
-        self._patient_until_ms = 0
+        self._grace_until_ms = 0
         """Time until which an expired lease is still respected: its holder could not renew it while the server was
         away."""
         self._gated: set[tuple[str, str, int]] = set()
@@ -97,10 +97,10 @@ class RedisInbox:
         asked = [(a.trigger, a.step, a.run, a.slot, token, a.unmarked) for a, token in paired]
         try:
             memory = self._memory or await self._compared()
-            patience_ms = min(lease.lease_ms, max(0, self._patient_until_ms - self._clock.elapsed_ms()))
-            numbers, others, name = await self._run(scripts.BEGIN, asked, memory, holder, lease.lease_ms, patience_ms)
+            grace_ms = min(lease.lease_ms, max(0, self._grace_until_ms - self._clock.elapsed_ms()))
+            numbers, others, name = await self._run(scripts.BEGIN, asked, memory, holder, lease.lease_ms, grace_ms)
         except StorageError:
-            self._patient_until_ms = self._clock.elapsed_ms() + lease.lease_ms
+            self._grace_until_ms = self._clock.elapsed_ms() + lease.lease_ms
             if len(self._unsure) < _UNSURE_MAX:
                 self._unsure.update(zip(keys, tokens, strict=True))
             raise

@@ -73,10 +73,10 @@ end
 """
 
 # An attempt's token also distinguishes a call that is repeated, because its answer was lost, from a second attempt.
-# `patience`: how long an expired lease is still respected. Returns a number for each attempt, packed, because single
+# `grace`: how long an expired lease is still respected. Returns a number for each attempt, packed, because single
 # numbers cost the client 10 µs each to read; and further results with the attempt's index from 1.
 BEGIN = f"""{_HEAD}{_REMEMBERS}{_BELONGS}{_HOLDS}{_MARK_OF}
-local patience = tonumber(ARGV[7])
+local grace = tonumber(ARGV[7])
 local answers, others = {{}}, {{}}
 for i, attempt in ipairs(asked) do
     local trigger, step, run, slot, token, unmarked = unpack(attempt)
@@ -91,7 +91,7 @@ for i, attempt in ipairs(asked) do
         if redis.call('HSETNX', of_run, field, trigger) == 0 then first = redis.call('HGET', of_run, field) end
     end
     if held and held ~= '0' and not mine(last) and tonumber(held) - clock <= {LEASE_MAX_MS} then
-        held_ms = math.max(tonumber(held) - clock, patience)
+        held_ms = math.max(tonumber(held) - clock, grace)
     end
     if mark then
         answers[i], others[#others + 1] = 0, {{i, unpack(mark)}}

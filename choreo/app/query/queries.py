@@ -95,7 +95,7 @@ class Queries:
         if wanted.flow:
             self.flows.definition(wanted.flow)
         wanted = checked(self.flows, wanted)
-        async with self._pace.turn() if self._pace else nullcontext():
+        async with self._pace.slot() if self._pace else nullcontext():
             return await self._read_model.instances(wanted, limit, cursor)
 
     async def instance(self, flow: str, key: str, run: str = "") -> Instance:

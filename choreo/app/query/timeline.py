@@ -66,13 +66,13 @@ _FACTS: dict[str, tuple[str, str]] = {
     facts.REDRIVEN: ("operator", "an operator redrove a dead letter to {step}"),
     facts.CHILDREN_PLANNED: ("children", "{step} planned a batch of children"),
     facts.CHILDREN_DUE: ("children", "{step}: a batch of children may start"),
-    facts.CHILDREN_TURNED: ("undo", "{step}: a batch of children is to be undone"),
+    facts.CHILDREN_COMPENSATION_REQUESTED: ("undo", "{step}: a batch of children is to be undone"),
     facts.CHILDREN_PAUSED: ("operator", "{step}: a batch of children is paused too"),
     facts.CHILDREN_RESUMED: ("operator", "{step}: a batch of children is resumed too"),
     facts.CHILDREN_TERMINATED: ("operator", "{step}: a batch of children is terminated too"),
     facts.CHILDREN_COMPENSATED: ("undo", "the children of {step} are undone"),
     facts.CHILD_ENDED: ("children", "{step}: a child ended"),
-    facts.PARENT_TURNED: ("undo", "its parent undoes it"),
+    facts.PARENT_COMPENSATION_REQUESTED: ("undo", "its parent undoes it"),
     facts.PARENT_PAUSED: ("operator", "its parent is paused"),
     facts.PARENT_RESUMED: ("operator", "its parent is resumed"),
     facts.PARENT_TERMINATED: ("operator", "its parent was terminated"),
@@ -86,9 +86,9 @@ _BACKWARD = frozenset(
         facts.COMPENSATION_DEADLINE_PASSED,
         facts.COMPENSATION_RETRY_REQUESTED,
         facts.COMPENSATION_RESOLVED,
-        facts.CHILDREN_TURNED,
+        facts.CHILDREN_COMPENSATION_REQUESTED,
         facts.CHILDREN_COMPENSATED,
-        facts.PARENT_TURNED,
+        facts.PARENT_COMPENSATION_REQUESTED,
     }
 )
 # Their reason is the compensation's, or repeats the line before.

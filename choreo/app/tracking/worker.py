@@ -115,7 +115,7 @@ class TrackerWorker:
                 self._counters.add("tracker_published_again", len(again))
         await self._publish_due(consumer)
 
-    def patience_s(self, at_most_s: float) -> float:
+    def timeout_s(self, at_most_s: float) -> float:
         """Return how long a poll may wait: until the next timer, but not longer than `at_most_s`."""
         moments = [owned.next_due_ms for owned in self.owned.values() if owned.is_live and owned.next_due_ms]
         if not moments:
