@@ -341,16 +341,6 @@ class FlowDefinition(msgspec.Struct, frozen=True):
         return max((step.deadline_ms for step in self.steps), default=0) + self.compensation_bound_ms
 
 
-def with_parents(flows: Mapping[str, FlowDefinition]) -> dict[str, FlowDefinition]:
-    """Return the flows of a project, each with its parents."""
-    parents: dict[str, tuple[str, ...]] = {}
-    for name, flow in flows.items():
-        for child in sorted({step.children.flow for step in flow.steps if step.children}):
-            parents[child] = (*parents.get(child, ()), name)
-    changed = {name: msgspec.structs.replace(flows[name], parents=of) for name, of in parents.items() if name in flows}
-    return {**flows, **changed}
-
-
 def export(flow: FlowDefinition) -> bytes:
     """Return the flow as JSON, for people and for a tracker that runs without the services' code."""
     return msgspec.json.format(msgspec.json.encode(flow), indent=2)

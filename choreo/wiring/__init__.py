@@ -23,8 +23,9 @@ from choreo.app.query.flows import Flows
 from choreo.app.query.queries import Queries
 from choreo.core.declare.flow import Flow
 from choreo.core.declare.steps import Service
-from choreo.core.definition import FlowDefinition, with_parents
+from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError
+from choreo.core.parents import with_parents
 from choreo.ports.backend import PROJECTOR, TRACKER, Backend
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec

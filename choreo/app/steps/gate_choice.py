@@ -36,3 +36,8 @@ def _gates_of(table: FlowTable, handlers: Handlers) -> tuple[list[WaitDefinition
         types |= {wait.on, *wait.answers, wait.late, wait.moved_by, *wait.says}
         types |= {facts.WAIT_CLOSED} if wait.optional else set()
     return waits, types - {""}, reads
+
+
+def runs_of(table: FlowTable, inbox: Inbox) -> GateBook:
+    """Return the open runs of each key alone, for events without a run id."""
+    return GateBook(table, (), {table.flow.starts} | facts.ENDS, inbox)

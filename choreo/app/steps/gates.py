@@ -313,10 +313,7 @@ class GateBook:
         return None
 
     async def arguments_to_undo(self, call: Record, parameters: Sequence[ParameterDefinition]) -> Arguments | None:
-        """Return the arguments of a compensation: the events of its run before compensation began.
-
-        Return None if nothing of the run is known any more.
-        """
+        """Return the events of a run from before compensation began, by argument; None if the run is forgotten."""
         event = call.event
         await self._load({event.key: call.partition})
         known = self._cached.get(event.key)
@@ -395,11 +392,6 @@ def _shape_of(wait: WaitDefinition) -> tuple[object, ...]:
     """Return the parts of a wait that change which events its gate takes."""
     more = (wait.at, wait.moved_by, wait.says, wait.optional)
     return (wait.on, wait.answers, wait.late, *(more if any(more) else ()))
-
-
-def runs_of(table: FlowTable, inbox: Inbox) -> GateBook:
-    """Return the open runs of each key alone, for events without a run id."""
-    return GateBook(table, (), {table.flow.starts} | facts.ENDS, inbox)
 
 
 _encoder = msgspec.msgpack.Encoder()

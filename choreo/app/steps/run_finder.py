@@ -8,7 +8,8 @@ that it has reached, so that a restart does not begin at the first record.
 
 from __future__ import annotations
 
-from choreo.app.steps.gates import SCAN_AT_ONCE, runs_of
+from choreo.app.steps.gate_choice import runs_of
+from choreo.app.steps.gates import SCAN_AT_ONCE
 from choreo.core.events import Position, Record
 from choreo.core.flow_table import FlowTable
 from choreo.ports.inbox import Inbox
