@@ -13,15 +13,11 @@ import msgspec
 
 from choreo.core.attributes import AttributeDefinition
 from choreo.core.conditions import AnyCondition
-from choreo.core.durations import DURATION_MAX_MS
+from choreo.core.durations import ATTEMPT_FLOOR_MS, DURATION_MAX_MS, scaled_heartbeat
 from choreo.core.errors import DeclarationError
 
 DEADLINE_SLACK_MS = 600_000
 """Added to a step's attempts and waits for its default deadline: ten minutes of lag before a doubt is declared."""
-
-ATTEMPT_FLOOR_MS = 1_000
-"""Shortest attempt after a division of durations: work takes as long as ever, only waiting is shortened."""
-
 
 ATTEMPTS_MAX = 2**31 - 1
 """Most attempts: every store and client holds such a number."""
@@ -379,11 +375,6 @@ def _divided(duration_ms: int, by: float) -> int:
 def _scaled_wait(wait: WaitDefinition, by: float) -> WaitDefinition:
     names = ("timeout_ms", "remind_ms", "escalate_ms")
     return msgspec.structs.replace(wait, **{name: _divided(getattr(wait, name), by) for name in names})
-
-
-def scaled_heartbeat(heartbeat_ms: int, by: float) -> int:
-    """Return a divided heartbeat; never so short that a handler, which runs no faster, could not report in time."""
-    return max(round(heartbeat_ms / by), min(heartbeat_ms, ATTEMPT_FLOOR_MS))
 
 
 def _scaled_attempts(of: StepDefinition | CompensationDefinition, by: float) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from choreo.core.errors import DeclarationError
 Duration: TypeAlias = str | int | float
 """A text such as "30s", "1h30m", "250ms", or a number of seconds."""
 
+ATTEMPT_FLOOR_MS = 1_000
+"""Shortest attempt after a division of durations: work takes as long as ever, only waiting is shortened."""
+
 DURATION_MAX_MS = 31_556_952_000_000
 """A thousand years: any present time plus this is still a year that calendars and stores can hold."""
 
@@ -79,3 +82,8 @@ def _refused(value: object, where: str) -> DeclarationError:
         where=where,
         remedy='Write it as "30s", "5m", "24h", "2d" or a number of seconds.',
     )
+
+
+def scaled_heartbeat(heartbeat_ms: int, by: float) -> int:
+    """Return a divided heartbeat; never so short that a handler, which runs no faster, could not report in time."""
+    return max(round(heartbeat_ms / by), min(heartbeat_ms, ATTEMPT_FLOOR_MS))

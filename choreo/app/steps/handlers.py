@@ -24,8 +24,8 @@ from choreo.core.definition import (
     ParameterDefinition,
     RetryRule,
     StepDefinition,
-    scaled_heartbeat,
 )
+from choreo.core.durations import scaled_heartbeat
 from choreo.core.flow_table import UNSAID, FlowTable
 
 _log = logging.getLogger(__name__)
