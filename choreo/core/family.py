@@ -85,8 +85,12 @@ def _advanced(fold: Fold, run: Run, step: StepDefinition, rule: ChildrenDefiniti
     if run.status != COMPLETED and not run.completing:
         known = _due(fold, run, rule, known)
         known = _joined(fold, run, step, rule, known)
+    enough = ""
     if rule.first and known.decision == children.JOINED:
         enough = f"{rule.first} others came first"
+    elif known.decision == children.FAILED and len(step.emits) > 1:
+        enough = f"{count(known.failed)} others have failed"
+    if enough:
         return _request(fold, run, known, 0, besides="ended", reason=enough)
     return known
 
@@ -111,7 +115,8 @@ def _joined(fold: Fold, run: Run, step: StepDefinition, rule: ChildrenDefinition
     if first is not None:
         reason += f"; {first.key}: {first.reason or first.outcome}"
     joined = decision == children.JOINED
-    type_ = step.emits[0] if joined else next(iter(step.fails), facts.STEP_FAILED)
+    goes_on = joined or len(step.emits) > 1
+    type_ = step.emits[0 if joined else 1] if goes_on else next(iter(step.fails), facts.STEP_FAILED)
     payload = {} if type_ == facts.STEP_FAILED else _payload(fold, type_, known, reason)
     about: dict[str, Any] = {"step": known.step, "trigger": known.trigger, "causation": known.trigger}
     fold.emit(

@@ -23,11 +23,15 @@ RESERVE = step("stock.reserve", "OrderPlaced", "StockReserved", fails="StockReje
 CONFIRM = step("mail.confirm", "ParcelsShipped", "OrderConfirmed", fails="MailBounced")
 
 
-def parent(rule: ChildrenDefinition) -> FlowDefinition:
-    """Return an order whose parcels are children."""
-    split = replace(SPLIT, children=rule, compensation=BY_ORDER)
-    events = {"ParcelsShipped": ("order_id", "results", "completed", "failed")}
-    return flow(RESERVE, split, CONFIRM, events=events, fails="OrderCancelled")
+def parent(rule: ChildrenDefinition, *, goes_on: bool = False) -> FlowDefinition:
+    """Return an order whose parcels are children; where they are not joined it is compensated, unless it `goes_on`."""
+    split, confirm = replace(SPLIT, children=rule, compensation=BY_ORDER), CONFIRM
+    if goes_on:
+        split = replace(split, emits=("ParcelsShipped", "ParcelsLost"), fails=())
+        confirm = replace(CONFIRM, any_of=("ParcelsShipped", "ParcelsLost"))
+    names = ("order_id", "results", "completed", "failed")
+    events = dict.fromkeys(("ParcelsShipped", "ParcelsLost") if goes_on else ("ParcelsShipped",), names)
+    return flow(RESERVE, split, confirm, events=events, fails="OrderCancelled")
 
 
 PARCEL = flow(
@@ -54,14 +58,16 @@ class Family:
         refused: frozenset[int] = frozenset(),
         batch: int = 2,
         answers: Mapping[str, str] | None = None,
+        goes_on: bool = False,
     ) -> None:
         """Place the order; `refused` parcels fail, and `answers` replaces the outcome on a trigger."""
-        self.tables = {"order": FlowTable(parent(rule)), "parcel": FlowTable(PARCEL)}
+        self.tables = {"order": FlowTable(parent(rule, goes_on=goes_on)), "parcel": FlowTable(PARCEL)}
         self.logs: dict[str, list[Record]] = {"order": [], "parcel": []}
         self.states: dict[tuple[str, str], KeyState] = {}
         self.cursors = {(reader, name): 0 for reader in ("tracker", "bridge", "host") for name in self.logs}
         self.parcels, self.refused, self.batch = parcels, refused, batch
-        self.answers = {"OrderPlaced": "StockReserved", "ParcelsShipped": "OrderConfirmed", **(answers or {})}
+        confirmed = dict.fromkeys(("ParcelsShipped", "ParcelsLost"), "OrderConfirmed")
+        self.answers = {"OrderPlaced": "StockReserved", **confirmed, **(answers or {})}
         self.open_most = 0
         self.handled: set[tuple[str, str]] = set()
         self.say(Envelope(id=ids.start("order", "o-1"), type="OrderPlaced", key="o-1", flow="order"))

@@ -63,6 +63,19 @@ def test_the_first_success_is_enough_and_the_others_are_undone() -> None:
     assert family.parcel_statuses.count("completed") >= 1
 
 
+def test_a_failed_group_may_be_an_event_with_which_the_parent_goes_on() -> None:
+    """Children still open are undone, completed ones stay until the parent is undone."""
+    family = Family(replace(ALL, window=2), 6, refused=frozenset({1}), goes_on=True).run_all()
+    assert family.order.status == "completed"
+    assert "ParcelsLost" in family.types("order")
+    assert facts.COMPENSATION_STARTED not in family.types("order")
+    assert family.parcel_statuses[1] == "compensated"
+    assert len(family.parcel_statuses) < 6
+    bounced = Family(ALL, 4, refused=frozenset({3}), goes_on=True, answers={"ParcelsLost": "MailBounced"}).run_all()
+    assert bounced.order.status == "compensated"
+    assert set(bounced.parcel_statuses) == {"compensated"}
+
+
 def test_too_few_children_for_the_first_n_fail() -> None:
     """Three successes of two children cannot come."""
     assert Family(replace(ALL, first=3), 2).run_all().order.status == "compensated"
@@ -201,6 +214,7 @@ def test_no_order_of_reading_and_no_repetition_changes_the_end(
     | st.builds(replace, st.just(ALL), first=st.integers(1, 6), window=st.sampled_from([0, 2])),
     orders=st.dictionaries(st.integers(0, 120), st.sampled_from(["cancel", "pause", "repeat"]), max_size=4),
     bounces=st.booleans(),
+    goes_on=st.booleans(),
 )
 def test_children_follow_their_parent_to_its_end(
     choices: list[int],
@@ -208,9 +222,11 @@ def test_children_follow_their_parent_to_its_end(
     rule: ChildrenDefinition,
     orders: dict[int, str],
     bounces: bool,
+    goes_on: bool,
 ) -> None:
     """Cancelled, paused and resumed, undone after the join: at the end nothing is open, and none is left standing."""
-    family = Family(rule, 6, refused=refused, answers={"ParcelsShipped": "MailBounced"} if bounces else None)
+    answers = dict.fromkeys(("ParcelsShipped", "ParcelsLost"), "MailBounced") if bounces else None
+    family = Family(rule, 6, refused=refused, answers=answers, goes_on=goes_on)
     picks, turns = iter(choices), count()
 
     def choose(ready: int) -> int:
@@ -231,7 +247,7 @@ def test_children_follow_their_parent_to_its_end(
     assert set(family.parcel_statuses) <= {"completed", "compensated"}
     if family.order.status == "compensated":
         assert set(family.parcel_statuses) <= {"compensated"}
-    elif rule.first:
+    elif rule.first and "ParcelsLost" not in family.types("order"):
         assert family.joined()["completed"] >= rule.first  # type: ignore[operator]
 
 

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from choreo import DeclarationError, Event, Flow, Service, StepContext, first_children, first_success, tolerate
+from choreo import (
+    DeclarationError,
+    Event,
+    Flow,
+    Service,
+    StepContext,
+    all_of,
+    field,
+    first_children,
+    first_success,
+    tolerate,
+)
 from choreo.core.checks import children as checks_children
 from choreo.core.checks.checks import check
 from choreo.core.definition import ChildrenDefinition, FlowDefinition, export, load
@@ -87,7 +98,14 @@ def _of_other(event: ParcelRequested, ctx: StepContext) -> Iterable[ParcelReques
         ({"flow": "parcel"}, _split, "flow='parcel' is not a Flow"),
         ({"join": 3}, _split, "join=3 is no join"),
         ({"window": -1}, _split, "window=-1"),
-        ({"emits": (ParcelsShipped, OrderConfirmed)}, _split, "emits= takes one event class"),
+        ({"emits": ()}, _split, "emits= has no events. Name the event that says that the children are joined, and the"),
+        ({"emits": (ParcelsShipped, ParcelsFailed, OrderPlaced)}, _split, "emits= has 3 events"),
+        (
+            {"emits": (ParcelsShipped, ParcelsFailed), "fails": OrderConfirmed},
+            _split,
+            "ParcelsFailed goes on where the children are not joined, and OrderConfirmed compensates. Leave fails= out",
+        ),
+        ({"on": all_of(OrderPlaced, OrderConfirmed)}, _split, "the handler takes 1 event, the step is on all of"),
         ({"fails": (ParcelsFailed, OrderConfirmed)}, _split, "fails= has several events"),
         ({"fails": ParcelsShipped}, _split, "in emits= and in fails="),
         (
@@ -107,6 +125,35 @@ def test_a_wrong_declaration_is_refused(changed: dict[str, Any], handler: Callab
         Service("fulfilment").children(**options, name="split")(handler)
     assert sentence in str(caught.value)
     assert "fulfilment.split" in str(caught.value)
+
+
+def test_children_start_at_a_join_and_take_needed_events() -> None:
+    """The handler's parameters are as those of a step; its definition names them."""
+    service = Service("fulfilment")
+
+    @service.children(
+        on=all_of(OrderPlaced, OrderConfirmed),
+        flow=Parcels().parcel,
+        emits=(ParcelsShipped, ParcelsFailed),
+        when=field("boxes") > 1,
+    )
+    def split(
+        confirmed: OrderConfirmed, placed: OrderPlaced, earlier: ParcelsFailed | None, ctx: StepContext
+    ) -> Iterable[ParcelRequested]:
+        return []
+
+    made = split.definition
+    assert (made.all_of, made.emits, made.fails) == (
+        ("OrderPlaced", "OrderConfirmed"),
+        ("ParcelsShipped", "ParcelsFailed"),
+        (),
+    )
+    assert [(each.type, each.optional) for each in made.takes] == [
+        ("OrderConfirmed", False),
+        ("OrderPlaced", False),
+        ("ParcelsFailed", True),
+    ]
+    assert split.takes == (OrderPlaced, OrderConfirmed, ParcelsFailed)
 
 
 def test_wrong_joins_are_refused() -> None:
@@ -138,7 +185,11 @@ def _with(**changes: Any) -> FlowDefinition:
         (_with(on="StockRejected"), "starts children on StockRejected, a failure or an undo"),
         (_with(children=ChildrenDefinition("parcel", tolerated=1, first=1)), "joins 1 children and tolerates 1"),
         (_with(compensation=None), "its children undo themselves"),
-        (_with(emits=("ParcelsShipped", "OrderConfirmed")), "a join has one event"),
+        (
+            _with(emits=("ParcelsShipped", "OrderConfirmed")),
+            "OrderConfirmed goes on where the children are not joined, and ParcelsFailed compensates",
+        ),
+        (_with(emits=("ParcelsShipped", "OrderConfirmed", "OrderLost")), "a join has 3 events"),
         (
             replace(ORDER, events={**ORDER.events, "ParcelsShipped": ("order_id", "weight")}),
             "the tracker makes ParcelsShipped when its children are joined and cannot fill in weight",

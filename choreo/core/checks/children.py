@@ -30,8 +30,12 @@ def children(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
                 f"starts children on {step.on}, a failure or an undo: nothing waits for them, and nothing undoes them",
                 "Start them on an event of the way forward.",
             )
-        if len(step.emits) != 1:
-            yield error(where, "a join has one event", "Name the one event that says that the children are joined.")
+        if not 1 <= len(step.emits) <= 2:
+            what = f"a join has {len(step.emits)} events"
+            yield error(where, what, "Name the event of a join, and where wanted the one that goes on without it.")
+        if len(step.emits) == 2 and step.fails:
+            what = f"{step.emits[1]} goes on where the children are not joined, and {step.fails[0]} compensates"
+            yield error(where, what, "Leave one of the two out.")
         if rule.first and rule.tolerated:
             yield error(
                 where,

@@ -13,7 +13,8 @@ import msgspec
 from choreo.core import signatures
 from choreo.core.checks import checks
 from choreo.core.declare.conditions import Subject, bound
-from choreo.core.declare.parts import event_classes, no_overlap, one_class, positive, whole
+from choreo.core.declare.parts import event_classes, no_overlap, positive, whole
+from choreo.core.declare.triggers import AllOf, AnyOf, parameters_of, triggers_of
 from choreo.core.definition import ChildrenDefinition, CompensationDefinition, StepDefinition
 from choreo.core.durations import Duration
 from choreo.core.errors import DeclarationError
@@ -74,7 +75,7 @@ class Declared(typing.NamedTuple):
 
     definition: StepDefinition
     handler: Handler
-    on: EventClass
+    takes: tuple[EventClass, ...]
     outcomes: tuple[EventClass, ...]
 
 
@@ -82,23 +83,24 @@ def declared(service: str, short: str, handler: Handler, options: ChildrenOption
     """Return the parts of a step that starts children. Raises DeclarationError where its declaration is wrong."""
     where = f"step {service}.{short}"
     checks.require_name(short, f"step of service {service}")
-    trigger = one_class(options.on, where, "on", "Declare one step per event.")
-    good = one_class(options.emits, where, "emits", "Name the event that says that the children are joined.")
-    bad = event_classes(options.fails, where, "fails")
-    if len(bad) > 1:
-        raise DeclarationError("fails= has several events", where=where, remedy="Name the one that the tracker makes.")
-    no_overlap(trigger, (good,), bad, where)
-    _check_join_events((good, *bad), where)
+    triggers, together = triggers_of(options.on, where), isinstance(options.on, AllOf)
+    good, bad = _outcomes(options, where)
+    for trigger in triggers:
+        no_overlap(trigger, good, bad, where)
+    _check_join_events((*good, *bad), where)
     child = _flow(options.flow, where)
-    _check_hints(handler, trigger, child.start_class, where)
+    taken = _taken(handler, triggers, child.start_class, where, together=together)
     rule, timeout_ms = options.retry.rule(where), positive(options.timeout, where, "timeout")
     deadline_ms = positive(options.deadline, where, "deadline")
     undo_ms = positive(options.undo_deadline, where, "undo_deadline")
     definition = StepDefinition(
         name=f"{service}.{short}",
         service=service,
-        on=trigger.event_type,
-        emits=(good.event_type,),
+        on=triggers[0].event_type,
+        all_of=tuple(cls.event_type for cls in triggers) if together else (),
+        any_of=tuple(cls.event_type for cls in triggers) if isinstance(options.on, AnyOf) else (),
+        takes=parameters_of(taken),
+        emits=tuple(cls.event_type for cls in good),
         fails=tuple(cls.event_type for cls in bad),
         timeout_ms=timeout_ms,
         deadline_ms=deadline_ms,
@@ -107,9 +109,30 @@ def declared(service: str, short: str, handler: Handler, options: ChildrenOption
             emits=(), takes_none=True, bars=True, timeout_ms=min(timeout_ms, undo_ms), deadline_ms=undo_ms
         ),
         children=_definition(child, options, where),
-        when=bound(options.when, Subject((trigger,)), where),
+        when=bound(options.when, Subject(triggers, together), where),
     )
-    return Declared(definition, _collected(handler), trigger, (good, *bad))
+    takes = dict.fromkeys((*triggers, *(each.cls for each in taken if each.cls is not None)))
+    return Declared(definition, _collected(handler), tuple(takes), (*good, *bad))
+
+
+def _outcomes(options: ChildrenOptions, where: str) -> tuple[tuple[EventClass, ...], tuple[EventClass, ...]]:
+    """Return the events with which the run goes on, joined and not joined, and the one that compensates it."""
+    good, bad = event_classes(options.emits, where, "emits"), event_classes(options.fails, where, "fails")
+    if not 1 <= len(good) <= 2:
+        raise DeclarationError(
+            f"emits= has {len(good) or 'no'} events",
+            where=where,
+            remedy="Name the event that says that the children are joined, and the one that goes on if they are not.",
+        )
+    if len(bad) > 1:
+        raise DeclarationError("fails= has several events", where=where, remedy="Name the one that the tracker makes.")
+    if len(good) == 2 and bad:
+        raise DeclarationError(
+            f"{good[1].event_type} goes on where the children are not joined, and {bad[0].event_type} compensates",
+            where=where,
+            remedy="Leave fails= out, or the second event of emits=.",
+        )
+    return good, bad
 
 
 _SAMPLES = {
@@ -153,15 +176,12 @@ def _definition(child: Flow, options: ChildrenOptions, where: str) -> ChildrenDe
     return ChildrenDefinition(child.name, tolerated=join.tolerated, first=join.first, window=window)
 
 
-def _check_hints(handler: Handler, trigger: EventClass, start: EventClass, where: str) -> None:
-    """Check that the handler takes the trigger and gives starts of the child flow."""
-    found = signatures.read(handler, where, (trigger, start), yields=True)
-    if found.event is not trigger:
-        raise DeclarationError(
-            f"the handler's event is hinted {signatures.shown(found.event)}, the step is on {trigger.event_type}",
-            where=where,
-            remedy=f"Hint it as {trigger.event_type}.",
-        )
+def _taken(
+    handler: Handler, triggers: Sequence[EventClass], start: EventClass, where: str, *, together: bool
+) -> list[signatures.Taken]:
+    """Return the handler's arguments; it gives starts of the child flow. Raises DeclarationError."""
+    found = signatures.read(handler, where, (*triggers, start), needs=True, yields=True)
+    taken = signatures.check_arguments(found, triggers, where, together=together)
     origin = typing.get_origin(found.returns)
     given = {part for part in typing.get_args(found.returns) if part is not Ellipsis}
     if origin not in _SEVERAL or given != {start}:
@@ -170,6 +190,7 @@ def _check_hints(handler: Handler, trigger: EventClass, start: EventClass, where
             where=where,
             remedy=f"It yields starts of the child flow: hint -> Iterable[{start.event_type}].",
         )
+    return taken
 
 
 def _collected(handler: Handler) -> Handler:

@@ -13,10 +13,10 @@ from choreo.core.conditions import Condition, FieldRef
 from choreo.core.declare.children import ChildrenOptions, Join, all_children, declared
 from choreo.core.declare.conditions import Subject, bound
 from choreo.core.declare.hooks import Hook, HookT, require_hook
-from choreo.core.declare.parts import deadline_of, event_classes, heartbeat_of, no_overlap, one_class, positive
+from choreo.core.declare.parts import deadline_of, event_classes, heartbeat_of, no_overlap, positive
 from choreo.core.declare.processes import require_process
-from choreo.core.declare.triggers import AllOf, AnyOf
-from choreo.core.definition import CompensationDefinition, ParameterDefinition, StepDefinition
+from choreo.core.declare.triggers import AllOf, AnyOf, parameters_of, triggers_of
+from choreo.core.definition import CompensationDefinition, StepDefinition
 from choreo.core.durations import Duration
 from choreo.core.errors import DeclarationError
 from choreo.core.retry import Retry
@@ -139,7 +139,7 @@ class Step:
                 timeout_ms=timeout_ms,
                 deadline_ms=deadline_of(deadline, rule, timeout_ms, where),
                 retry=rule,
-                takes=_parameters(taken),
+                takes=parameters_of(taken),
             )
             needs = [each.cls for each in taken if each.cls is not None]
             self.compensation = Compensation(self, handler, definition, classes, needs)
@@ -227,7 +227,7 @@ class Service:
                 deadline_ms=deadline_of(deadline, rule, timeout_ms, where),
                 retry=rule,
                 effect=effect,
-                when=bound(when, Subject(_triggers(on, where), isinstance(on, AllOf)), where),
+                when=bound(when, Subject(triggers_of(on, where), isinstance(on, AllOf)), where),
                 heartbeat_ms=heartbeat_ms,
                 runs_in="process" if require_process(runs_in, handler, heartbeat_ms, where) else "",
                 **fields,
@@ -263,9 +263,9 @@ class Service:
     def children(
         self,
         *,
-        on: EventClass,
+        on: EventClass | AllOf | AnyOf,
         flow: Flow,
-        emits: EventClass,
+        emits: EventClass | Sequence[EventClass],
         fails: EventClass | None = None,
         join: Join | None = None,
         window: int = 0,
@@ -279,8 +279,9 @@ class Service:
         """Declare a step that starts runs of another flow: its handler yields their start events.
 
         The tracker publishes `emits` once the children are joined (`all_children()` unless `join` says otherwise), and
-        `fails` when they cannot be any more. At most `window` children are open at once; 0: all. `deadline` bounds the
-        step up to the join, `undo_deadline` the undoing of its children. `when` is as in `step`. Raises
+        `fails` when they cannot be any more; with `emits=(Joined, NotJoined)` it publishes the second one instead, and
+        the run goes on. `on`, `when` and the handler's events are as in `step`. At most `window` children are open at
+        once; 0: all. `deadline` bounds the step up to the join, `undo_deadline` the undoing of its children. Raises
         DeclarationError.
         """
         self._require_whole("a step")
@@ -302,7 +303,7 @@ class Service:
             short = name or str(getattr(handler, "__name__", ""))
             self._require_new(short)
             parts = declared(self.name, short, handler, options)
-            step = Step(parts.definition, parts.handler, (parts.on,), parts.outcomes, options.retry.never)
+            step = Step(parts.definition, parts.handler, parts.takes, parts.outcomes, options.retry.never)
             step.child = flow
             self.steps[short] = step
             return step
@@ -322,7 +323,7 @@ def _events_of(
     handler: Handler, on: object, emits: object, fails: object, where: str
 ) -> tuple[dict[str, Any], tuple[EventClass, ...], tuple[EventClass, ...]]:
     """Return the fields of a step's definition that name events, the classes that it takes, and its outcomes."""
-    triggers = _triggers(on, where)
+    triggers = triggers_of(on, where)
     good, bad = event_classes(emits, where, "emits"), event_classes(fails, where, "fails")
     for trigger in triggers:
         no_overlap(trigger, good, bad, where)
@@ -334,24 +335,10 @@ def _events_of(
         "on": types[0],
         "all_of": types if isinstance(on, AllOf) else (),
         "any_of": types if isinstance(on, AnyOf) else (),
-        "takes": _parameters(taken),
+        "takes": parameters_of(taken),
         "emits": tuple(cls.event_type for cls in good),
         "fails": tuple(cls.event_type for cls in bad),
         "emits_all": signatures.returns_all(found, set(good)),
     }
     takes = dict.fromkeys((*triggers, *(each.cls for each in taken if each.cls is not None)))
     return fields, tuple(takes), (*good, *bad)
-
-
-def _parameters(taken: Sequence[signatures.Taken]) -> tuple[ParameterDefinition, ...]:
-    """Return the arguments of a handler as plain data; none if there is only one."""
-    found = [("" if each.cls is None else each.cls.event_type, each.optional, each.many) for each in taken]
-    return tuple(ParameterDefinition(*each) for each in found) if len(found) > 1 else ()
-
-
-def _triggers(on: object, where: str) -> tuple[EventClass, ...]:
-    """Return the event classes of a trigger."""
-    if isinstance(on, AllOf | AnyOf):
-        return on.classes
-    remedy = "Write on=all_of(A, B) if it needs all of them, on=any_of(A, B) if each starts it."
-    return (one_class(on, where, "on", remedy),)

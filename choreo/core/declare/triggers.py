@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from choreo.core.declare.parts import event_classes
+from choreo.core.declare.parts import event_classes, one_class
+from choreo.core.definition import ParameterDefinition
 from choreo.core.errors import DeclarationError
-from choreo.core.signatures import EventClass
+from choreo.core.signatures import EventClass, Taken
 
 
 class AllOf(NamedTuple):
@@ -44,3 +46,17 @@ def _several(events: tuple[EventClass, ...], where: str) -> tuple[EventClass, ..
             "it takes at least two event classes", where=where, remedy="Name a single event as on=A."
         )
     return event_classes(events, where, "on")
+
+
+def triggers_of(on: object, where: str) -> tuple[EventClass, ...]:
+    """Return the event classes of a trigger: of one event, or of `all_of` or `any_of`. Raises DeclarationError."""
+    if isinstance(on, AllOf | AnyOf):
+        return on.classes
+    remedy = "Write on=all_of(A, B) if it needs all of them, on=any_of(A, B) if each starts it."
+    return (one_class(on, where, "on", remedy),)
+
+
+def parameters_of(taken: Sequence[Taken]) -> tuple[ParameterDefinition, ...]:
+    """Return the arguments of a handler as plain data; none if there is only one."""
+    found = [("" if each.cls is None else each.cls.event_type, each.optional, each.many) for each in taken]
+    return tuple(ParameterDefinition(*each) for each in found) if len(found) > 1 else ()
