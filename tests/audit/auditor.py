@@ -135,7 +135,7 @@ def _ended(run: Sequence[Fact], shape: Shape, outcome: str, status: str) -> Iter
     if len(types.intersection(shape.completes)) > 1:
         yield f"it has several outcomes: {', '.join(sorted(types.intersection(shape.completes)))}"
     turned = types & {"choreo.CompensationStarted", "choreo.FlowCompensated"}
-    if "choreo.FlowCompleted" in types and turned and "choreo.ParentTurned" not in types:
+    if "choreo.FlowCompleted" in types and turned and "choreo.ParentCompensationRequested" not in types:
         yield "it completed and was turned as well"
     if outcome == "compensated" and "choreo.CompensationStarted" not in types:
         yield "it was compensated without a turn"

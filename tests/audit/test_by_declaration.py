@@ -112,8 +112,8 @@ def child(place: int, *, undone: bool) -> Facts:
     log.append("TicketIssued", "FareCharged", "ticketing.issue")
     log.append("choreo.FlowCompleted", "TicketIssued")
     if undone:
-        log.append("choreo.ParentTurned")
-        log.append("choreo.CompensationStarted", "choreo.ParentTurned")
+        log.append("choreo.ParentCompensationRequested")
+        log.append("choreo.CompensationStarted", "choreo.ParentCompensationRequested")
         log.undo("ticketing.issue", "TicketVoided", "FareCharged", "choreo.CompensationStarted")
         log.undo("till.charge", "FareRefunded", f"child-{place}", "TicketVoided")
         log.append("choreo.FlowCompensated", "FareRefunded")

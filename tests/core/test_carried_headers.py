@@ -8,7 +8,7 @@ from choreo.core import facts
 from choreo.core.baggage import Carried
 from choreo.core.crossing import crossings
 from choreo.core.definition import ChildrenDefinition, WaitDefinition
-from choreo.testing.given import Story, child_ended, children, elapsed, event, given
+from choreo.testing.given import Scenario, child_ended, children, elapsed, event, given
 from tests.core.plain import CHARGE, CONFIRM_PICKED, HOUR_MS, PICK, RESERVE, STEPS, flow, step
 from tests.core.test_joins import BOOKED, TRIP
 from tests.core.test_reminders import CLAIM
@@ -24,12 +24,12 @@ def start(**headers: Any) -> Any:
     return event("OrderPlaced", **{"baggage": "tenant=a", "traceparent": TRACE, "tracestate": "x=1", **headers})
 
 
-def carried(story: Story) -> set[Carried]:
+def carried(story: Scenario) -> set[Carried]:
     """Return the headers of the tracker's events since the last `when`."""
     return {Carried(fact.baggage, fact.traceparent, fact.tracestate) for fact in story.published}
 
 
-def expected(story: Story, name: str) -> Carried | None:
+def expected(story: Scenario, name: str) -> Carried | None:
     """Return the headers that the attempts of an expected step get."""
     return next(each.carried for each in story.runs[0].expected if each.step == name)
 
