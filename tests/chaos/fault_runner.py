@@ -13,8 +13,9 @@ from tests.chaos.environment import Environment
 from tests.chaos.foreign import Foreign
 from tests.chaos.harness import ChaosHarness
 from tests.chaos.observer import PROJECTOR, Caught, Observer
-from tests.chaos.plan import BROKER, FORGET, JOIN, KILL, LEAVE, REDIS, WIPE, Fault, Plan
+from tests.chaos.plan import BROKER, FORGET, JOIN, KILL, LEAVE, REDIS, TRIPS, WIPE, Fault, Plan
 from tests.chaos.run_log import RunLog
+from tests.chaos.trips import Trips
 from tests.chaos.world import REST, SLOTS, World, role_of
 from tests.support.fleet import SERVICES, TRACKER
 
@@ -36,10 +37,17 @@ class FaultRunner(ChaosHarness):
     """Runs the plan's faults, one after the other."""
 
     def __init__(
-        self, world: World, plan: Plan, observer: Observer, environment: Environment, foreign: Foreign, run_log: RunLog
+        self,
+        world: World,
+        plan: Plan,
+        observer: Observer,
+        environment: Environment,
+        foreign: Foreign,
+        run_log: RunLog,
+        trips: Trips | None = None,
     ) -> None:
         """Start with no fault."""
-        super().__init__(world, plan, observer, environment, run_log)
+        super().__init__(world, plan, observer, environment, run_log, trips)
         self.forgot_ms = 0
         """When Redis was back without anything it knew; 0: it never was."""
         self._foreign = foreign
@@ -53,6 +61,7 @@ class FaultRunner(ChaosHarness):
             BROKER: self._broker_away,
             REDIS: self._redis_away,
             FORGET: self._redis_forgets,
+            TRIPS: self._kill_trips,
         }
 
     async def compare(self, number: int, fault: Fault) -> None:
@@ -150,6 +159,16 @@ class FaultRunner(ChaosHarness):
         self._world.start(fault.slot)
         self.hits["trackers that lost their folder"] += 1
         self._run_log.note(f"the folder of {fault.slot} is gone")
+
+    async def _kill_trips(self, fault: Fault) -> None:
+        """Kill a process of the travel flow while trips are under way."""
+        trips = self._trips
+        assert trips is not None
+        trips.place(2)
+        await self.until(lambda: bool(trips.open_runs), "a trip is under way")
+        self._run_log.note(f"kill -9 of a process of the travel flow, {len(trips.open_runs)} runs are open")
+        trips.kill(int(fault.slot))
+        self.hits["killed the travel flow"] += 1
 
     async def _broker_away(self, _: Fault) -> None:
         self._open_runs_note("the broker is stopped")

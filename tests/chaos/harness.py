@@ -17,6 +17,7 @@ from tests.chaos.groups import lags
 from tests.chaos.observer import PROJECTOR, Observer
 from tests.chaos.plan import Plan
 from tests.chaos.run_log import RunLog
+from tests.chaos.trips import Trips
 from tests.chaos.world import REST, SLOTS, World, role_of
 from tests.support.fleet import SERVICES, TRACKER, Worker
 
@@ -25,6 +26,8 @@ PATIENCE_S = 300.0
 LOOK_S = 0.05
 SPARE = 10
 """So many times the plan's orders can be placed, where a victim has nothing to do for long."""
+TRIP_EVERY = 10
+"""One trip is asked for beside so many orders."""
 AT_REST = 40
 """About as many runs of each lot only wait for a pick that never comes."""
 _UNWRITTEN = "states were not written"
@@ -34,8 +37,17 @@ _UNWRITTEN = "states were not written"
 class ChaosHarness:
     """One run. `hits` counts hits; a fault that hit nothing is not counted, and the plan is not fulfilled."""
 
-    def __init__(self, world: World, plan: Plan, observer: Observer, environment: Environment, run_log: RunLog) -> None:
+    def __init__(
+        self,
+        world: World,
+        plan: Plan,
+        observer: Observer,
+        environment: Environment,
+        run_log: RunLog,
+        trips: Trips | None = None,
+    ) -> None:
         """Start with no process."""
+        self._trips = trips
         self.hits: Counter[str] = Counter()
         self._world = world
         self._plan = plan
@@ -89,6 +101,7 @@ class ChaosHarness:
         self._place(max(0, self._plan.orders - self.placed))
         await self.until(lambda: all(task.done() for task in self._placing), "every order is acknowledged")
         await self.until(lambda: not self._observer.open_runs, "every run has ended")
+        await self.until(lambda: self._trips is None or self._trips.have_ended(), "every trip has ended")
         began_s = time.monotonic()
         self._run_log.note("every run has ended")
         await self.until(lambda: not self._lags(), "the lag is 0", bound_s)
@@ -122,6 +135,8 @@ class ChaosHarness:
         """Let customers post so many more orders meanwhile."""
         lot = list(islice(self._orders, number))
         self.placed += len(lot)
+        if self._trips is not None:
+            self._trips.place(-(-len(lot) // TRIP_EVERY))
         if lot:
             self._placing.append(asyncio.create_task(self._environment.place(lot)))
 

@@ -11,6 +11,8 @@ from tests.chaos.world import REST, SLOTS, role_of
 from tests.support.fleet import SERVICES
 
 JOIN, LEAVE, BROKER, REDIS, KILL, WIPE, FORGET = "join", "leave", "broker", "redis", "kill", "wipe", "forget"
+TRIPS = "trips"
+"""The kill of a process of the travel flow; its slot is a number."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def _faults(chance: random.Random, kills: int) -> list[Fault]:
     faults = [Fault(KILL, slot) for slot in _victims(chance, kills, SLOTS)]
     third = f"{chance.choice(SERVICES)}-3"
     others = [Fault(JOIN, third), Fault(BROKER), Fault(WIPE, "tracker-1"), Fault(LEAVE, third), Fault(REDIS)]
+    others[2:2] = [Fault(TRIPS, "0")]
+    others.append(Fault(TRIPS, "0"))
     for number, fault in enumerate(others, 1):
         place = number * kills // (len(others) + 1) + number - 1
         faults.insert(place, fault)

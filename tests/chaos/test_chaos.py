@@ -32,8 +32,9 @@ from tests.chaos.environment import Environment
 from tests.chaos.fault_runner import FaultRunner
 from tests.chaos.foreign import Foreign
 from tests.chaos.observer import Observer
-from tests.chaos.plan import Plan, drawn, forgetful
+from tests.chaos.plan import TRIPS, Plan, drawn, forgetful
 from tests.chaos.run_log import RunLog
+from tests.chaos.trips import Trips
 from tests.chaos.world import LETTERS, PARTITIONS, PREFIX, TIME_SCALE, TOPIC, World, opened
 from tests.support.durations import durations_of
 from tests.support.fleet import ROOT
@@ -110,15 +111,18 @@ class _Run:
         bootstrap = world.broker.bootstrap
         self.observer = Observer(bootstrap, TOPIC, world.groups, self.inboxes)
         self.foreign = Foreign(bootstrap, TOPIC, PARTITIONS, random.Random(plan.seed))
+        self.trips = Trips(world) if any(fault.kind == TRIPS for fault in plan.faults) else None
         self.environment = Environment(world.door, self.demo, self.foreign)
         self.observer.listeners.append(self.environment.hear)
-        self.faults = FaultRunner(world, plan, self.observer, self.environment, self.foreign, run_log)
+        self.faults = FaultRunner(world, plan, self.observer, self.environment, self.foreign, run_log, self.trips)
 
     async def play(self) -> Report:
         """Let every fault of the plan hit, then let everything end; and have it audited."""
-        faults, stop = self.faults, asyncio.Event()
+        faults, trips, stop = self.faults, self.trips, asyncio.Event()
         try:
-            await faults.begin(self.observer.follow(stop), self.environment.answer(), self.environment.operate())
+            people = [self.environment.answer(), self.environment.operate()]
+            people += [trips.live(), trips.operate()] if trips else []
+            await faults.begin(self.observer.follow(stop), *people)
             for number, fault in enumerate(self.plan.faults):
                 await faults.compare(number, fault)
             self.settled_s = await faults.settle(LAG_BOUND_S)
@@ -130,6 +134,8 @@ class _Run:
         finally:
             await faults.end()
             await self.environment.close()
+            if trips:
+                await trips.close()
 
     def _said_of(self, violations: Sequence[str]) -> Iterator[str]:
         """Yield the log records of the first orders concerned: a plan can be played again, but not the hour."""
@@ -159,6 +165,7 @@ class _Run:
         # A few kills may all find records that wait, and nobody at work on one.
         assert hits["attempts interrupted"] > 0 or self.plan.kills < KILLS_MANY
         assert hits["stops of the broker"] == hits["stops of Redis"] == 1
+        assert hits["killed the travel flow"] == 2
         assert hits["members joined"] == hits["members left in order"] == hits["trackers that lost their folder"] == 1
         assert all(number >= REBALANCES_MIN for number in self.rebalances.values()), self.rebalances
         for what in (
@@ -199,6 +206,10 @@ class _Run:
             interrupted=frozenset(self.observer.interrupted),
         )
         report = judge(evidence, self.world.books, told)
+        if self.trips:
+            report.violations += self.trips.findings()
+            report.counts["runs of trips"] = len(self.trips.acknowledged)
+            report.counts["travel processes that could not write a state"] = self.trips.restarted
         report.counts["undos an operator retried"] = len(self.environment.retried)
         return report
 

@@ -60,12 +60,12 @@ class World:
         self.workers[slot] = self.fleet.start(role, CHOREO_DATA=str(self.folder / "data" / slot))
         return self.workers[slot]
 
-    def run(self, *arguments: str) -> None:
-        """Run the command that a person would use."""
+    def run(self, *arguments: str, **settings: str) -> None:
+        """Run the command that a person would use; `settings` are added to the installation's."""
         done = subprocess.run(
             [sys.executable, "-m", "choreo", *arguments],
             cwd=ROOT,
-            env={**os.environ, **self.settings},
+            env={**os.environ, **self.settings, **settings},
             capture_output=True,
             check=False,
         )

@@ -16,6 +16,8 @@ SERVICES = ("inventory", "payment", "shipping", "notification")
 TRACKER = "tracker"
 FLOWS = "services.order_flow:order"
 """The flows of a fleet that names no others."""
+EVERYTHING = "dev"
+"""The role of a process that runs all of them."""
 ROLES = (*SERVICES, TRACKER, TRACKER)
 
 _STOP_WITHIN_S = 30
@@ -58,7 +60,7 @@ class Fleet:
         output = self._folder / f"{self._started:03}-{role}.log"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [*guard, sys.executable, "-m", "choreo", "run", role],
+                [*guard, sys.executable, "-m", "choreo", *(["run"] if role != EVERYTHING else []), role],
                 cwd=ROOT,
                 env={**self._environment, **settings},
                 stdin=subprocess.DEVNULL,
