@@ -20,7 +20,7 @@ EVERYTHING = "dev"
 """The role of a process that runs all of them."""
 ROLES = (*SERVICES, TRACKER, TRACKER)
 
-_STOP_WITHIN_S = 30
+_STOP_WITHIN_S = 120
 
 
 @dataclass
@@ -109,7 +109,8 @@ class Fleet:
                 code = None
                 worker.process.send_signal(signal.SIGABRT)  # it writes where each of its threads is
                 worker.process.wait()
-            if code != 0:
+            # One that is asked before it can listen to signals ends at once, and has said nothing.
+            if code != 0 and not (code == -signal.SIGTERM and not worker.last_words):
                 refused.append(f"{worker.role} was asked to stop and ended with {code}: {worker.last_words}")
             else:
                 self.workers.remove(worker)

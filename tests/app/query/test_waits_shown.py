@@ -40,6 +40,8 @@ def row(record: Record) -> HistoryRow:
         source=fact.source,
         time_ms=fact.time_ms,
         traceparent="",
+        tracestate="",
+        baggage="",
         fields={},
     )
 
