@@ -58,8 +58,9 @@ class DependencyReports:
                 if abs(now_ms - entry.logged_ms) < entry.remind_ms:
                     return
                 entry.logged(now_ms)
-            age_s = max(0, now_ms - entry.report.since_ms) / 1_000
-        _log.warning("%s is unavailable since %.0f s: %s. %s", name, age_s, cause, remedy)
+            age_s = max(0, now_ms - entry.report.since_ms) // 1_000
+        duration = f" for {age_s} s" if age_s else ""
+        _log.warning("%s is unavailable%s: %s. %s", name, duration, cause, remedy)
 
     def end(self) -> None:
         """Ignore later clears: the process ends, and a part that stops has not found its dependency usable."""

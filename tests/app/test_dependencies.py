@@ -50,7 +50,7 @@ def test_a_clock_that_is_set_back_makes_no_negative_age(caplog: pytest.LogCaptur
     reports.report("redis", "refused", "Start it.")
     clock.set_back(3_600)
     reports.report("redis", "refused", "Start it.")
-    assert caplog.messages[-1].startswith("redis is unavailable since 0 s")
+    assert caplog.messages[-1].startswith("redis is unavailable: ")
     assert len(caplog.messages) == 2
 
 

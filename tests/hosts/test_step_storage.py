@@ -11,9 +11,25 @@ import pytest
 from choreo import Service, StepContext
 from choreo.core import facts, ids
 from choreo.core.errors import NotFoundError
+from choreo.ports.dependencies import NoReports
 from choreo.ports.inbox import AttemptRequest
 from choreo.ports.log import CommitBatch
 from tests.hosts.harness import Cancelled, Placed, both_backends, payment, running_harness
+
+
+class _Reports(NoReports):
+    """Keeps the order of reports and clears."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, ...]] = []
+
+    def report(self, name: str, cause: str, remedy: str) -> None:
+        """Note a report."""
+        self.seen.append(("report", name, cause, remedy))
+
+    def clear(self, name: str) -> None:
+        """Note its end."""
+        self.seen.append(("clear", name))
 
 
 async def test_storage_that_fails_is_waited_for_and_nothing_is_lost() -> None:
@@ -77,6 +93,24 @@ async def test_an_outcome_that_cannot_be_written_is_its_own_jobs_dead_letter() -
         await harness.caught_up()
         (dead_letter,) = await harness.dead_letters()
         assert dead_letter.cause == "what came of it cannot be written: this cannot be"
+
+
+async def test_a_topic_that_is_gone_at_a_commit_may_come_back() -> None:
+    """It is no fault of a result: none becomes a dead letter, and one report lasts until a commit succeeds."""
+    async with running_harness(payment(), started=False) as harness:
+        gone = NotFoundError("no such topic", where="topic order")
+        missing = harness.faults.fail("consumer.commit", gone, times=3, when=lambda work: bool(work.outcomes))
+        reports = _Reports()
+        harness.host(dependencies=reports)
+        await harness.publish(Placed(order_id="o-1"), Placed(order_id="o-2"))
+        while not missing.is_over or len(await harness.log()) < 4:
+            await harness.clock.advance(0.1)
+        await harness.caught_up()
+        assert {event.key for event in await harness.published("Charged", 2)} == {"o-1", "o-2"}
+        assert await harness.dead_letters() == []
+        kinds = [kind for kind, *_ in reports.seen]
+        first = kinds.index("report")
+        assert kinds[first : first + 4] == ["report", "report", "report", "clear"]
 
 
 async def test_a_job_that_cannot_be_begun_is_its_own_dead_letter() -> None:

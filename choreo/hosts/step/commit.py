@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from choreo.app.steps.gates import Saving
 from choreo.app.steps.jobs import JobResult
-from choreo.core.errors import LeaseLostError, StorageError
+from choreo.core.errors import LeaseLostError, NotFoundError, StorageError
 from choreo.hosts.step.context import HostContext
 from choreo.hosts.step.work_queue import Finished, WorkQueue
 from choreo.ports.dead_letters import DeadLetter
@@ -31,6 +31,9 @@ COMMIT_MAX_S = 30.0
 FORGET_MS = 60_000
 """How often the inbox drops old entries: a minute more of memory is nothing against a linger of days."""
 
+_OF_THE_LOG = (LeaseLostError, StorageError, NotFoundError)
+"""Errors that say nothing of a single result: the whole commit is repeated. A topic that is gone may come back."""
+
 
 class Committer:
     """The last stage of one host."""
@@ -46,6 +49,8 @@ class Committer:
         self._began_ms = 0
         self._saving: Saving | None = None
         self._refused = 0
+        self.has_failed: bool = False
+        """The last commit failed, and none has succeeded since."""
 
     @property
     def busy(self) -> bool:
@@ -114,12 +119,12 @@ class Committer:
     async def give_up(self) -> None:
         """Wait as `wait` does, and log the end: the results of a consumer that leaves are in inbox and log."""
         await self.wait()
-        task, self._task = self._task, None
+        task, self._task, self.has_failed = self._task, None, False
         if task is not None and not task.cancelled() and (error := task.exception()) is not None:
             _log.info("the last commit: %s", error)
 
     async def _commit(self, consumer: Consumer, finished: list[Finished], work: CommitBatch) -> None:
-        """Commit; raises LeaseLostError after several refusals, StorageError. Results not committed wait again."""
+        """Commit; raises LeaseLostError after several refusals, or another error of the log: its results wait again."""
         is_committed = False
         try:
             await self._write(consumer, finished, work)
@@ -131,6 +136,7 @@ class Committer:
                 raise
             _log.info("commit refused: %s", error)
         finally:
+            self.has_failed = not is_committed
             if not is_committed:
                 self._queue.commit_failed(finished)
         if is_committed:
@@ -141,7 +147,7 @@ class Committer:
     async def _write(self, consumer: Consumer, finished: list[Finished], work: CommitBatch) -> None:
         try:
             await consumer.commit(work)
-        except (LeaseLostError, StorageError):
+        except _OF_THE_LOG:
             raise
         # One result that cannot be written must not hold up the others.
         except Exception:  # noqa: BLE001
@@ -154,7 +160,7 @@ class Committer:
         for index, (job, result) in enumerate(finished):
             try:
                 await consumer.commit(_work_of([(job, result)], {}))
-            except (LeaseLostError, StorageError):
+            except _OF_THE_LOG:
                 raise
             except Exception as error:  # noqa: BLE001 - logged with the batch it was in
                 cause = f"what came of it cannot be written: {error}"

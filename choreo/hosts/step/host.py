@@ -290,8 +290,9 @@ class StepHost:
             reports.report(role, f"{type(error).__name__}: {error}", "See the log.")
             await clock.sleep(PAUSE_MOST_S)
         else:
-            backoff.reset()
-            reports.clear(role)
+            if not self._pipeline.committer.has_failed:  # else a round that only begins a commit ends the report
+                backoff.reset()
+                reports.clear(role)
 
     async def _round(self, consumer: Consumer) -> None:
         pipeline = self._pipeline
