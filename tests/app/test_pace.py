@@ -10,7 +10,7 @@ from choreo.testing.clock import VirtualClock
 
 async def listing(pace: Pace, order: list[str], name: str) -> None:
     """Read a list in several turns of the loop."""
-    async with pace.turn():
+    async with pace.slot():
         order.append(f"{name} begins")
         await asyncio.sleep(0)
         order.append(f"{name} ends")
@@ -28,7 +28,7 @@ async def test_a_list_that_is_alone_waits_for_nothing() -> None:
     pace, order = Pace(VirtualClock()), list[str]()
     for name in "ab":
         async with asyncio.timeout(0):
-            async with pace.turn():
+            async with pace.slot():
                 order.append(name)
     assert order == ["a", "b"]
 
@@ -38,7 +38,7 @@ async def test_one_that_fails_or_is_cancelled_gives_its_turn_on() -> None:
     pace, order = Pace(VirtualClock()), list[str]()
 
     async def failing() -> None:
-        async with pace.turn():
+        async with pace.slot():
             waiting = asyncio.create_task(listing(pace, order, "cancelled"))
             await asyncio.sleep(0)
             waiting.cancel()

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from choreo.adapters.memory.backend import MemoryBackend
-from choreo.app.steps import gates
+from choreo.app.steps import gates, run_finder
 from choreo.app.steps.run_finder import RunFinder
 from choreo.app.steps.runs import Runs
 from choreo.app.tracking.fold import PartitionFold
@@ -123,7 +123,8 @@ async def run_found(history: Sequence[tuple[str, str, str]], asked: str) -> str:
 
 async def test_a_finder_goes_on_where_the_inbox_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that is restarted does not read its partitions from the first record again."""
-    monkeypatch.setattr(gates, "SCAN_AT_ONCE", 10)
+    for module in (gates, run_finder):
+        monkeypatch.setattr(module, "SCAN_AT_ONCE", 10)
     backend = MemoryBackend(VirtualClock())
     await backend.log.create("order", 1)
     starts = [Envelope(f"s-{n}", "OrderPlaced", f"o-{n}", "order", run=f"s-{n}") for n in range(25)]
