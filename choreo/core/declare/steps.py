@@ -73,8 +73,8 @@ class Step:
         self.versions = versions
         """The versions of the flow that it serves."""
         self.never_undo: tuple[type[BaseException], ...] = ()
-        self.heartbeat_ms = definition.heartbeat_ms
-        self.in_process = definition.runs_in == "process"
+        self.heartbeat_ms: int = definition.heartbeat_ms
+        self.in_process: bool = definition.runs_in == "process"
         self.compensation: Compensation | None = None
         self.child: Flow | None = None
         """The flow of which it starts runs."""
