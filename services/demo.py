@@ -72,7 +72,7 @@ class Demo:
     def prepare(self, folder: Path) -> None:
         """Fresh books in this folder, stock for every order."""
         os.environ["CHOREO_BOOKS_DIR"] = str(folder)
-        Warehouse().stock_up("tea", 100_000)
+        Warehouse().stock_up("tea", 1_000_000)
 
     def orders(self, count: int) -> list[Placed]:
         """So many orders, the kinds well mixed; every kind is there from a hundred orders on."""

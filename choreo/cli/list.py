@@ -75,7 +75,7 @@ def _attributes(texts: Sequence[str]) -> tuple[dict[str, str], tuple[Condition, 
         if condition.operator != "=":
             others.append(condition)
         elif equal.setdefault(condition.name, condition.key) != condition.key:
-            raise SettingsError(f"{condition.name} is given twice", where="--attr", remedy="Keep one of the two.")
+            raise SettingsError(f"{condition.name:.100} is given twice", where="--attr", remedy="Keep one of the two.")
     return equal, tuple(others)
 
 
@@ -83,7 +83,9 @@ def _condition(text: str) -> Condition:
     found = condition_of(text)
     if found is None:
         raise SettingsError(
-            f"{text!r} is no filter", where="--attr", remedy=f"Write {FORMS}, such as customer_id=c-7 or 'amount>=100'."
+            f"{text!r:.100} is no filter",
+            where="--attr",
+            remedy=f"Write {FORMS}, such as customer_id=c-7 or 'amount>=100'.",
         )
     return found
 

@@ -174,6 +174,8 @@ class Reads(NamedTuple):
     """Trigger type → steps that take earlier events as well, without joins."""
     needed: Mapping[str, bool] = {}
     """Needed type → whether all its events are taken, or only the newest."""
+    undoes: bool = False
+    """Whether a compensation needs events."""
 
 
 NO_READS = Reads()
@@ -189,9 +191,10 @@ def reads_of(steps: Iterable[StepDefinition], undoing: Iterable[ParameterDefinit
             needing[type_] = (*needing.get(type_, ()), step)
         for parameter in step.needs:
             needed[parameter.type] = parameter.many or needed.get(parameter.type, False)
+    undoing = tuple(undoing)
     for parameter in undoing:
         needed[parameter.type] = parameter.many or needed.get(parameter.type, False)
-    return Reads(frozenset(step.name for step in steps), needing, needed)
+    return Reads(frozenset(step.name for step in steps), needing, needed, bool(undoing))
 
 
 def needed_events(parameter: ParameterDefinition, seen: Iterable[Seen]) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ class TravelDemo:
         """Fresh books in this folder, places for every trip."""
         os.environ["CHOREO_BOOKS_DIR"] = str(folder)
         for name, place in (("flights", "LH-1"), ("hotels", "Ritz"), ("cars", "van")):
-            Warehouse(name).stock_up(place, 100_000)
+            Warehouse(name).stock_up(place, 1_000_000)
 
     def orders(self, count: int) -> list[Placed]:
         """So many trips, the kinds well mixed; every kind is there from twenty trips on."""

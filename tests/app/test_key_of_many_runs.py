@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from choreo.app.query.history import Attribution
-from choreo.app.steps.gates import GatedKey
+from choreo.app.steps.gated_runs import GatedKey
 from choreo.app.tracking.fold import PartitionFold
 from choreo.app.tracking.project import PartitionProjector
-from choreo.core import retired
+from choreo.core import facts, retired
 from choreo.core.attribution import run_of
-from choreo.core.events import Record
+from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
+from choreo.core.gates import Reads
 from choreo.core.identity import identified
 from choreo.core.react import react
 from choreo.core.state import KeyState
@@ -93,3 +96,23 @@ def test_the_histories_of_stories_are_logs() -> None:
     """Offsets count from 0, as the folds above need it."""
     log: list[Record] = story().log
     assert [record.offset for record in log] == list(range(len(log)))
+
+
+def test_a_child_that_is_undone_after_its_end_is_forgotten_once_it_has_ended_again() -> None:
+    """A host keeps it until then, also where a fact about it stands in the log twice."""
+    host, linger_ms = GatedKey(), TABLE.flow.linger_ms
+
+    def known(type_: str, at_ms: int, id_: str = "", **fields: Any) -> set[str]:
+        event = Envelope(id_ or type_, type_, "o-1", "order", "r1", **fields)
+        host.read(TABLE, Record("order", 0, host.position + 1, at_ms, event), Reads(undoes=True))
+        return {run.id for run in host.runs}
+
+    known("OrderPlaced", 1, "r1", parent="a parent")
+    known(facts.FLOW_COMPLETED, 2)
+    known(facts.COMPENSATION_STARTED, 3)
+    assert known("Picked", 3 * linger_ms) == {"r1"}
+    assert host.ended_ms == 0
+    known(facts.FLOW_COMPENSATED, 3 * linger_ms)
+    assert known(facts.COMPENSATION_STARTED, 3 * linger_ms + 1) == {"r1"}
+    assert host.ended_ms == 3 * linger_ms
+    assert known("Picked", 4 * linger_ms + 1) == set()

@@ -99,3 +99,12 @@ def test_a_filter_that_no_run_can_meet_is_refused(three: Any, filter_: str, what
     assert answer.code != 0
     assert f"error: {what}" in answer.err
     assert remedy in answer.err
+
+
+@pytest.mark.parametrize("filter_", [f"{'x' * 5_000}=1", f"priority={'9' * 5_000}x", "x" * 5_000])
+def test_the_error_about_a_long_filter_is_short(three: Any, filter_: str) -> None:
+    """It quotes the beginning."""
+    answer = three("list", "--attr", filter_)
+    assert answer.code != 0
+    assert len(answer.err) < 1_000
+    assert filter_[:50] in answer.err or "9" * 50 in answer.err

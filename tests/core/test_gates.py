@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from choreo.app.steps.gates import Answer, GatedKey
+from choreo.app.steps.gated_runs import Answer, GatedKey
 from choreo.core import facts
 from choreo.core.baggage import Carried
 from choreo.core.definition import FlowDefinition, ParameterDefinition

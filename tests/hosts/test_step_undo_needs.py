@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from choreo import Event, Retry, Service, StepContext
-from choreo.core import facts
+from choreo.core import facts, retired
 from choreo.core.events import Envelope
 from tests.hosts.harness import Charged, Declined, Harness, Placed, Refunded, both_backends, running_harness
 
@@ -51,9 +51,9 @@ def payment(calls: list[Any], fails: Callable[[], bool] = lambda: False) -> Serv
 
 
 @asynccontextmanager
-async def needing(service: Service, backend: str = "memory") -> AsyncIterator[Harness]:
+async def needing(service: Service, backend: str = "memory", **options: Any) -> AsyncIterator[Harness]:
     """Yield a harness, with no host yet."""
-    async with running_harness(service, notes(), started=False, backend=backend) as harness:
+    async with running_harness(service, notes(), started=False, backend=backend, **options) as harness:
         yield harness
 
 
@@ -172,3 +172,53 @@ async def test_a_needed_event_that_is_not_there_fails_the_compensation_with_its_
     ):
         assert part in letter.cause
     assert calls == [None]
+
+
+async def ended_runs(harness: Harness, count: int) -> list[Envelope]:
+    """Play runs of one key, one after the other, which complete; the first is a child."""
+    starts = [harness.event(Placed(order_id="o-1", number=number)) for number in range(count)]
+    starts[0] = replace(starts[0], parent="a-parent")
+    for start in starts:
+        await harness.publish(start, harness.fact(start, facts.FLOW_COMPLETED))
+    return starts
+
+
+async def test_a_completed_child_is_undone_with_its_events_after_many_later_runs_of_its_key() -> None:
+    """Its parent may be undone later than that."""
+    calls: list[Any] = []
+    async with needing(payment(calls)) as harness:
+        harness.host()
+        placed, *_ = await ended_runs(harness, 3 * retired.KEPT_MAX)
+        await harness.publish(harness.fact(placed, facts.COMPENSATION_STARTED), harness.undo_request(placed))
+        await harness.one("Refunded")
+    assert calls == [(None, 0, [])]
+
+
+async def test_a_completed_child_that_is_stuck_for_long_is_undone_with_its_events() -> None:
+    """It is open again from the moment at which its parent undoes it, until it has ended once more."""
+    calls: list[Any] = []
+    async with needing(payment(calls), linger="10s") as harness:
+        harness.host()
+        (placed,) = await ended_runs(harness, 1)
+        await harness.publish(harness.fact(placed, facts.COMPENSATION_STARTED))
+        await harness.caught_up()
+        await harness.clock.advance(20)
+        await harness.publish(harness.event(Placed(order_id="o-1", number=50)))
+        await harness.publish(harness.undo_request(placed, round_=2))
+        await harness.one("Refunded")
+    assert calls == [(None, 0, [])]
+
+
+async def test_a_late_success_is_undone_with_its_events_after_many_later_runs_of_its_key() -> None:
+    """The run had ended with an effect in doubt."""
+    calls: list[Any] = []
+    async with needing(payment(calls)) as harness:
+        harness.host()
+        placed = harness.event(Placed(order_id="o-1", number=100))
+        await harness.publish(placed, harness.fact(placed, facts.COMPENSATION_STARTED), harness.undo_request(placed))
+        await harness.published("Refunded")
+        await harness.publish(harness.fact(placed, facts.FLOW_COMPENSATED))
+        await ended_runs(harness, 3 * retired.KEPT_MAX)
+        await harness.publish(harness.undo_request(placed, round_=2))
+        await harness.published("Refunded", 2)
+    assert calls == [(None, 100, [])] * 2

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from schemas.travel import ManagerApproved, ManagerRefused, TripApproved, TripRefused
+from services.demo import Demo
 from services.travel.demo import APPROVED, COMPENSATED, ESCALATED, KINDS, TravelDemo
 
 
@@ -43,3 +51,25 @@ def test_each_trip_has_a_traveller_whose_data_says_the_fault() -> None:
         assert others
         assert {(each.name, each.card) for each in others} == {("ada", "visa")}
         assert (last.name, last.card) == (placed.kind.traveller, placed.kind.card)
+
+
+@pytest.mark.parametrize(
+    ("demo", "taken"),
+    [
+        (Demo(), lambda event: sum(item.quantity for item in event.items)),
+        (TravelDemo(), lambda event: len(event.travellers)),
+    ],
+)
+def test_there_is_enough_for_as_many_runs_as_the_demo_allows(
+    demo: Any, taken: Callable[[Any], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of a kind that must complete never ends because the others have taken all."""
+    monkeypatch.setenv("CHOREO_BOOKS_DIR", "")  # set back after `prepare`
+    demo.prepare(tmp_path)
+    most = 100_000 * max(taken(placed.event) for placed in demo.orders(300))
+    stocks = []
+    for path in tmp_path.glob("*.sqlite"):
+        with closing(sqlite3.connect(path)) as db:
+            stocks += [initial for (initial,) in db.execute("SELECT initial FROM stock")]
+    assert stocks
+    assert min(stocks) >= most

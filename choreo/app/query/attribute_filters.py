@@ -89,7 +89,7 @@ def _of_several(flows: Flows, names: Sequence[str], asked: Iterable[Condition]) 
     for condition in asked:
         if condition.name in declared or condition.operator != "=":
             raise FilterError(
-                f"{condition.name}{condition.operator}… is a filter of one flow, and there are {len(names)}",
+                f"{condition.name:.100}{condition.operator}… is a filter of one flow, and there are {len(names)}",
                 where="filter",
                 remedy=f"Name the flow: {', '.join(names)}.",
             )
@@ -128,7 +128,7 @@ def _require_known(definition: FlowDefinition, condition: Condition) -> None:
     if condition.name not in known and known:
         names = _names(definition, known)
         raise FilterError(
-            f"flow {definition.name} has no attribute {condition.name}",
+            f"flow {definition.name} has no attribute {condition.name:.100}",
             where=f"filter {condition.name:.100}",
             remedy=f"{did_you_mean(condition.name, names)}Known: {', '.join(f'{n}{k}' for n, k in names.items())}.",
         )

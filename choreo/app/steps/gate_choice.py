@@ -35,6 +35,7 @@ def _gates_of(table: FlowTable, handlers: Handlers) -> tuple[list[WaitDefinition
     for wait in waits:
         types |= {wait.on, *wait.answers, wait.late, wait.moved_by, *wait.says}
         types |= {facts.WAIT_CLOSED} if wait.optional else set()
+    types |= {facts.COMPENSATION_REQUESTED} if reads.undoes else set()
     return waits, types - {""}, reads
 
 

@@ -15,189 +15,21 @@ from typing import NamedTuple
 import msgspec
 
 from choreo.app.steps.admission import in_place
-from choreo.core import facts, gates, openings, recent, retired
-from choreo.core.admission import stands_still
+from choreo.app.steps.gated_runs import NO_VERSIONS, Answer, GatedKey
+from choreo.core import gates, recent
 from choreo.core.attribution import run_of
 from choreo.core.definition import ParameterDefinition, WaitDefinition
-from choreo.core.events import Envelope, Position, Record
+from choreo.core.events import Position, Record
 from choreo.core.flow_table import FlowTable
-from choreo.core.gates import NO_READS, Arguments, Gates, Outside, Reads, Seen
+from choreo.core.gates import NO_READS, Arguments, Reads
 from choreo.core.identity import identified
 from choreo.ports.inbox import GateRow, GateSave, Inbox
 from choreo.ports.log import Log
-
-_NO_VERSIONS: Mapping[int, Reads] = {}
 
 SCAN_AT_ONCE = 10_000
 """Records of a piece: of most only the type is read, some 20 ms in all, on Kafka in another thread."""
 CACHED_MAX = 50_000
 """States in memory, some 500 bytes each: 25 MB. The others are loaded again."""
-
-FIRED_MAX = 100
-"""Triggers of a run whose arguments are remembered for later attempts; only steps on a cycle have more than one."""
-
-
-class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A decision about an event: it is a trigger, or with `ignored` the reason why it is none."""
-
-    source: int
-    """Offset of the record that decided."""
-    run: str
-    event: Outside
-    ignored: str = ""
-    step: str = ""
-    """The only step that it triggers; "" for all steps on it that take nothing else."""
-    arguments: Arguments = ()
-    version: int = 1
-    """Version of the run."""
-
-
-class Fired(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The arguments of a step's attempts at one trigger, each the same."""
-
-    step: str
-    trigger: str
-    arguments: Arguments
-
-
-class GatedRun(msgspec.Struct, array_like=True, gc=False):
-    """One run of a key and its gates. Times are the log's stamps in epoch milliseconds."""
-
-    id: str
-    ended_ms: int = 0
-    paused_ms: int = 0
-    pause_n: int = 0
-    gates: Gates = Gates()
-    recent: bytes = b""
-    """Memory of events that named no run, and that no gate reads."""
-    fired: list[Fired] = []
-    version: int = 1
-    """Version of the flow in its start."""
-    at_close: tuple[Seen, ...] | None = None
-    """The needed events that were there when its gates closed: every compensation gets these; None before that."""
-
-    @property
-    def has_end(self) -> bool:
-        """Return whether an end fact of it was read."""
-        return bool(self.ended_ms)
-
-    def has_read(self, event: Envelope) -> bool:
-        """Return whether this event, which names no run, was its own before."""
-        token = recent.token(event.type, event.id)
-        return recent.knows(self.gates.read, token) or recent.knows(self.recent, token)
-
-
-class GatedKey(msgspec.Struct, array_like=True, gc=False):
-    """The runs of one key in the order of their starts, up to and including the record at `position`."""
-
-    position: int = -1
-    now_ms: int = 0
-    runs: list[GatedRun] = []
-    answers: list[Answer] = []
-    retired: list[retired.Page] = []
-    """Memory of runs that have ended, besides the newest."""
-
-    def read(
-        self, table: FlowTable, record: Record, reads: Reads = NO_READS, versions: Mapping[int, Reads] = _NO_VERSIONS
-    ) -> list[Answer]:
-        """Fold one record in and return its decisions; a record read before decides the same again.
-
-        `reads` are those of the flow's present version, `versions` of its others.
-        """
-        if record.offset <= self.position:
-            return [answer for answer in self.answers if answer.source == record.offset]
-        self.position, self.now_ms = record.offset, max(self.now_ms, record.stamp_ms)
-        self._let_go(self.now_ms - table.flow.linger_ms)
-        event = identified(record)
-        run = self._started(event) if event.type == table.flow.starts else run_of(event, self.runs, self.retired)
-        if run is not None and run.version in versions:
-            table, reads = table.nearest(run.version), versions[run.version]
-        answers = self._fold(table, reads, run, event, record.offset) if run is not None else []
-        self.answers += answers
-        return answers
-
-    @property
-    def ended_ms(self) -> int:
-        """Return when the last run ended; 0 while one is open."""
-        if any(not run.ended_ms for run in self.runs):
-            return 0
-        return max((run.ended_ms for run in self.runs), default=1)
-
-    def _let_go(self, limit_ms: int) -> None:
-        """Forget runs that ended before that moment; of those beyond the newest keep only that they were."""
-        self.retired = retired.remaining(self.retired, limit_ms)
-        ended = [run for run in self.runs if run.ended_ms]
-        lingering = [run for run in ended if run.ended_ms >= limit_ms]
-        gone = lingering[: max(0, len(lingering) - retired.KEPT_MAX)]
-        for run in gone:
-            self.retired = retired.added(self.retired, run.id, run.ended_ms, run.gates.read + run.recent)
-        if gone or len(lingering) < len(ended):
-            kept = {run.id for run in lingering[len(gone) :]}
-            self.runs = [run for run in self.runs if not run.ended_ms or run.id in kept]
-
-    def _started(self, event: Envelope) -> GatedRun | None:
-        if any(run.id == event.id for run in self.runs):
-            return None
-        if retired.knows(self.retired, retired.run_token(event.id)):
-            return None
-        self.runs.append(GatedRun(event.id, version=event.version))
-        return self.runs[-1]
-
-    def _fold(self, table: FlowTable, reads: Reads, run: GatedRun, event: Envelope, offset: int) -> list[Answer]:
-        type_ = event.type
-        about = gates.outside_of(event, offset)
-        if type_ in gates.CLOSES:
-            run.at_close = run.gates.seen if run.at_close is None else run.at_close
-            run.gates = gates.closed(run.gates, type_)
-            if type_ in facts.ENDS:
-                run.ended_ms = run.ended_ms or max(1, self.now_ms)
-        elif type_ in (facts.FLOW_PAUSED, facts.FLOW_RESUMED):
-            self._pause(run, event)
-        elif type_ in table.timeouts or type_ in table.reminders:
-            before = run.gates
-            if not stands_still(event, run.paused_ms):
-                run.gates = _timed(table, before, event)
-            if run.gates is not before:  # one that changes no wait is void, and no trigger either
-                return [Answer(offset, run.id, about, version=run.version), *self._came(table, reads, run, about)]
-        elif type_ == facts.WAIT_CLOSED:
-            run.gates = openings.wait_closed(run.gates, event.step, event.trigger)
-        else:
-            return self._came(table, reads, run, about)
-        return []
-
-    def _came(self, table: FlowTable, reads: Reads, run: GatedRun, event: Outside) -> list[Answer]:
-        run.gates, moves = gates.came(table, run.gates, event, run.paused_ms or self.now_ms, reads)
-        return [answer for move in moves if (answer := _answer(reads, move, run, event.offset))]
-
-    def _pause(self, run: GatedRun, event: Envelope) -> None:
-        """Pause or resume as the tracker does: the highest number of the series counts, and due times stand still."""
-        if event.n <= run.pause_n or run.ended_ms:
-            return
-        run.pause_n = event.n
-        if event.type == facts.FLOW_PAUSED:
-            run.paused_ms = run.paused_ms or self.now_ms
-        elif run.paused_ms:
-            run.gates = gates.moved(run.gates, self.now_ms - run.paused_ms)
-            run.paused_ms = 0
-
-
-def _timed(table: FlowTable, before: Gates, event: Envelope) -> Gates:
-    """Return the gates after a time-out, a reminder or an escalation; the same ones if it does not count."""
-    if event.type in table.timeouts:
-        return gates.timed_out(before, event.step, event.trigger, event.due_ms)
-    return openings.reminded(table, before, openings.Said(event.type, event.step, event.trigger, event.due_ms))[0]
-
-
-def _answer(reads: Reads, move: gates.Move, run: GatedRun, offset: int) -> Answer | None:
-    match move:
-        case gates.Ready(event):
-            return Answer(offset, run.id, event, version=run.version)
-        case gates.Triggered(step, event, arguments) if step.name in reads.steps:
-            run.fired = [*run.fired, Fired(step.name, event.id, arguments)][-FIRED_MAX:]
-            return Answer(offset, run.id, event, step=step.name, arguments=arguments, version=run.version)
-        case gates.Ignored(event, reason, step=step) if not run.ended_ms and (not step or step in reads.steps):
-            return Answer(offset, run.id, event, reason, step, version=run.version)
-    return None
 
 
 class _Cached(NamedTuple):
@@ -222,7 +54,7 @@ class GateBook:
         types: AbstractSet[str],
         inbox: Inbox,
         reads: Reads = NO_READS,
-        versions: Mapping[int, Reads] = _NO_VERSIONS,
+        versions: Mapping[int, Reads] = NO_VERSIONS,
     ) -> None:
         """Fold the events of these types; they decide about the events of these `waits` and the steps of `reads`.
 

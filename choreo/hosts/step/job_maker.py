@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from choreo.app.steps.admission import in_place
 from choreo.app.steps.branches import BranchJudge
-from choreo.app.steps.gates import Answer
+from choreo.app.steps.gated_runs import Answer
 from choreo.app.steps.handlers import RUN_FACTS, HandlerSpec
 from choreo.app.steps.jobs import Job
 from choreo.app.steps.log_lookup import records_at
