@@ -155,13 +155,14 @@ def _may_run(fold: Fold, run: Run, name: str, trigger_id: str, fresh: bool) -> b
 
 def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
     """Fold the event into the run's gates: open and satisfy waits, and trigger the steps of ready events."""
-    run.gates, moves = gates.came(fold.table, run.gates, event, fold.clock_ms(run))
+    run.gates, moves = gates.came(fold.table, run.gates, event, run.paused_ms or fold.record.stamp_ms)
     for move in moves:
         match move:
             case gates.Opened(wait, opening, by) if not run.compensating:
                 open_waits.opened(fold, run, wait, opening, by)
             case gates.Moved(wait, before, opening, by):
                 open_waits.moved(fold, run, wait, before, opening, by)
+                carry(fold, run)
             case gates.Taken(opening):
                 about = (opening.wait, opening.trigger)
                 run.waits = [wait for wait in run.waits if (wait.name, wait.trigger) != about]
@@ -320,7 +321,12 @@ def reminded(fold: Fold, run: Run) -> None:
 
 def _wait_over(fold: Fold, run: Run, because: str) -> None:
     event = fold.event
-    run.gates = gates.timed_out(run.gates, event.step, event.trigger, event.due_ms)
+    before = run.gates
+    run.gates = gates.timed_out(before, event.step, event.trigger, event.due_ms)
+    if run.compensating and run.gates is not before and event.type in fold.table.timeouts:
+        # It stands before CompensationStarted: hosts take it for a trigger.
+        trigger(fold, run, fresh=True)
+        return
     for open_wait in run.waits:
         if (open_wait.name, open_wait.trigger, open_wait.due_ms) == (event.step, event.trigger, event.due_ms):
             wait = next((wait for wait in fold.table.flow.waits if wait.name == open_wait.name), None)

@@ -34,7 +34,7 @@ def paused(fold: Fold, run: Run) -> None:
         return
     run.pause_n = fold.event.n
     if not run.ended:
-        run.paused_ms = run.paused_ms or fold.now_ms
+        run.paused_ms = run.paused_ms or fold.record.stamp_ms
 
 
 def resumed(fold: Fold, run: Run) -> None:
@@ -44,7 +44,7 @@ def resumed(fold: Fold, run: Run) -> None:
     run.pause_n = fold.event.n
     if not run.paused_ms:
         return
-    by_ms = fold.now_ms - run.paused_ms
+    by_ms = max(0, fold.record.stamp_ms - run.paused_ms)
     run.paused_ms = 0
     run.due_ms = _moved(run.due_ms, by_ms)
     run.expected = [replace(e, due_ms=e.due_ms + by_ms, retry_ms=_moved(e.retry_ms, by_ms)) for e in run.expected]

@@ -69,6 +69,26 @@ def test_a_fact_that_was_published_before_the_move_is_void() -> None:
     first_wins.then(expected=["desk.bill"], waits=[])
 
 
+def test_a_fact_before_the_announced_compensation_triggers_its_steps() -> None:
+    """Hosts do not know of the decision yet, and start them: the run waits for their outcomes."""
+    for definition, opener in ((MOVABLE, event("Signed")), (AT, None)):
+        story = given(definition, "OrderPlaced", read_back=False)
+        story.when(opener or at("Signed", story, days=1))
+        (fact,) = due(story.table, story.key, story.state, story.now_ms + 24 * HOUR_MS)
+        story.now_ms = fact.due_ms
+        story.when(event(facts.CANCEL_REQUESTED), fact).then(expected=["desk.bill"], status="compensating")
+        story.read_back().then(expected=["desk.bill"], status="compensating")
+        story.when(event(facts.STEP_SKIPPED, step="desk.bill", certain=True)).then(facts.FLOW_COMPENSATED)
+
+
+def test_the_event_that_moves_a_timer_brings_its_baggage() -> None:
+    """The timer's event carries all that the run has carried; one that moves nothing brings nothing."""
+    brings = foreign("Extended", baggage="who=ann")
+    for events, carried in ((("Signed", brings), "who=ann"), ((brings, "Signed"), "")):
+        story = given(MOVABLE, "OrderPlaced", *events, elapsed("25h"))
+        assert (story.log[-1].event.type, story.log[-1].event.baggage) == ("Due", carried)
+
+
 def test_the_time_of_a_moved_timer_counts_no_pause() -> None:
     """Also where it was moved within the pause: then it counts from the resume."""
     story = given(MOVABLE, "OrderPlaced", "Signed", facts.FLOW_PAUSED, elapsed("2h"), foreign("Extended"))

@@ -77,6 +77,8 @@ def _why_not(table: FlowTable, type_: str, detail: Detail) -> str:
     if not table.knows(detail.version):
         return ""
     table = table.of(detail.version)
+    if type_ not in table.satisfies and any(type_ in part for part in (table.triggers, table.joins, table.opens)):
+        return ""  # what only moves a timer starts steps and opens waits at any time
     waits = (*table.satisfies.get(type_, ()), *table.moves.get(type_, ()))
     if all(wait.name in detail.over for wait in waits):
         return "the wait for it is over"

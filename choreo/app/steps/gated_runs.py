@@ -107,7 +107,7 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
         run = self._started(event) if event.type == table.flow.starts else run_of(event, self.runs, self.retired)
         if run is not None and run.version in versions:
             table, reads = table.nearest(run.version), versions[run.version]
-        answers = self._fold(table, reads, run, event, record.offset) if run is not None else []
+        answers = self._fold(table, reads, run, event, record) if run is not None else []
         self.answers += answers
         return answers
 
@@ -139,8 +139,8 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
         self.runs.append(GatedRun(event.id, version=event.version))
         return self.runs[-1]
 
-    def _fold(self, table: FlowTable, reads: Reads, run: GatedRun, event: Envelope, offset: int) -> list[Answer]:
-        type_ = event.type
+    def _fold(self, table: FlowTable, reads: Reads, run: GatedRun, event: Envelope, record: Record) -> list[Answer]:
+        type_, offset, stamp_ms = event.type, record.offset, record.stamp_ms
         about = gates.outside_of(event, offset)
         if type_ in gates.CLOSES:
             run.at_close = run.gates.seen if run.at_close is None else run.at_close
@@ -149,18 +149,18 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
         elif type_ == facts.COMPENSATION_REQUESTED:
             run.undoable = run.undoable or event.outcome < 0
         elif type_ in (facts.FLOW_PAUSED, facts.FLOW_RESUMED):
-            self._pause(run, event)
+            _pause(run, event, stamp_ms)
         elif type_ in table.timeouts or type_ in table.reminders:
             before = run.gates
             if not stands_still(event, run.paused_ms):
                 run.gates = _timed(table, before, event)
             if run.gates is not before:  # one that changes no wait is void, and no trigger either
-                return [Answer(offset, run.id, about, version=run.version), *self._came(table, reads, run, about)]
+                return [Answer(offset, run.id, about, version=run.version), *_came(table, reads, run, about, stamp_ms)]
         elif type_ == facts.WAIT_CLOSED:
             run.gates = openings.wait_closed(run.gates, event.step, event.trigger)
         else:
             run.undoable = run.undoable or (reads.undoes and bool(event.parent))
-            return self._came(table, reads, run, about)
+            return _came(table, reads, run, about, stamp_ms)
         return []
 
     def _ends(self, run: GatedRun, event: Envelope) -> None:
@@ -172,20 +172,22 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
         elif run.ended_ms and not recent.knows(run.recent, token):
             run.recent, run.reopened = recent.with_new(run.recent, token), True
 
-    def _came(self, table: FlowTable, reads: Reads, run: GatedRun, event: Outside) -> list[Answer]:
-        run.gates, moves = gates.came(table, run.gates, event, run.paused_ms or self.now_ms, reads)
-        return [answer for move in moves if (answer := _answer(reads, move, run, event.offset))]
 
-    def _pause(self, run: GatedRun, event: Envelope) -> None:
-        """Pause or resume as the tracker does: the highest number of the series counts, and due times stand still."""
-        if event.n <= run.pause_n or run.ended_ms:
-            return
-        run.pause_n = event.n
-        if event.type == facts.FLOW_PAUSED:
-            run.paused_ms = run.paused_ms or self.now_ms
-        elif run.paused_ms:
-            run.gates = gates.moved(run.gates, self.now_ms - run.paused_ms)
-            run.paused_ms = 0
+def _came(table: FlowTable, reads: Reads, run: GatedRun, event: Outside, stamp_ms: int) -> list[Answer]:
+    run.gates, moves = gates.came(table, run.gates, event, run.paused_ms or stamp_ms, reads)
+    return [answer for move in moves if (answer := _answer(reads, move, run, event.offset))]
+
+
+def _pause(run: GatedRun, event: Envelope, stamp_ms: int) -> None:
+    """Pause or resume as the tracker does: the highest number of the series counts, and due times stand still."""
+    if event.n <= run.pause_n or run.ended_ms:
+        return
+    run.pause_n = event.n
+    if event.type == facts.FLOW_PAUSED:
+        run.paused_ms = run.paused_ms or stamp_ms
+    elif run.paused_ms:
+        run.gates = gates.moved(run.gates, max(0, stamp_ms - run.paused_ms))
+        run.paused_ms = 0
 
 
 def _timed(table: FlowTable, before: Gates, event: Envelope) -> Gates:

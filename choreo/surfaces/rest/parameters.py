@@ -22,7 +22,7 @@ WAIT_S_MAX = 30.0
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?=$|[,;\s])")
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
-_TRACESTATE_MAX = 512
+_TRACESTATE = re.compile(r"[\t\x20-\x7e]{0,512}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _WHOLE = re.compile(r"-?\d{1,18}")
 
@@ -127,7 +127,7 @@ def carried_of(request: Request) -> Carried:
     trace = traceparent_of(request)
     state = ",".join(request.headers.getlist("tracestate"))
     baggage = ",".join(request.headers.getlist("baggage"))
-    return Carried(baggage, trace, state if trace and len(state) <= _TRACESTATE_MAX else "")
+    return Carried(baggage, trace, state if trace and _TRACESTATE.fullmatch(state) else "")
 
 
 def wait_s_of(prefer: str) -> float:

@@ -88,6 +88,14 @@ def test_a_trace_that_is_too_long_is_ignored() -> None:
     assert (read.type, read.traceparent, read.tracestate, read.baggage) == ("OrderPlaced", "", "", "")
 
 
+@pytest.mark.parametrize("name", ["traceparent", "tracestate", "baggage"])
+def test_a_header_that_would_begin_another_one_is_ignored(name: str) -> None:
+    """A handler may send it on in a call to another system."""
+    for text in (b"a=b\r\nX-Role: admin", b"a=b\nc=d", b"a=b\x00", b"a=b\x7f"):
+        assert getattr(event_of([("ce_type", b"T"), (name, text)], b"o-1", b"{}", TOPIC), name) == ""
+    assert getattr(event_of([("ce_type", b"T"), (name, b"a=b,\tc=d")], b"o-1", b"{}", TOPIC), name) == "a=b,\tc=d"
+
+
 def test_baggage_that_is_no_text_is_ignored() -> None:
     """The largest that is allowed is read."""
     headers: Headers = [("ce_type", b"OrderPlaced"), ("traceparent", b"\xff"), ("baggage", b"tenant=\xff")]

@@ -49,6 +49,15 @@ async def test_an_event_starts_a_run_and_is_published_once(shop: Shop, client: h
     assert record.event.baggage == event["baggage"]
 
 
+async def test_a_trace_state_with_a_line_break_is_ignored(shop: Shop, client: httpx.AsyncClient) -> None:
+    """JSON may hold one, a header may not: a handler sends the header on."""
+    event = {**PLACED, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "baggage": "a=b\r\nc: d"}
+    await client.post(EVENTS, content=json.dumps({**event, "tracestate": "x=1\r\nX-Role: admin"}))
+    (record, *_) = await shop.backend.read_model.history("order", "o-1")
+    carried = record.event.traceparent, record.event.tracestate, record.event.baggage
+    assert carried == (event["traceparent"], "", "")
+
+
 async def test_an_idempotency_key_of_the_request_weighs_more(client: httpx.AsyncClient) -> None:
     """Two events under one are one."""
     posts = [

@@ -6,6 +6,7 @@ The headers are `core.events.to_headers`'; tables made from it write and read th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ log too.
 """
 _PASSED_ON = {"traceparent": TEXT_BYTES_MAX, "tracestate": TEXT_BYTES_MAX, "baggage": BYTES_MAX}
 """Headers of the W3C and their limits: an invalid one is ignored."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BLANK = Envelope("", "", "", "")
 _CLOUDEVENTS = {"ce_specversion", "ce_id", TYPE_HEADER, "ce_source", "ce_time"}
 _PLACE = Envelope.__struct_fields__.index
@@ -164,11 +166,12 @@ def _text(value: str) -> bytes:
 
 
 def _ignoring_errors(text: bytes) -> str:
-    """Return the text of a header; "" if it is none."""
+    """Return the text of a header; "" if it is none: a handler sends it on in calls to other systems."""
     try:
-        return text.decode()
+        found = text.decode()
     except UnicodeDecodeError:
         return ""
+    return "" if _CONTROL.search(found) else found
 
 
 # The events of a batch share a few moments.
