@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import subprocess
@@ -68,6 +69,20 @@ def test_a_flow_that_the_demo_has_not_is_named(checkout: Path) -> None:
     assert ran.returncode == 4
     assert "the demo has no flow 'travel'" in ran.stderr
     assert "Its flows are: order, trip." in ran.stderr
+
+
+def test_a_second_demo_in_the_folder_leaves_the_first_its_files(checkout: Path) -> None:
+    """It is refused while the first one runs."""
+    book = checkout / ".choreo" / "demo" / "a book of the first"
+    book.parent.mkdir(parents=True)
+    book.touch()
+    with (checkout / ".choreo" / "demo.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ran = _demo(checkout, "--flow", "trip", "--trips", "1")
+    assert ran.returncode != 0
+    assert "another demo runs in this folder" in ran.stderr
+    assert "in another working directory" in ran.stderr
+    assert book.exists()
 
 
 def test_books_that_do_not_add_up_fail_the_demo(checkout: Path) -> None:

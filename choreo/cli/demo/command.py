@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import IO, TYPE_CHECKING, Annotated, Literal, Self
 
 import typer
 
@@ -48,8 +48,7 @@ def demo(
     logging.getLogger(LOGGER).setLevel(logging.ERROR)  # its handlers fail on purpose, a hundred times
     demos = plan.load_demos(settings_module.load())
     counts = [(demo, orders if demo is demos[0] else trips) for demo in plan.chosen(demos, flow)]
-    shutil.rmtree(DEMO_FOLDER, ignore_errors=True)
-    DEMO_FOLDER.mkdir(parents=True)
+    held = _made_new(DEMO_FOLDER)
     look = f"CHOREO_DATABASE={DEMO_FOLDER}/choreo.db"
     if kafka:
         # A cluster may hold topics of these flows already, with keys of the same names.
@@ -67,6 +66,7 @@ def demo(
     )
     with _Progress(counts, quiet=output == "json") as progress:
         played = asyncio.run(play.play(settings, counts, DEMO_FOLDER, progress.show, keep=keep))
+    held.close()
     if output == "json":
         import msgspec  # noqa: PLC0415
 
@@ -76,6 +76,28 @@ def demo(
     else:
         _print(played, look)
     raise typer.Exit(0 if played.result.audit_ok else 1)
+
+
+def _made_new(folder: Path) -> IO[str]:
+    """Make the folder new; return a file that holds it until it is closed. Raises SettingsError while another does."""
+    import fcntl  # noqa: PLC0415 - `choreo --help` must answer everywhere
+
+    from choreo.core.errors import SettingsError  # noqa: PLC0415
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_suffix(".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise SettingsError(
+            "another demo runs in this folder",
+            where=str(folder.resolve()),
+            remedy="Wait until it has ended, or run this one in another working directory.",
+        ) from error
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return lock
 
 
 class _Progress:
