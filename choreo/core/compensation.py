@@ -125,9 +125,8 @@ def _request_newest(fold: Fold, run: Run) -> None:
 
 def _request(fold: Fold, run: Run, entry: LedgerEntry) -> None:
     round_ = entry.round + 1
-    run.put(
-        replace(closed(entry, REQUESTED), round=round_, asked_outcome=entry.outcome, asked_n=entry.nothings, cause="")
-    )
+    asked = {"round": round_, "asked_outcome": entry.outcome, "asked_n": entry.nothings, "carried": fold.carried(run)}
+    run.put(replace(closed(entry, REQUESTED), **asked, cause=""))
     fold.emit(
         run,
         facts.COMPENSATION_REQUESTED,

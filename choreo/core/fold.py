@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from choreo.core import facts, ids, retired
 from choreo.core.attribution import is_retired, run_of
-from choreo.core.baggage import carried_of, fields_of, traced_by
+from choreo.core.baggage import Carried, carried_of, fields_of, traced_by
 from choreo.core.events import TRACKER_JSON, Envelope, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.identity import identified, is_foreign
@@ -125,12 +125,17 @@ class Fold:
         """Return the time from which a duration of this run counts: the time of a paused run stands still."""
         return run.paused_ms or self.now_ms
 
+    def carried(self, run: Run) -> Carried | None:
+        """Return the run's headers, with the trace of the folded event if that has one."""
+        of_event = carried_of(self.event)
+        return traced_by(run.carried or of_event, of_event)
+
     def emit(self, run: Run, type_: str, id_: str, reason: str, *, causation: str = "", **fields: Any) -> None:
         """Decide a fact: it stays in the run's outbox until it is read from the log. Its cause is the folded event.
 
-        It carries the run's headers, and the trace of the folded event if that has one.
+        It carries the run's headers.
         """
-        carried = fields_of(traced_by(run.carried or carried_of(self.event), carried_of(self.event)))
+        carried = fields_of(self.carried(run))
         fact = Envelope(
             id=id_,
             type=type_,
@@ -161,7 +166,7 @@ def wake(run: Run, item: PendingStep | LedgerEntry) -> dict[str, Any]:
         "attempt": item.attempt,
         "deadline_ms": item.due_ms,
         "n": run.pause_n,
-        **fields_of(run.carried if isinstance(item, LedgerEntry) else item.carried),
+        **fields_of(item.carried or (run.carried if isinstance(item, LedgerEntry) else None)),
     }
     if isinstance(item, LedgerEntry):
         about = {"entry": item.id, "round": item.round, "nothings": item.asked_n, "outcome": item.asked_outcome}

@@ -126,6 +126,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Triggers that have left nothing, by a certain failure."""
     raw: str = ""
     """As in PendingStep."""
+    carried: Carried | None = None
+    """Headers of the present request, which each of its attempts gets."""
 
     @property
     def in_doubt(self) -> bool:

@@ -63,6 +63,19 @@ def test_a_retry_and_a_timer_carry_it() -> None:
     assert (late.baggage, late.traceparent) == ("tenant=b", TRACE)
 
 
+def test_a_retry_of_a_compensation_carries_what_its_request_carried() -> None:
+    """Each attempt has the same, also if a late success has brought the run other headers meanwhile."""
+    story = given(ORDER, start(), event("StockReserved")).when(event(facts.CANCEL_REQUESTED, traceparent=OTHER))
+    (request,) = [fact for fact in story.published if fact.type == facts.COMPENSATION_REQUESTED]
+    about = {"step": "stock.reserve", "entry": request.entry, "round": 1, "attempt": 1}
+    story.when(event("PaymentCharged", baggage="tenant=b"), event(facts.STEP_ATTEMPT_FAILED, **about), elapsed("1h"))
+    retries = [record.event for record in story.log if record.event.type == facts.STEP_RETRY_DUE]
+    assert [Carried(each.baggage, each.traceparent, each.tracestate) for each in retries] == [
+        Carried(request.baggage, request.traceparent, request.tracestate)
+    ]
+    assert request.traceparent == OTHER
+
+
 def test_a_step_that_was_held_gets_its_triggers_headers() -> None:
     """The resume has none of its own."""
     story = given(ORDER, start(), facts.FLOW_PAUSED, event(facts.STEP_HELD, step="stock.reserve")).when(

@@ -98,6 +98,14 @@ def test_of_two_waits_on_one_event_the_optional_one_may_stay_open() -> None:
     assert "OrderPlaced opens both" in found[1][0]
 
 
+def test_an_optional_wait_that_the_end_opens_is_warned_of() -> None:
+    """Nothing holds the run for it: only an answer that came early runs its steps."""
+    shop = flow(SEND, THANK, waits=(replace(REVIEW, on="OrderConfirmed"),))
+    (found,) = published("warning", shop)
+    assert "wait.review: it opens on OrderConfirmed, which completes the run: it is closed at once" in found
+    given(shop, "OrderPlaced", "OrderConfirmed").then(status="completed")
+
+
 def test_an_optional_wait_is_the_same_in_json_and_stands_in_the_diagram() -> None:
     """The check knows it, and warns where the flow cannot do without it."""
     assert load(export(SHOP)) == SHOP

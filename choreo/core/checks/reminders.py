@@ -52,6 +52,12 @@ def optional(flow: FlowDefinition) -> Iterator[Finding]:
             yield error(where, "a timer is not optional", "Cancel it by an event, or declare an optional wait.")
         if not wait.optional:
             continue
+        if wait.on in flow.ends:
+            yield warning(
+                where,
+                f"it opens on {wait.on}, which completes the run: it is closed at once, unless a step is under way",
+                "Open it on an earlier event, or let a later event complete the flow.",
+            )
         others = tuple(other for other in flow.waits if other is not wait)
         if reached(replace(flow, waits=others), {flow.starts}).isdisjoint(flow.ends):
             yield warning(
