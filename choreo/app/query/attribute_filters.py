@@ -74,7 +74,9 @@ def _of_flow(flows: Flows, name: str, asked: Iterable[Condition]) -> tuple[dict[
             conditions.append(_typed(attribute, condition, outcomes))
             continue
         _require_known(definition, condition)
-        plain[condition.name] = text_of(condition.name, condition.key)
+        text = text_of(condition.name, condition.key)
+        if plain.setdefault(condition.name, text) != text:
+            conditions.append(condition)  # no run has two values, and no run has a key of a plain field
     return plain, tuple(conditions)
 
 

@@ -72,12 +72,9 @@ async def list_instances(
     """
     use_cases.flows.definition(flow)
     asked = {_condition(*pair) for pair in request.query_params.multi_items() if pair[0].startswith(ATTRIBUTE)}
-    equal = [condition for condition in asked if condition.operator == "="]
-    attributes = {condition.name: condition.key for condition in equal}
-    if len(attributes) < len(equal) or started_before == 0:
-        return InstancePage(items=[], cursor="")  # no run has two values of one attribute, or started before 1970
-    others = tuple(condition for condition in asked if condition.operator != "=")
-    filter_ = Filter(flow, status or "", key, attributes, started_from or 0, started_before or 0, others)
+    if started_before == 0:
+        return InstancePage(items=[], cursor="")  # no run was started before 1970
+    filter_ = Filter(flow, status or "", key, {}, started_from or 0, started_before or 0, tuple(asked))
     try:
         page = await use_cases.queries.instances(filter_, limit, cursor)
     except NotFoundError as error:

@@ -134,7 +134,9 @@ async def test_lists_are_filtered_by_type(client: httpx.AsyncClient) -> None:
     assert await keys("attr.shipment_id=sh-2") == ["o-2"]
     assert await keys("attr.shipment_id^=sh-") == ["o-0", "o-1", "o-2", "o-3"]
     assert await keys("attr.shipment_id%5E=sh-3&attr.amount>1&status=completed&attr.order_id=o-3") == ["o-3"]
-    assert await keys("attr.amount=1&attr.amount=2") == []
+    assert await keys("attr.amount=101.5&attr.amount=102.5") == []
+    assert await keys("attr.amount=101.5&attr.amount=1.0150e2&attr.amount=101.50") == ["o-1"]
+    assert await keys("attr.order_id=o-1&attr.order_id=o-2") == []
 
 
 @pytest.mark.parametrize(
