@@ -193,7 +193,7 @@ class KafkaBackend:
         await self.read_model.drop(flow)
 
     async def discard(self) -> None:
-        """Delete every flow's topics, and all data in the stores.
+        """Delete the topics of every flow, also of those that only topics/ declares, and all data in the stores.
 
         Only the prefix separates them from those of others.
 
@@ -205,7 +205,8 @@ class KafkaBackend:
                 where="CHOREO_KAFKA_TOPIC_PREFIX",
                 remedy="Set it; or remove a flow's topics with `choreo topics apply --remove FLOW --allow-destroy`.",
             )
-        admin, flows = TopicAdmin(self.options), list(self._flows)
+        admin = TopicAdmin(self.options)
+        flows = sorted({*self._flows, *load_topics(self._settings.topics)})  # as `create_topics` made them
         found = changes((), await admin.find((), flows), flows)
         await admin.apply((), [change for change in found if change.action is Action.REMOVE], flows)
         await self._stores.clear()
