@@ -128,6 +128,8 @@ class Fold:
     def carried(self, run: Run) -> Carried | None:
         """Return the run's headers, with the trace of the folded event if that has one."""
         of_event = carried_of(self.event)
+        if of_event is None:
+            return run.carried
         return traced_by(run.carried or of_event, of_event)
 
     def emit(self, run: Run, type_: str, id_: str, reason: str, *, causation: str = "", **fields: Any) -> None:
@@ -135,7 +137,9 @@ class Fold:
 
         It carries the run's headers.
         """
-        carried = fields_of(self.carried(run))
+        carried = self.carried(run)
+        if carried is not None:
+            fields = fields_of(carried) | fields
         fact = Envelope(
             id=id_,
             type=type_,
@@ -147,7 +151,7 @@ class Fold:
             reason=reason[:REASON_CHARS_MAX],
             source=TRACKER,
             time_ms=self.now_ms,
-            **(carried | fields),
+            **fields,
         )
         run.outbox = [*run.outbox, fact]
         self.decisions.append(fact)

@@ -128,10 +128,9 @@ def _expect_step(
     if hops_max and event.hops >= hops_max:
         start_compensation(fold, run, f"more than {hops_max} hops: {event.type} came round too often")
         return
-    expected = PendingStep(step.name, event.id, now_ms, (run.paused_ms or now_ms) + step.deadline_ms, offset)
+    due_ms = (run.paused_ms or now_ms) + step.deadline_ms
     carried = event.carried if isinstance(event, gates.Outside) else carried_of(event)
-    if carried is not None:
-        expected = replace(expected, carried=carried)
+    expected = PendingStep(step.name, event.id, now_ms, due_ms, offset, carried=carried)
     if event is not fold.event or fold.raw_id:
         hops = event.hops if event.type in table.satisfies or step.all_of else 0
         raw = fold.raw_id if event.id == fold.event.id else ""
