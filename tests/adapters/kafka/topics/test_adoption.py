@@ -38,7 +38,6 @@ async def test_a_topic_that_was_adopted_is_worked_from_its_first_record(
     await noted_by_tracker(log, admin, "desk")
     consumer = await worked(log, 3, "desk", "seats")
     await made_again(log, admin, "desk")
-    assert await choreo(*opens("t-3")) == UNAVAILABLE
     # when it is adopted
     assert await choreo("topics", "adopt") == CONFLICT
     assert await choreo(*opens("t-3")) == UNAVAILABLE, "a refusal changes nothing"
