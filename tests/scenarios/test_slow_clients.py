@@ -55,7 +55,8 @@ async def running(folder: Path) -> AsyncIterator[tuple[int, int]]:
     finally:
         process.terminate()
         await process.wait()
-        assert b"Traceback" not in await drained
+        said = (await drained).decode(errors="replace")
+        assert "Traceback" not in said, said
 
 
 async def published(client: httpx.AsyncClient, type_: str) -> None:

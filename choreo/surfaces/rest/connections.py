@@ -25,6 +25,10 @@ WRITE_S = 30.0
 HEAD_BYTES_MAX = 64 << 10
 """Common servers take 8 to 64 KiB; a key of 512 characters, percent-encoded, is 6 KiB."""
 CONNECTIONS_MAX = 1_000
+BACKLOG = 512
+"""Connections that the kernel queues, and that one iteration of the loop accepts: a burst of clients, no flood."""
+BURST_SHARE = 1 / 8
+"""Of the descriptors: a burst is accepted before the oldest connections can give way, so it needs room of its own."""
 
 
 @dataclass
@@ -35,12 +39,17 @@ class Limits:
     body_s: float = BODY_S
     write_s: float = WRITE_S
     connections_max: int = CONNECTIONS_MAX
+    backlog: int = BACKLOG
     open: dict[Connection, None] = field(default_factory=dict)
 
     @classmethod
     def of_process(cls, share: float) -> Limits:
         """Return the limits of a server that may take this share of the process's descriptors."""
-        return cls(connections_max=min(CONNECTIONS_MAX, int(_descriptors() * share)))
+        descriptors = _descriptors()
+        return cls(
+            connections_max=min(CONNECTIONS_MAX, int(descriptors * share)),
+            backlog=max(1, min(BACKLOG, int(descriptors * BURST_SHARE))),
+        )
 
 
 def _descriptors() -> int:

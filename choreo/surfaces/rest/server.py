@@ -24,11 +24,9 @@ from choreo.core.errors import SettingsError
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies
 from choreo.surfaces.rest.app import create_app, create_health_app
-from choreo.surfaces.rest.connections import Connection, Limits
+from choreo.surfaces.rest.connections import BACKLOG, Connection, Limits
 from choreo.surfaces.rest.use_cases import UseCases
 
-BACKLOG = 512
-"""Connections that the kernel queues, and that one iteration of the loop accepts: a burst of clients, no flood."""
 DRAIN_S = 5
 """How long a stop waits for open requests; streams end at once."""
 
@@ -178,11 +176,12 @@ async def serve(
     Raises SettingsError where the address cannot be taken.
     """
     listener = listen(host, port, settings_of_listener)
+    limits = limits or Limits.of_process(settings_of_listener.share)
     config = uvicorn.Config(
         app,
-        http=partial(Connection, limits=limits or Limits.of_process(settings_of_listener.share)),  # type: ignore[arg-type] # makes one
+        http=partial(Connection, limits=limits),  # type: ignore[arg-type] # makes one
         ws="none",
-        backlog=BACKLOG,
+        backlog=limits.backlog,
         log_config=None,
         access_log=False,
         lifespan="off",
