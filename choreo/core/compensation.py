@@ -8,7 +8,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from choreo.core import facts, ids
-from choreo.core.baggage import after, carried_of
+from choreo.core.baggage import after
 from choreo.core.fold import Fold, domain_payload
 from choreo.core.gates import ENDED
 from choreo.core.ledger import IN_DOUBT, closed, unanswered
@@ -71,8 +71,8 @@ def _awaits(fold: Fold, run: Run) -> bool:
     """Return whether a wait holds the end; where only optional ones are open, decide to close them first."""
     if not run.waits:
         return False
-    optional = {wait.name for wait in fold.table.flow.waits if wait.optional}
-    if all(wait.name in optional for wait in run.waits):
+    declared = [fold.table.waits.get(wait.name) for wait in run.waits]
+    if all(wait is not None and wait.optional for wait in declared):
         for wait in run.waits:
             if not wait.closing:
                 id_ = ids.timer("wait-closed", f"{wait.trigger}/{wait.name}", 0)
@@ -163,7 +163,7 @@ def undone(fold: Fold, run: Run) -> None:
         fold.orphan()
         return
     run.put(closed(entry, UNDONE))
-    run.carried = after(run.carried, carried_of(event))
+    run.carried = after(run.carried, fold.headers)
 
 
 def _newest_unsettled(run: Run, steps: set[str]) -> LedgerEntry | None:

@@ -65,6 +65,7 @@ class FlowTable:
         """Whether a run is folded by the table of its version; without frozen versions by this one."""
 
     def _index_waits(self, flow: FlowDefinition) -> None:
+        self.waits: dict[str, WaitDefinition] = {wait.name: wait for wait in flow.waits}
         self.opens: dict[str, tuple[WaitDefinition, ...]] = {
             on: tuple(w for w in flow.waits if w.on == on) for on in {w.on for w in flow.waits}
         }

@@ -27,7 +27,7 @@ TRACKER = "choreo/tracker"
 class Fold:
     """The state after `record`, in the making. `state` is a copy; the run is copied when it first changes."""
 
-    __slots__ = ("decisions", "event", "foreign", "now_ms", "offset", "raw_id", "record", "state", "table")
+    __slots__ = ("decisions", "event", "foreign", "headers", "now_ms", "offset", "raw_id", "record", "state", "table")
 
     def __init__(self, table: FlowTable, state: KeyState, record: Record) -> None:
         """Move the position and the fold's time; both move with every event, also one that changes nothing else."""
@@ -42,6 +42,7 @@ class Fold:
         self.foreign: bool = is_foreign(event)
         self.event: Envelope = identified(record) if self.foreign or not event.id else event
         self.raw_id: str = "" if self.event is event else event.id
+        self.headers: Carried | None = carried_of(event)
         self.decisions: list[Envelope] = []
 
     def touch(self, run: Run) -> Run:
@@ -127,10 +128,7 @@ class Fold:
 
     def carried(self, run: Run) -> Carried | None:
         """Return the run's headers, with the trace of the folded event if that has one."""
-        of_event = carried_of(self.event)
-        if of_event is None:
-            return run.carried
-        return traced_by(run.carried or of_event, of_event)
+        return traced_by(run.carried or self.headers, self.headers)
 
     def emit(self, run: Run, type_: str, id_: str, reason: str, *, causation: str = "", **fields: Any) -> None:
         """Decide a fact: it stays in the run's outbox until it is read from the log. Its cause is the folded event.

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from choreo.core import facts, gates, open_waits, recent
 from choreo.core.attribution import answers, step_of, trigger_names
-from choreo.core.baggage import after, carried_of
+from choreo.core.baggage import after
 from choreo.core.branches import Judged, Tested
 from choreo.core.compensation import start_compensation
 from choreo.core.definition import StepDefinition
@@ -37,7 +37,7 @@ def start(fold: Fold) -> Run | None:
     run.parentage = Parentage(event.parent) if event.parent else None
     run.changed, run.changed_ms = fold.offset, fold.now_ms
     run.due_ms = fold.now_ms + flow.deadline_ms if flow.deadline_ms else 0
-    run.carried = carried_of(event)
+    run.carried = fold.headers
     fold.state.runs.append(run)
     trigger(fold, run, fresh=True)
     if busy:
@@ -69,9 +69,8 @@ def domain(fold: Fold, run: Run) -> None:
 
 def carry(fold: Fold, run: Run) -> None:
     """Add the event's headers to the run's; the tracker's own events only repeat the run's, perhaps older ones."""
-    event = fold.event
-    if (event.baggage or event.traceparent) and event.source != TRACKER:
-        run.carried = after(run.carried, carried_of(event))
+    if fold.headers is not None and fold.event.source != TRACKER:
+        run.carried = after(run.carried, fold.headers)
 
 
 def _completes(fold: Fold, run: Run, type_: str) -> None:
@@ -100,7 +99,7 @@ def trigger(fold: Fold, run: Run, *, fresh: bool) -> None:
         _expect(fold, run, event, fold.offset, fresh=fresh, judged=judged)
     if type_ in table.gated:
         moments = moments_of(fold.record, table.moments[type_]) if type_ in table.moments else None
-        about = gates.Outside(type_, event.id, fold.offset, event.hops, judged, tested, moments, carried_of(event))
+        about = gates.Outside(type_, event.id, fold.offset, event.hops, judged, tested, moments, fold.headers)
         _gate(fold, run, about)
 
 
@@ -129,7 +128,7 @@ def _expect_step(
         start_compensation(fold, run, f"more than {hops_max} hops: {event.type} came round too often")
         return
     due_ms = (run.paused_ms or now_ms) + step.deadline_ms
-    carried = event.carried if isinstance(event, gates.Outside) else carried_of(event)
+    carried = event.carried if isinstance(event, gates.Outside) else fold.headers
     expected = PendingStep(step.name, event.id, now_ms, due_ms, offset, carried=carried)
     if event is not fold.event or fold.raw_id:
         hops = event.hops if event.type in table.satisfies or step.all_of else 0
@@ -328,7 +327,7 @@ def _wait_over(fold: Fold, run: Run, because: str) -> None:
         return
     for open_wait in run.waits:
         if (open_wait.name, open_wait.trigger, open_wait.due_ms) == (event.step, event.trigger, event.due_ms):
-            wait = next((wait for wait in fold.table.flow.waits if wait.name == open_wait.name), None)
+            wait = fold.table.waits.get(open_wait.name)
             within = f" within {fold.table.shown(wait.timeout_ms)}" if wait else " in time"
             run.close(open_wait)
             if wait is not None and event.type == wait.then:

@@ -113,7 +113,7 @@ def _asks(wait: OpenWait) -> bool:
 
 def _said(table: FlowTable, key: str, item: OpenWait, now_ms: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the reminders and the escalation that are due, also several at once after the tracker was away."""
-    wait = next((wait for wait in table.flow.waits if wait.name == item.name), None)
+    wait = table.waits.get(item.name)
     if wait is None:
         return
     due_ms, n = item.reminder_ms, item.reminded + 1
@@ -140,7 +140,8 @@ def _reminder(table: FlowTable, key: str, item: OpenWait, type_: str, due_ms: in
 
 def _end_of_wait(table: FlowTable, key: str, item: OpenWait) -> dict[str, Any]:
     """Return the fields of the wait's `fails` event; a deadline's if the wait is not declared any more."""
-    late = next((wait.late for wait in table.flow.waits if wait.name == item.name), "")
+    wait = table.waits.get(item.name)
+    late = wait.late if wait is not None else ""
     reason = "its time is over" if is_timer(item.name) else f"{item.until} did not come in time"
     return {
         "type": late or facts.STEP_DEADLINE_PASSED,
