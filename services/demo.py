@@ -15,16 +15,17 @@ from choreo import Event
 from schemas.orders import Item, OrderPlaced, ShipmentPicked
 from services import audit as books_audit
 from services.gateways.warehouse import Warehouse
+from services.mixing import mixed
 from services.travel.demo import TravelDemo
 
 COMPLETED, COMPENSATED = "completed", "compensated"
 
 
 class Kind(NamedTuple):
-    """A kind of order: how many of a hundred, how it must end, what its data says."""
+    """A kind of order: how many of a hundred (`share`), how it must end, what its data says."""
 
     name: str
-    of_hundred: int
+    share: int
     ends: str
     card: str = "visa"
     customer: str = "ada"
@@ -79,13 +80,8 @@ class Demo:
         return [Placed(self.kind_of(number), self._order(number)) for number in range(count)]
 
     def kind_of(self, number: int) -> Kind:
-        """The kind of the order with this number: 37 is prime to 100, so each hundred has every kind, mixed."""
-        place = number * 37 % 100
-        for kind in KINDS:
-            place -= kind.of_hundred
-            if place < 0:
-                return kind
-        return KINDS[0]
+        """The kind of the order with this number: each hundred has every kind, mixed."""
+        return mixed(KINDS, number, stride=37)
 
     def answer(self, key: str, type_: str = "ShipmentCreated") -> Event | bytes | None:  # noqa: ARG002 - it listens to one type
         """Return the warehouse's events after a shipment was created: its pick, garbage, or none."""

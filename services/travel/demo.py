@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from choreo import Event
 from schemas.travel import ManagerApproved, ManagerRefused, Traveller, TripApproved, TripRefused, TripRequested
 from services.gateways.warehouse import Warehouse
+from services.mixing import mixed
 from services.travel import audit as books_audit
 
 APPROVED, ESCALATED, COMPENSATED = "approved", "escalated", "compensated"
@@ -21,10 +22,10 @@ Answer = Literal["yes", "no", "nothing"]
 
 
 class Kind(NamedTuple):
-    """A kind of trip: how many of twenty, how it must end, what its data says, and who answers what."""
+    """A kind of trip: how many of twenty (`share`), how it must end, what its data says, and who answers what."""
 
     name: str
-    of_twenty: int
+    share: int
     ends: str
     flight: str = "LH-1"
     hotel: str = "Ritz"
@@ -89,13 +90,8 @@ class TravelDemo:
         return [Placed(self.kind_of(number), self._trip(number)) for number in range(count)]
 
     def kind_of(self, number: int) -> Kind:
-        """The kind of the trip with this number: 7 is prime to 20, so each twenty has every kind, mixed."""
-        place = number * 7 % 20
-        for kind in KINDS:
-            place -= kind.of_twenty
-            if place < 0:
-                return kind
-        return KINDS[0]
+        """The kind of the trip with this number: each twenty has every kind, mixed."""
+        return mixed(KINDS, number, stride=7)
 
     def answer(self, key: str, type_: str) -> Event | bytes | None:
         """Return the customer's answer to an offer, or the manager's after the customer gave none."""

@@ -18,10 +18,10 @@ from services.travel.demo import APPROVED, COMPENSATED, ESCALATED, KINDS, Travel
 
 def test_twenty_trips_hold_every_kind() -> None:
     """So many of each as its share says, whatever the first number."""
-    assert sum(kind.of_twenty for kind in KINDS) == 20
+    assert sum(kind.share for kind in KINDS) == 20
     for first in (0, 7, 40):
         found = Counter(TravelDemo().kind_of(number).name for number in range(first, first + 20))
-        assert found == {kind.name: kind.of_twenty for kind in KINDS}
+        assert found == {kind.name: kind.share for kind in KINDS}
 
 
 def test_every_outcome_is_among_them() -> None:
