@@ -24,20 +24,7 @@ from choreo.hosts.step.context import HostContext, Ports, context_of
 from choreo.hosts.step.job_maker import JobMaker
 from choreo.ports.inbox import AttemptLease
 from choreo.testing.clock import VirtualClock
-
-
-class Placed(Event):
-    """An order came in."""
-
-    order_id: str
-
-
-class Charged(Event):
-    """The card was charged."""
-
-    order_id: str
-    amount: int = 0
-    fee: int | None = None
+from tests.core.test_conditional_joins import Charged, Done, NotSigned, Placed, Signed
 
 
 class Reserved(Event):
@@ -54,27 +41,8 @@ class Again(Event):
     order_id: str
 
 
-class Signed(Event):
-    """The customer has signed."""
-
-    order_id: str
-    alone: bool = False
-
-
-class NotSigned(Event):
-    """Nobody has signed."""
-
-    order_id: str
-
-
 class Wrapped(Event):
     """It is wrapped."""
-
-    order_id: str
-
-
-class Done(Event):
-    """The order is at its end."""
 
     order_id: str
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support import required
-from tests.support.postgres_server import PASSWORD, OwnPostgres
+from tests.support.postgres_server import PASSWORD, running_postgres
 from tests.support.redis_server import OwnRedis
 
 redis = required.needed("redis", "redis")
@@ -67,10 +67,7 @@ def test_every_order_ends_on_kafka_as_it_does_at_home(checkout: Path, servers: S
 
 def test_every_order_ends_on_postgres_too(checkout: Path, servers: Servers) -> None:
     """In the place of Redis; its schema is dropped, and its password is not shown."""
-    postgres = OwnPostgres()
-    try:
-        postgres.create()
-        postgres.start()
+    with running_postgres() as postgres:
         ran = choreo(
             checkout, "demo", "--orders", "100", "--trips", "20", "--kafka", servers.kafka, "--postgres", postgres.url
         )
@@ -80,8 +77,6 @@ def test_every_order_ends_on_postgres_too(checkout: Path, servers: Servers) -> N
         assert "Money and stock add up." in said
         assert PASSWORD not in ran.stdout + ran.stderr
         assert postgres.query("SELECT 1 FROM pg_namespace WHERE nspname LIKE 'choreo%'") == []
-    finally:
-        postgres.remove()
 
 
 def test_a_demo_that_is_kept_can_be_looked_at(checkout: Path, servers: Servers) -> None:

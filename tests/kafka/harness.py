@@ -122,3 +122,12 @@ def keys_in(partitions: Iterable[int], number: int, name: str) -> list[str]:
             wanted[partition_of(key, PARTITIONS)] -= 1
             keys.append(key)
     return keys
+
+
+async def declined(harness: Harness, name: str) -> set[bool]:
+    """Place an order with a declined card in each partition; return whether the failures are certain."""
+    keys = keys_in(range(PARTITIONS), 1, name)
+    for key in keys:
+        await harness.place(key, card="declined")
+    await harness.until(lambda: harness.published("PaymentDeclined", keys), "all cards are declined")
+    return {r.event.certain for r in await harness.log() if r.event.type == "PaymentDeclined" and r.event.key in keys}

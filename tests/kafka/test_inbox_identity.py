@@ -11,22 +11,13 @@ import os
 import pytest
 
 from tests.kafka.conftest import Servers
-from tests.kafka.harness import FLOW, PARTITIONS, Harness, keys_in, owned, shared
+from tests.kafka.harness import FLOW, PARTITIONS, Harness, declined, keys_in, owned, shared
 from tests.support.redis_server import OwnRedis
 from tests.support.required import needed
 
 redis = needed("redis", "redis")
 
 EVERYWHERE = range(PARTITIONS)
-
-
-async def declined(harness: Harness, name: str) -> set[bool]:
-    """Place an order with a declined card in each partition; return whether the failures are certain."""
-    keys = keys_in(EVERYWHERE, 1, name)
-    for key in keys:
-        await harness.place(key, card="declined")
-    await harness.until(lambda: harness.published("PaymentDeclined", keys), "all cards are declined")
-    return {r.event.certain for r in await harness.log() if r.event.type == "PaymentDeclined" and r.event.key in keys}
 
 
 async def everything_skipped(harness: Harness) -> bool:

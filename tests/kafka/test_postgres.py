@@ -10,8 +10,8 @@ import pytest
 
 from choreo.ports.read_model import Filter
 from tests.kafka.everything import running
-from tests.kafka.harness import PARTITIONS, Harness, keys_in
-from tests.support.postgres_server import PASSWORD, OwnPostgres
+from tests.kafka.harness import PARTITIONS, Harness, declined, keys_in
+from tests.support.postgres_server import PASSWORD, OwnPostgres, running_postgres
 
 EVERYWHERE = range(PARTITIONS)
 
@@ -19,13 +19,8 @@ EVERYWHERE = range(PARTITIONS)
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[OwnPostgres]:
     """Yield a server for the tests of this module."""
-    server = OwnPostgres()
-    try:
-        server.create()
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture
@@ -70,12 +65,3 @@ async def test_a_service_whose_inbox_is_lost_is_certain_of_nothing(harness: Harn
     postgres.query(f'DROP SCHEMA "choreo_{os.environ["CHOREO_KAFKA_TOPIC_PREFIX"]}" CASCADE')
     harness.fleet.start("payment")
     assert await declined(harness, "second") == {False}
-
-
-async def declined(harness: Harness, name: str) -> set[bool]:
-    """Place an order with a declined card in each partition; return whether the failures are certain."""
-    keys = keys_in(EVERYWHERE, 1, name)
-    for key in keys:
-        await harness.place(key, card="declined")
-    await harness.until(lambda: harness.published("PaymentDeclined", keys), "all cards are declined")
-    return {r.event.certain for r in await harness.log() if r.event.type == "PaymentDeclined" and r.event.key in keys}

@@ -14,7 +14,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,18 @@ class OwnPostgres:
         except psycopg.OperationalError:
             return False
         return True
+
+
+@contextmanager
+def running_postgres() -> Iterator[OwnPostgres]:
+    """Yield a server with an empty database, which runs; it is removed at the end."""
+    server = OwnPostgres()
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 def _programs() -> dict[str, str]:

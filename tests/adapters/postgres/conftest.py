@@ -9,7 +9,7 @@ from choreo.app.dependencies import DependencyReports
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance.stores import LINGER_MS, Lose
 from tests.support import required
-from tests.support.postgres_server import OwnPostgres
+from tests.support.postgres_server import OwnPostgres, running_postgres
 
 PostgresStores = required.needed("choreo.adapters.postgres", "postgres").PostgresStores
 
@@ -20,23 +20,15 @@ PREFIX = "test-1."
 @pytest.fixture(scope="session")
 def shared_postgres() -> Iterator[OwnPostgres]:
     """Yield a server that nobody stops."""
-    yield from _running()
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[OwnPostgres]:
     """Yield a server to stop, freeze and start."""
-    yield from _running()
-
-
-def _running() -> Iterator[OwnPostgres]:
-    server = OwnPostgres()
-    try:
-        server.create()
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture
