@@ -51,7 +51,7 @@ async def readyz(use_cases: Injected) -> ReadinessAnswer:
         raise UnavailableError(
             f"the log did not say within {use_cases.answer_s:g} s how far its readers are",
             where="this process",
-            remedy="See that the broker answers: it takes connections, and may still hang.",
+            remedy="See that the broker answers: it may be away, or take connections and hang.",
         )
     if answered.error is not None:
         raise answered.error
