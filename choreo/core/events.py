@@ -125,6 +125,9 @@ _EXTENSIONS: dict[str, str] = {
     "tracestate": "tracestate",
     "baggage": "baggage",
 }
+SENT_ON = frozenset({"traceparent", "tracestate", "baggage"})
+"""Headers of the W3C, under their own names: handlers send them on in calls to other systems."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FLAGS = frozenset({"certain", "moved"})
 _NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "nothings", "outcome", "due_ms", "deadline_ms"})
 _NUMBER = re.compile(r"-?[0-9]{1,20}\Z")
@@ -165,6 +168,7 @@ def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -
     for field, header in _EXTENSIONS.items():
         text = headers.get(header)
         if text is not None:
+            text = sent_on(text) if header in SENT_ON else text
             values[field] = number(text) if field in _NUMBERS else text == "true" if field in _FLAGS else text
     values.setdefault("flow", flow)
     return Envelope(
@@ -176,6 +180,11 @@ def from_headers(headers: dict[str, str], *, key: str, flow: str, data: bytes) -
         data=data,
         **values,
     )
+
+
+def sent_on(text: str) -> str:
+    """Return the text of a header that handlers send on; "" if it has what no header may have (RFC 9110, 5.5)."""
+    return "" if _CONTROL.search(text) else text
 
 
 def number(text: str | bytes) -> int:

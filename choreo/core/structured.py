@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
+from choreo.core.events import SENT_ON
+
 MEDIA_TYPE = "application/cloudevents+json"
 _JSON = "application/json"
-PLAIN = frozenset({"traceparent", "tracestate", "baggage"})
-"""Extensions that are headers under their own name."""
 
 _TEXTS = frozenset({"id", "source", "type", "specversion", "datacontenttype", "dataschema", "subject", "time"})
 """Attributes of the specification: each is a text, while an extension may also be a number or a boolean."""
@@ -46,7 +46,7 @@ def binary_of(value: bytes) -> tuple[dict[str, str], bytes]:
 def _header(name: str) -> str:
     if name == "datacontenttype":
         return "content-type"
-    return name if name in PLAIN else f"ce_{name}"
+    return name if name in SENT_ON else f"ce_{name}"
 
 
 def _text_of(raw: msgspec.Raw) -> str:

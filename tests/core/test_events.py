@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from choreo.core.events import Envelope, from_headers, to_headers
+from choreo.core.events import SENT_ON, Envelope, from_headers, sent_on, to_headers
 
 text = st.text(st.characters(exclude_categories=("Cs",)))
 number = st.integers(min_value=0, max_value=2**53)
+sendable = text.filter(lambda value: sent_on(value) == value)
 envelopes = st.builds(
     Envelope,
     id=text,
@@ -34,7 +35,9 @@ envelopes = st.builds(
     reason=text,
     source=st.text(min_size=1),
     time_ms=st.integers(min_value=0, max_value=253_402_300_799_999),  # the end of the year 9999
-    traceparent=text,
+    traceparent=sendable,
+    tracestate=sendable,
+    baggage=sendable,
     content_type=text,
     data=st.binary(),
 )
@@ -46,6 +49,14 @@ def test_an_envelope_survives_its_headers(event: Envelope) -> None:
     headers = to_headers(event)
     assert from_headers(headers, key=event.key, flow=event.flow, data=event.data) == event
     assert all(isinstance(value, str) for value in headers.values())
+
+
+@pytest.mark.parametrize("header", sorted(SENT_ON))
+@pytest.mark.parametrize("text", ["a\r\nb", "\x00", "a\x1f", "a\x7f"])
+def test_a_header_that_handlers_send_on_holds_no_control_characters(header: str, text: str) -> None:
+    """It is ignored: in a call to another system it could end the header and begin another."""
+    assert getattr(from_headers({header: text}, key="", flow="", data=b""), header) == ""
+    assert getattr(from_headers({header: "a=\tb"}, key="", flow="", data=b""), header) == "a=\tb"
 
 
 def test_headers_carry_what_cloudevents_asks_for_and_leave_out_what_says_nothing() -> None:

@@ -12,7 +12,8 @@ from hashlib import blake2b
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from choreo.core.structured import PLAIN, binary_of, is_structured
+from choreo.core.events import SENT_ON
+from choreo.core.structured import binary_of, is_structured
 from choreo.surfaces.rest.problems import problem
 
 EVENTS = "/events"
@@ -68,7 +69,7 @@ def _converted(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in known.items() if value]
     named = f"{headers['ce_source']}\x1f{headers['ce_id']}".encode()
     more = {b"idempotency-key": blake2b(named, digest_size=20).hexdigest().encode()}
-    for name in PLAIN & headers.keys():
+    for name in SENT_ON & headers.keys():
         more[name.encode()] = headers[name].encode("latin-1", "replace")
     return b'{%s, "fields": %s}' % (", ".join(parts).encode(), data), more
 

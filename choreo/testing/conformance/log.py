@@ -9,12 +9,10 @@ import msgspec
 import pytest
 
 from choreo.core.errors import ConflictError, NotFoundError, SettingsError
-from choreo.core.events import Envelope, Position
+from choreo.core.events import SENT_ON, Envelope, Position
 from choreo.core.partition import partition_of
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import TOPIC, Backend, event
-
-TRACE_HEADERS = frozenset({"traceparent", "tracestate", "baggage"})
 
 
 class LogSuite:
@@ -65,7 +63,7 @@ class LogSuite:
         for number, field in enumerate(msgspec.structs.fields(Envelope)):
             kind = str if field.default is msgspec.NODEFAULT else type(field.default)
             # The headers of a trace are sent on by handlers: control characters do not pass a log.
-            text = f"{field.name}=é" if field.name in TRACE_HEADERS else f"{field.name} é \u0000"
+            text = f"{field.name}=é" if field.name in SENT_ON else f"{field.name} é \u0000"
             values[field.name] = {str: text, int: number + 2, bool: True, bytes: b"\x00\xff"}[kind]
         full = Envelope(**values)
         await backend.log.append(TOPIC, [full, event("plain")])

@@ -6,7 +6,6 @@ The headers are `core.events.to_headers`'; tables made from it write and read th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from msgspec.structs import astuple
 
 from choreo.core.baggage import BYTES_MAX
-from choreo.core.events import UNNAMED_SOURCE, Envelope, Record, from_headers, number, to_headers
+from choreo.core.events import SENT_ON, UNNAMED_SOURCE, Envelope, Record, from_headers, number, sent_on, to_headers
 from choreo.core.facts import UNREADABLE
 from choreo.core.structured import binary_of, is_structured
 
@@ -29,9 +28,8 @@ TEXT_BYTES_MAX = 4_096
 """The limit of a key, and of a header that choreo reads: facts repeat the record's texts, and have to fit into the
 log too.
 """
-_PASSED_ON = {"traceparent": TEXT_BYTES_MAX, "tracestate": TEXT_BYTES_MAX, "baggage": BYTES_MAX}
+_SENT_ON = dict.fromkeys(SENT_ON, TEXT_BYTES_MAX) | {"baggage": BYTES_MAX}
 """Headers of the W3C and their limits: an invalid one is ignored."""
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BLANK = Envelope("", "", "", "")
 _CLOUDEVENTS = {"ce_specversion", "ce_id", TYPE_HEADER, "ce_source", "ce_time"}
 _PLACE = Envelope.__struct_fields__.index
@@ -116,8 +114,8 @@ def event_of(headers: Any, key: Any, value: Any, flow: str) -> Envelope:
         for name, text in headers:
             known = _BY_NAME.get(name)
             if known is not None and text is not None:
-                if len(text) > TEXT_BYTES_MAX and len(text) > _PASSED_ON.get(name, 0):
-                    if name in _PASSED_ON:
+                if len(text) > TEXT_BYTES_MAX and len(text) > _SENT_ON.get(name, 0):
+                    if name in _SENT_ON:
                         continue
                     _bounded(f"header {name}", text)
                 values[known[0]] = known[1](text)
@@ -168,10 +166,9 @@ def _text(value: str) -> bytes:
 def _ignoring_errors(text: bytes) -> str:
     """Return the text of a header; "" if it is none: a handler sends it on in calls to other systems."""
     try:
-        found = text.decode()
+        return sent_on(text.decode())
     except UnicodeDecodeError:
         return ""
-    return "" if _CONTROL.search(found) else found
 
 
 # The events of a batch share a few moments.
@@ -215,6 +212,6 @@ _BY_NAME: dict[str, tuple[int, Callable[[bytes], Any]]] = {
     "ce_source": (_SOURCE, bytes.decode),
     "ce_time": (_TIME, _milliseconds),
     **{header.name: (header.place, header.decode) for header in _EXTENSIONS},
-    **{header.name: (header.place, _ignoring_errors) for header in _EXTENSIONS if header.name in _PASSED_ON},
+    **{header.name: (header.place, _ignoring_errors) for header in _EXTENSIONS if header.name in _SENT_ON},
 }
 """Other headers, such as a tracing library's, may hold any bytes and are ignored."""
