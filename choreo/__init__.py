@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from choreo.adapters.avro.child_result import ChildResult
-    from choreo.adapters.avro.event import Event, Part
     from choreo.core.conditions import field, otherwise
     from choreo.core.context import StepContext
     from choreo.core.declare.children import all_children, first_children, first_success, tolerate
@@ -44,18 +42,20 @@ if TYPE_CHECKING:
     from choreo.core.declare.waits import After, Every
     from choreo.core.errors import ChoreoError, DeclarationError, NonRetryableError
     from choreo.core.retry import Retry
+    from choreo.event.child_result import ChildResult
+    from choreo.event.event import Event, Part
 else:
     _MODULES = {
         "After": "choreo.core.declare.waits",
         "Every": "choreo.core.declare.waits",
         "Call": "choreo.core.declare.hooks",
-        "ChildResult": "choreo.adapters.avro.child_result",
+        "ChildResult": "choreo.event.child_result",
         "ChoreoError": "choreo.core.errors",
         "DeclarationError": "choreo.core.errors",
-        "Event": "choreo.adapters.avro.event",
+        "Event": "choreo.event.event",
         "Flow": "choreo.core.declare.flow",
         "NonRetryableError": "choreo.core.errors",
-        "Part": "choreo.adapters.avro.event",
+        "Part": "choreo.event.event",
         "Retry": "choreo.core.retry",
         "Service": "choreo.core.declare.steps",
         "StepContext": "choreo.core.context",

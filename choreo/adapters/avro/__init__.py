@@ -1,1 +1,1 @@
-"""The event contract: pydantic classes, the Avro schemas derived and frozen from them, and the codec between both."""
+"""Events as bytes: schemas, frozen in files and compared with them, and the codec."""

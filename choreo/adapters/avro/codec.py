@@ -16,16 +16,16 @@ import fastavro
 from pydantic import ValidationError
 from pydantic_core import from_json, to_jsonable_python
 
-from choreo.adapters.avro.event import Event
 from choreo.adapters.avro.exact_json import exact
 from choreo.adapters.avro.faulty_field import field_that_cannot_be_read, field_that_cannot_be_written, message_of
 from choreo.adapters.avro.frozen import versions_by_fingerprint
-from choreo.adapters.avro.plain import Plain, plain_of
 from choreo.adapters.avro.schema import Schema, common_fields, definitions, schema_from, schema_of
 from choreo.adapters.avro.tracker_json import made_by_tracker
 from choreo.core.errors import DecodeError, SchemaError, described
 from choreo.core.events import TRACKER_JSON
 from choreo.core.wording import counted, did_you_mean, fault_text, lowered
+from choreo.event.event import Event
+from choreo.event.plain import Plain, plain_of
 
 E = TypeVar("E")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from choreo.adapters.avro.rules import changed_rules
 from choreo.adapters.avro.schema import definitions
-from choreo.adapters.avro.types import AvroType
+from choreo.event.rules import changed_rules
+from choreo.event.types import AvroType
 
 
 class Change(NamedTuple):

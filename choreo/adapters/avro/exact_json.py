@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from choreo.adapters.avro.types import required_of, without_constraints
+from choreo.event.types import required_of, without_constraints
 
 # A float keeps a number of up to 15 digits with an exponent of two digits exactly.
 _LOSSY = re.compile(rb"[0-9.]{16,}|[0-9][eE][+-]?[0-9]{3,}")

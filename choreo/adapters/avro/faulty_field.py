@@ -9,10 +9,10 @@ from io import BytesIO
 
 import fastavro
 
-from choreo.adapters.avro.event import Event
-from choreo.adapters.avro.plain import conversions_of
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
 from choreo.core.errors import described
+from choreo.event.event import Event
+from choreo.event.plain import conversions_of
 
 TOO_LARGE = "the number is too large: an int has 64 bits with its sign, a float goes up to 1.8e308"
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 from fastavro.schema import SchemaParseException, UnknownType
 
 from choreo.adapters.avro.compat import Change, changes
-from choreo.adapters.avro.event import Event
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
 from choreo.core.errors import SchemaError
+from choreo.event.event import Event
 
 _FILE = re.compile(r"(?P<event>[A-Za-z_][\w.]*)\.(?P<number>[1-9]\d*)\.avsc\Z")
 _FREEZE = "Run `choreo schemas freeze` and commit the file it writes"

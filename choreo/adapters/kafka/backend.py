@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from choreo.adapters.avro.codec import AvroCodec
-from choreo.adapters.avro.event import Event
 from choreo.adapters.faust.trust import reviewed
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
@@ -25,6 +24,7 @@ from choreo.adapters.kafka.topics.changes import Action, TopicAdmin, changes, wa
 from choreo.adapters.topics_yaml import load_topics
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError, ReplacedLogError, SchemaError, SettingsError, StorageError
+from choreo.event.event import Event
 from choreo.ports.backend import PROJECTOR, TRACKER, BackendOptions, OpenStores, ProjectedBackend, StoredInbox, Stores
 from choreo.ports.dependencies import Dependencies, report_error
 from choreo.ports.log import BRIDGE_GROUP

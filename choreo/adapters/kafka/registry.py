@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from choreo.adapters.avro.codec import AVRO, HEADER_BYTES, MARK, AvroCodec, Writer
-from choreo.adapters.avro.event import Event
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
 from choreo.core.errors import ChoreoError, DecodeError, MissingExtraError, SchemaError, SettingsError, StorageError
 from choreo.core.wording import counted
+from choreo.event.event import Event
 from choreo.ports.dependencies import Dependencies, NoReports, report_error
 from choreo.redaction import Redactor, redact
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as some
 from pydantic import AfterValidator, Field, PlainSerializer, ValidationError
 
 from choreo.adapters.avro.codec import AVRO, JSON, AvroCodec
-from choreo.adapters.avro.event import Event, Part
 from choreo.adapters.avro.frozen import freeze
 from choreo.adapters.avro.schema import schema_of
 from choreo.core.errors import DecodeError, SchemaError
 from choreo.core.events import TRACKER_JSON
+from choreo.event.event import Event, Part
 
 NOW = datetime(2024, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
 

@@ -23,11 +23,11 @@ import pytest
 from pydantic import Field
 
 from choreo.adapters.avro.codec import AVRO, JSON, AvroCodec
-from choreo.adapters.avro.event import Event, Part
 from choreo.adapters.avro.frozen import check, freeze
 from choreo.adapters.avro.schema import schema_of
 from choreo.app.exact_json import read, written
 from choreo.core.errors import DeclarationError
+from choreo.event.event import Event, Part
 
 
 class Colour(enum.Enum):

@@ -13,9 +13,9 @@ import pytest
 from pydantic import Field
 
 from choreo.adapters.avro.codec import AVRO, AvroCodec
-from choreo.adapters.avro.event import Event, Part
 from choreo.adapters.avro.frozen import check, freeze, versions
 from choreo.core.errors import SchemaError
+from choreo.event.event import Event, Part
 
 
 def made(base: type, name: str, **fields: Any) -> Any:

@@ -15,10 +15,10 @@ import pytest
 from pydantic import Field
 
 from choreo.adapters.avro.codec import AVRO, JSON, MARK, AvroCodec
-from choreo.adapters.avro.event import Event, Part
 from choreo.adapters.avro.frozen import freeze
 from choreo.core.errors import DecodeError, SchemaError, SettingsError, StorageError
 from choreo.core.events import Envelope, to_headers
+from choreo.event.event import Event, Part
 from tests.support.registry import schema_registry as schema_registry_at
 from tests.support.required import needed
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from pydantic_core import to_jsonable_python
 
-from choreo.adapters.avro.types import constraints_in, required_of, without_constraints
+from choreo.event.types import constraints_in, required_of, without_constraints
 
 Rules: TypeAlias = dict[str, dict[str, Any]]
 """The rules by path: name → value, as in JSON."""

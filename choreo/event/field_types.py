@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from choreo.adapters.avro.types import Place, required_of, shown, without_constraints
 from choreo.core.fields import FieldType, Kind
+from choreo.event.types import Place, required_of, shown, without_constraints
 
 _KINDS: dict[Any, Kind] = {
     str: "text",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from choreo.adapters.avro.event import Part
+from choreo.event.event import Part
 
 
 class ChildResult(Part):

@@ -13,16 +13,16 @@ from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 
-from choreo.adapters.avro.defaults import made_each_time
-from choreo.adapters.avro.exact_text import exact_schema
-from choreo.adapters.avro.field_types import field_type_of
-from choreo.adapters.avro.plain import filter_text
-from choreo.adapters.avro.schema import declaration_of
-from choreo.adapters.avro.types import Place, constraints_in, required_of, shown, without_constraints
 from choreo.core.errors import DeclarationError
 from choreo.core.facts import PREFIX
 from choreo.core.fields import FieldType
 from choreo.core.keys import KEY_TYPES
+from choreo.event.declaration import declaration_of
+from choreo.event.defaults import made_each_time
+from choreo.event.exact_text import exact_schema
+from choreo.event.field_types import field_type_of
+from choreo.event.plain import filter_text
+from choreo.event.types import Place, constraints_in, required_of, shown, without_constraints
 
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
 

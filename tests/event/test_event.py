@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from choreo.adapters.avro.event import Event, Part
 from choreo.adapters.avro.schema import schema_of
 from choreo.core.errors import DeclarationError
+from choreo.event.event import Event, Part
 
 
 class Colour(enum.Enum):

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
-from choreo.adapters.avro.exact_text import is_number, is_too_fine
-from choreo.adapters.avro.types import Place, decimal_of, required_of, without_constraints
+from choreo.event.exact_text import is_number, is_too_fine
+from choreo.event.types import Place, decimal_of, required_of, without_constraints
 
 Plain: TypeAlias = Callable[[Any], Any]
 

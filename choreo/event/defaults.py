@@ -17,8 +17,8 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from choreo.adapters.avro.plain import decimal_conversion, in_utc
-from choreo.adapters.avro.types import Place, decimal_of, required_of, without_constraints
+from choreo.event.plain import decimal_conversion, in_utc
+from choreo.event.types import Place, decimal_of, required_of, without_constraints
 
 _ALWAYS_THE_SAME: frozenset[Any] = frozenset({list, dict, str, int, float, bool, bytes})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
