@@ -27,6 +27,7 @@ from choreo.core.state import (
     LedgerEntry,
     Run,
 )
+from choreo.core.timely import is_timely
 
 COMPLETING = "the run has decided to complete"
 
@@ -36,8 +37,14 @@ def start_compensation(fold: Fold, run: Run, cause: str) -> None:
 
     A run that has decided to complete is not compensated.
     """
+    if _compensate(fold, run, cause):
+        fold.emit(run, facts.COMPENSATION_STARTED, ids.of_run("turned", run.id), cause)
+
+
+def _compensate(fold: Fold, run: Run, cause: str) -> bool:
+    """Let the run compensate; return whether it does so only from now on."""
     if run.compensating or run.completing or run.ended:
-        return
+        return False
     run.compensating = True
     run.status = COMPENSATING
     run.cause = cause
@@ -45,7 +52,7 @@ def start_compensation(fold: Fold, run: Run, cause: str) -> None:
     # A retry that is due next week would delay the end of the run that long; woken now, its host skips it.
     now_ms = fold.clock_ms(run)
     run.expected = [replace(e, retry_ms=min(e.retry_ms, now_ms)) if e.retry_ms else e for e in run.expected]
-    fold.emit(run, facts.COMPENSATION_STARTED, ids.of_run("turned", run.id), cause)
+    return True
 
 
 def advance(fold: Fold, run: Run) -> None:
@@ -204,17 +211,28 @@ def compensation_failed(fold: Fold, run: Run) -> None:
 def compensation_deadline_passed(fold: Fold, run: Run) -> None:
     """Fold a timer fact: the compensation request had no answer in time."""
     entry = run.entry(fold.event.entry)
-    if entry is not None and entry.state == REQUESTED and entry.due_ms and entry.due_ms == fold.event.due_ms:
+    event = fold.event
+    if entry is None or entry.state != REQUESTED or not entry.due_ms or entry.round != event.round:
+        return
+    if is_timely(event, entry.due_ms, run.pause_n):
         step = fold.table.steps.get(entry.step)
         allowed_ms = step.compensation.deadline_ms if step and step.compensation else 0
-        within = f"within {fold.table.shown(allowed_ms)}" if allowed_ms else "in time"
+        declared = allowed_ms and event.due_ms == entry.due_ms
+        within = f"within {fold.table.shown(allowed_ms)}" if declared else "in time"
         run.put(unanswered(entry, f"its undo gave no answer {within}"))
 
 
-def compensation_announced(_fold: Fold, run: Run) -> None:
-    """Fold `choreo.CompensationStarted` from the log: a later trigger makes no step expected."""
+def compensation_announced(fold: Fold, run: Run) -> None:
+    """Fold `choreo.CompensationStarted` from the log: a later trigger makes no step expected.
+
+    The fact and its reason stand, also where the present declaration would not have started the compensation: the
+    hosts have read it, and start nothing more.
+    """
+    if not run.compensating:
+        _compensate(fold, run, fold.event.reason)
     if run.compensating:
         run.announced = True
+        run.cause = run.cause if run.cause.startswith(fold.event.reason) else fold.event.reason
 
 
 def completed(fold: Fold, run: Run) -> None:

@@ -68,6 +68,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     tracestate: str = ""
     baggage: str = ""
     """W3C Baggage, as it is written; passed on with the trace context (baggage.py)."""
+    pauses: int = 0
+    """On a timer fact: `n` of the newest pause or resume that its tracker has read."""
 
 
 class Position(NamedTuple):
@@ -124,12 +126,15 @@ _EXTENSIONS: dict[str, str] = {
     "parent": "ce_choreoparent",
     "tracestate": "tracestate",
     "baggage": "baggage",
+    "pauses": "ce_choreopauses",
 }
 SENT_ON = frozenset({"traceparent", "tracestate", "baggage"})
 """Headers of the W3C, under their own names: handlers send them on in calls to other systems."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _FLAGS = frozenset({"certain", "moved"})
-_NUMBERS = frozenset({"attempt", "version", "hops", "round", "n", "nothings", "outcome", "due_ms", "deadline_ms"})
+_NUMBERS = frozenset(
+    {"attempt", "version", "hops", "round", "n", "nothings", "outcome", "due_ms", "deadline_ms", "pauses"}
+)
 _NUMBER = re.compile(r"-?[0-9]{1,20}\Z")
 NUMBER_MAX = 2**53
 """The greatest number in a header: every store, client and language holds it exactly."""

@@ -63,7 +63,7 @@ def domain(fold: Fold, run: Run) -> None:
         carry(fold, run)
     if not run.ended:
         if type_ not in table.satisfies:
-            _completes(fold, run, type_)
+            completes(fold, run, type_)
         trigger(fold, run, fresh=fresh)
 
 
@@ -73,7 +73,7 @@ def carry(fold: Fold, run: Run) -> None:
         run.carried = after(run.carried, fold.headers)
 
 
-def _completes(fold: Fold, run: Run, type_: str) -> None:
+def completes(fold: Fold, run: Run, type_: str) -> None:
     """Note the event if it completes a run: the first one is the outcome."""
     if type_ in fold.table.flow.ends and not run.completes_seen:
         run.completes_seen = True
@@ -166,7 +166,7 @@ def _gate(fold: Fold, run: Run, event: gates.Outside) -> None:
                 run.waits = [wait for wait in run.waits if (wait.name, wait.trigger) != about]
             case gates.Ready(ready):
                 run.carried = after(run.carried, ready.carried)
-                _completes(fold, run, ready.type)
+                completes(fold, run, ready.type)
                 if ready.type in fold.table.refusals:
                     start_compensation(fold, run, f"refused from outside: {ready.type}")
                 _expect(fold, run, ready, ready.offset, fresh=True, judged=ready.judged)
@@ -247,7 +247,7 @@ def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
     redriven = bool(event.trigger and event.causation) and event.trigger != event.causation
     expected = None if redriven else expectation(fold, run, name, trigger_id)
     if expected is not None:
-        _given_up(run, expected)
+        given_up(run, expected)
         if not event.certain or expected.attempt:  # of several attempts no failure is certain
             doubt(fold, run, expected.step, expected.trigger, raw=expected.raw, unexpected=event.certain)
         start_compensation(fold, run, cause)
@@ -260,7 +260,7 @@ def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
         settle_doubt(run, entry_of(fold, run, name, trigger_id), trigger_id)
 
 
-def _given_up(run: Run, expected: PendingStep) -> None:
+def given_up(run: Run, expected: PendingStep) -> None:
     """Settle the failed step; its trigger makes nothing expected when it is read again."""
     run.settle(expected)
     run.refused = [*run.refused, (expected.step, expected.trigger)]
@@ -305,38 +305,6 @@ def _trigger_of(fold: Fold, run: Run, name: str) -> str:
     return next(expected, "") or next(doubted, "")
 
 
-def timed_out(fold: Fold, run: Run) -> None:
-    """Fold a wait's time-out, which the tracker publishes as the wait's `fails` or `then` event."""
-    _wait_over(fold, run, f": {fold.event.type}")
-
-
-def reminded(fold: Fold, run: Run) -> None:
-    """Fold a reminder or an escalation: the wait stays open, and steps may react to it."""
-    if open_waits.reminded(fold, run):
-        _completes(fold, run, fold.event.type)
-        trigger(fold, run, fresh=True)
-
-
-def _wait_over(fold: Fold, run: Run, because: str) -> None:
-    event = fold.event
-    before = run.gates
-    run.gates = gates.timed_out(before, event.step, event.trigger, event.due_ms)
-    if run.compensating and run.gates is not before and event.type in fold.table.timeouts:
-        # It stands before CompensationStarted: hosts take it for a trigger.
-        trigger(fold, run, fresh=True)
-        return
-    for open_wait in run.waits:
-        if (open_wait.name, open_wait.trigger, open_wait.due_ms) == (event.step, event.trigger, event.due_ms):
-            wait = fold.table.waits.get(open_wait.name)
-            within = f" within {fold.table.shown(wait.timeout_ms)}" if wait else " in time"
-            run.close(open_wait)
-            if wait is not None and event.type == wait.then:
-                _completes(fold, run, event.type)
-                trigger(fold, run, fresh=True)
-                return
-            start_compensation(fold, run, f"{open_wait.until} did not come{within}{because}")
-
-
 def step_completed(fold: Fold, run: Run) -> None:
     """Fold `choreo.StepCompleted`: a success without a domain event."""
     expected = expectation(fold, run, fold.event.step, fold.event.trigger or fold.event.causation)
@@ -366,33 +334,9 @@ def trigger_ignored(fold: Fold, run: Run) -> None:
             doubt(fold, run, expected.step, expected.trigger, raw=expected.raw)
 
 
-def step_deadline_passed(fold: Fold, run: Run) -> None:
-    """Fold a timer fact: the step has failed, in doubt. Also for a wait that is not declared any more."""
-    event = fold.event
-    expected = run.expects(event.step, event.trigger)
-    if expected is None:
-        _wait_over(fold, run, "")
-    elif expected.due_ms == event.due_ms:
-        step = fold.table.steps.get(event.step)
-        within = f"within {fold.table.shown(step.deadline_ms)}" if step else "in time"
-        _given_up(run, expected)
-        doubt(fold, run, event.step, event.trigger, raw=expected.raw)
-        start_compensation(fold, run, f"{event.step} gave no outcome {within}")
-
-
-def flow_deadline_passed(fold: Fold, run: Run) -> None:
-    """Fold a timer fact: the flow as a whole took too long."""
-    if run.due_ms and fold.event.due_ms == run.due_ms:
-        start_compensation(
-            fold, run, f"the flow's deadline of {fold.table.shown(fold.table.flow.deadline_ms)} has passed"
-        )
-
-
 FACTS = {
     facts.STEP_COMPLETED: step_completed,
     facts.STEP_FAILED: step_failed,
     facts.STEP_SKIPPED: step_skipped,
     facts.TRIGGER_IGNORED: trigger_ignored,
-    facts.STEP_DEADLINE_PASSED: step_deadline_passed,
-    facts.FLOW_DEADLINE_PASSED: flow_deadline_passed,
 }

@@ -215,12 +215,6 @@ def came(
     return fold.gates, fold.moves
 
 
-def timed_out(gates: Gates, wait: str, trigger: str, due_ms: int) -> Gates:
-    """Return the gates without the opening that a timer fact is about; an opening that was moved meanwhile stays."""
-    left = tuple(o for o in gates.openings if (o.wait, o.trigger, o.due_ms or due_ms) != (wait, trigger, due_ms))
-    return gates if len(left) == len(gates.openings) else replace(gates, openings=left)
-
-
 def moved(gates: Gates, by_ms: int) -> Gates:
     """Return the gates with every due time moved, after a pause of that length; a moment in a field stays."""
     if not gates.openings:

@@ -53,9 +53,7 @@ def _moment(fold: Fold, wait: WaitDefinition, by: gates.Outside) -> int | None:
 
 def reminded(fold: Fold, run: Run) -> bool:
     """Fold a reminder or an escalation; return whether it counts."""
-    event = fold.event
-    said = openings.Said(event.type, event.step, event.trigger, event.due_ms)
-    run.gates, after = openings.reminded(fold.table, run.gates, said)
+    run.gates, after = openings.reminded(fold.table, run.gates, fold.event, run.pause_n)
     if after is None:
         return False
     about = {"reminder_ms": after.reminder_ms, "reminded": after.reminded, "escalation_ms": after.escalation_ms}

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from choreo.core import compensation, facts, family, forward, gates, open_waits, operator_actions, parentage, retries
+from choreo.core import (
+    compensation,
+    deadlines,
+    facts,
+    family,
+    forward,
+    gates,
+    open_waits,
+    operator_actions,
+    parentage,
+    retries,
+)
 from choreo.core.admission import early_ms, is_duplicate, stands_still
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
@@ -17,6 +28,7 @@ from choreo.core.state import TRUNCATED, KeyState, Run
 # The effect of each fact of choreo. The meaning of a domain event follows from its role in the flow (forward.domain).
 FACTS = {
     **forward.FACTS,
+    **deadlines.FACTS,
     **open_waits.FACTS,
     **compensation.FACTS,
     **retries.FACTS,
@@ -98,9 +110,9 @@ def _apply(fold: Fold, run: Run, attributes: Container[str]) -> None:
     if meaning is not None:
         meaning(fold, run)
     elif event.type in fold.table.timeouts:
-        forward.timed_out(fold, run)
+        deadlines.timed_out(fold, run)
     elif event.type in fold.table.reminders:
-        forward.reminded(fold, run)
+        deadlines.reminded(fold, run)
     elif event.type in fold.table.compensations:
         compensation.undone(fold, run)
     elif not event.type.startswith(facts.PREFIX):

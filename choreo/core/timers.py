@@ -36,7 +36,7 @@ def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelo
         moments += [said for wait in run.waits if _asks(wait) for said in _said(table, key, wait, now_ms)]
         for due_ms, about in sorted(moments, key=itemgetter(0)):
             of_run: dict[str, Any] = {"key": key, "flow": table.flow.name, "run": run.id, "version": run.version}
-            when = {"due_ms": due_ms, "source": TRACKER, "time_ms": due_ms}
+            when = {"due_ms": due_ms, "pauses": run.pause_n, "source": TRACKER, "time_ms": due_ms}
             found.append(Envelope(**(of_run | when | fields_of(run.carried) | about)))
     return found
 

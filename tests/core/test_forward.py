@@ -258,10 +258,19 @@ def test_a_turned_run_has_no_flow_deadline() -> None:
 
 
 @pytest.mark.parametrize("type_", sorted(facts.TIMERS))
-def test_a_timer_fact_that_names_another_moment_means_nothing(type_: str) -> None:
-    """A deadline that was moved by a pause, or a fact somebody made up."""
-    story = given(ORDER, "OrderPlaced", "StockReserved").when(event(type_, step="payment.charge", due_ms=1))
-    story.when(event(type_, step="payment.charge", trigger=story.log[1].event.id)).then(status="running")
+def test_a_timer_fact_from_before_a_pause_means_nothing(type_: str) -> None:
+    """Its deadline was moved by the pause, which its tracker had not read."""
+    story = given(ORDER, "OrderPlaced", "StockReserved", facts.FLOW_PAUSED, facts.FLOW_RESUMED)
+    story.when(event(type_, step="payment.charge", trigger=story.log[1].event.id, due_ms=1)).then(status="running")
+
+
+@pytest.mark.parametrize("type_", sorted(facts.TIMERS))
+def test_a_timer_fact_about_no_open_subject_means_nothing(type_: str) -> None:
+    """The start triggered no charge, nothing is undone, and a fact without a moment is none."""
+    story = given(ORDER, "OrderPlaced", "StockReserved")
+    due_ms = 0 if type_ == facts.FLOW_DEADLINE_PASSED else 1
+    story.when(event(type_, step="payment.charge", trigger=story.log[0].event.id, due_ms=due_ms))
+    story.then(status="running", expected=["payment.charge"])
 
 
 def test_a_step_declared_no_longer_is_in_doubt_at_its_deadline() -> None:

@@ -153,7 +153,7 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
         elif type_ in table.timeouts or type_ in table.reminders:
             before = run.gates
             if not stands_still(event, run.paused_ms):
-                run.gates = _timed(table, before, event)
+                run.gates = _timed(table, before, event, run.pause_n)
             if run.gates is not before:  # one that changes no wait is void, and no trigger either
                 return [Answer(offset, run.id, about, version=run.version), *_came(table, reads, run, about, stamp_ms)]
         elif type_ == facts.WAIT_CLOSED:
@@ -190,11 +190,11 @@ def _pause(run: GatedRun, event: Envelope, stamp_ms: int) -> None:
         run.paused_ms = 0
 
 
-def _timed(table: FlowTable, before: Gates, event: Envelope) -> Gates:
+def _timed(table: FlowTable, before: Gates, event: Envelope, pause_n: int) -> Gates:
     """Return the gates after a time-out, a reminder or an escalation; the same ones if it does not count."""
     if event.type in table.timeouts:
-        return gates.timed_out(before, event.step, event.trigger, event.due_ms)
-    return openings.reminded(table, before, openings.Said(event.type, event.step, event.trigger, event.due_ms))[0]
+        return openings.timed_out(before, event, pause_n)
+    return openings.reminded(table, before, event, pause_n)[0]
 
 
 def _answer(reads: Reads, move: gates.Move, run: GatedRun, offset: int) -> Answer | None:
