@@ -50,20 +50,20 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 	@docker compose down --remove-orphans
 
 # Tests on a real broker, a real Redis and in containers: minutes, and servers of their own.
-ON_SERVERS := $(addprefix tests/,bench/test_kafka.py adapters/kafka adapters/postgres adapters/redis chaos cli/test_demo_on_kafka.py containers \
-	docs/test_kafka_acls.py docs/test_kafka_page.py scenarios/test_a_foreign_page.py scenarios/test_docs_page.py \
-	scenarios/test_planted_secrets.py adapters/faust/test_lost_state.py \
-	adapters/faust/test_tracking.py kafka)
+# The first of them begin first: the longest stand there.
+ON_SERVERS := $(addprefix tests/,chaos containers kafka adapters/faust/test_lost_state.py adapters/faust/test_tracking.py cli/test_demo_on_kafka.py \
+	bench/test_kafka.py docs/test_kafka_acls.py docs/test_kafka_page.py scenarios/test_a_foreign_page.py scenarios/test_docs_page.py \
+	scenarios/test_planted_secrets.py adapters/kafka adapters/postgres adapters/redis)
 
-# HALVES=2: tests on servers wait most of the time, the others compute; the two run side by side, with one report.
-HALVES ?= 1
-PYTEST_HALVES := $(if $(filter 2,$(HALVES)),--numprocesses 2 --dist loadscope)
+# Tests on servers wait most of the time, the others compute: they run side by side, a file at a time, with one report.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so
-	@CHOREO_TESTS_ON_SERVERS="$(ON_SERVERS)" $(BIN)/python -m pytest $(PYTEST_HALVES) --durations 40 --durations-min 5
+	@CHOREO_TESTS_ON_SERVERS="$(ON_SERVERS)" $(PYTEST) --durations 40 --durations-min 5
 
 quick: check ## every check, and the tests that need no server
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(ON_SERVERS))
+	@$(PYTEST) $(addprefix --ignore=,$(ON_SERVERS))
 
 chaos: $(VENV)/.test-ready ## everybody is killed and servers go away on a real broker; SEED=2 plays another plan (docs/chaos.md)
 	@CHOREO_REQUIRE_KAFKA=1 CHOREO_CHAOS_ORDERS=2000 CHOREO_CHAOS_KILLS=32 CHOREO_CHAOS_AWAY_S=20 CHOREO_CHAOS_SEED=$(SEED) CHOREO_CHAOS_PAGE=$(PAGE) $(BIN)/python -m pytest -s tests/chaos

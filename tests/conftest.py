@@ -5,7 +5,6 @@ import signal
 import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,35 +27,23 @@ SERVERS = frozenset({"kafka", "shared_postgres", "own_postgres", "shared_redis",
 """Fixtures that start a server."""
 
 
-def on_servers(path: Path) -> bool:
-    """Return whether `make` lists this file or folder, relative to the project, among the tests on servers."""
-    return any(path.is_relative_to(listed) for listed in os.environ.get("CHOREO_TESTS_ON_SERVERS", "").split())
+def on_servers(path: Path) -> int | None:
+    """Return the place of this file, relative to the project, in the list of tests on servers, or None."""
+    listed = os.environ.get("CHOREO_TESTS_ON_SERVERS", "").split()
+    return next((place for place, entry in enumerate(listed) if path.is_relative_to(entry)), None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a test that needs a server and stands in none of the places that `make` lists."""
+    """Put the tests on servers first, which take longest; refuse one that stands in none of the places `make` lists."""
     if "CHOREO_TESTS_ON_SERVERS" not in os.environ:
         return
+    places = {path: on_servers(path.relative_to(config.rootpath)) for path in {item.path for item in items}}
     served = {item.path for item in items if SERVERS & set(getattr(item, "fixturenames", ()))}
-    missing = sorted(str(path) for path in served if not on_servers(path.relative_to(config.rootpath)))
+    missing = sorted(str(path.relative_to(config.rootpath)) for path in served if places[path] is None)
     if missing:
         raise pytest.UsageError(f"tests that start servers: add {', '.join(missing)} to ON_SERVERS in the Makefile")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep tests on servers in one process, one after the other, and each other file in one process, beside them.
-
-    So a server is started once. xdist's own groups (3.8) have no effect under pytest 9.2, which makes node ids anew.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Halves(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition("::")[0]
-            return "servers" if on_servers(Path(path)) else path
-
-    return Halves(config, log)
+    last = len(places)
+    items.sort(key=lambda item: last if (place := places[item.path]) is None else place)
 
 
 @pytest.hookimpl(wrapper=True)
