@@ -7,7 +7,7 @@ then the defaults here. Reads nothing at import; chooses no adapter.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     """How long a stop waits for handlers that run."""
     tracebacks: bool = True
     """Whether a failure in the log has the exception, its causes and its lines of code (4 KB at most)."""
+    check: dict[str, Any] = {}
+    """Table of `choreo check`: `ignore` lists warnings that are accepted, each with code, where and reason."""
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 - pydantic-settings' hook

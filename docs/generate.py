@@ -1,4 +1,4 @@
-"""Fill in what the reference takes from the code: the public names, and the help of every command.
+"""Fill in what the reference takes from the code: the public names, the help of every command, the codes of findings.
 
 A hook of mkdocs. A page asks with an HTML comment; names come from `__all__`, so that a new one is never forgotten.
 """
@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from choreo.cli.check import explained
 from choreo.cli.program import COMMANDS, command
 
 _NAMES = re.compile(r"<!-- names: (\S+) -->")
 _COMMANDS = "<!-- commands of choreo -->"
+_CODES = "<!-- codes of choreo check -->"
 _COLUMNS = "100"
 """Of a terminal that shows the help: wide enough for the longest option, and for a page."""
 
@@ -22,7 +24,13 @@ _COLUMNS = "100"
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Return the page with its comments filled in."""
     markdown = _NAMES.sub(lambda found: names_of(found[1]), markdown)
+    markdown = markdown.replace(_CODES, codes()) if _CODES in markdown else markdown
     return markdown.replace(_COMMANDS, "\n".join(_pages())) if _COMMANDS in markdown else markdown
+
+
+def codes() -> str:
+    """Return the explanation of every code, its sections below those of the page."""
+    return re.sub(r"^#", "##", explained.page(), flags=re.MULTILINE)
 
 
 def names_of(module: str) -> str:

@@ -110,14 +110,14 @@ def check(declared: FlowDefinition, frozen: FrozenFlows, schemas: Path) -> list[
     if numbers and version < numbers[-1]:
         what = f"version={version} is declared, and version {numbers[-1]} is frozen already"
         remedy = f"Declare version={numbers[-1]}, or a greater one."
-        found.append(Problem(SchemaError(what, where=f"flow {name}", remedy=remedy), mends=False))
+        found.append(Problem(SchemaError(what, where=f"flow {name}", remedy=remedy, code="C803"), mends=False))
     elif known is not None:
         newer = numbers[-1] + 1
         found += [_problem(change, version, newer) for change in flow_changes(known.definition, declared)]
     elif version not in numbers:
         older = list(known_versions.values())
         found += [each for other in older[-1:] for each in _unlike(declared, other)]
-        found.append(Problem(SchemaError("is not frozen", where=path, remedy=_FREEZE), mends=True))
+        found.append(Problem(SchemaError("is not frozen", where=path, remedy=_FREEZE, code="C803"), mends=True))
     return found
 
 
@@ -151,7 +151,7 @@ def _unlike(declared: FlowDefinition, older: FrozenFlow) -> list[Problem]:
         if before != now:
             what = f"{name} is {now}, and it is {before} in version {older.version}: versions of a flow share it"
             remedy = f"Keep {name}={before}, or declare a flow of another name."
-            error = SchemaError(what, where=f"flow {declared.name}", remedy=remedy)
+            error = SchemaError(what, where=f"flow {declared.name}", remedy=remedy, code="C801")
             found.append(Problem(error, mends=False, breaks=True))
     return found
 
@@ -163,9 +163,9 @@ def _problem(change: FlowChange, version: int, newer: int) -> Problem:
             f"Declare version={newer} and freeze it; keep the old steps beside the new ones "
             f"until the runs of version {version} have ended. Or take the change back."
         )
-        return Problem(SchemaError(what, where=change.where, remedy=remedy), mends=False, breaks=True)
+        return Problem(SchemaError(what, where=change.where, remedy=remedy, code="C801"), mends=False, breaks=True)
     what = f"{change.what} since version {version} was frozen; runs in flight can bear it"
-    return Problem(SchemaError(what, where=change.where, remedy=_FREEZE), mends=True)
+    return Problem(SchemaError(what, where=change.where, remedy=_FREEZE, code="C802"), mends=True)
 
 
 def _definition(path: Path, flow: str, number: int) -> FlowDefinition:

@@ -143,13 +143,16 @@ def check_topics(flows: Iterable[FlowDefinition], topics: dict[str, Topic]) -> l
 def _problems(flow: FlowDefinition, topic: Topic | None) -> Iterator[SettingsError]:
     """Yield the errors of one flow's topic."""
     if topic is None:
-        yield SettingsError(f"flow {flow.name} has no topic", where="topics", remedy="Write it: choreo topics init.")
+        yield SettingsError(
+            f"flow {flow.name} has no topic", where="topics", remedy="Write it: choreo topics init.", code="C601"
+        )
         return
     if topic.key != flow.key:
         yield SettingsError(
             f"its key is {topic.key}, but flow {flow.name} is keyed by {flow.key}",
             where=f"{topic.source} key",
             remedy=f"Write key: {flow.key}.",
+            code="C602",
         )
     for event in flow.events:
         if event not in topic.events:
@@ -157,6 +160,7 @@ def _problems(flow: FlowDefinition, topic: Topic | None) -> Iterator[SettingsErr
                 f"event {event} of flow {flow.name} has no topic",
                 where=f"{topic.source} events",
                 remedy=f"Add - {event}.",
+                code="C603",
             )
     for event in topic.events:
         if event not in flow.events:
@@ -164,6 +168,7 @@ def _problems(flow: FlowDefinition, topic: Topic | None) -> Iterator[SettingsErr
                 f"event {event} is not in flow {flow.name}",
                 where=f"{topic.source} events",
                 remedy="Take it out, or declare the step or wait that emits it.",
+                code="C604",
             )
     yield from retention_problems(flow, topic.retention_ms, f"{topic.source} retention")
 
@@ -177,6 +182,7 @@ def retention_problems(flow: FlowDefinition, kept_ms: int, where: str) -> Iterat
             f"the topic forgets after {human(kept_ms)}, but flow {flow.name} has no deadline",
             where=where,
             remedy="Give the flow a deadline, or write retention: forever.",
+            code="C605",
         )
         return
     needed_ms = flow.deadline_ms + flow.end_bound_ms + flow.linger_ms
@@ -186,6 +192,7 @@ def retention_problems(flow: FlowDefinition, kept_ms: int, where: str) -> Iterat
             f"for {human(needed_ms)} (deadline, the longest step, all undos, linger)",
             where=where,
             remedy=f'Write at least retention: "{human(needed_ms)}", or forever.',
+            code="C605",
         )
 
 
@@ -217,15 +224,16 @@ class _Lines:
         what, _, at = message.partition(" - at `")
         unknown = re.search(r"unknown field `(\w+)`", what)
         field = f"{at.rstrip('`') or '$'}{'.' + unknown[1] if unknown else ''}"
-        return self.error(field, f"{what[:1].lower()}{what[1:]}", f"A topic has {_FIELDS}")
+        code = "C606" if "partitions" in f"{field} {what}" else "C607"
+        return self.error(field, f"{what[:1].lower()}{what[1:]}", f"A topic has {_FIELDS}", code)
 
-    def error(self, field: str, what: str, remedy: str) -> SettingsError:
+    def error(self, field: str, what: str, remedy: str, code: str = "C607") -> SettingsError:
         """Return an error at a field such as `$.partitions`."""
         plain = re.sub(r"\[\.{0,3}\d*\]", "", field)
         line = self._lines.get(plain)
         name = field.removeprefix("$").removeprefix(".")
         place = f"{self._path}:{line}" if line else str(self._path)
-        return SettingsError(what, where=f"{place} {name}".rstrip(), remedy=f"{remedy}.")
+        return SettingsError(what, where=f"{place} {name}".rstrip(), remedy=f"{remedy}.", code=code)
 
 
 def _names(topic: Topic) -> set[str]:
@@ -254,7 +262,7 @@ def _judge_topic(at: str, topic: Topic | DeadLetterTopic, lines: _Lines) -> None
         remedy = "Use letters, digits, dots, _ and -, at most 249"
         raise lines.error(f"{at}.name", f"{topic.name!r} cannot be a topic's name", remedy)
     if not 1 <= topic.partitions <= PARTITIONS_MAX:
-        raise lines.error(f"{at}.partitions", f"{topic.partitions} partitions", f"Use 1 to {PARTITIONS_MAX}")
+        raise lines.error(f"{at}.partitions", f"{topic.partitions} partitions", f"Use 1 to {PARTITIONS_MAX}", "C606")
     try:
         retention_ms(topic.retention)
     except SettingsError as error:

@@ -12,6 +12,7 @@ from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import chosen_or_all, flow_names, in_app, reached_end
 from choreo.core.errors import UnavailableError
+from choreo.core.serving import stranding_findings
 from choreo.core.wording import counted
 from choreo.wiring import App
 
@@ -24,16 +25,22 @@ Flow = Annotated[str, typer.Argument(help="The flow; without it every flow.", au
 def check(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
     """Check that this project, once deployed, can let every open run go on; exit with 1 and the list if not.
 
-    Run it with the new code and the settings of the installation. A version in flight needs its frozen file, and for
+    Each reason has a code that `choreo check --explain CODE` explains. Run it with the new code and the settings of the
+    installation. A version in flight needs its frozen file, and for
     each of its steps one that serves it. Fails where the read model is behind the log, because then nothing is known.
     """
-    found = in_app(lambda app: _found(app, flow, must_know=True))
+    found, reasons = in_app(lambda app: _judged(app, flow))
     stranded = [one for one in found if one.stranded]
     if output is Format.JSON:
-        document({"ok": not stranded, "versions": [_plain(one) for one in found]})
+        listed = [{"flow": flow, "version": version, **each} for (flow, version), of in reasons.items() for each in of]
+        document({"ok": not stranded, "versions": [_plain(one) for one in found], "findings": listed})
     elif stranded:
-        rows = [(one.flow, one.version, one.open, ", ".join(one.keys), why) for one in stranded for why in one.stranded]
-        table(("flow", "version", "open", "such as", "why they could not go on"), rows)
+        rows = [
+            (each["code"], one.flow, one.version, one.open, ", ".join(one.keys), each["what"])
+            for one in stranded
+            for each in reasons[one.flow, one.version]
+        ]
+        table(("code", "flow", "version", "open", "such as", "why they could not go on"), rows)
         write("Keep the steps of a version until it is drained (versions=), and its frozen file.")
     else:
         runs = counted(sum(one.open for one in found), "open run")
@@ -51,6 +58,19 @@ def status(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
         return
     rows = [(one.flow, one.version, one.state, one.open, ", ".join(one.keys)) for one in found]
     table(("flow", "version", "state", "open", "such as"), rows)
+
+
+async def _judged(app: App, flow: str) -> tuple[list[VersionInFlight], dict[tuple[str, int], list[dict[str, str]]]]:
+    """Return the versions, and for each that is stranded its reasons with their codes."""
+    found, reasons = await _found(app, flow, must_know=True), {}
+    for one in found:
+        if one.stranded:
+            table, steps = app.queries.flows.table(one.flow), app.flows[one.flow].steps
+            reasons[one.flow, one.version] = [
+                {"code": each.code, "what": each.what, "remedy": each.remedy}
+                for each in stranding_findings(table, one.version, steps)
+            ]
+    return found, reasons
 
 
 async def _found(app: App, flow: str, *, must_know: bool) -> list[VersionInFlight]:

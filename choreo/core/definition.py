@@ -121,6 +121,8 @@ class StepDefinition(msgspec.Struct, frozen=True):
     compensation: CompensationDefinition | None = None
     emits_all: bool = False
     """Whether a success emits every event of `emits`, each once, instead of one or some of them."""
+    emits_some: bool = False
+    """Whether a success may emit several events of `emits`, though not always all of them."""
     children: ChildrenDefinition | None = None
     """The child flows that the step starts; its outcome is the tracker's, once they are joined."""
     when: AnyCondition | None = None

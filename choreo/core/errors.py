@@ -17,11 +17,15 @@ DISTRIBUTION = "choreo-kafka"
 class ChoreoError(Exception):
     """Root of all errors of choreo; `what` happened, `where`, and the `remedy` in one sentence each."""
 
-    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
-        """Keep the three parts apart, so that the CLI and REST can show them in their own form."""
+    def __init__(self, what: str, *, where: str = "", remedy: str = "", code: str = "") -> None:
+        """Keep the three parts apart, so that the CLI and REST can show them in their own form.
+
+        `code` is that of the finding that `choreo check` makes of it.
+        """
         self.what = what
         self.where = where
         self.remedy = remedy
+        self.code = code
         super().__init__(self.sentence)
 
     @property

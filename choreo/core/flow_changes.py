@@ -18,8 +18,8 @@ from choreo.core.flow_table import FlowTable
 
 Plain: TypeAlias = Mapping[str, Any]
 
-_HOST_ONLY = frozenset({"timeout_ms", "retry", "takes", "heartbeat_ms", "runs_in"})
-"""Only the host of an attempt reads them: the next attempt takes the new values."""
+_HOST_ONLY = frozenset({"timeout_ms", "retry", "takes", "heartbeat_ms", "runs_in", "emits_some"})
+"""Only the host of an attempt, or no one but the checks, reads them: the next attempt takes the new values."""
 _LONGER_ONLY = frozenset({"deadline_ms", "timeout_ms"})
 _MORE_ONLY = frozenset({"emits", "fails"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from choreo.core.checks.finding import Finding
 from choreo.core.declare.steps import Step
 from choreo.core.definition import StepDefinition
 from choreo.core.flow_table import FlowTable
@@ -11,14 +12,24 @@ from choreo.core.flow_table import FlowTable
 
 def stranding(table: FlowTable, version: int, steps: Mapping[str, Step]) -> list[str]:
     """Return why runs of this version could not go on with these steps, each reason a part of a sentence."""
-    flow = table.flow
+    return [finding.what for finding in stranding_findings(table, version, steps)]
+
+
+def stranding_findings(table: FlowTable, version: int, steps: Mapping[str, Step]) -> list[Finding]:
+    """Return a finding for each reason why runs of this version could not go on with these steps."""
+    flow, keep = table.flow, "Keep the step until the version is drained (versions=)."
+    where = f"flow {flow.name}, version {version}"
     if not table.is_versioned and version != flow.version:
-        return [f"no version is frozen, so that its rules are lost: freeze version {version} from its own checkout"]
+        lost = f"no version is frozen, so that its rules are lost: freeze version {version} from its own checkout"
+        return [Finding("C811", where, lost, "Then commit the file, and deploy it.")]
     if not table.knows(version):
-        return [f"flows/{flow.name}.{version}.json is missing below the schemas, or cannot be read"]
+        lost = f"flows/{flow.name}.{version}.json is missing below the schemas, or cannot be read"
+        return [Finding("C811", where, lost, "Restore it from version control, and deploy it.")]
     found = []
     for known in table.of(version).flow.steps:
-        found += [f"step {known.name} {why}" for why in _unserved(known, version, steps.get(known.name))]
+        step = steps.get(known.name)
+        code = "C813" if step is not None and step.versions.has(version) else "C812"
+        found += [Finding(code, where, f"step {known.name} {why}", keep) for why in _unserved(known, version, step)]
     return found
 
 

@@ -181,6 +181,12 @@ def returns_all(hints: Hints, successes: AbstractSet[EventClass]) -> bool:
     return bool(ways) and len(whole) == len(ways) and len(successes) > 1
 
 
+def returns_several(hints: Hints, successes: AbstractSet[EventClass]) -> bool:
+    """Return whether some success may hold several events."""
+    several = (one for one in alternatives(hints.returns) if _is_several(one))
+    return any(len(set(_parts(one)) & successes) > 1 for one in several)
+
+
 def shown(hint: object) -> str:
     """Return a hint as its user wrote it."""
     if hint is _ABSENT:

@@ -16,6 +16,13 @@ from choreo.core.errors import ChoreoError, DeclarationError, ProjectError, Sett
 
 
 def load_flows(names: Iterable[str]) -> dict[str, Flow]:
+    """Import the flows named `module:name`, as `import_flows`; raises DeclarationError where they do not fit."""
+    flows = import_flows(names)
+    checks.raise_errors(findings(flows), "what flows carry to each other")
+    return flows
+
+
+def import_flows(names: Iterable[str]) -> dict[str, Flow]:
     """Import the flows named `module:name`, relative to the current folder; raises SettingsError with the remedy."""
     add_project_to_path()
     flows: dict[str, Flow] = {}
@@ -33,7 +40,6 @@ def load_flows(names: Iterable[str]) -> dict[str, Flow]:
             'or name one: flows = ["module:name"] under [tool.choreo] in pyproject.toml.',
         )
     _one_service_a_name(flows.values())
-    checks.raise_errors(findings(flows), "what flows carry to each other")
     return flows
 
 
@@ -49,6 +55,7 @@ def _one_service_a_name(flows: Iterable[Flow]) -> None:
                     where=f"service {service.name}",
                     remedy="Declare the service once and pass it to both flows, each with only() the steps it needs; "
                     "or give one of the two another name.",
+                    code="C113",
                 )
 
 

@@ -195,3 +195,97 @@ def test_a_flow_that_differs_from_its_frozen_version_is_found(desk: Any) -> None
     (found,) = findings(desk("check", "-o", "json"), "versions")
     assert found["where"] == str(path)
     assert "Restore it from version control" in found["remedy"]
+
+
+def test_a_code_is_explained(desk: Any) -> None:
+    """By its number, as the documentation has it; an unknown one is named."""
+    answer = desk("check", "--explain", "c301")
+    assert answer.code == 0
+    assert answer.out.startswith("C301: An effect has no way back from a failure (error)\n")
+    assert "@payment.step(" in answer.out
+    assert desk("check", "--explain", "C301", "-o", "json").json["title"] == "An effect has no way back from a failure"
+    answer = desk("check", "--explain", "C300")
+    assert answer.code != 0
+    assert "there is no code 'C300'" in answer.err
+
+
+def test_an_exported_flow_is_checked_without_its_code(desk: Any) -> None:
+    """A file that is no flow is a finding beside the others."""
+    desk("flow", "export", "--to", str(desk.folder / "desk.json"))
+    text = (desk.folder / "desk.json").read_text()
+    (desk.folder / "bad.json").write_text(text.replace('"timeout_ms": 86400000', '"timeout_ms": 0'))
+    (desk.folder / "none.json").write_text(text[:-40])
+    files = [str(desk.folder / name) for name in ("desk.json", "bad.json", "none.json", "nowhere.json")]
+    answer = desk("check", *files, "-o", "json")
+    assert answer.code == PROBLEM
+    assert [(found["code"], Path(found["file"]).name) for found in answer.json["findings"]] == [
+        ("C401", "bad.json"),
+        ("C003", "none.json"),
+        ("C003", "nowhere.json"),
+    ]
+    assert desk("check", files[0]).code == 0
+
+
+def cautious(desk: Any, monkeypatch: pytest.MonkeyPatch, settings: str) -> Any:
+    """Return the check's JSON for a flow with one warning, with these settings."""
+    desk("schemas", "freeze")
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setenv("CHOREO_FLOWS", "desk_cautious:desk")
+    monkeypatch.setenv("CHOREO_TOPICS", str(Path(__file__).parent / "desk" / "topics"))
+    (desk.folder / "desk_cautious.py").write_text(CAUTIOUS)
+    (desk.folder / "pyproject.toml").write_text(f"[tool.choreo.check]\nignore = [{settings}]\n")
+    return desk("check", "--strict", "-o", "json")
+
+
+def test_a_warning_is_suppressed_with_a_reason(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even a strict check passes; the warning and its reason stay in the answer."""
+    answer = cautious(desk, monkeypatch, '{code = "C209", where = "desk", reason = "a cycle comes soon"}')
+    assert (answer.code, answer.json["findings"]) == (0, [])
+    ((finding, reason),) = [(each["finding"]["code"], each["reason"]) for each in answer.json["suppressed"]]
+    assert (finding, reason) == ("C209", "a cycle comes soon")
+    assert "1 suppressed" in desk("check").out
+
+
+@pytest.mark.parametrize(
+    ("settings", "codes"),
+    [
+        ('{code = "C209", where = "desk", reason = " "}', ["C001", "C209"]),
+        ('{code = "C209", where = "desk"}', ["C001", "C209"]),
+        ('{code = "C209", where = "", reason = "so"}', ["C001", "C209"]),
+        ('{code = "C999", where = "desk", reason = "so"}', ["C001", "C209"]),
+        ('{code = "C301", where = "desk", reason = "so"}', ["C001", "C209"]),
+        ('{code = "C209", where = "other", reason = "so"}', ["C209", "C002"]),
+        ('{code = "C209", where = "desk", reason = "so", more = 1}', ["C001", "C209"]),
+        ("3", ["C001", "C209"]),
+    ],
+)
+def test_a_suppression_that_says_too_little_is_a_finding(
+    settings: str, codes: list[str], desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It suppresses nothing; one that fits nothing is reported, too."""
+    answer = cautious(desk, monkeypatch, settings)
+    assert answer.code == PROBLEM
+    assert [found["code"] for found in answer.json["findings"]] == codes
+
+
+def test_a_finding_has_the_line_of_its_declaration(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a step its function, of a flow its line, of an event its class."""
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setenv("CHOREO_FLOWS", "broken_place:broken")
+    text = BROKEN.replace("emits=Done)", "emits=Done, timeout='5s', deadline='6s')")
+    (desk.folder / "broken_place.py").write_text(text)
+    found = {each["code"]: each for each in desk("check", "-o", "json").json["findings"]}
+    lines = text.splitlines()
+    assert lines[found["C425"]["line"] - 1].startswith("@worker.step(")
+    assert lines[found["C202"]["line"] - 1].startswith("broken = Flow(")
+    assert lines[found["C701"]["line"] - 1].startswith("class ")
+    assert {each["file"] for each in found.values()} == {"broken_place.py"}
+
+
+def test_a_declaration_that_fails_has_the_line_that_failed(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the project's own line, not one of choreo's."""
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setenv("CHOREO_FLOWS", "bad_line:flow")
+    (desk.folder / "bad_line.py").write_text('from choreo import Service\n\nService("a b")\n')
+    (found,) = desk("check", "-o", "json").json["findings"]
+    assert (found["code"], found["file"], found["line"]) == ("C101", "bad_line.py", 3)

@@ -110,17 +110,19 @@ async def test_a_deployment_that_would_strand_a_run_is_refused(
     Project(2).freeze(settings.schemas)
     assert await to_thread(command, capsys, "deploy", "check") == (
         0,
-        {"ok": True, "versions": [IN_FLIGHT, {**NONE_OPEN, "version": 2, "state": "current"}]},
+        {"ok": True, "versions": [IN_FLIGHT, {**NONE_OPEN, "version": 2, "state": "current"}], "findings": []},
     )
     Project(2, with_old=False)
     code, answer = await to_thread(command, capsys, "deploy", "check")
     assert (code, answer["ok"]) == (1, False)
     assert answer["versions"][0] == {**IN_FLIGHT, "stranded": ["step mail.confirm is declared no more"]}
+    assert [(each["code"], each["version"]) for each in answer["findings"]] == [("C812", 1)]
     file = path_of("order", 1, settings.schemas)
     file.rename(tmp_path / "aside.json")
     code, answer = await to_thread(command, capsys, "deploy", "check", "order")
     assert code == 1
     assert answer["versions"][0]["stranded"] == ["flows/order.1.json is missing below the schemas, or cannot be read"]
+    assert [each["code"] for each in answer["findings"]] == ["C811"]
     (tmp_path / "aside.json").rename(file)
 
     Project(2)

@@ -100,7 +100,7 @@ def _read(path: Path) -> Version:
 def _problems(event_class: type[Event], frozen: list[Version]) -> Iterator[SchemaError]:
     """Yield the errors of one class, for `check`."""
     if not frozen:
-        yield SchemaError("is not frozen", where=event_class.event_type, remedy=f"{_FREEZE}.")
+        yield SchemaError("is not frozen", where=event_class.event_type, remedy=f"{_FREEZE}.", code="C701")
         return
     incompatible = list(_incompatible(event_class, frozen))
     yield from incompatible
@@ -112,6 +112,7 @@ def _problems(event_class: type[Event], frozen: list[Version]) -> Iterator[Schem
             f"{change.what} since version {newest.number} was frozen",
             where=f"{event_class.event_type}.{change.field}",
             remedy=f"{_FREEZE}.",
+            code="C703",
         )
 
 
@@ -134,6 +135,7 @@ def _incompatible(event_class: type[Event], frozen: list[Version]) -> Iterator[S
                     f"{change.what} (against version {version.number})",
                     where=f"{event_class.event_type}.{change.field}",
                     remedy=f"{change.remedy}.",
+                    code="C702",
                 )
 
 

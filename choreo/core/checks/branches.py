@@ -14,7 +14,7 @@ from operator import and_
 from typing import Any, NamedTuple, TypeAlias
 
 from choreo.core.branches import Branches
-from choreo.core.checks.finding import Finding, error, warning
+from choreo.core.checks.finding import Finding
 from choreo.core.conditions import Among, AnyCondition, Compare, Leaf, Otherwise, key_of, leaves, on_one, text
 from choreo.core.definition import FlowDefinition, StepDefinition
 from choreo.core.fields import KINDS, FieldType, UnreadableFieldError, comparable
@@ -53,7 +53,8 @@ def branches(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
             continue
         cases = _cases([branch.condition for branch in found])
         if cases is None:
-            yield warning(
+            yield Finding(
+                "C222",
                 f"flow {flow.name}, steps on {_together(on)}",
                 f"their conditions are not checked for gaps and overlaps: more than {TRIED_MAX:,} combinations",
                 "Compare fewer fields, or one field that says which branch it is.",
@@ -78,6 +79,31 @@ def exclusive(flow: FlowDefinition) -> frozenset[frozenset[str]]:
             apart = bool(runs) and not any(a and b for a, b in zip(runs[one], runs[other], strict=True))
             (pairs if apart else together).add(frozenset((one, other)))
     return frozenset(pairs - together)
+
+
+def sets_that_run(flow: FlowDefinition) -> dict[tuple[str, ...], list[list[StepDefinition]]]:
+    """Return, for the events on which conditions are judged, the sets of steps of which one set runs.
+
+    The empty set is left out where it is a gap, which is a finding of its own.
+    """
+    sets: dict[tuple[str, ...], list[list[StepDefinition]]] = {}
+    for on, found in _by_events(flow).items():
+        wrong = any(list(_fields(flow, branch.step)) for branch in found)
+        cases = None if wrong else _cases([branch.condition for branch in found])
+        if cases is None:
+            sets[on] = [[branch.step] for branch in found]
+            continue
+        runs = _verdicts(found, cases)
+        ways = dict.fromkeys(zip(*(runs[branch.step.name] for branch in found), strict=True))
+        chosen = [[branch.step for branch, does in zip(found, way, strict=True) if does] for way in ways]
+        sets[on] = [steps for steps in chosen if steps or not _must_lead_on(flow, on)]
+    return sets
+
+
+def _must_lead_on(flow: FlowDefinition, on: Sequence[str]) -> bool:
+    """Return whether these events have branches as their only reaction, and do not complete the flow."""
+    on_all = any(not set(on).isdisjoint(step.triggers) and step.when is None for step in flow.steps)
+    return not (on_all or not set(on).isdisjoint(flow.ends) or any(wait.on in on for wait in flow.waits))
 
 
 def _by_events(flow: FlowDefinition) -> dict[tuple[str, ...], list[_Branch]]:
@@ -110,7 +136,7 @@ def _fields(flow: FlowDefinition, step: StepDefinition) -> Iterator[Finding]:
     for leaf in leaves(step.when) if step.when is not None else ():
         if leaf.of not in ("", *step.triggers) or (step.all_of and not leaf.of):
             what = f"it compares {key_of(leaf)}, and the step is on {on}"
-            yield error(where, what, f"Name one of its events: {step.triggers[0]}.{leaf.field}.")
+            yield Finding("C221", where, what, f"Name one of its events: {step.triggers[0]}.{leaf.field}.")
             continue
         for type_ in (leaf.of,) if leaf.of else step.triggers:
             yield from _field(flow, leaf, type_, where)
@@ -120,14 +146,14 @@ def _field(flow: FlowDefinition, leaf: Leaf, on: str, where: str) -> Iterator[Fi
     known = flow.events.get(on, ())
     if leaf.field not in known:
         remedy = f"{did_you_mean(leaf.field, known)}Its fields: {', '.join(known)}."
-        yield error(where, f"{on} has no field {leaf.field}", remedy)
+        yield Finding("C221", where, f"{on} has no field {leaf.field}", remedy)
     elif leaf.type is None:
-        yield error(where, f"the type of {on}.{leaf.field} is not given", "Export the flow again.")
+        yield Finding("C221", where, f"the type of {on}.{leaf.field} is not given", "Export the flow again.")
     else:
         for value in _named(leaf):
             if not _fits(leaf.type, value):
                 remedy = f"Compare it with {KINDS[leaf.type.kind]}."
-                yield error(where, f"{on}.{leaf.field} is compared with {value!r}", remedy)
+                yield Finding("C221", where, f"{on}.{leaf.field} is compared with {value!r}", remedy)
 
 
 def _constant(flow: FlowDefinition, on: Sequence[str], found: Sequence[_Branch], runs: Verdicts) -> Iterator[Finding]:
@@ -138,18 +164,18 @@ def _constant(flow: FlowDefinition, on: Sequence[str], found: Sequence[_Branch],
         if isinstance(branch.condition, Otherwise):
             if all(isinstance(other.condition, Otherwise) for other in found):
                 what = f"when=otherwise(), and no other step on {_together(on)} has a condition, so that it always runs"
-                yield warning(where, what, "Leave when= out, or give another step a condition.")
+                yield Finding("C224", where, what, "Leave when= out, or give another step a condition.")
             elif not any(verdicts):
                 what = f"when=otherwise() never holds: the other conditions on {_together(on)} cover every value"
-                yield warning(where, what, "Leave the step out, or narrow one of the others.")
+                yield Finding("C225", where, what, "Leave the step out, or narrow one of the others.")
         elif not any(verdicts):
             never = f"it never runs on {on[0]}" if branch.step.any_of else "it never runs"
             remedy = f"Leave {on[0]} out of on=, or correct" if branch.step.any_of else "Correct"
             what = f"{never}: {text(branch.whole)} holds for no value"
-            yield error(where, what, f"{remedy} the comparison; use | where one of two is enough.")
+            yield Finding("C223", where, what, f"{remedy} the comparison; use | where one of two is enough.")
         elif all(verdicts) and branch.condition == branch.whole:
             what = f"{text(branch.condition)} holds for every value"
-            yield warning(where, what, "Leave when= out." if alone else "Leave when= out, or narrow it.")
+            yield Finding("C224", where, what, "Leave when= out." if alone else "Leave when= out, or narrow it.")
 
 
 def _overlaps(
@@ -162,7 +188,8 @@ def _overlaps(
         together = map(and_, runs[one.step.name], runs[other.step.name])
         both = next(compress(cases, together), None)
         if both is not None:
-            yield warning(
+            yield Finding(
+                "C226",
                 f"flow {flow.name}, {one.shown} and {other.shown}",
                 f"both run on {_together(on)} where {_shown(both, _names([one.condition, other.condition]))}",
                 "Narrow one of the two conditions, or let one step do both.",
@@ -173,13 +200,13 @@ def _gaps(
     flow: FlowDefinition, on: Sequence[str], found: Sequence[_Branch], cases: Sequence[Case], runs: Verdicts
 ) -> Iterator[Finding]:
     """Check that every event leads on: by a branch, a step without a condition, or a wait."""
-    on_all = any(not set(on).isdisjoint(step.triggers) and step.when is None for step in flow.steps)
-    if on_all or not set(on).isdisjoint(flow.ends) or any(wait.on in on for wait in flow.waits):
+    if not _must_lead_on(flow, on):
         return
     none = next((case for case, *verdicts in zip(cases, *runs.values(), strict=True) if not any(verdicts)), None)
     if none is not None:
         names = ", ".join(branch.step.name for branch in found)
-        yield warning(
+        yield Finding(
+            "C227",
             f"flow {flow.name}, event{'s' if len(on) > 1 else ''} {_together(on)}",
             f"none of its steps ({names}) runs where {_shown(none, _names(branch.condition for branch in found))}, "
             "and the run goes no further",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from choreo.core.bridge import on_circle, starts
-from choreo.core.checks.finding import Finding, error
+from choreo.core.checks.finding import Finding
 from choreo.core.definition import CarryDefinition, FlowDefinition
 
 
@@ -15,9 +15,10 @@ def own(flow: FlowDefinition) -> Iterator[Finding]:
     for carry in flow.carries:
         where = f"flow {flow.name}, carries {carry.on}"
         if carry.on not in flow.events:
-            yield error(where, f"{carry.on} is no event of the flow", "Carry an event that the flow has.")
+            yield Finding("C501", where, f"{carry.on} is no event of the flow", "Carry an event that the flow has.")
         elif carry.on in timeouts:
-            yield error(
+            yield Finding(
+                "C502",
                 where,
                 "the tracker publishes it when a wait is over, and once more after each pause",
                 f"Carry an event of a step on {carry.on}" + (f", or {flow.fails}." if flow.fails else "."),
@@ -35,7 +36,8 @@ def between(flows: Mapping[str, FlowDefinition]) -> Iterator[Finding]:
 def _arrives(flows: Mapping[str, FlowDefinition], flow: FlowDefinition, carry: CarryDefinition) -> Iterator[Finding]:
     where, target = f"flow {flow.name}, carries {carry.on} to {carry.to}", flows.get(carry.to)
     if target is None:
-        yield error(
+        yield Finding(
+            "C503",
             where,
             f"there is no flow {carry.to} in this project",
             f"Name it in the project's flows, beside {', '.join(sorted(flows))}.",
@@ -44,13 +46,15 @@ def _arrives(flows: Mapping[str, FlowDefinition], flow: FlowDefinition, carry: C
     taken = [target.starts, *sorted({type_ for wait in target.waits for type_ in wait.answers}), *target.movers_outside]
     for type_ in carry.says:
         if type_ not in taken:
-            yield error(
+            yield Finding(
+                "C504",
                 where,
                 f"{type_} is no event that flow {target.name} takes from outside",
                 f"It takes {' or '.join(taken)}; let makes= return one of them, or declare a wait until={type_} there.",
             )
         elif target.key not in target.events.get(type_, (target.key,)):
-            yield error(
+            yield Finding(
+                "C505",
                 where,
                 f"{type_} has no field {target.key}, the key of flow {target.name}",
                 f"Add the field, or pass makes=, a function that returns an event with {target.key}.",
@@ -67,7 +71,8 @@ def _circles(flows: Mapping[str, FlowDefinition]) -> Iterator[Finding]:
         if any(on_circle(unbound, flow, carry) for carry in flow.carries):
             circle = _circle(unbound, name)
             reported.update(circle)
-            yield error(
+            yield Finding(
+                "C506",
                 f"flow {name}",
                 f"it starts itself again and again: {' → '.join([*circle, name])} is a circle that has no bound",
                 "Give Flow(max_hops=...) to one of them: hops are counted from flow to flow.",

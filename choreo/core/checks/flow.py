@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from difflib import SequenceMatcher
 from itertools import combinations
 
-from choreo.core.checks.finding import Finding, error, warning
+from choreo.core.checks.finding import Finding
 from choreo.core.checks.graph import Graph, emitters, reached
 from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
 from choreo.core.durations import human
@@ -28,14 +28,16 @@ def sources(flow: FlowDefinition) -> Iterator[Finding]:
     waiting += [(wait.name, wait.on, f"on={wait.on}") for wait in flow.waits]
     for part, type_, role in waiting:
         if type_ not in made:
-            yield error(
+            yield Finding(
+                "C201",
                 f"flow {flow.name}, {part}",
                 f"waits for {type_}, which nothing emits",
                 f"{_nearest(type_, made)}Let a step emit {type_}, or change {role}.",
             )
-    for type_ in flow.ends:
+    for type_ in flow.ends if flow.steps else ():
         if type_ not in made:
-            yield error(
+            yield Finding(
+                "C202",
                 f"flow {flow.name}",
                 f"completes on {type_}, which nothing emits",
                 f"{_nearest(type_, made)}Let the last step emit {type_}, or change completes=.",
@@ -51,32 +53,58 @@ def ways(flow: FlowDefinition, table: FlowTable, graph: Graph) -> Iterator[Findi
     for step in flow.steps:
         missing = [type_ for type_ in step.triggers if type_ not in can_be]
         for type_ in missing if step.all_of or len(missing) == len(step.triggers) else ():
-            yield error(
+            yield Finding(
+                "C203",
                 f"{here}, step {step.name}",
                 f"can never be reached: {type_} comes only from {', '.join(made[type_])}",
                 f"Let something that {flow.starts} leads to emit {type_}.",
             )
+    for wait in flow.waits:
+        if wait.on not in can_be and wait.on in made and wait.on not in wait.answers:
+            yield Finding(
+                "C203",
+                f"{here}, {wait.name}",
+                f"can never open: {wait.on} comes only from {', '.join(made[wait.on])}",
+                f"Let something that {flow.starts} leads to emit {wait.on}.",
+            )
     for type_ in flow.ends:
         if type_ in table.backward:
-            yield error(
+            yield Finding(
+                "C204",
                 here,
                 f"completes on {type_}, which only a failure brings about",
                 "Name the event of the last forward step in completes=.",
             )
         elif type_ in made and type_ not in can_be:
-            yield error(
+            yield Finding(
+                "C204",
                 here,
                 f"completes on {type_}, which {flow.starts} never leads to",
                 f"Let {made[type_][0]} follow from {flow.starts}.",
             )
+    for step, type_ in _dead_ends(flow, graph):
+        yield Finding(
+            "C205",
+            f"{here}, step {step.name}",
+            f"emits {type_}, to which no step reacts: a run that ends there never completes",
+            f"Declare a step on {type_}, or name it in fails= if it is a failure.",
+        )
+
+
+def _dead_ends(flow: FlowDefinition, graph: Graph) -> Iterator[tuple[StepDefinition, str]]:
+    """Yield each event that a step emits and to which nothing reacts, though the end does not come beside it."""
+    known = {*_consumed(flow), *flow.ends}
     for step in flow.steps:
         for type_ in step.emits if step.name in graph.nodes and not graph.may_end(step.name) else ():
-            if type_ not in triggers and type_ not in flow.ends and not graph.ends_beside(step, type_):
-                yield warning(
-                    f"{here}, step {step.name}",
-                    f"emits {type_}, to which no step reacts: a run that ends there never completes",
-                    f"Declare a step on {type_}, or name it in fails= if it is a failure.",
-                )
+            if type_ not in known and not graph.ends_beside(step, type_):
+                yield step, type_
+
+
+def dead_ends(flow: FlowDefinition, graph: Graph) -> set[str]:
+    """Return the events that are reported as dead ends."""
+    known = {*_consumed(flow), *flow.ends}
+    of_waits = {type_ for wait in flow.waits if wait.also or wait.then for type_ in wait.leads_to}
+    return {type_ for _, type_ in _dead_ends(flow, graph)} | (of_waits - known)
 
 
 def _consumed(flow: FlowDefinition) -> set[str]:
@@ -91,25 +119,30 @@ def waits(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
     for wait in flow.waits:
         where = f"flow {flow.name}, {wait.name}"
         if wait.on in table.backward:
-            yield error(
+            yield Finding(
+                "C402",
                 where,
                 f"opens on {wait.on}, which is a failure or an undo: compensation closes every wait",
                 "Open it on an event of the way forward.",
             )
         if wait.on in wait.answers:
-            yield error(where, f"waits for {wait.on}, the event that opens it", "Name another event in until=.")
+            yield Finding(
+                "C403", where, f"waits for {wait.on}, the event that opens it", "Name another event in until=."
+            )
         for type_ in sorted({type_ for type_ in wait.answers if wait.answers.count(type_) > 1}):
-            yield error(where, f"names {type_} twice", "Name it once: in until= or in refused=.")
+            yield Finding("C404", where, f"names {type_} twice", "Name it once: in until= or in refused=.")
         yield from _time(flow, wait, table)
         if bool(wait.fails) == bool(wait.then) and (wait.fails or not wait.optional):
-            yield error(
+            yield Finding(
+                "C405",
                 where,
                 "its time-out has both fails= and then=" if wait.fails else "its time-out has no event",
                 "Name one: fails= compensates the run, then= goes on.",
             )
         for type_ in wait.leads_to if wait.also or wait.then else ():
             if type_ not in consumed and type_ not in flow.ends:
-                yield warning(
+                yield Finding(
+                    "C205",
                     where,
                     f"goes on with {type_}, to which no step reacts: a run that comes there never completes",
                     f"Declare a step on {type_}, or name it in completes= or refused=.",
@@ -120,21 +153,33 @@ def _time(flow: FlowDefinition, wait: WaitDefinition, table: FlowTable) -> Itera
     """Check the time of a timer, and the event that moves it."""
     where = f"flow {flow.name}, {wait.name}"
     if (wait.at or wait.moved_by) and not wait.is_timer:
-        yield error(where, "a wait has no moment, and nothing moves it", "Declare a timer beside it.")
+        yield Finding("C406", where, "a wait has no moment, and nothing moves it", "Declare a timer beside it.")
     if wait.at and wait.timeout_ms:
-        yield error(where, "it has both a duration and a moment", "Give after= or at=.")
+        yield Finding("C406", where, "it has both a duration and a moment", "Give after= or at=.")
     for type_ in filter(None, (wait.on, wait.moved_by) if wait.at else ()):
         if wait.at not in flow.events.get(type_, (wait.at,)):
             remedy = f"Add {wait.at} to {type_}, or name another field in at=."
-            yield error(where, f"{type_} has no field {wait.at}, its moment", remedy)
+            yield Finding("C406", where, f"{type_} has no field {wait.at}, its moment", remedy)
     if wait.moved_by in (wait.on, wait.late, *wait.answers) and wait.moved_by:
-        yield error(where, f"{wait.moved_by} moves it and has another meaning in it", "Move it by another event.")
+        yield Finding(
+            "C407", where, f"{wait.moved_by} moves it and has another meaning in it", "Move it by another event."
+        )
     if wait.moved_by in table.backward:
         what = f"{wait.moved_by} moves it, which is a failure or an undo: compensation ends every timer"
-        yield error(where, what, "Move it by an event of the way forward, or from outside.")
+        yield Finding("C407", where, what, "Move it by an event of the way forward, or from outside.")
+    if wait.moved_by and flow.deadline_ms and not wait.at:
+        yield Finding(
+            "C409",
+            where,
+            f"each {wait.moved_by} lets its {human(wait.timeout_ms)} begin anew, and the flow's deadline of "
+            f"{human(flow.deadline_ms)} may end the run first",
+            "Leave the flow's deadline out, or move the timer less often and suppress this with that reason.",
+        )
     if wait.at and flow.deadline_ms:
         what = f"its moment may lie beyond the flow's deadline of {human(flow.deadline_ms)}, which ends the run first"
-        yield warning(where, what, "Leave the flow's deadline out, or make sure that every moment comes before it.")
+        yield Finding(
+            "C408", where, what, "Leave the flow's deadline out, or make sure that every moment comes before it."
+        )
 
 
 def together(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
@@ -155,9 +200,9 @@ def together(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
         )
         if graph.ends_without(first.name, second.name) and graph.ends_without(second.name, first.name):
             what = f"{what} goes on to {' or '.join(flow.ends)} and is then undone when the other times out"
-            yield error(where, what, remedy)
+            yield Finding("C410", where, what, remedy)
         else:
-            yield warning(where, f"{what} is undone when the other times out", remedy)
+            yield Finding("C411", where, f"{what} is undone when the other times out", remedy)
 
 
 def cycles(flow: FlowDefinition) -> Iterator[Finding]:
@@ -167,17 +212,18 @@ def cycles(flow: FlowDefinition) -> Iterator[Finding]:
     for step in flow.steps:
         for type_ in step.triggers:
             if type_ in (*step.emits, *step.fails):
-                yield error(f"{here}, step {step.name}", f"{type_} is its own trigger", "Emit another event.")
+                yield Finding("C207", f"{here}, step {step.name}", f"{type_} is its own trigger", "Emit another event.")
     if flow.hops_max < 0:
-        yield error(here, f"max_hops={flow.hops_max}", "Give 0, or the bound of the flow's cycle.")
+        yield Finding("C210", here, f"max_hops={flow.hops_max}", "Give 0, or the bound of the flow's cycle.")
     elif cyclic and not flow.hops_max:
-        yield error(
+        yield Finding(
+            "C208",
             f"{here}, steps {named}",
             "they lie on a cycle that has no bound",
             "Give Flow(max_hops=...) or break the cycle.",
         )
     elif flow.hops_max and not cyclic and not flow.crosses:
-        yield warning(here, f"max_hops={flow.hops_max}, but no step lies on a cycle", "Leave max_hops out.")
+        yield Finding("C209", here, f"max_hops={flow.hops_max}, but no step lies on a cycle", "Leave max_hops out.")
 
 
 def way_back(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
@@ -190,35 +236,38 @@ def way_back(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
         where = f"flow {flow.name}, step {step.name}"
         remedy = f"Add @{_short(step)}.compensate(...), or effect=False if it leaves nothing to undo."
         if failing and step.emits:
-            yield error(where, f"has no way back when {failing[0].shown} fails", remedy)
+            yield Finding("C301", where, f"has no way back when {failing[0].shown} fails", remedy)
         elif others:
             what = f"has no way back when {others[0].shown} raises or runs out of time, or the run is cancelled"
-            yield warning(where, what, remedy)
+            yield Finding("C302", where, what, remedy)
 
 
 def compensations(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
     """Check that every compensation can be requested, and can answer a doubt."""
     for step in flow.steps:
         undo, where = step.compensation, f"flow {flow.name}, step {step.name}"
-        if undo is None:
+        if undo is None or step.children:
             continue
         if step.name in table.reactions:
-            yield warning(
+            yield Finding(
+                "C303",
                 where,
                 f"reacts to {' and '.join(step.triggers)}, a failure or an undo, so its compensation is never called",
                 "Leave the compensation out.",
             )
             continue
         if not step.effect:
-            yield warning(where, "has effect=False and a compensation", "Leave one of the two out.")
+            yield Finding("C304", where, "has effect=False and a compensation", "Leave one of the two out.")
         if not undo.takes_none:
-            yield warning(
+            yield Finding(
+                "C305",
                 where,
                 "its compensation cannot take None, so that a run in which it is in doubt ends stuck",
                 f"Hint it as {' | '.join((*step.emits, 'None'))} and bar ctx.undoes at the gateway.",
             )
         if not undo.bars:
-            yield warning(
+            yield Finding(
+                "C306",
                 where,
                 "its gateway bars no keys (bars=False), so that a run in which it is in doubt ends stuck",
                 "Use a gateway that can refuse a key, or be ready to resolve such runs by hand.",

@@ -72,6 +72,10 @@ class Graph:
                     found |= self._from(branch)
         return frozenset(other for other in found if name not in self._from(other))
 
+    def unordered(self, name: str) -> frozenset[str]:
+        """Return the nodes whose order with this one nothing fixes: beside it, and neither before nor after it."""
+        return frozenset(other for other in self.beside(name) if other not in self._from(name))
+
     def ends_without(self, name: str, other: str) -> bool:
         """Return whether the flow's end can follow this node without the other node."""
         seen: set[str] = {other}

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from choreo.core.checks.finding import Finding, error, warning
+from choreo.core.checks.finding import Finding
 from choreo.core.definition import FlowDefinition, WaitDefinition
 from choreo.core.facts import PREFIX
 from choreo.core.flow_table import FlowTable
@@ -41,25 +41,33 @@ def names(flow: FlowDefinition) -> Iterator[Finding]:
     """Check the names of the flow, its services and steps."""
     here = f"flow {flow.name}"
     if wrong := wrong_name(flow.name):
-        yield error(here, f"the flow's name {wrong}", "Give it another name.")
+        yield Finding("C101", here, f"the flow's name {wrong}", "Give it another name.")
     if not flow.steps:
-        yield error(here, "it has no steps", f"Pass services=[...] with a step on {flow.starts}.")
+        yield Finding("C102", here, "it has no steps", f"Pass services=[...] with a step on {flow.starts}.")
     for step in flow.steps:
         service, _, short = step.name.partition(".")
         wrong = wrong_name(service) or wrong_name(short)
         if wrong:
-            yield error(f"{here}, step {step.name}", f"the name {wrong}", "Give it another name.")
+            yield Finding("C101", f"{here}, step {step.name}", f"the name {wrong}", "Give it another name.")
         elif service != step.service:
-            yield error(
-                f"{here}, step {step.name}", f"its service is given as {step.service}", "Name a step service.step."
+            yield Finding(
+                "C101",
+                f"{here}, step {step.name}",
+                f"its service is given as {step.service}",
+                "Name a step service.step.",
             )
     for name, count in Counter(step.name for step in flow.steps).items():
         if count > 1:
-            yield error(f"{here}, step {name}", f"{count} steps have this name", "Give each a name of its own.")
+            yield Finding(
+                "C103", f"{here}, step {name}", f"{count} steps have this name", "Give each a name of its own."
+            )
     for name, count in Counter(wait.name for wait in flow.waits).items():
         if count > 1:
-            yield error(
-                f"{here}, {name}", f"{count} waits have this name", "Declare one wait for each event from outside."
+            yield Finding(
+                "C103",
+                f"{here}, {name}",
+                f"{count} waits have this name",
+                "Declare one wait for each event from outside.",
             )
 
 
@@ -69,13 +77,17 @@ def fields(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
         where = f"flow {flow.name}, event {type_}"
         known = flow.events.get(type_)
         if type_.startswith(PREFIX):
-            yield error(where, f"names that start with {PREFIX!r} are choreo's own facts", "Give it another name.")
+            yield Finding(
+                "C104", where, f"names that start with {PREFIX!r} are choreo's own facts", "Give it another name."
+            )
         elif not _EVENT.match(type_):
-            yield error(where, "this is no event type", "Use letters, digits, underscores and dots.")
+            yield Finding("C104", where, "this is no event type", "Use letters, digits, underscores and dots.")
         elif known is None:
-            yield error(where, "its fields are not listed in events", "Export the flow again from its declaration.")
+            yield Finding(
+                "C105", where, "its fields are not listed in events", "Export the flow again from its declaration."
+            )
         elif flow.key not in known:
-            yield error(where, f"it has no field {flow.key}, the flow's key", f"Add {flow.key} to {type_}.")
+            yield Finding("C106", where, f"it has no field {flow.key}, the flow's key", f"Add {flow.key} to {type_}.")
     types = [(wait.late, f"{wait.name} times out", "reason") for wait in flow.waits]
     types += [(type_, f"{wait.name} is open", "reason and n") for wait in flow.waits for type_ in wait.says]
     types += [(flow.fails, "a run is undone", "reason")] if flow.fails else []
@@ -83,7 +95,8 @@ def fields(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
         filled = (flow.key, *more.split(" and "))
         extra = [name for name in flow.events.get(type_, ()) if name not in filled]
         if extra:
-            yield error(
+            yield Finding(
+                "C107",
                 f"flow {flow.name}, event {type_}",
                 f"the tracker publishes it when {moment} and cannot fill in {', '.join(extra)}",
                 f"Keep only {flow.key} and, if wanted, {more}.",
@@ -97,15 +110,18 @@ def roles(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
         kinds = {role for role, _ in found}
         meaning = " and ".join(sorted({f"{role} of {owner}" if owner else role for role, owner in found}))
         if len(kinds) > 1:
-            yield error(where, f"it is {meaning}", _remedy(type_, kinds))
+            yield Finding("C109", where, f"it is {meaning}", _remedy(type_, kinds))
         elif kinds == {_TIMEOUT} and len(found) > 1:
-            yield error(where, f"it is {meaning}", "Give each wait a fails= or then= event of its own.")
+            yield Finding("C110", where, f"it is {meaning}", "Give each wait a fails= or then= event of its own.")
         elif kinds == {_REMINDER} and len(found) > 1:
-            yield error(where, f"it is {meaning}", "Give each wait, and its escalation, an event of its own.")
+            yield Finding("C110", where, f"it is {meaning}", "Give each wait, and its escalation, an event of its own.")
         elif kinds == {_OUTSIDE} and len({owner for _, owner in found}) > 1:
-            yield error(where, f"it is {meaning}", "One event answers one wait: give each wait an event of its own.")
+            yield Finding(
+                "C110", where, f"it is {meaning}", "One event answers one wait: give each wait an event of its own."
+            )
         elif kinds == {_UNDO} and len(found) > 1:
-            yield warning(
+            yield Finding(
+                "C111",
                 where,
                 f"it is {meaning}, so that one without choreo's headers cannot be attributed",
                 "Give each step an event of its own, or let every producer of it set ce_choreostep.",

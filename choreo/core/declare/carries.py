@@ -44,6 +44,7 @@ class Carry:
                     f"flow {self.to.name} has another event class called {cls.event_type}",
                     where=f"flow {flow}, carries {self.on.event_type} to {self.to.name}",
                     remedy="Import the one class in both places, or pass makes=, a function that returns the other.",
+                    code="C705",
                 )
 
 

@@ -170,6 +170,7 @@ class Flow:
                     f"two event classes are called {cls.event_type}: {known.__module__} and {cls.__module__}",
                     where=f"flow {self.name}",
                     remedy="Rename one of them, or import the one class in both places.",
+                    code="C705",
                 )
         list(self._narrow_reasons())  # raises if a reason can hold no text at all
         return classes
@@ -204,7 +205,7 @@ class Flow:
             narrow = getattr(cls, "narrow_reason", str)()
             if narrow:
                 yield checks.Finding(
-                    "warning",
+                    "C108",
                     f"flow {self.name}, event {cls.event_type}",
                     f"the tracker fills in reason with a sentence, and it is declared {narrow}",
                     "Declare it as str, without bounds.",

@@ -64,7 +64,10 @@ def no_overlap(on: EventClass, good: Sequence[EventClass], bad: Sequence[EventCl
             )
     if on in (*good, *bad):
         raise DeclarationError(
-            f"{on.event_type} is its own trigger", where=where, remedy="Emit another event; a step may not feed itself."
+            f"{on.event_type} is its own trigger",
+            where=where,
+            remedy="Emit another event; a step may not feed itself.",
+            code="C207",
         )
 
 
@@ -72,7 +75,9 @@ def positive(value: Duration, where: str, what: str) -> int:
     """Return a duration above 0, in milliseconds."""
     duration_ms = milliseconds(value, where)
     if duration_ms <= 0:
-        raise DeclarationError(f"{what}={value!r} leaves no time", where=where, remedy="Give a duration above 0.")
+        raise DeclarationError(
+            f"{what}={value!r} leaves no time", where=where, remedy="Give a duration above 0.", code="C421"
+        )
     return duration_ms
 
 
@@ -93,6 +98,7 @@ def deadline_of(value: Duration | None, rule: RetryRule, timeout_ms: int, where:
             f"deadline={value!r} is shorter than the timeout of one attempt",
             where=where,
             remedy="Raise the deadline or lower the timeout.",
+            code="C422",
         )
     return deadline_ms
 
@@ -107,5 +113,6 @@ def heartbeat_of(value: Duration | None, timeout_ms: int, where: str) -> int:
             f"heartbeat={value!r} is not shorter than the timeout of one attempt, which ends a silent one first",
             where=where,
             remedy="Raise timeout= to the longest time of the whole work, or lower heartbeat=.",
+            code="C423",
         )
     return heartbeat_ms

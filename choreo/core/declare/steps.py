@@ -338,7 +338,8 @@ def _events_of(
         "takes": parameters_of(taken),
         "emits": tuple(cls.event_type for cls in good),
         "fails": tuple(cls.event_type for cls in bad),
-        "emits_all": signatures.returns_all(found, set(good)),
+        "emits_all": (all_of_them := signatures.returns_all(found, set(good))),
+        "emits_some": not all_of_them and signatures.returns_several(found, set(good)),
     }
     takes = dict.fromkeys((*triggers, *(each.cls for each in taken if each.cls is not None)))
     return fields, tuple(takes), (*good, *bad)

@@ -98,6 +98,7 @@ def _late(
             "it has no timeout=",
             where=where,
             remedy="Give a duration, or optional=True without fails= and then=: such a wait ends with its run.",
+            code="C401",
         )
     if (fails is None) == (then is None):
         raise DeclarationError(
