@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from choreo import Event
 from choreo.adapters import frozen_flows
 from choreo.adapters.avro import frozen
+from choreo.adapters.avro.schema import schema_of
 from choreo.adapters.topics_yaml import check_topics, load_topics
 from choreo.app.bridge import findings as between
 from choreo.cli.check import places
@@ -90,11 +92,26 @@ def _topics(flows: Iterable[Flow], config: Settings) -> Iterator[Found]:
 
 
 def _schemas(flows: Iterable[Flow], config: Settings) -> Iterator[Found]:
+    """Yield the differences of event classes to each other and to their frozen versions."""
     try:
+        yield from _clashes(flows)
         for problem in frozen.check(event_classes(flows), config.schemas):
             yield of_error("schemas", problem)
     except ChoreoError as error:
         yield of_error("schemas", error)
+
+
+def _clashes(flows: Iterable[Flow]) -> Iterator[Found]:
+    """Yield the types of which two flows have classes that are written in other bytes: their contract is one file."""
+    known: dict[str, tuple[type[Event], str]] = {}
+    for flow in flows:
+        for each in event_classes([flow]):
+            first, other = known.setdefault(each.event_type, (each, flow.name))
+            if first is not each and schema_of(first).fingerprint != schema_of(each).fingerprint:
+                what = f"flows {other} and {flow.name} have two classes of it with other fields"
+                remedy = f"Import the one class of {first.__module__} in both, or rename one of them."
+                error = DeclarationError(what, where=f"event {each.event_type}", remedy=remedy, code="C705")
+                yield of_error("schemas", error)
 
 
 def _versions(flows: Iterable[Flow], config: Settings) -> Iterator[Found]:

@@ -95,7 +95,7 @@ _TABLE: tuple[Code, ...] = (
     Code("C422", "error", "An attempt may outlast its step"),
     Code("C423", "error", "A heartbeat is longer than an attempt"),
     Code("C424", "error", "A retry rule makes no sense"),
-    Code("C425", "warning", "A deadline cuts retries off"),
+    Code("C425", "warning", "A deadline leaves no time for a retry"),
     Code("C426", "error", "The deadline of the flow is shorter than a part"),
     Code("C427", "warning", "The deadline of the flow is shorter than a path"),
 

@@ -122,6 +122,22 @@ def _ranks(clauses: Clauses, events: Iterable[str], never: Iterable[str]) -> dic
     return ranks
 
 
+def _beyond(clauses: Clauses) -> dict[str, frozenset[str]]:
+    """Return event → the events that may follow it."""
+    follows: dict[str, set[str]] = {}
+    for clause in clauses:
+        for type_ in clause.given:
+            follows.setdefault(type_, set()).update(clause.then)
+    found = {}
+    for type_, first in follows.items():
+        seen, front = set[str](), set(first)
+        while front:
+            seen |= front
+            front = {after for each in front for after in follows.get(each, ())} - seen
+        found[type_] = frozenset(seen)
+    return found
+
+
 class _Search:
     """A search for a set of events that meets all clauses, has the start, and has none of `never`."""
 
@@ -130,6 +146,7 @@ class _Search:
         self._clauses = clauses
         self._start = start
         self._ranks = _ranks(clauses, sorted(events), never)
+        self._beyond = _beyond(clauses)
         self._tries = 0
 
     def find(self) -> frozenset[str] | None:
@@ -137,9 +154,13 @@ class _Search:
         return self._extended(frozenset({self._start})) if self._start in self._ranks else None
 
     def _ways(self, clause: Clause) -> list[str]:
-        """Return the events that meet a clause and bring the run nearer to where it stops."""
-        limit = min(self._ranks[type_] for type_ in clause.given) if len(clause.given) == 1 else len(self._ranks)
-        return [type_ for type_ in clause.then if self._ranks.get(type_, limit) < limit]
+        """Return the events that meet a clause, after which the run may stop; on a cycle only those nearer to that."""
+        known = [type_ for type_ in clause.then if type_ in self._ranks]
+        if len(clause.given) > 1:
+            return known
+        (given,) = clause.given
+        limit, beyond = self._ranks[given], self._beyond
+        return [each for each in known if given not in beyond.get(each, ()) or self._ranks[each] < limit]
 
     def _extended(self, come: frozenset[str]) -> frozenset[str] | None:
         """Return a set that meets all clauses and holds these events; None if there is none."""

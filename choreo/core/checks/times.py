@@ -64,14 +64,16 @@ def _one(part: StepDefinition | CompensationDefinition, where: str) -> Iterator[
             f"one attempt may take {human(part.timeout_ms)}, longer than the deadline of {human(part.deadline_ms)}",
             "Raise the deadline or lower the timeout.",
         )
-    elif _sound(part.retry) and part.deadline_ms < (span_ms := part.retry.span_ms(part.timeout_ms)):
-        yield Finding(
-            "C425",
-            where,
-            f"its {part.retry.attempts_max} attempts may take {human(span_ms)}, and its deadline is "
-            f"{human(part.deadline_ms)}",
-            "Raise the deadline, or lower max_attempts, timeout= or the waits between attempts.",
-        )
+    elif _sound(part.retry) and part.retry.attempts_max > 1:
+        second_ms = 2 * part.timeout_ms + part.retry.delay_ms(1)
+        if part.deadline_ms < second_ms:
+            yield Finding(
+                "C425",
+                where,
+                f"it may make {part.retry.attempts_max} attempts, and its deadline of {human(part.deadline_ms)} leaves "
+                f"no time for a second one, which may take until {human(second_ms)}",
+                "Raise the deadline, lower timeout=, or give Retry(max_attempts=1).",
+            )
     if not _sound(part.retry):
         yield Finding(
             "C424", where, "its retry rule makes no sense", "Give at least 1 attempt, backoff ≥ 1 and waits ≥ 0."

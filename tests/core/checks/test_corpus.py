@@ -9,7 +9,8 @@ import pytest
 from choreo.cli.check import explained
 from tests.support.broken import READERS, Example, codes_of, examples
 
-CORPUS = [each for each in examples(explained.page()) if each.language in READERS]
+MORE = Path(__file__).with_name("corpus.md").read_text(encoding="utf-8")
+CORPUS = [each for text in (explained.page(), MORE) for each in examples(text) if each.language in READERS]
 
 
 @pytest.mark.parametrize("example", CORPUS, ids=lambda each: each.title[:60])
