@@ -29,11 +29,11 @@ CATCH_UP_S = 2.0
 """How long a read waits for the read model: a running tracker needs a few milliseconds."""
 
 
-def in_app(work: Callable[[App], Awaitable[T]]) -> T:
-    """Open the project, do one piece of work with it, close it."""
+def in_app(work: Callable[[App], Awaitable[T]], *, memory: bool = False) -> T:
+    """Open the project, do one piece of work with it, close it; `memory=True` opens no storage."""
 
     async def opened() -> T:
-        async with open_app(settings.load()) as app:
+        async with open_app(settings.load(), memory=memory) as app:
             return await work(app)
 
     return asyncio.run(opened())

@@ -49,8 +49,13 @@ def show(
     if output is Format.JSON:
         document({**instance_of(instance).model_dump(), "timeline": timeline_of(story).model_dump()["items"]})
         return
-    _header(instance)
+    header(instance)
     write("")
+    timeline_table(story)
+
+
+def timeline_table(story: Sequence[TimelineRow]) -> None:
+    """Print a timeline as a table, and below it the errors of its attempts."""
     rows = [_cells(row) for row in story]
     table(
         ("after", "event", "took", "undo", "what happened"), rows, styles=[_STYLES.get(row.kind, "") for row in story]
@@ -93,10 +98,10 @@ async def _watch(app: App, key: str, flow: str, run: str, output: Format) -> Non
             flush()
     if output is Format.TABLE:
         write("")
-        _header(await app.queries.instance(flow, key, run))
+        header(await app.queries.instance(flow, key, run))
 
 
-def _header(instance: Instance) -> None:
+def header(instance: Instance) -> None:
     """Print the status, the waits, the next timer and the effects."""
     row, detail = instance.row, instance.detail
     lines = [(f"{row.flow} {row.key}", f"{row.status}{f': {row.cause}' if row.cause else ''}")]

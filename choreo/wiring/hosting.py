@@ -121,7 +121,7 @@ def _tracker(app: App, flow: Flow) -> Host:
         backend.states,
         app.clock,
         name=worker_name(TRACKER),
-        attributes_of=_attributes_reader(app, flow),
+        attributes_of=attributes_reader(app, flow),
         fields_of=fields_reader(app, flow),
         read_model=backend.read_model,
         counters=app.counters,
@@ -177,7 +177,7 @@ def _projector(app: App, flow: Flow) -> Host:
         backend.projections,
         app.clock,
         name=worker_name(PROJECTOR),
-        attributes_of=_attributes_reader(app, flow),
+        attributes_of=attributes_reader(app, flow),
         fields_of=fields_reader(app, flow),
         counters=app.counters,
         dependencies=app.dependencies,
@@ -192,7 +192,7 @@ KINDS: Mapping[str, Callable[[App, Flow], Host]] = {
 """The function that makes each kind of host in `Backend.roles`."""
 
 
-def _attributes_reader(app: App, flow: Flow) -> Callable[[Envelope], Mapping[str, str]]:
+def attributes_reader(app: App, flow: Flow) -> Callable[[Envelope], Mapping[str, str]]:
     """Return a function that gives the filterable fields of a start event; none of an unreadable one."""
     start_class: type[Any] = flow.event_classes[app.definitions[flow.name].starts]
 

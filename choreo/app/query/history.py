@@ -6,7 +6,7 @@ Knows the log's records, the codec and which facts start and end a run; folds no
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,7 +19,6 @@ from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.identity import identified
 from choreo.ports.codec import Codec
-from choreo.ports.read_model import ReadModel
 
 PAGE = 1_000
 """Records read at once: an instance has tens of them, so that one page is the rule and memory stays bounded."""
@@ -112,13 +111,21 @@ class Attribution:
         return known
 
 
+class KeyRecords(Protocol):
+    """The records of keys: of the read model, or of a recording."""
+
+    async def history(self, flow: str, key: str, after: int = -1, limit: int = 1_000) -> list[Record]:
+        """Return the key's records in log order, from after that offset."""
+        ...
+
+
 class Histories:
     """Reads the rows of instances."""
 
-    def __init__(self, flows: Flows, read_model: ReadModel, codec: Codec) -> None:
+    def __init__(self, flows: Flows, records: KeyRecords, codec: Codec) -> None:
         """Take the parts; nothing is read yet."""
         self._flows = flows
-        self._read_model = read_model
+        self._records = records
         self._codec = codec
 
     async def rows(
@@ -131,7 +138,7 @@ class Histories:
         table = self._flows.table(flow)
         attribution = attribution or Attribution(table)
         while True:
-            page = await self._read_model.history(flow, key, after, PAGE)
+            page = await self._records.history(flow, key, after, PAGE)
             for record in page:
                 belongs, duplicate = attribution.run_of(record), attribution.duplicate(record)
                 if run in ("", belongs):

@@ -1,0 +1,108 @@
+"""`choreo replay`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from choreo.cli.failures import CONFLICT, NOT_FOUND, PROBLEM, USAGE
+
+
+def test_the_same_code_gives_the_same(desk: Any) -> None:
+    """No difference, and nothing is written."""
+    desk.opened("t-1", seated=True)
+    desk.opened("t-2")
+    desk("pause", "t-2")
+    desk.fold()
+    before = desk.within(lambda app: app.backend.read_model.digest("desk"))
+    answer = desk("replay")
+    assert answer.code == 0, answer.err
+    assert answer.out == "flow desk: 4 records folded again, 2 runs compared: 0 differences\n"
+    assert desk.within(lambda app: app.backend.read_model.digest("desk")) == before
+
+
+@pytest.fixture
+def redeclared(desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Yield the project with a ticket for a taken seat, and a way to declare its flow otherwise."""
+    desk.opened("t-1", seated=True)
+    desk.opened("t-2")
+    project = shutil.copytree(Path.cwd(), tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    module = project / "desk_flow.py"
+    text = module.read_text()
+
+    def declare(before: str, after: str) -> Any:
+        assert before in text
+        module.write_text(text.replace(before, after))
+        return desk
+
+    monkeypatch.chdir(project)
+    known = sys.modules.pop("desk_flow")
+    yield declare
+    sys.modules["desk_flow"] = known
+
+
+def test_a_longer_deadline_is_listed_with_both_moments(redeclared: Any) -> None:
+    """Exit code 1, for a pipeline."""
+    desk = redeclared('deadline="30d"', 'deadline="90d"')
+    answer = desk("replay", "t-1", "-o", "json")
+    assert answer.code == PROBLEM
+    *found, end = answer.lines
+    assert [each["difference"]["about"] for each in found] == ["timers"]
+    assert {each["difference"]["key"] for each in found} == {"t-1"}
+    assert end == {"flow": "desk", "ok": False, "records": 2, "runs": 1, "truncated": 0, "differences": 1}
+
+
+def test_an_export_is_replayed_without_the_installation(desk: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """On another machine: the log, and what was shown of it."""
+    desk.opened("t-1", seated=True)
+    desk.opened("t-2")
+    file = str(tmp_path / "desk.jsonl")
+    written = desk("replay", "--export", file)
+    assert written.out == f"wrote {file}: 3 records, 2 runs\n"
+    assert desk("replay", "--export", file).code == CONFLICT
+    shown = desk("show", "t-1", "-o", "json").json
+    monkeypatch.setenv("CHOREO_DATABASE", str(tmp_path / "elsewhere" / "none.db"))
+    assert desk("replay", "--log", file).out == "flow desk: 3 records folded again, 2 runs compared: 0 differences\n"
+    last = desk("replay", "t-1", "--log", file, "--at", str(shown["position"]), "-o", "json").json
+    assert {**last, "at": None} == {**shown, "at": None}
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_position_shows_the_state_of_that_moment(desk: Any) -> None:
+    """With the waits, the ledger and the timeline that it had then."""
+    desk.opened("t-1", seated=True)
+    first = desk("replay", "t-1", "--at", "0")
+    assert "waits for   TicketClosed" not in first.out
+    assert "SeatTaken" not in first.out.split("\n\n")[1]
+    story = desk("show", "t-1", "-o", "json").json["timeline"]
+    then = desk("replay", "t-1", "--at", story[0]["stamp"], "-o", "json").json
+    assert then["ledger"] == [] or then["at"]["offset"] == story[1]["offset"]
+
+
+def test_two_positions_show_what_changed_between_them(desk: Any) -> None:
+    """The fields and the events."""
+    desk.opened("t-1", seated=True)
+    story = desk("show", "t-1", "-o", "json").json["timeline"]
+    answer = desk("replay", "t-1", "--from", str(story[0]["offset"]), "-o", "json").json
+    assert answer["changed"]["effects"] == {"from": "none", "to": "seats.take open"}
+    assert [event["type"] for event in answer["events"]] == ["SeatTaken"]
+    table = desk("replay", "t-1", "--from", str(story[0]["offset"])).out
+    assert "effects" in table
+
+
+def test_a_position_before_the_start_says_where_the_log_begins(desk: Any) -> None:
+    """And a text that is no position, one of another partition, or a key that is not there is refused."""
+    desk.opened("t-1")
+    early = desk("replay", "t-1", "--at", "2001-01-01T00:00:00Z")
+    assert early.code == NOT_FOUND
+    assert "Its log begins at offset 0" in early.err
+    assert desk("replay", "t-1", "--at", "yesterday").code == USAGE
+    assert desk("replay", "t-1", "--at", "other/0/1").code == USAGE
+    assert desk("replay", "nobody", "--at", "1").code == NOT_FOUND
+    assert desk("replay", "--at", "1").code == USAGE
+    assert desk("replay", "t-1", "--export", "x", "--at", "1").code == USAGE
