@@ -1,7 +1,8 @@
 """A recording in a file: JSON lines with the views, dead letters and records of one flow, or of some of its keys.
 
-The first line tells what the file holds, the last one that it is whole. A payload whose schema another machine may not
-have is kept as JSON beside its bytes. A file is read by its lines: memory has their places, not the records.
+The first line names the flow, its partitions and the offsets of the views; the last line shows that the file is whole.
+A payload whose schema another machine may lack is kept as JSON beside its bytes. A file is read line by line: memory
+holds the place of each line, not its record.
 """
 
 from __future__ import annotations
@@ -80,11 +81,15 @@ class _Place(msgspec.Struct):
     event: _Event
 
 
+class _Skipped(msgspec.Struct):
+    """A part that an index does not need."""
+
+
 class _Indexed(msgspec.Struct):
     """A line as far as its place needs it."""
 
     record: _Place | None = None
-    view: msgspec.Raw | None = None
+    view: _Skipped | None = None
     dead_letter: list[int] | None = None
     end: dict[str, int] | None = None
 

@@ -1,6 +1,6 @@
-"""A recording: what an installation has in its log and shows of it, to be read and compared. Nothing in it is changed.
+"""A recording: the log of an installation and the views made of it. It is read and compared, never changed.
 
-The installation itself is one, and so is a file that was exported from it.
+The installation itself is a recording, and so is a file exported from it.
 """
 
 from __future__ import annotations

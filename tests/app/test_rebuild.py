@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -26,13 +27,13 @@ TALES: dict[str, tuple[EventLike, ...]] = {
 }
 
 
-async def shown(*tales: str) -> MemoryBackend:
+async def shown(*tales: str, known: Mapping[str, Sequence[EventLike]] = TALES) -> MemoryBackend:
     """Return a log with one order for each of these tales, and the read model that a tracker has made of it."""
     clock = VirtualClock()
     backend = MemoryBackend(clock)
     await backend.log.create("order", 2)
     for tale in tales:
-        for record in given(PICKED, *TALES[tale], key=tale).log:
+        for record in given(PICKED, *known[tale], key=tale).log:
             await backend.log.append("order", [record.event])
     host = TrackerHost(PICKED, backend.log, backend.states, clock, name="t", attributes_of=lambda _: {})
     task = asyncio.create_task(host.run())

@@ -58,7 +58,7 @@ def test_a_longer_deadline_is_listed_with_both_moments(redeclared: Any) -> None:
 
 
 def test_an_export_is_replayed_without_the_installation(desk: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """On another machine: the log, and what was shown of it."""
+    """On another machine: the log and the views are in the file."""
     desk.opened("t-1", seated=True)
     desk.opened("t-2")
     file = str(tmp_path / "desk.jsonl")

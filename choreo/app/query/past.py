@@ -131,7 +131,7 @@ class Pasts:
         return await self._past(row, [each.run for each in rows], records[-1])
 
     async def between(self, flow: str, key: str, first: Until, last: Until, run: str = "") -> Between:
-        """Return what changed from one position to the other, in a run that is there at the later one."""
+        """Return the changes from one position to the other, in a run that is there at the later one."""
         after = await self.at(flow, key, last, run)
         run = after.instance.row.run
         try:

@@ -1,4 +1,4 @@
-"""Replay: fold a recording again with the present code and flow, and report every difference to what it has and shows.
+"""Replay: fold a recording again with the present code and flow, and report every difference to its log and views.
 
 A shown row is compared at the offset at which it is true. A decision in the log is looked for among those of the fold,
 and each decision of the fold in the log. Reads only. The fold is the tracker's own, so that without a difference a
@@ -38,7 +38,7 @@ _NOT_OURS = frozenset({facts.CHILD_ENDED, facts.FLOW_PAUSED, facts.FLOW_RESUMED,
 
 
 class Kind(StrEnum):
-    """What differs."""
+    """Subject of a difference."""
 
     STATE = "state"
     """A shown run and its fold."""
@@ -123,7 +123,7 @@ class Replay:
 
 
 class _Partition:
-    """One partition in replay: its fold, and what is still to be compared with it."""
+    """One partition in replay: its fold, and the rows and decisions still to compare."""
 
     def __init__(self, fold: PartitionFold, shown: Sequence[InstanceView], position: int, aside: set[int]) -> None:
         self.records = 0
@@ -259,6 +259,6 @@ class _Partition:
 
 
 def _subject(event: Envelope) -> tuple[object, ...]:
-    """Return what a timer fact is about, without its moment."""
+    """Return the subject of a timer fact, without its moment."""
     number = event.n if event.type != facts.STEP_RETRY_DUE else event.attempt
     return event.type, event.run, event.step, event.trigger, event.entry, event.round, number
