@@ -80,7 +80,7 @@ async def carried(app: App, to: str) -> float:
     chosen = [
         rule for rule in rules(app.flows, app.definitions, app.codec)["first"] if rule.name == f"bridge.{to}.Done"
     ]
-    host = BridgeHost("first", chosen, app.backend.log, app.clock, name=to, counters=app.counters)
+    host = BridgeHost("first", chosen, app.backend.log, app.clock, name=to, metrics=app.metrics)
     began_s = time.perf_counter()
     running = asyncio.create_task(host.run())
     while await _behind(app):  # noqa: ASYNC110 - another process would see no more

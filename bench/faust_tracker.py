@@ -7,15 +7,15 @@ from choreo.adapters.faust.group import FaustGroup
 from choreo.adapters.faust.options import FaustOptions
 from choreo.adapters.kafka import KafkaLog
 from choreo.adapters.kafka.messages.records import event_of
-from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
+from choreo.app.metrics import Metrics
 from choreo.core.definition import FlowDefinition
 from choreo.hosts.tracker import TrackerHost
 
 
 def tracker(flow: FlowDefinition, log: KafkaLog, options: FaustOptions) -> TrackerHost:
     """Return a worker of the flow's tracker that is not started."""
-    clock, counters = SystemClock(), Counters()
+    clock, metrics = SystemClock(), Metrics()
     reports = DependencyReports(clock)
     group = FaustGroup(
         flow.name,
@@ -25,7 +25,7 @@ def tracker(flow: FlowDefinition, log: KafkaLog, options: FaustOptions) -> Track
         options=options,
         read=event_of,
         dependencies=reports,
-        count=counters.add,
+        count=metrics.add,
     )
     return TrackerHost(
         flow,
@@ -33,7 +33,7 @@ def tracker(flow: FlowDefinition, log: KafkaLog, options: FaustOptions) -> Track
         group,
         clock,
         name="tracker",
-        counters=counters,
+        metrics=metrics,
         dependencies=reports,
         join=group.join,
         is_waiting=group.is_waiting,

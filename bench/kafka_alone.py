@@ -69,7 +69,7 @@ async def step(events: int) -> dict[str, float]:
     async with open_app(load()) as app:
         stop_ = asyncio.Event()
         task = asyncio.create_task(run(app, [inventory.name], stop_))
-        handled = _counter(app.counters.read, "handled")
+        handled = _counter(app.metrics.read, "jobs")
         await measured(handled, 0, 1)
         print(READY, flush=True)
         figures = await measured(handled, 2 * WARM_UP, 2 * WARM_UP + events)
@@ -90,7 +90,7 @@ async def replay(prefix: str) -> dict[str, float]:
     await _until_known(log, name.removeprefix(prefix))
     host = tracker(order.definition, log, options)
     task = asyncio.create_task(host.run())
-    count = _counter(host.counters.read, "tracker_events")
+    count = _counter(host.metrics.read, "tracker_events")
     figures = await measured(count, min(WARM_UP, length // 4), length)
     await host.stop()
     await task

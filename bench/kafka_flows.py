@@ -30,7 +30,7 @@ SETTLE_S = 5.0
 """After which nothing of the start is left: what was read is committed, readers are put to rest."""
 IDLE_S = 20.0
 """How long an idle role is measured: twice as long as anything in it rests."""
-ROLES = {TRACKER: "tracker_events", PROJECTOR: "projector_events", many_flows.work.name: "handled"}
+ROLES = {TRACKER: "tracker_events", PROJECTOR: "projector_events", many_flows.work.name: "jobs"}
 """Each with the counter of events that it has worked."""
 _TOPIC = """name: {flow}
 key: task_id
@@ -71,13 +71,13 @@ async def live(role: str) -> None:
         while _worked(app, role) < len(app.flows):
             await asyncio.sleep(LOOK_S)
             if task.done() or time.monotonic() > until:
-                sys.exit(f"{role}: {app.counters.read()}")
+                sys.exit(f"{role}: {app.metrics.read()}")
         print(READY, flush=True)
         await task
 
 
 def _worked(app: App, role: str) -> float:
-    return app.counters.read().get(ROLES[role], 0)
+    return app.metrics.read().get(ROLES[role], 0)
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -50,11 +50,11 @@ async def worker(goals: list[int]) -> list[dict[str, float]]:
         marks = []
         until = time.monotonic() + PATIENCE_S
         for goal in [0, 1, *goals]:
-            while app.counters.read().get("tracker_events", 0) < goal or not host.is_ready:
+            while app.metrics.read().get("tracker_events", 0) < goal or not host.is_ready:
                 await asyncio.sleep(LOOK_S)
                 if time.monotonic() > until or task.done():
-                    sys.exit(f"{app.counters.read()} of {goal} events within {PATIENCE_S} s")
-            events = app.counters.read().get("tracker_events", 0)
+                    sys.exit(f"{app.metrics.read()} of {goal} events within {PATIENCE_S} s")
+            events = app.metrics.read().get("tracker_events", 0)
             marks.append({"s": time.perf_counter() - begun_s, "events": events, "rss_mb": _rss_mb()})
         await host.stop()
         await task

@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.figures import rounded, say
 from choreo import Event, Flow
 from choreo.adapters.sqlite.backend import SqliteBackend
-from choreo.app.counters import Counters
+from choreo.app.metrics import Metrics
 from choreo.app.tracking.worker import TrackerWorker
 from choreo.core import ids
 from choreo.core.events import Envelope
@@ -58,7 +58,7 @@ class Tracker:
 
     def __init__(self, backend: SqliteBackend, table: FlowTable, clock: VirtualClock) -> None:
         self._backend = backend
-        self._worker = TrackerWorker(table, backend.log, backend.states, clock, Counters(), None)
+        self._worker = TrackerWorker(table, backend.log, backend.states, clock, Metrics(), None)
 
     async def join(self, name: str) -> None:
         """Become the owner of the partition."""

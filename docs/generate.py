@@ -1,4 +1,4 @@
-"""Fill in what the reference takes from the code: the public names, the help of every command, the codes of findings.
+"""Fill in what the reference takes from the code: the public names, the help of every command, codes, metrics.
 
 A hook of mkdocs. A page asks with an HTML comment; names come from `__all__`, so that a new one is never forgotten.
 """
@@ -11,12 +11,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from choreo.app.metrics import CATALOGUE, PREFIX
 from choreo.cli.check import explained
 from choreo.cli.program import COMMANDS, command
 
 _NAMES = re.compile(r"<!-- names: (\S+) -->")
 _COMMANDS = "<!-- commands of choreo -->"
 _CODES = "<!-- codes of choreo check -->"
+_METRICS = "<!-- metrics of choreo -->"
 _COLUMNS = "100"
 """Of a terminal that shows the help: wide enough for the longest option, and for a page."""
 
@@ -25,12 +27,23 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Return the page with its comments filled in."""
     markdown = _NAMES.sub(lambda found: names_of(found[1]), markdown)
     markdown = markdown.replace(_CODES, codes()) if _CODES in markdown else markdown
+    markdown = markdown.replace(_METRICS, metrics()) if _METRICS in markdown else markdown
     return markdown.replace(_COMMANDS, "\n".join(_pages())) if _COMMANDS in markdown else markdown
 
 
 def codes() -> str:
     """Return the explanation of every code, its sections below those of the page."""
     return re.sub(r"^#", "##", explained.page(), flags=re.MULTILINE)
+
+
+def metrics() -> str:
+    """Return a table of the catalogue of metrics."""
+    rows = []
+    for name, metric in CATALOGUE.items():
+        suffix = "_total" if metric.kind == "counter" else ""
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append(f"| `{PREFIX}{name}{suffix}` | {metric.kind} | {labels} | {metric.help} |")
+    return "\n".join(["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
 def names_of(module: str) -> str:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from choreo.app.counters import Counters
 from choreo.app.dead_letter import dead_letter_of
 from choreo.app.dependencies import DependencyReports
+from choreo.app.metrics import Metrics
 from choreo.app.steps.admission import in_place
 from choreo.app.steps.log_lookup import records_at
 from choreo.app.steps.sizes import check_size
@@ -69,14 +69,14 @@ class BridgeHost:
         clock: Clock,
         *,
         name: str,
-        counters: Counters | None = None,
+        metrics: Metrics | None = None,
         dependencies: Dependencies | None = None,
         poll_size: int = POLL_SIZE,
     ) -> None:
         """Give each bridge a unique `name`."""
         self.flow = flow
         self.name = name
-        self.counters: Counters = counters or Counters()
+        self.metrics: Metrics = metrics or Metrics()
         self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
         self.polled_ms: int = 0
         """When it last polled, or reported the reason why it waits."""
@@ -116,7 +116,7 @@ class BridgeHost:
                 except _PASSES as error:
                     report_error(self.dependencies, self._role, error)
                     self.polled_ms = self._clock.now_ms()
-                    self.counters.add("bridge_storage_errors", 1)
+                    self.metrics.add("storage_errors", 1)
                     if consumer is not None:
                         self._hold(consumer, hold=True)
                     await self._clock.sleep(backoff.next_s())
@@ -168,8 +168,8 @@ class BridgeHost:
             _log.warning(
                 "bridge of %s: %d dead letters, such as: %s", self.flow, len(dead_letters), dead_letters[0].cause
             )
-        self.counters.add("bridge_events", sum(map(len, said.values())))
-        self.counters.add("bridge_dead_letters", len(dead_letters))
+        self.metrics.add("bridge_events", sum(map(len, said.values())))
+        self.metrics.add("dead_letters_written", len(dead_letters))
         self._records, self._reached = [], {}
 
     async def _applied(self) -> list[tuple[Rule, Record]]:

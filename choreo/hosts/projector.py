@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
+from choreo.app.metrics import Metrics
 from choreo.app.paging import Pages
 from choreo.app.tracking.fold import FieldsOf
 from choreo.app.tracking.project import PartitionProjector
@@ -84,14 +84,14 @@ class ProjectorHost:
         name: str,
         attributes_of: Callable[[Envelope], Mapping[str, str]],
         fields_of: FieldsOf | None = None,
-        counters: Counters | None = None,
+        metrics: Metrics | None = None,
         dependencies: Dependencies | None = None,
         poll_size: int = POLL_SIZE,
     ) -> None:
         """Give each projector a unique `name`; `attributes_of` reads the filterable fields of a start event."""
         self.flow = flow
         self.name = name
-        self.counters: Counters = counters or Counters()
+        self.metrics: Metrics = metrics or Metrics()
         self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
         self._role = f"projector of {flow.name}"
         self.polled_ms: int = 0
@@ -129,7 +129,7 @@ class ProjectorHost:
                         raise  # the topic was never there
                     report_error(self.dependencies, self._role, error)
                     self.polled_ms = self._clock.now_ms()
-                    self.counters.add("projector_storage_errors", 1)
+                    self.metrics.add("storage_errors", 1)
                     await self._clock.sleep(backoff.next_s())
         finally:
             if consumer is not None:
@@ -243,7 +243,7 @@ class ProjectorHost:
             return
         owned.position = stands
         owned.projector.trim()
-        self.counters.add("projector_events", sum(map(len, batch.history.values())))
+        self.metrics.add("projector_events", sum(map(len, batch.history.values())))
 
     def _restart(self, owned: _Partition, stands: int) -> None:
         _log.info("projector %s: partition %d goes on at the store's position %d", self.name, owned.number, stands)

@@ -9,8 +9,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
+from choreo.app.metrics import Metrics
 from choreo.app.tracking.fold import AttributesOf, FieldsOf
 from choreo.app.tracking.worker import TrackerWorker
 from choreo.core.backoff import Backoff
@@ -53,7 +53,7 @@ class TrackerHost:
         attributes_of: AttributesOf | None = None,
         fields_of: FieldsOf | None = None,
         read_model: ReadModel | None = None,
-        counters: Counters | None = None,
+        metrics: Metrics | None = None,
         dependencies: Dependencies | None = None,
         join: Callable[[], Awaitable[Consumer]] | None = None,
         is_waiting: Callable[[], bool] = _never,
@@ -67,11 +67,11 @@ class TrackerHost:
         longest wait of a poll.
         """
         self.flow = flow
-        self.counters: Counters = counters or Counters()
+        self.metrics: Metrics = metrics or Metrics()
         self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
         self._role = f"tracker of {flow.name}"
         self._worker = TrackerWorker(
-            FlowTable(flow), log, states, clock, self.counters, attributes_of, fields_of, read_model
+            FlowTable(flow), log, states, clock, self.metrics, attributes_of, fields_of, read_model
         )
         self._join = join or self._join_log
         self._log = log
@@ -131,7 +131,7 @@ class TrackerHost:
                 except (StorageError, UnavailableError, NotFoundError) as error:
                     self._polled_ms = self._clock.now_ms()
                     report_error(self.dependencies, self._role, error)
-                    self.counters.add("tracker_storage_errors", 1)
+                    self.metrics.add("storage_errors", 1)
                     await self._leave(consumer)
                     consumer = None
                     await self._clock.sleep(self._backoff.next_s())

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from choreo.adapters import frozen_flows
 from choreo.adapters.clock import SystemClock
-from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
+from choreo.app.metrics import Metrics
 from choreo.app.operator.operator import Operator
 from choreo.app.pace import Pace
 from choreo.app.publish.publisher import Publisher
@@ -59,7 +59,7 @@ class App:
     """Publisher, queries and operator may be awaited on any loop, in any thread: also in handlers."""
     queries: Queries
     operator: Operator
-    counters: Counters = field(default_factory=Counters)
+    metrics: Metrics = field(default_factory=Metrics)
     dependencies: DependencyReports = field(kw_only=True)
     """Reports of adapters and hosts: all dependencies that this process cannot use now. `/readyz` shows them."""
     hosts: list[Host] = field(default_factory=list)
@@ -102,8 +102,8 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
     definitions = with_parents({name: each.scaled(settings.time_scale) for name, each in whole.items()})
     clock = clock or SystemClock()
     dependencies = DependencyReports(clock)
-    counters = Counters()
-    backend = await open_backend(settings, definitions, clock, dependencies, counters.put, memory=memory)
+    metrics = Metrics()
+    backend = await open_backend(settings, definitions, clock, dependencies, metrics.put, memory=memory)
     try:
         codec = await backend.codec([cls for flow in flows.values() for cls in flow.event_classes.values()])
         known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
@@ -121,7 +121,7 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
             for_any_loop(publisher),
             for_any_loop(queries),
             for_any_loop(operator),
-            counters,
+            metrics,
             dependencies=dependencies,
         )
     finally:

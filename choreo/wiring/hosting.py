@@ -66,7 +66,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             stop_s=app.settings.stop_s,
             tracebacks=app.settings.tracebacks,
             lease_s=app.backend.lease_s,
-            counters=app.counters,
+            metrics=app.metrics.labelled(flow=flow, service=part.name, role=part.name),
             dependencies=app.dependencies,
             log_clock=app.backend.deadline_clock,
             linger_ms=linger_ms,
@@ -100,7 +100,7 @@ def bridge_hosts(app: App) -> list[Host]:
             app.backend.log,
             app.clock,
             name=worker_name(BRIDGE_GROUP),
-            counters=app.counters,
+            metrics=app.metrics.labelled(flow=flow, role=BRIDGE_GROUP),
             dependencies=app.dependencies,
         )
         for flow, of_flow in found.items()
@@ -124,7 +124,7 @@ def _tracker(app: App, flow: Flow) -> Host:
         attributes_of=attributes_reader(app, flow),
         fields_of=fields_reader(app, flow),
         read_model=backend.read_model,
-        counters=app.counters,
+        metrics=app.metrics.labelled(flow=flow.name, role=TRACKER),
         dependencies=app.dependencies,
     )
 
@@ -150,7 +150,7 @@ def _faust_tracker(app: App, flow: Flow) -> Host:
         options=options,
         read=backend.event_of,
         observe=backend.log.log_time.read,
-        count=app.counters.add,
+        count=app.metrics.labelled(flow=flow.name, role=TRACKER).add,
         dependencies=app.dependencies,
     )
     return TrackerHost(
@@ -160,7 +160,7 @@ def _faust_tracker(app: App, flow: Flow) -> Host:
         app.clock,
         name=worker_name(TRACKER),
         fields_of=fields_reader(app, flow),
-        counters=app.counters,
+        metrics=app.metrics.labelled(flow=flow.name, role=TRACKER),
         dependencies=app.dependencies,
         join=group.join,
         is_waiting=group.is_waiting,
@@ -179,7 +179,7 @@ def _projector(app: App, flow: Flow) -> Host:
         name=worker_name(PROJECTOR),
         attributes_of=attributes_reader(app, flow),
         fields_of=fields_reader(app, flow),
-        counters=app.counters,
+        metrics=app.metrics.labelled(flow=flow.name, role=PROJECTOR),
         dependencies=app.dependencies,
     )
 

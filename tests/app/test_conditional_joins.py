@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from choreo import Event, Flow, Service, StepContext, all_of, any_of, field, otherwise
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.memory.backend import MemoryBackend
-from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
+from choreo.app.metrics import Metrics
 from choreo.app.steps.run_finder import RunFinder
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
@@ -127,7 +127,7 @@ class Both:
         """Return a new process of the service."""
         backend, clock = self.backend, self.clock
         ports = Ports(backend.log, self.inbox, backend.dead_letters, CODEC, clock, clock)
-        about = AttemptLease("host", 0), Counters(), DependencyReports(clock)
+        about = AttemptLease("host", 0), Metrics(), DependencyReports(clock)
         context = context_of(self.service, self.definition, ports, *about, tracebacks=False)
         return context, JobMaker(context, RunFinder(backend.log, self.table, self.inbox))
 

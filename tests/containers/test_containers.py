@@ -118,13 +118,13 @@ def test_an_order_posted_to_the_rest_view_completes(stack: Stack) -> None:
     assert re.search(r"o-1 +completed", stack.compose("run --rm cli list order"))
     stack.until(lambda: stack.get("/readyz").get("status") == "ok" and lag(stack) == 0)
     with stack.rest() as rest:
-        assert 'choreo_instances{flow="order",status="completed"} 1.0' in rest.get("/metrics").text
+        assert 'choreo_runs{flow="order",status="completed"} 1.0' in rest.get("/metrics").text
 
 
 def lag(stack: Stack) -> float:
     """Return the lag of all groups together, from the metrics."""
     with stack.rest() as rest:
-        lags = re.findall(r"^choreo_lag_records\{.*\} (.*)$", rest.get("/metrics").text, re.MULTILINE)
+        lags = re.findall(r"^choreo_group_lag_records\{.*\} (.*)$", rest.get("/metrics").text, re.MULTILINE)
     assert lags
     return sum(map(float, lags))
 

@@ -243,8 +243,8 @@ class Harness:
 
     async def counted(self, name: str, value: float) -> None:
         """Wait until the first host has counted so many."""
-        counters = self.hosts[0][0].counters
-        await self.until(lambda: counters.read().get(name, 0) >= value)
+        metrics = self.hosts[0][0].metrics
+        await self.until(lambda: metrics.read().get(name, 0) >= value)
 
     async def caught_up(self) -> None:
         """Wait until the service has committed everything in the log."""

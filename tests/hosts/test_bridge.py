@@ -166,7 +166,7 @@ async def test_a_bad_event_delays_no_other(bench: Bench) -> None:
     dead = {letter.record.event.key: letter for letter in await bench.app.backend.dead_letters.list("orders")}
     assert set(dead) == {"o-2", "o-3"}
     assert dead["o-3"].cause == "topic invoices: it is too large. Send less."
-    assert host.counters.read()["bridge_dead_letters"] == 2
+    assert host.metrics.read()["dead_letters_written"] == 2
 
 
 async def test_records_that_other_readers_do_not_handle_are_not_carried(bench: Bench) -> None:

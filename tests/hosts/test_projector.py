@@ -146,8 +146,8 @@ async def test_two_share_the_partitions(shop: Shop) -> None:
         async with running(shop, leaves):
             await busy(shop)
             await caught_up(shop, store.read_model)
-            assert leaves.counters.read()["projector_events"]
-            assert stays.counters.read()["projector_events"]
+            assert leaves.metrics.read()["projector_events"]
+            assert stays.metrics.read()["projector_events"]
         await busy(shop, first=10)
         await caught_up(shop, store.read_model)
     assert await store.read_model.digest("order") == await shop.backend.read_model.digest("order")

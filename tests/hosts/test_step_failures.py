@@ -58,11 +58,11 @@ async def test_a_short_wait_for_the_next_attempt_is_kept_in_memory(backend: str)
     charge = Flaky(2)
     async with running_harness(payment(charge, retry=Retry(initial="1s")), backend=backend) as harness:
         await harness.publish(Placed(order_id="o-1"))
-        await harness.counted("retried", 1)
+        await harness.counted("attempts_retried", 1)
         await harness.clock.advance(0.9)
         assert len(charge.calls) == 1
         await harness.clock.advance(0.2)
-        await harness.counted("retried", 2)
+        await harness.counted("attempts_retried", 2)
         await harness.clock.advance(2)
         assert (await harness.one("Charged")).attempt == 3
         assert [record.event.type for record in await harness.log()] == ["Placed", "Charged"]
@@ -310,9 +310,9 @@ async def test_a_reaction_that_fails_for_good_is_a_dead_letter() -> None:
     async with running_harness(mail) as harness:
         placed = harness.event(Placed(order_id="o-1"))
         await harness.publish(placed, harness.event(Cancelled(order_id="o-1"), id="c-1", run=placed.run))
-        await harness.counted("retried", 1)
+        await harness.counted("attempts_retried", 1)
         await harness.clock.advance(61)
-        await harness.counted("dead_letters", 1)
+        await harness.counted("dead_letters_written", 1)
         (dead_letter,) = await harness.dead_letters()
         assert dead_letter.cause == "2 attempts failed, the last one: attempt 2 failed with GatewayError: mailbox full"
         assert [record.event.type for record in await harness.log()] == ["Placed", "Cancelled"]

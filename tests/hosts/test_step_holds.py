@@ -39,7 +39,7 @@ async def hand_over(harness: Harness, work: CommitBatch, *, partitions: int = 4)
         await harness.clock.advance(0.25)
     records = [record for record in await harness.log() if record.partition in moved]
     assert records, "no key lies in a partition that moved"
-    await harness.until(lambda: bool(harness.hosts[1][0].counters.read().get("held")))
+    await harness.until(lambda: bool(harness.hosts[1][0].metrics.read().get("attempts_held")))
     return records[0].event.key
 
 
@@ -70,7 +70,7 @@ async def test_what_a_dead_process_held_is_run_again_when_its_hold_has_lapsed(ba
         dead = harness.host("dead")
         await harness.until(lambda: bool(work.calls))
         began_ms = harness.clock.now_ms()
-        assert dead.counters.read()["in_flight"] == 1, "it is at work when it dies"
+        assert dead.metrics.read()["attempts_in_flight"] == 1, "it is at work when it dies"
         await kill(harness)
         harness.host("heir")
         while len(work.calls) < 2:

@@ -174,4 +174,4 @@ async def test_positions_are_committed_up_to_the_lowest_unfinished() -> None:
         await harness.publish(*(Placed(order_id=f"o-{n}") for n in range(100)))
         await harness.published("Charged", 100)
         await harness.caught_up()
-        assert harness.hosts[0][0].counters.read() == {"handled": 100, "in_flight": 0}
+        assert harness.hosts[0][0].metrics.read() == {"attempts": 100, "attempts_in_flight": 0, "jobs": 100}

@@ -171,7 +171,7 @@ async def test_events_of_one_key_and_step_are_handled_in_order() -> None:
     async with running_harness(plain_payment(gate)) as harness:
         runs = [harness.event(Placed(order_id="o-1", number=n)) for n in range(5)]
         await harness.publish(*runs)
-        await harness.counted("in_flight", 1)
+        await harness.counted("attempts_in_flight", 1)
         await harness.until(lambda: bool(gate.calls))
         assert len(gate.calls) == 1
         gate.open.set()

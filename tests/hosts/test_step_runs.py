@@ -129,7 +129,7 @@ async def test_a_turn_ends_the_wait_for_the_next_attempt() -> None:
     async with running_harness(payment(charge, retry=Retry(initial="5s"))) as harness:
         placed = harness.event(Placed(order_id="o-1"))
         await harness.publish(placed)
-        await harness.counted("retried", 1)
+        await harness.counted("attempts_retried", 1)
         await harness.publish(harness.fact(placed, facts.COMPENSATION_STARTED))
         assert not (await harness.one(facts.STEP_SKIPPED)).certain
 

@@ -246,7 +246,7 @@ async def test_an_undo_does_not_start_while_an_attempt_of_its_step_and_key_runs(
         await harness.until(began.is_set)
         await harness.publish(harness.fact(placed, facts.COMPENSATION_STARTED), harness.undo_request(placed))
         await harness.publish(Placed(order_id="o-2"))
-        await harness.counted("in_flight", 2)
+        await harness.counted("attempts_in_flight", 2)
         assert order == []
         gate.set()
         await harness.one("Refunded")

@@ -354,7 +354,7 @@ async def test_two_trackers_share_the_partitions_and_agree() -> None:
         await harness.publish(*[charged(placed) for placed in orders])
         await harness.publish(*[outcome(charged(placed), "mail.confirm", "OrderConfirmed") for placed in orders])
         assert (await harness.types()).count(facts.FLOW_COMPLETED) == 20
-        assert sum(host.counters.read().get("tracker_events", 0) > 0 for host, _ in harness.hosts) == 2
+        assert sum(host.metrics.read().get("tracker_events", 0) > 0 for host, _ in harness.hosts) == 2
 
 
 async def test_every_event_read_moves_the_position_of_its_key() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from choreo import Event, Flow, Service, StepContext
-from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
+from choreo.app.metrics import Metrics
 from choreo.core.errors import NotFoundError, SettingsError
 from choreo.ports.backend import Backend, OpenStores, StatefulBackend
 from choreo.settings import Settings, load
@@ -46,7 +46,7 @@ async def opened(settings: Settings, *, memory: bool = False) -> Backend:
     """Return the backend that these settings choose."""
     clock = VirtualClock()
     definitions = {asking.name: asking.definition}
-    return await open_backend(settings, definitions, clock, DependencyReports(clock), Counters().put, memory=memory)
+    return await open_backend(settings, definitions, clock, DependencyReports(clock), Metrics().put, memory=memory)
 
 
 @pytest.mark.parametrize("module", [*BACKENDS.values(), MEMORY])

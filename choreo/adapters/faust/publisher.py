@@ -54,7 +54,7 @@ class Publisher:
                 await write()
             except (StorageError, UnavailableError) as error:
                 report_error(self._dependencies, target, error)
-                self._count("tracker_storage_errors", 1)
+                self._count("storage_errors", 1)
                 await self._clock.sleep(backoff.next_s())
             else:
                 self._dependencies.clear(target)

@@ -7,23 +7,26 @@ ones: the caller then calls `forget`, and the partitions are assigned anew.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from choreo.app.counters import Counters
+from choreo.app.metrics import Metrics
 from choreo.app.tracking.fold import AttributesOf, Batch, FieldsOf, state_of
 from choreo.app.tracking.partition import TrackedPartition
 from choreo.app.tracking.read_back import ReadBack
 from choreo.app.tracking.timer_index import TimerIndex
+from choreo.core import facts
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
-from choreo.core.state import KeyState
+from choreo.core.state import COMPENSATED, COMPLETED, TERMINATED, KeyState
 from choreo.ports.clock import Clock
 from choreo.ports.log import Assigned, CommitBatch, Consumer, Log, Poll
 from choreo.ports.read_model import ReadModel
 from choreo.ports.state import TrackerStates
 
+_ENDED = {facts.FLOW_COMPLETED: COMPLETED, facts.FLOW_COMPENSATED: COMPENSATED, facts.FLOW_TERMINATED: TERMINATED}
 _ENTRIES_AT_ONCE = 1_000
 """Pending keys taken into an index before others get their turn: about a millisecond."""
 
@@ -37,7 +40,7 @@ class TrackerWorker:
         log: Log,
         states: TrackerStates,
         clock: Clock,
-        counters: Counters,
+        metrics: Metrics,
         attributes_of: AttributesOf | None,
         fields_of: FieldsOf | None = None,
         read_model: ReadModel | None = None,
@@ -49,7 +52,7 @@ class TrackerWorker:
         self._log = log
         self._states = states
         self._clock = clock
-        self._counters = counters
+        self._metrics = metrics
         self._attributes_of = attributes_of
         self._fields_of = fields_of
         self._read_model = read_model if table.attributes else None
@@ -100,9 +103,13 @@ class TrackerWorker:
             batch = batches.get(partition) or Batch()
             self.owned[partition].settle(batch, own.followed.get(partition), offset, now_ms)
         rerouted = sum(len(batch.rerouted) for batch in batches.values())
-        self._counters.add("tracker_events", len(poll.records))
-        self._counters.add("tracker_decisions", len(work.outputs) - rerouted)
-        self._counters.add("tracker_rerouted", rerouted)
+        self._metrics.add("tracker_events", len(poll.records))
+        self._metrics.add("tracker_decisions", len(work.outputs) - rerouted)
+        self._metrics.add("tracker_rerouted", rerouted)
+        types = Counter(record.event.type for record in poll.records)
+        self._metrics.add("runs_started", types[self._table.flow.starts])
+        for end, status in _ENDED.items():
+            self._metrics.add("runs_ended", types[end], status=status)
 
     async def publish_pending(self, consumer: Consumer) -> None:
         """Publish unacknowledged decisions, of partitions that are now read to their end, and timer facts."""
@@ -112,7 +119,7 @@ class TrackerWorker:
             again = owned.publish_again(await self._load(owned, owned.unacknowledged_keys()))
             if again:
                 await consumer.commit(CommitBatch(outputs=again, done={partition: owned.position}))
-                self._counters.add("tracker_published_again", len(again))
+                self._metrics.add("tracker_published_again", len(again))
         await self._publish_due(consumer)
 
     def timeout_s(self, at_most_s: float) -> float:
@@ -134,7 +141,9 @@ class TrackerWorker:
                 done[partition] = owned.position
         if outputs:
             await consumer.commit(CommitBatch(outputs=outputs, done=done))
-            self._counters.add("tracker_timers", len(outputs))
+            self._metrics.add("tracker_timers", len(outputs))
+            late_s = [(now_ms - fact.due_ms) / 1_000 for fact in outputs]
+            self._metrics.observe("timer_lateness_seconds", late_s)
 
     async def _fold(self, owned: TrackedPartition, records: Sequence[Record]) -> Batch:
         fold = owned.fold

@@ -199,10 +199,10 @@ class Committer:
             failed += result.failed
             if result.deferred:
                 self._context.deferred.remember(job)
-        counters = self._context.counters
-        counters.add("handled", len(finished))
-        counters.add("failed", failed)
-        counters.add("dead_letters", len(work.dead_letters))
+        metrics = self._context.metrics
+        metrics.add("jobs", len(finished))
+        metrics.add("jobs_failed", failed)
+        metrics.add("dead_letters_written", len(work.dead_letters))
 
 
 def _work_of(finished: Sequence[Finished], done: dict[int, int]) -> CommitBatch:

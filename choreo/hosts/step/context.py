@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from choreo.app.counters import Counters
+from choreo.app.metrics import Metrics
 from choreo.app.steps.deferred_retries import DeferredRetries
 from choreo.app.steps.gate_choice import gates_of
 from choreo.app.steps.gates import GateBook
@@ -44,7 +44,7 @@ class HostContext:
     ports: Ports
     lease: AttemptLease
     """The lease that this host's attempts are begun with."""
-    counters: Counters
+    metrics: Metrics
     dependencies: Dependencies
     handlers: Handlers
     runs: Runs
@@ -66,7 +66,7 @@ def context_of(
     flow: FlowDefinition,
     ports: Ports,
     lease: AttemptLease,
-    counters: Counters,
+    metrics: Metrics,
     dependencies: Dependencies,
     *,
     tracebacks: bool,
@@ -81,7 +81,7 @@ def context_of(
         table=table,
         ports=ports,
         lease=lease,
-        counters=counters,
+        metrics=metrics,
         dependencies=dependencies,
         handlers=handlers,
         runs=Runs(),

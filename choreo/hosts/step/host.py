@@ -12,8 +12,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from choreo.app.counters import Counters
 from choreo.app.dependencies import DependencyReports
+from choreo.app.metrics import Metrics
 from choreo.core.backoff import Backoff
 from choreo.core.declare.steps import Service
 from choreo.core.definition import FlowDefinition
@@ -191,7 +191,7 @@ class StepHost:
         stop_s: float = 10.0,
         lease_s: float = 3.0,
         tracebacks: bool = True,
-        counters: Counters | None = None,
+        metrics: Metrics | None = None,
         dependencies: Dependencies | None = None,
         log_clock: Clock | None = None,
         linger_ms: int = 0,
@@ -208,7 +208,7 @@ class StepHost:
         lease = AttemptLease(name, round(lease_s * 1_000))
         reports = dependencies or DependencyReports(clock)
         self._context = context_of(
-            service, flow, ports, lease, counters or Counters(), reports, tracebacks=tracebacks, linger_ms=linger_ms
+            service, flow, ports, lease, metrics or Metrics(), reports, tracebacks=tracebacks, linger_ms=linger_ms
         )
         self.polled_ms: int = 0
         """When it last polled, began the running commit, or reported the reason why it waits: a sign of life."""
@@ -224,9 +224,9 @@ class StepHost:
         return self._context.lease.holder
 
     @property
-    def counters(self) -> Counters:
-        """Return the counters that it adds to."""
-        return self._context.counters
+    def metrics(self) -> Metrics:
+        """Return the metrics that it adds to."""
+        return self._context.metrics
 
     @property
     def partitions(self) -> list[int]:
@@ -280,7 +280,7 @@ class StepHost:
         except (StorageError, NotFoundError) as error:  # a topic that existed before may come back
             report_error(reports, role, error)
             self.polled_ms = clock.now_ms()
-            self.counters.add("storage_errors", 1)
+            self.metrics.add("storage_errors", 1)
             if self._shutdown.asked and self._session.is_open:
                 self._drain(await self._session.join())  # a round may never reach that point
             await clock.sleep(backoff.next_s())

@@ -14,6 +14,7 @@ from choreo.app.steps.jobs import Job, JobResult
 from choreo.hosts.runners.port import Attempt
 from choreo.hosts.step.context import HostContext
 from choreo.hosts.step.heartbeats import AttemptPulse
+from choreo.hosts.step.measures import AttemptMeasures
 from choreo.hosts.step.offsets import OffsetTracker
 from choreo.hosts.step.retry_timers import RetryTimers
 
@@ -154,7 +155,7 @@ class WorkQueue:
 
     def __init__(self, context: HostContext, limits: Limits, wake: Callable[[], None]) -> None:
         """Call `wake` when the delay before a retry is over."""
-        self._counters = context.counters
+        self._measures = AttemptMeasures(context.metrics, context.ports.log_clock)
         self._runs = context.runs
         self._steps = tuple(sorted(context.handlers.names))
         self._limits = limits
@@ -277,7 +278,7 @@ class WorkQueue:
         for attempt in attempts:
             attempt.job.running = attempt
             self._ready.started(attempt.spec.step)
-        self._counters.add("in_flight", len(attempts))
+        self._measures.began(attempts)
 
     def ended(self, results: Sequence[tuple[Attempt, JobResult]]) -> None:
         """Take attempts back from the runners, and apply their results."""
@@ -285,15 +286,14 @@ class WorkQueue:
             attempt.job.running = None
             self._ready.ended(attempt.spec.step, is_quick=attempt.spec.is_async and not attempt.suspended)
             self.apply(attempt.job, result)
-        self._counters.add("in_flight", -len(results))
+        self._measures.ended(results)
 
     def apply(self, job: Job, result: JobResult) -> None:
         """Finish the job, or let it be tried again: its result decides."""
         if result.retry_ms < 0:
             self._finish(job, result)
             return
-        if not result.withdrawn:
-            self._counters.add("held" if result.held else "retried", 1)
+        self._measures.again(result)
         if result.withdrawn or job.revoked:
             self._release(job)
         if job.revoked:
@@ -306,7 +306,7 @@ class WorkQueue:
     def abandon(self) -> None:
         """Count the attempts that are still open as ended: their host leaves."""
         self.drop_retries()
-        self._counters.add("in_flight", -self._ready.running)
+        self._measures.abandoned(self._ready.running)
 
     def leased(self) -> set[tuple[str, str]]:
         """Return the inbox keys of attempts that run, or have an outcome that is not recorded yet."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import platform
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from choreo.app.metrics import CATALOGUE, PREFIX
 from choreo.app.query.queries import READ_MODEL, Lag
 from choreo.core.errors import NotFoundError, StorageError, UnavailableError
 from choreo.core.state import COMPLETED, STATUSES
@@ -78,36 +82,18 @@ def _read_model_lag(lags: Iterable[Lag]) -> int:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refused()},
 )
 async def metrics(use_cases: Injected) -> Response:
-    """Return runs by status, dead letters, lag by group, and the counters of this process's hosts.
+    """Return runs by status, dead letters, lag by group, and the metrics of this process's hosts.
 
     Numbers of a store that does not answer are left out, and counted in `choreo_flows_unanswered`.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Numbers(await _families(use_cases)))
+    registry.register(_Scrape(await _families(use_cases)))
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-class _Numbers(Collector):
-    """The metrics of one scrape; a registry of its own keeps out other libraries' metrics."""
-
-    def __init__(self, families: list[GaugeMetricFamily]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Return the families; the interface of prometheus-client."""
-        return self._families
-
-
-async def _families(use_cases: UseCases) -> list[GaugeMetricFamily]:
-    runs = GaugeMetricFamily("choreo_instances", "Runs by status.", labels=("flow", "status"))
-    dead_letters = GaugeMetricFamily("choreo_dead_letters", "Records set aside.", labels=("flow",))
-    lag = GaugeMetricFamily(
-        "choreo_lag_records", "Records not yet finished by a group.", labels=("flow", "group", "partition")
-    )
-    hosts = GaugeMetricFamily("choreo_host", "Counters of the hosts of this process.", labels=("counter",))
-    unanswered = GaugeMetricFamily(
-        "choreo_flows_unanswered", "Flows whose numbers a store did not give now.", labels=("numbers",)
-    )
+async def _families(use_cases: UseCases) -> list[Metric]:
+    """Return every metric of the catalogue that has a number now."""
+    families = {name: _family(name) for name in CATALOGUE}
     queries = use_cases.queries
     counts, outcomes, letters, lags = await asyncio.gather(
         _answers(use_cases, queries.counts),
@@ -116,22 +102,60 @@ async def _families(use_cases: UseCases) -> list[GaugeMetricFamily]:
         _answers(use_cases, queries.lags),
     )
     for flow, by_status in counts.values.items():
-        _add_runs(runs, flow, by_status, outcomes.values.get(flow, {}))
+        _add_runs(families["runs"], flow, by_status, outcomes.values.get(flow, {}))
     for flow, count in letters.values.items():
-        dead_letters.add_metric((flow,), count)
+        _add(families, "dead_letters", {"flow": flow}, count)
     for flow, items in lags.values.items():
         for item in items:
-            lag.add_metric((flow, item.group, str(item.partition)), item.behind)
+            labels = {"flow": flow, "group": item.group, "partition": str(item.partition)}
+            _add(families, "group_lag_records", labels, item.behind)
     for name, answered in (("instances", counts), ("dead letters", letters), ("lag", lags)):
-        unanswered.add_metric((name,), len(use_cases.flows.names) - len(answered.values))
-    for name, value in use_cases.counters().items():
-        hosts.add_metric((name,), value)
-    return [runs, dead_letters, lag, hosts, unanswered, *_unavailable(use_cases)]
+        unanswered = len(use_cases.flows.names) - len(answered.values)
+        _add(families, "flows_unanswered", {"numbers": name}, unanswered)
+    for name, labels, value in use_cases.metrics.numbers():
+        _add(families, name, labels, value)
+    for name, labels, buckets, total in use_cases.metrics.distributions():
+        _add_distribution(families[name], labels, buckets, total)
+    now_ms = use_cases.clock.now_ms()
+    for one in use_cases.dependencies.all():
+        _add(families, "dependency_unavailable", {"dependency": one.name}, 1)
+        age_s = max(0, now_ms - one.since_ms) / 1_000
+        _add(families, "dependency_unavailable_seconds", {"dependency": one.name}, age_s)
+    _add(families, "build_info", {"version": version("choreo-kafka"), "python": platform.python_version()}, 1)
+    return [family for family in families.values() if family.samples]
 
 
-def _add_runs(
-    family: GaugeMetricFamily, flow: str, by_status: Mapping[str, int], by_outcome: Mapping[str, int]
-) -> None:
+class _Scrape(Collector):
+    """The metrics of one scrape; a registry of its own keeps out other libraries' metrics."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families; the interface of prometheus-client."""
+        return self._families
+
+
+def _family(name: str) -> Metric:
+    return Metric(PREFIX + name, CATALOGUE[name].help, CATALOGUE[name].kind)
+
+
+def _add(families: Mapping[str, Metric], name: str, labels: dict[str, str], value: float) -> None:
+    """Add one number; a counter's has the suffix that Prometheus wants."""
+    suffix = "_total" if CATALOGUE[name].kind == "counter" else ""
+    families[name].add_sample(PREFIX + name + suffix, labels, value)
+
+
+def _add_distribution(family: Metric, labels: dict[str, str], counts: Sequence[int], total: float) -> None:
+    """Add a histogram: each bucket counts the values up to its bound."""
+    bounds = [str(bound) for bound in CATALOGUE[family.name.removeprefix(PREFIX)].buckets]
+    for bound, count in zip([*bounds, "+Inf"], accumulate(counts), strict=True):
+        family.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count)
+    family.add_sample(f"{family.name}_count", labels, sum(counts))
+    family.add_sample(f"{family.name}_sum", labels, total)
+
+
+def _add_runs(family: Metric, flow: str, by_status: Mapping[str, int], by_outcome: Mapping[str, int]) -> None:
     """Add the runs of a flow by status; completed ones by outcome, too, where the flow has several."""
     for status in STATUSES:
         number = by_status.get(status, 0)
@@ -142,7 +166,7 @@ def _add_runs(
             number -= sum(by_outcome.values())
             if number <= 0:
                 continue  # none of before the flow had outcomes
-        family.add_metric((flow, status), number)
+        family.add_sample(family.name, {"flow": flow, "status": status}, number)
 
 
 class _Answers(Generic[Value]):
@@ -164,17 +188,3 @@ async def _answers(use_cases: UseCases, ask: Callable[[str], Awaitable[Value]]) 
         _log.info("health: %s", str(error) or f"no answer within {use_cases.answer_s:g} s")
         found.error = error
     return found
-
-
-def _unavailable(use_cases: UseCases) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:
-    unavailable = GaugeMetricFamily(
-        "choreo_dependency_unavailable", "1 while this process cannot use it.", labels=("dependency",)
-    )
-    age = GaugeMetricFamily(
-        "choreo_dependency_unavailable_seconds", "How long it cannot be used.", labels=("dependency",)
-    )
-    now_ms = use_cases.clock.now_ms()
-    for one in use_cases.dependencies.all():
-        unavailable.add_metric((one.name,), 1)
-        age.add_metric((one.name,), max(0, now_ms - one.since_ms) / 1_000)
-    return unavailable, age

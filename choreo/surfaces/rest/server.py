@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import uvicorn
 from fastapi import FastAPI
 
-from choreo.app.counters import Counters
+from choreo.app.metrics import Metrics
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.queries import Queries
@@ -77,7 +77,7 @@ class Opened(Protocol):
     queries: Queries
     operator: Operator
     clock: Clock
-    counters: Counters
+    metrics: Metrics
 
     @property
     def dependencies(self) -> Dependencies:
@@ -155,7 +155,7 @@ def use_cases_of(opened: Opened) -> UseCases:
         queries=opened.queries,
         clock=opened.clock,
         heartbeats=heartbeats,
-        counters=opened.counters.read,
+        metrics=opened.metrics,
         allowed_hosts=(*opened.settings.allowed_hosts, opened.settings.host),
         dependencies=opened.dependencies,
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from choreo.app.metrics import Metrics
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
@@ -30,10 +31,6 @@ def _no_heartbeats() -> Mapping[str, int]:
     return {}
 
 
-def _no_counters() -> Mapping[str, float]:
-    return {}
-
-
 @dataclass(frozen=True)
 class UseCases:
     """The parts behind the routes. `heartbeats`: when each host of this process last polled, in epoch milliseconds."""
@@ -44,7 +41,7 @@ class UseCases:
     queries: Queries
     clock: Clock
     heartbeats: Callable[[], Mapping[str, int]] = _no_heartbeats
-    counters: Callable[[], Mapping[str, float]] = _no_counters
+    metrics: Metrics = field(default_factory=Metrics)
     dependencies: Dependencies = field(default_factory=NoReports)
     poll_age_s_max: float = POLL_AGE_S_MAX
     read_model_lag_max: int = READ_MODEL_LAG_MAX

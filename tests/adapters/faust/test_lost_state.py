@@ -146,7 +146,7 @@ async def test_a_changelog_lost_under_a_tracker_at_work_is_written_again(harness
 
 
 async def _folded_anew(host: TrackerHost) -> bool:
-    return host.counters.read().get("tracker_folded_anew", 0) >= PARTITIONS
+    return host.metrics.read().get("tracker_folded_anew", 0) >= PARTITIONS
 
 
 async def _make_the_log_again(harness: Harness, host: TrackerHost) -> None:

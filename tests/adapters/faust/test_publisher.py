@@ -27,7 +27,7 @@ async def test_facts_are_published_once_the_cluster_is_back() -> None:
     reports.clear(f"log of {TOPIC}")
     # then
     assert [each.name for each in reports.all()] == [f"tracker of {TOPIC}"]
-    assert counts == {"tracker_storage_errors": 1}
+    assert counts == {"storage_errors": 1}
     await clock.advance(10)
     await publishing
     assert reports.all() == []

@@ -207,7 +207,7 @@ async def test_a_worker_whose_partitions_never_come_is_made_anew(
     async with tracking(harness) as host:
         await until(harness.settled, "everything is read and published")
         assert next(times) > 2
-        assert host.counters.read()["tracker_restarts"]
+        assert host.metrics.read()["tracker_restarts"]
     await harness.check()
 
 
@@ -261,7 +261,7 @@ async def test_a_broker_that_is_not_there_yet_is_waited_for(broker: Broker, harn
 
 
 async def _restarted(host: TrackerHost) -> bool:
-    return host.counters.read().get("tracker_restarts", 0) > 0
+    return host.metrics.read().get("tracker_restarts", 0) > 0
 
 
 async def test_timers_are_published_by_the_owner_also_after_a_restart_that_restored_them(harness: Harness) -> None:
@@ -325,7 +325,7 @@ async def test_a_record_in_the_wrong_partition_is_published_again_in_its_own(har
     async with tracking(harness) as host:
         await until(lambda: _stands(harness, start.key, times=2), "it stands in its own partition too")
         await until(harness.all_read, "everything is read")
-        assert host.counters.read()["tracker_rerouted"] == 1
+        assert host.metrics.read()["tracker_rerouted"] == 1
     assert set(harness.kept()) == {start.key}
     assert len({identified(record).id for record in await harness.records() if record.event.type == start.type}) == 1
 

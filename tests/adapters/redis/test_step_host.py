@@ -145,7 +145,7 @@ class Harness:
     @property
     def refused(self) -> float:
         """Return how often the host found its storage away."""
-        return self.host.counters.read().get("storage_errors", 0)
+        return self.host.metrics.read().get("storage_errors", 0)
 
 
 @pytest.fixture

@@ -197,10 +197,10 @@ async def test_runs_are_counted_and_found_by_outcome(app: App, client: httpx.Asy
     receipt = await app.publisher.publish("order", OrderPlaced(order_id="o-9", amount=Decimal(9_000)))
     assert await ended(app, receipt.position, "o-9") == "completed"
     text = (await client.get("/metrics")).text
-    assert 'choreo_instances{flow="order",outcome="delivered",status="completed"} 4.0' in text
-    assert 'choreo_instances{flow="order",outcome="dropped",status="completed"} 1.0' in text
-    assert 'choreo_instances{flow="order",status="completed"}' not in text
-    assert 'choreo_instances{flow="order",status="running"} 0.0' in text
+    assert 'choreo_runs{flow="order",outcome="delivered",status="completed"} 4.0' in text
+    assert 'choreo_runs{flow="order",outcome="dropped",status="completed"} 1.0' in text
+    assert 'choreo_runs{flow="order",status="completed"}' not in text
+    assert 'choreo_runs{flow="order",status="running"} 0.0' in text
     page = (await client.get(f"{LIST}?attr.outcome=dropped&attr.amount>1000")).json()
     assert [item["key"] for item in page["items"]] == ["o-9"]
     assert (await client.get(f"{LIST}?attr.outcome=dropped&attr.amount<1000")).json()["items"] == []

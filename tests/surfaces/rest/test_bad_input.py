@@ -211,7 +211,7 @@ async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(clie
 async def test_a_fault_of_ours_is_a_problem_without_its_inside(shop: Shop) -> None:
     """An unexpected error answers 500 and tells nothing of the code."""
     app = create_app(
-        UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: 1 / 0)
+        UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, metrics=lambda: 1 / 0)
     )  # type: ignore[arg-type,return-value]
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

@@ -105,8 +105,8 @@ async def test_a_log_that_hangs_makes_a_process_unready_at_once_and_leaves_its_o
     assert ready.status_code == 503
     assert "the log did not say within 0.05 s" in ready.json()["detail"]
     assert 'choreo_flows_unanswered{numbers="lag"} 1.0' in numbers
-    assert "choreo_instances{" in numbers
-    assert "choreo_lag_records{" not in numbers
+    assert "choreo_runs{" in numbers
+    assert "choreo_group_lag_records{" not in numbers
     hanging.lift()
 
 
@@ -121,4 +121,4 @@ async def test_numbers_of_a_log_that_fails_are_left_out_of_the_metrics() -> None
     assert 'choreo_flows_unanswered{numbers="lag"} 1.0' in numbers
     _, numbers = await _asked(use_cases)
     assert 'choreo_flows_unanswered{numbers="lag"} 0.0' in numbers
-    assert "choreo_lag_records{" in numbers
+    assert "choreo_group_lag_records{" in numbers

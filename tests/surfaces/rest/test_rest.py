@@ -8,7 +8,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from choreo.app.metrics import CATALOGUE, PREFIX, Metrics
 from choreo.core import ids
 from choreo.core.events import Envelope, Record
 from choreo.core.state import STATUSES
@@ -299,16 +301,24 @@ async def test_health_tells_a_host_that_hangs_and_a_read_model_that_lags(shop: S
 async def test_metrics_count_runs_letters_lag_and_what_hosts_do(shop: Shop) -> None:
     """In Prometheus' text form, of this process only."""
     await shop.completed("o-1")
-    use_cases = UseCases(
-        shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, counters=lambda: {"steps_handled": 7.0}
-    )
+    metrics = Metrics()
+    metrics.labelled(flow="order", service="payment").add("jobs", 7)
+    metrics.observe("timer_lateness_seconds", [0.3, 2.0], flow="order")
+    use_cases = UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, metrics=metrics)
     async with asking(use_cases) as client:
         text = (await client.get("/metrics")).text
-    assert 'choreo_instances{flow="order",status="completed"} 1.0' in text
-    assert 'choreo_instances{flow="order",status="stuck"} 0.0' in text
+    assert 'choreo_runs{flow="order",status="completed"} 1.0' in text
+    assert 'choreo_runs{flow="order",status="stuck"} 0.0' in text
     assert 'choreo_dead_letters{flow="order"} 0.0' in text
-    assert 'choreo_lag_records{flow="order",group="tracker",partition="0"} 0.0' in text
-    assert 'choreo_host{counter="steps_handled"} 7.0' in text
+    assert 'choreo_group_lag_records{flow="order",group="tracker",partition="0"} 0.0' in text
+    assert 'choreo_jobs_total{flow="order",service="payment"} 7.0' in text
+    assert 'choreo_timer_lateness_seconds_bucket{flow="order",le="0.5"} 1.0' in text
+    assert 'choreo_timer_lateness_seconds_bucket{flow="order",le="+Inf"} 2.0' in text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert {name.removeprefix(PREFIX) for name in families} <= set(CATALOGUE)
+    assert {name: family.type for name, family in families.items()} == {
+        name: CATALOGUE[name.removeprefix(PREFIX)].kind for name in families
+    }
 
 
 def test_the_statuses_of_the_api_are_those_of_the_core() -> None:

@@ -58,7 +58,7 @@ class LogWatch:
     def look_at_clock(self) -> None:
         """Compare the machine's clock with the log's time."""
         skew_ms = self._log_time.skew_ms(self._own.now_ms())
-        self._put("clock_skew_ms", skew_ms)
+        self._put("clock_skew_seconds", skew_ms / 1_000)
         if abs(skew_ms) < SKEW_MAX_MS:
             self._dependencies.clear(CLOCK)
             return
