@@ -1,7 +1,8 @@
-"""`choreo flow`: export a flow as data, draw it, or freeze its version in a file."""
+"""`choreo flow`: export a flow as data, draw or describe it, or freeze its version in a file."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +11,23 @@ import typer
 from choreo import settings
 from choreo.adapters import frozen_flows
 from choreo.adapters.frozen_flows import Problem
+from choreo.adapters.topics_yaml import load_topics
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, frozen_files, table, write
 from choreo.cli.project import FlowArgument, chosen, chosen_or_all, declared
+from choreo.cli.schemas import event_classes
 from choreo.core.definition import FlowDefinition
 from choreo.core.definition import export as exported
 from choreo.core.diagram import mermaid as drawn
+from choreo.core.drawing.asyncapi import asyncapi as described
+from choreo.core.drawing.svg import svg as picture_of
 from choreo.core.errors import SchemaError, SettingsError
 from choreo.core.wording import counted
 
-cli: typer.Typer = group("Export a flow as JSON, draw it as Mermaid, or freeze its version.")
+cli: typer.Typer = group("Export a flow as JSON, draw or describe it, or freeze its version.")
+
+_SCHEMA = "#/components/schemas/{model}"
 
 To = Annotated[Path | None, typer.Option("--to", help="The file to write; else it is printed.")]
 
@@ -40,6 +47,35 @@ def mermaid(flow: FlowArgument = "", *, to: To = None, output: Output = Format.T
         document({"flow": definition.name, "mermaid": picture})
     else:
         _give(picture, to)
+
+
+@cli.command("svg")
+def svg(flow: FlowArgument = "", *, to: To = None, output: Output = Format.TABLE) -> None:
+    """Print the flow as an SVG picture, which needs nothing else to be shown; with -o json in a document with its name.
+
+    Steps have the colour of their service, events are pills, failures are red, undos are dashed.
+    """
+    definition = _definition(flow)
+    picture = picture_of(definition).rstrip("\n")
+    if output is Format.JSON and to is None:
+        document({"flow": definition.name, "svg": picture})
+    else:
+        _give(picture, to)
+
+
+@cli.command("asyncapi")
+def asyncapi(flow: FlowArgument = "", *, to: To = None, output: Output = Format.JSON) -> None:  # noqa: ARG001 - has one form
+    """Print the flow's log as an AsyncAPI 3.0 document, which is JSON: its events as messages, its steps as operations.
+
+    Other teams read it to publish and consume, and generators make clients of it.
+    """
+    flows = declared()
+    one = flows[chosen(flows, flow)]
+    config = settings.load()
+    topics = load_topics(config.topics) if config.topics.is_dir() else {}
+    partitions = topics[one.name].partitions if one.name in topics else config.partitions
+    schemas = {cls.event_type: cls.model_json_schema(ref_template=_SCHEMA) for cls in event_classes([one])}
+    _give(json.dumps(described(one.definition, schemas, partitions), indent=2, ensure_ascii=False), to)
 
 
 @cli.command("freeze")

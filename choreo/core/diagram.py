@@ -40,7 +40,7 @@ def _nodes(flow: FlowDefinition) -> Iterator[str]:
                     yield f"    undo{place}[{_text(f'undo {step.name}')}]:::undo"
         yield "end"
     for place, wait in enumerate(flow.waits):
-        yield f"wait{place}{{{{{_text(_shown_wait(wait))}}}}}"
+        yield f"wait{place}{{{{{_text(shown_wait(wait))}}}}}"
     for place, carry in enumerate(flow.carries):
         said = " or ".join(carry.says)
         yield f"carry{place}[[{_text(f'flow {carry.to}: {said}')}]]"
@@ -111,7 +111,8 @@ def _unconsumed(flow: FlowDefinition) -> dict[str, str]:
     return {type_: f"event{place}" for place, type_ in enumerate(types)}
 
 
-def _shown_wait(wait: WaitDefinition) -> str:
+def shown_wait(wait: WaitDefinition) -> str:
+    """Return a wait or timer as the text of a box."""
     after = human(wait.timeout_ms)
     if not wait.is_timer:
         said = [

@@ -57,3 +57,20 @@ def test_a_changed_flow_needs_a_new_version(desk: Any) -> None:
     assert "Declare version=2" in answer.err
     assert desk("flow", "freeze", "--check").code == 1
     assert path.read_bytes() == before
+
+
+def test_the_picture_comes_as_svg(desk: Any) -> None:
+    """In a file, or in JSON with the flow's name."""
+    path = desk.folder / "desk.svg"
+    assert desk("flow", "svg", "--to", str(path)).out == ""
+    assert path.read_text().startswith("<svg ")
+    assert desk("flow", "svg", "-o", "json").json == {"flow": "desk", "svg": path.read_text().rstrip("\n")}
+
+
+def test_the_log_is_described_for_other_teams(desk: Any) -> None:
+    """With the partitions of the topic's file, and the schemas of the events' parts."""
+    answer = desk("flow", "asyncapi").json
+    assert answer["asyncapi"] == "3.0.0"
+    assert answer["channels"]["desk"]["bindings"]["kafka"]["partitions"] >= 1
+    assert set(answer["components"]["schemas"]) == {"Line"}
+    assert "step-seats-take-send" in answer["operations"]

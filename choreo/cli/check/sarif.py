@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from choreo.cli.check.explained import sections
 from choreo.cli.check.found import Found
@@ -57,7 +58,7 @@ def _result(found: Found) -> dict[str, Any]:
     location: dict[str, Any] = {}
     if found.file:
         path = Path(found.file)
-        at = {"uri": path.as_uri()} if path.is_absolute() else {"uri": path.as_posix(), "uriBaseId": _ROOT}
+        at = {"uri": path.as_uri()} if path.is_absolute() else {"uri": quote(path.as_posix()), "uriBaseId": _ROOT}
         location["physicalLocation"] = {"artifactLocation": at}
         if found.line:
             location["physicalLocation"]["region"] = {"startLine": found.line}
