@@ -7,7 +7,7 @@ deployment changes nothing for the runs in flight.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -15,13 +15,14 @@ import msgspec
 from choreo.app.paging import Pages
 from choreo.app.query.comparison import compared
 from choreo.app.query.status_text import moment
-from choreo.app.tracking.fold import AttributesOf, Batch, FieldsOf, PartitionFold
+from choreo.app.tracking.fold import CACHED_MAX, AttributesOf, Batch, FieldsOf, PartitionFold, Tracked
 from choreo.core import facts
+from choreo.core.admission import early_ms
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.fold import TRACKER
 from choreo.core.partition import partition_of
-from choreo.core.state import TRUNCATED, KeyState
+from choreo.core.state import TRUNCATED, KeyState, decode, encode
 from choreo.core.timers import due
 from choreo.ports.read_model import InstanceView
 from choreo.ports.recording import Recording
@@ -137,8 +138,10 @@ class _Partition:
         self._position = position
         """Up to here the views are true."""
         self._aside = aside
-        self._decided: set[str] = set()
-        """Ids of all decisions of the fold."""
+        self._cold: dict[str, tuple[bytes, dict[str, Mapping[str, str]]]] = {}
+        """States that the fold did not need for longest, encoded: a fifth of their size."""
+        self._decided: set[int] = set()
+        """Hashes of the ids of all decisions of the fold: a duplicate may come at any time."""
         self._unread: dict[str, Envelope] = {}
         """Decisions of the fold that did not stand in the log so far."""
 
@@ -147,20 +150,37 @@ class _Partition:
         self.records += len(records)
         for piece in self._pieces(records):
             fold = self._fold
-            fold.put({}, fold.missing(piece))
+            self._load(fold.missing(piece))
             dues = self._dues(piece[0]) if piece[0].event.due_ms else {}
             batch = fold.fold(piece, 0)
             for event in batch.outputs:
-                self._decided.add(event.id)
+                self._decided.add(hash(event.id))
                 self._unread[event.id] = event
             yield from self._unreadable(batch)
             yield from self._facts(piece, dues)
             yield from self._shown(piece[-1].offset, batch)
+        while len(self._fold.cache) > CACHED_MAX:
+            key, tracked = self._fold.cache.popitem(last=False)
+            self._cold[key] = encode(tracked.state), tracked.attributes
+
+    def _load(self, keys: Iterable[str]) -> None:
+        """Let the fold have the states of these keys; a key that was never read has the empty one."""
+        for key in keys:
+            data, attributes = self._cold.pop(key, (b"", {}))
+            self._fold.cache[key] = Tracked(decode(data) if data else KeyState(), attributes)
+
+    def _state(self, key: str) -> KeyState:
+        """Return the state of a key."""
+        tracked = self._fold.cache.get(key)
+        if tracked is not None:
+            return tracked.state
+        data, _ = self._cold.get(key, (b"", {}))
+        return decode(data) if data else KeyState()
 
     def end(self, as_of_ms: int) -> Iterator[Difference]:
         """Yield the differences that show at the end of the recording."""
         for event in self._unread.values():
-            state = self._fold.cache[event.key].state
+            state = self._state(event.key)
             pending = any(fact.id == event.id for run in state.runs for fact in run.outbox)
             if pending and event.time_ms < as_of_ms - GRACE_MS:
                 at = f"decided at {moment(event.time_ms)}"
@@ -176,8 +196,8 @@ class _Partition:
 
     def _hidden(self) -> Iterator[Difference]:
         """Yield the runs that the views should show and do not."""
-        for key, tracked in self._fold.cache.items():
-            for run in tracked.state.runs:
+        for key in (*self._fold.cache, *self._cold):
+            for run in self._state(key).runs:
                 if run.status == TRUNCATED or (key, run.id) in self._known or run.started >= self._position:
                     continue
                 yield self._difference(Kind.STATE, key, run.id, run.changed, "run", "not shown", run.shown)
@@ -205,9 +225,9 @@ class _Partition:
         """Yield the tracker's facts that the fold would not have published, or at another moment."""
         for record in piece:
             event = record.event
-            known = event.id in self._decided
+            known = hash(event.id) in self._decided
             self._unread.pop(event.id, None)
-            if event.source != TRACKER or known:
+            if event.source != TRACKER or known or early_ms(record):
                 continue
             if event.due_ms:
                 due_ms = dues.get(_subject(event), event.due_ms)
@@ -220,13 +240,13 @@ class _Partition:
 
     def _is_of_known_run(self, event: Envelope) -> bool:
         """Return whether the fold knows the run from its start, so that it decides for it."""
-        run = self._fold.cache[event.key].state.run(event.run) if event.key in self._fold.cache else None
+        run = self._state(event.key).run(event.run)
         return run is not None and run.status != TRUNCATED and not event.parent
 
     def _is_truncated(self, key: str, run_id: str) -> bool:
-        tracked = self._fold.cache.get(key)
-        run = tracked.state.run(run_id) if tracked else None
-        return (run is not None and run.status == TRUNCATED) or (tracked is not None and tracked.state.forgot)
+        state = self._state(key)
+        run = state.run(run_id)
+        return state.forgot if run is None else run.status == TRUNCATED
 
     def _unreadable(self, batch: Batch) -> Iterator[Difference]:
         for letter in batch.dead_letters:
