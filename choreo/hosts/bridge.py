@@ -72,6 +72,7 @@ class BridgeHost:
         metrics: Metrics | None = None,
         dependencies: Dependencies | None = None,
         poll_size: int = POLL_SIZE,
+        idle_s: float = IDLE_S,
     ) -> None:
         """Give each bridge a unique `name`."""
         self.flow = flow
@@ -86,6 +87,7 @@ class BridgeHost:
         self._log = log
         self._clock = clock
         self._poll_size = poll_size
+        self._idle_s = idle_s
         self._partitions = 0
         self._owned = set[int]()
         self._held = set[int]()
@@ -102,7 +104,7 @@ class BridgeHost:
             while not self._stopping:
                 try:
                     consumer = consumer or await self._join()
-                    await self._take(consumer, 0 if self._records else IDLE_S)
+                    await self._take(consumer, 0 if self._records else self._idle_s)
                     await self._work(consumer)
                     self._hold(consumer, hold=False)
                     backoff.reset()

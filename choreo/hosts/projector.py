@@ -87,6 +87,7 @@ class ProjectorHost:
         metrics: Metrics | None = None,
         dependencies: Dependencies | None = None,
         poll_size: int = POLL_SIZE,
+        idle_s: float = IDLE_S,
     ) -> None:
         """Give each projector a unique `name`; `attributes_of` reads the filterable fields of a start event."""
         self.flow = flow
@@ -103,6 +104,7 @@ class ProjectorHost:
         self._attributes_of = attributes_of
         self._fields_of = fields_of
         self._poll_size = poll_size
+        self._idle_s = idle_s
         self._owned: dict[int, _Partition] = {}
         self._committed_ms = self._looked_ms = 0
         self._stopping = False
@@ -152,7 +154,7 @@ class ProjectorHost:
 
     async def _turn(self, consumer: Consumer) -> None:
         busy = any(owned.behind for owned in self._owned.values())
-        poll = await consumer.poll(self._poll_size, 0 if busy else IDLE_S)
+        poll = await consumer.poll(self._poll_size, 0 if busy else self._idle_s)
         self.polled_ms = self._clock.now_ms()
         await self._take(poll)
         try:

@@ -1,6 +1,7 @@
-"""Tools for tests: given/when/then, the virtual clock, planned faults, the conformance suites."""
+"""Tools for tests: given/when/then, whole flows in virtual time, planned faults, the conformance suites."""
 
 from choreo.testing.faults import Fault, Faults, FaultyBackend
+from choreo.testing.flow_test import FlowTest
 from choreo.testing.given import (
     EventLike,
     Scenario,
@@ -13,13 +14,16 @@ from choreo.testing.given import (
     given,
     undo,
 )
+from choreo.testing.simulation.errors import SimulationError
 
 __all__ = [
     "EventLike",
     "Fault",
     "Faults",
     "FaultyBackend",
+    "FlowTest",
     "Scenario",
+    "SimulationError",
     "child_ended",
     "children",
     "duplicate",

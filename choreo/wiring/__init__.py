@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -26,6 +26,8 @@ from choreo.core.declare.steps import Service
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError
 from choreo.core.parents import with_parents
+from choreo.hosts.runners.port import RunnersFactory
+from choreo.hosts.runners.runners import ThreadedRunners
 from choreo.ports.backend import PROJECTOR, TRACKER, Backend
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
@@ -35,13 +37,44 @@ from choreo.wiring.any_loop import for_any_loop
 from choreo.wiring.backends import open_backend
 from choreo.wiring.dependencies import watch
 from choreo.wiring.flows import load_flows
-from choreo.wiring.hosting import Host, bridge_hosts, role_hosts, step_hosts
+from choreo.wiring.hosting import Host, bridge_hosts, role_hosts, step_hosts, worker_name
 from choreo.wiring.versions import with_frozen
 
-__all__ = ["BRIDGE", "PROJECTOR", "REST", "TRACKER", "App", "everything", "open_app", "run"]
+__all__ = [
+    "BRIDGE",
+    "PROJECTOR",
+    "REST",
+    "TRACKER",
+    "App",
+    "Ownership",
+    "app_of",
+    "definitions_of",
+    "everything",
+    "hosts_of",
+    "open_app",
+    "run",
+]
 
 BRIDGE = BRIDGE_GROUP
 REST = "rest"
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """Parts that a process takes from the machine: chance, threads, idle waiting. A simulation gives others."""
+
+    new_id: Callable[[], str] = _new_id
+    """Makes the id of an event from outside."""
+    worker_name: Callable[[str], str] = worker_name
+    """Makes the name of a role's consumer, which is unique over restarts."""
+    runners: RunnersFactory = ThreadedRunners
+    """Makes the runners that call a service's handlers."""
+    idle_s: float | None = None
+    """The longest wait of a poll; None: each host's own."""
 
 
 @dataclass
@@ -64,6 +97,7 @@ class App:
     """Reports of adapters and hosts: all dependencies that this process cannot use now. `/readyz` shows them."""
     hosts: list[Host] = field(default_factory=list)
     """Hosts that run in this process, for its health."""
+    owned: Ownership = field(default_factory=Ownership)
 
     @property
     def services(self) -> dict[str, Service]:
@@ -97,47 +131,60 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
     Raises DeclarationError on a wrong declaration of a flow, SettingsError and StorageError on a failed opening.
     """
     flows = load_flows(settings.flows)
-    frozen = frozen_flows.read(settings.schemas)
-    whole = {name: with_frozen(flow.definition, frozen, settings.schemas) for name, flow in flows.items()}
-    definitions = with_parents({name: each.scaled(settings.time_scale) for name, each in whole.items()})
+    definitions = definitions_of(flows, settings)
     clock = clock or SystemClock()
     dependencies = DependencyReports(clock)
     metrics = Metrics()
     backend = await open_backend(settings, definitions, clock, dependencies, metrics.put, memory=memory)
     try:
-        codec = await backend.codec([cls for flow in flows.values() for cls in flow.event_classes.values()])
-        known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
-        publisher = Publisher(known, backend.log, backend.read_model, codec, backend.clock, new_id=_new_id)
-        pace = Pace(backend.clock, at_once=1 if backend.shares_loop else LISTS_AT_ONCE)
-        queries = Queries(known, backend.log, backend.read_model, backend.dead_letters, codec, backend.clock, pace)
-        operator = Operator(known, backend.log, backend.read_model, backend.dead_letters, backend.clock)
-        yield App(
-            settings,
-            flows,
-            definitions,
-            backend,
-            codec,
-            backend.clock,
-            for_any_loop(publisher),
-            for_any_loop(queries),
-            for_any_loop(operator),
-            metrics,
-            dependencies=dependencies,
-        )
+        yield await app_of(settings, flows, definitions, backend, dependencies=dependencies, metrics=metrics)
     finally:
         await backend.close()
 
 
-def _new_id() -> str:
-    return str(uuid.uuid4())
+def definitions_of(flows: Mapping[str, Flow], settings: Settings) -> dict[str, FlowDefinition]:
+    """Return the checked flows as plain data, with their frozen versions, durations divided by the time scale."""
+    frozen = frozen_flows.read(settings.schemas)
+    whole = {name: with_frozen(flow.definition, frozen, settings.schemas) for name, flow in flows.items()}
+    return with_parents({name: each.scaled(settings.time_scale) for name, each in whole.items()})
 
 
-async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
-    """Run these roles (service names, `tracker`, `rest`) until `stop` is set, then drain and return.
+async def app_of(
+    settings: Settings,
+    flows: dict[str, Flow],
+    definitions: dict[str, FlowDefinition],
+    backend: Backend,
+    *,
+    dependencies: DependencyReports,
+    metrics: Metrics | None = None,
+    owned: Ownership | None = None,
+) -> App:
+    """Return the connected parts of one process on an opened backend. Raises SchemaError, StorageError."""
+    owned = owned or Ownership()
+    codec = await backend.codec([cls for flow in flows.values() for cls in flow.event_classes.values()])
+    known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
+    publisher = Publisher(known, backend.log, backend.read_model, codec, backend.clock, new_id=owned.new_id)
+    pace = Pace(backend.clock, at_once=1 if backend.shares_loop else LISTS_AT_ONCE)
+    queries = Queries(known, backend.log, backend.read_model, backend.dead_letters, codec, backend.clock, pace)
+    operator = Operator(known, backend.log, backend.read_model, backend.dead_letters, backend.clock)
+    return App(
+        settings,
+        flows,
+        definitions,
+        backend,
+        codec,
+        backend.clock,
+        for_any_loop(publisher),
+        for_any_loop(queries),
+        for_any_loop(operator),
+        metrics or Metrics(),
+        dependencies=dependencies,
+        owned=owned,
+    )
 
-    The first role that fails stops the others; its error is raised.
-    """
-    _collect_seldom()
+
+def hosts_of(app: App, roles: Iterable[str]) -> list[Host]:
+    """Return the hosts of these roles: service names, and those beside them; the REST view has none."""
     hosts: list[Host] = []
     for role in roles:
         if role in (TRACKER, PROJECTOR):
@@ -146,6 +193,16 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
             hosts += bridge_hosts(app)
         elif role != REST:
             hosts += step_hosts(app, role)
+    return hosts
+
+
+async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
+    """Run these roles (service names, `tracker`, `rest`) until `stop` is set, then drain and return.
+
+    The first role that fails stops the others; its error is raised.
+    """
+    _collect_seldom()
+    hosts = hosts_of(app, roles)
     app.hosts.extend(hosts)
     ready = asyncio.create_task(app.backend.ready(stop) if hosts else _always())
     tasks = [asyncio.create_task(_once(ready, host, stop)) for host in hosts]

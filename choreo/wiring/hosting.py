@@ -16,9 +16,13 @@ from choreo.app.tracking.views import attributes_of
 from choreo.core.declare.flow import Flow
 from choreo.core.errors import ChoreoError, DecodeError, NotFoundError, SettingsError
 from choreo.core.events import Envelope
+from choreo.hosts.bridge import IDLE_S as BRIDGE_IDLE_S
 from choreo.hosts.bridge import BridgeHost
+from choreo.hosts.projector import IDLE_S as PROJECTOR_IDLE_S
 from choreo.hosts.projector import ProjectorHost
 from choreo.hosts.step.host import StepHost
+from choreo.hosts.step.session import IDLE_S as STEP_IDLE_S
+from choreo.hosts.tracker import IDLE_S as TRACKER_IDLE_S
 from choreo.hosts.tracker import TrackerHost
 from choreo.ports.backend import PROJECTOR, TRACKER, ProjectedBackend, StatefulBackend
 from choreo.ports.log import BRIDGE_GROUP
@@ -61,7 +65,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             app.backend.dead_letters,
             app.codec,
             app.clock,
-            name=worker_name(service),
+            name=app.owned.worker_name(service),
             concurrency=app.settings.concurrency,
             stop_s=app.settings.stop_s,
             tracebacks=app.settings.tracebacks,
@@ -70,6 +74,8 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             dependencies=app.dependencies,
             log_clock=app.backend.deadline_clock,
             linger_ms=linger_ms,
+            runners=app.owned.runners,
+            idle_s=app.owned.idle_s or STEP_IDLE_S,
         )
         for flow, part in parts.items()
     ]
@@ -99,9 +105,10 @@ def bridge_hosts(app: App) -> list[Host]:
             of_flow,
             app.backend.log,
             app.clock,
-            name=worker_name(BRIDGE_GROUP),
+            name=app.owned.worker_name(BRIDGE_GROUP),
             metrics=app.metrics.labelled(flow=flow, role=BRIDGE_GROUP),
             dependencies=app.dependencies,
+            idle_s=app.owned.idle_s or BRIDGE_IDLE_S,
         )
         for flow, of_flow in found.items()
     ]
@@ -120,12 +127,13 @@ def _tracker(app: App, flow: Flow) -> Host:
         backend.log,
         backend.states,
         app.clock,
-        name=worker_name(TRACKER),
+        name=app.owned.worker_name(TRACKER),
         attributes_of=attributes_reader(app, flow),
         fields_of=fields_reader(app, flow),
         read_model=backend.read_model,
         metrics=app.metrics.labelled(flow=flow.name, role=TRACKER),
         dependencies=app.dependencies,
+        idle_s=app.owned.idle_s or TRACKER_IDLE_S,
     )
 
 
@@ -158,7 +166,7 @@ def _faust_tracker(app: App, flow: Flow) -> Host:
         backend.log,
         group,
         app.clock,
-        name=worker_name(TRACKER),
+        name=app.owned.worker_name(TRACKER),
         fields_of=fields_reader(app, flow),
         metrics=app.metrics.labelled(flow=flow.name, role=TRACKER),
         dependencies=app.dependencies,
@@ -176,11 +184,12 @@ def _projector(app: App, flow: Flow) -> Host:
         backend.log,
         backend.projections,
         app.clock,
-        name=worker_name(PROJECTOR),
+        name=app.owned.worker_name(PROJECTOR),
         attributes_of=attributes_reader(app, flow),
         fields_of=fields_reader(app, flow),
         metrics=app.metrics.labelled(flow=flow.name, role=PROJECTOR),
         dependencies=app.dependencies,
+        idle_s=app.owned.idle_s or PROJECTOR_IDLE_S,
     )
 
 

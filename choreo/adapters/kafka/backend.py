@@ -16,11 +16,11 @@ from choreo.adapters.faust.trust import reviewed
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
 from choreo.adapters.kafka.fitness import fit, retention_problem
-from choreo.adapters.kafka.messages.log_clock import LogClock
 from choreo.adapters.kafka.messages.records import event_of
 from choreo.adapters.kafka.options import settings_of
 from choreo.adapters.kafka.topics import adoption
 from choreo.adapters.kafka.topics.changes import Action, TopicAdmin, changes, wanted_topics
+from choreo.adapters.log_clock import LogClock
 from choreo.adapters.topics_yaml import load_topics
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError, ReplacedLogError, SchemaError, SettingsError, StorageError

@@ -21,13 +21,13 @@ from choreo.adapters.kafka.groups.consumer import KafkaConsumer
 from choreo.adapters.kafka.groups.lookups import Lookups
 from choreo.adapters.kafka.groups.static_membership import StaticMembership
 from choreo.adapters.kafka.groups.truncation import Truncation
-from choreo.adapters.kafka.messages.log_clock import LogTime
 from choreo.adapters.kafka.messages.producer import KafkaProducer
 from choreo.adapters.kafka.messages.reader import OutOfRangeError, Place, Readers
 from choreo.adapters.kafka.messages.records import log_stamp, message_of, record_of
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.topics.changes import tracker_app
 from choreo.adapters.kafka.topics.tracker_notes import notes_of_tracker
+from choreo.adapters.log_clock import LogTime
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock

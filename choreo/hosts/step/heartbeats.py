@@ -114,6 +114,7 @@ class Heartbeats:
         self._unsaved: dict[int, AttemptPulse] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._has_news = asyncio.Event()
+        self._has_open = asyncio.Event()
         self._closed = False
 
     @property
@@ -138,6 +139,7 @@ class Heartbeats:
         for attempt in attempts:
             if isinstance(attempt.context.pulse, AttemptPulse):
                 self._open[id(attempt)] = (attempt, attempt.context.pulse)
+                self._has_open.set()
 
     async def keep(self) -> None:
         """Store reports, and give up silent attempts, until cancelled."""
@@ -149,8 +151,11 @@ class Heartbeats:
         saving = asyncio.create_task(self._save())
         try:
             while True:
+                await self._has_open.wait()
                 await self._clock.sleep(self._look_s)
                 self._look(self._clock.elapsed_ms())
+                if not self._open:
+                    self._has_open.clear()
         finally:
             saving.cancel()
             self._close()

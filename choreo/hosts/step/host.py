@@ -27,7 +27,7 @@ from choreo.hosts.step.dispatch import Dispatcher
 from choreo.hosts.step.heartbeats import Heartbeats
 from choreo.hosts.step.leases import LeaseRenewal
 from choreo.hosts.step.results import ResultHandler
-from choreo.hosts.step.session import Session, Wakeup
+from choreo.hosts.step.session import IDLE_S, Session, Wakeup
 from choreo.hosts.step.work_queue import Limits, WorkQueue
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
@@ -98,6 +98,7 @@ class Pipeline:
             self.queue.started(started.attempts)
             if self.heartbeats.is_used:
                 self.heartbeats.started(started.attempts)
+            self.leases.started()
             self.runners.start(started.attempts)
         if started.error is not None:
             raise started.error
@@ -196,13 +197,14 @@ class StepHost:
         log_clock: Clock | None = None,
         linger_ms: int = 0,
         runners: RunnersFactory = ThreadedRunners,
+        idle_s: float = IDLE_S,
     ) -> None:
         """Take a `name` unique in the group; `flow` may be scaled, `log_clock` (or `clock`) judges deadlines.
 
         `concurrency`: handlers of one step that run at once; `queued_max`: jobs before reading pauses; `stop_s`: how
         long a stop waits for handlers; `lease_s`: how long after the last renewal no other process begins an attempt
         that runs here; `tracebacks`: see `OutcomeFactory`; `linger_ms`: how long the inbox keeps an ended run, at least
-        as the flow says; `runners` call the handlers.
+        as the flow says; `runners` call the handlers; `idle_s`: the longest wait of a poll.
         """
         ports = Ports(log, inbox, dead_letters, codec, clock, log_clock or clock)
         lease = AttemptLease(name, round(lease_s * 1_000))
@@ -214,7 +216,7 @@ class StepHost:
         """When it last polled, began the running commit, or reported the reason why it waits: a sign of life."""
         self._stop_s = stop_s
         self._wakeup = Wakeup()
-        self._session = Session(self._context, name, poll_size, self._wakeup)
+        self._session = Session(self._context, name, poll_size, self._wakeup, idle_s)
         self._pipeline = Pipeline(self._context, Limits(queued_max, concurrency), runners, self._wakeup)
         self._shutdown = Shutdown()
 

@@ -1,11 +1,12 @@
 """Lease renewal: while an attempt runs here, the inbox lets no other process begin it.
 
 Runs beside the host's loop, which may have to wait for its storage. An attempt that ends within a third of the lease
-costs nothing.
+costs nothing, and so does a host without attempts.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from msgspec.structs import replace
@@ -30,15 +31,23 @@ class LeaseRenewal:
         self._lease = context.lease
         self._third_s = context.lease.lease_ms / 3_000
         self._queue = queue
+        self._has_attempts = asyncio.Event()
+
+    def started(self) -> None:
+        """Note that attempts have started: their leases have to be kept."""
+        self._has_attempts.set()
 
     async def keep(self) -> None:
         """Renew, until cancelled, the leases that are older than one round."""
         before: set[tuple[str, str]] = set()
         while True:
+            await self._has_attempts.wait()
             await self._clock.sleep(self._third_s)
             leased = self._queue.leased()
             await self._renew(before & leased)
             before = leased
+            if not leased:
+                self._has_attempts.clear()
 
     async def release(self) -> None:
         """Let other processes begin the attempts that ended here without an outcome.

@@ -47,12 +47,13 @@ class Wakeup:
 class Session:
     """The consumer of one host, joined when it is needed."""
 
-    def __init__(self, context: HostContext, name: str, poll_size: int, wakeup: Wakeup) -> None:
-        """Join under `name`, which is unique in the group; set `wakeup` when a poll is over."""
+    def __init__(self, context: HostContext, name: str, poll_size: int, wakeup: Wakeup, idle_s: float = IDLE_S) -> None:
+        """Join under `name`, which is unique in the group; set `wakeup` when a poll is over, after `idle_s` at most."""
         self._context = context
         self._name = name
         self._poll_size = poll_size
         self._wakeup = wakeup
+        self._idle_s = idle_s
         self._consumer: Consumer | None = None
         self._polling: asyncio.Task[Poll] | None = None
 
@@ -78,7 +79,7 @@ class Session:
     def begin_poll(self, consumer: Consumer) -> asyncio.Task[Poll]:
         """Return the poll that is under way; begin one if there is none."""
         if self._polling is None:
-            self._polling = asyncio.create_task(consumer.poll(self._poll_size, IDLE_S))
+            self._polling = asyncio.create_task(consumer.poll(self._poll_size, self._idle_s))
             self._polling.add_done_callback(lambda _: self._wakeup.set())
         return self._polling
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from choreo.adapters.kafka.cluster.requests import Cluster
 from choreo.adapters.kafka.errors import UNAUTHORIZED, cause_of
-from choreo.adapters.kafka.messages.log_clock import SKEW_MAX_MS, LogTime, SeenEnd
+from choreo.adapters.log_clock import SKEW_MAX_MS, LogTime, SeenEnd
 from choreo.core.errors import NotFoundError, SettingsError, StorageError
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies, report_error

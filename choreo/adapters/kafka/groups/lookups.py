@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from choreo.adapters.kafka.cluster.log_identity import Origin, OriginWatch
 from choreo.adapters.kafka.groups.static_membership import StaticMembership
 from choreo.adapters.kafka.groups.truncation import Truncation
-from choreo.adapters.kafka.messages.log_clock import LogTime
+from choreo.adapters.log_clock import LogTime
 from choreo.ports.dependencies import Dependencies
 from choreo.ports.log import Assigned
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from choreo.adapters.kafka.messages.log_clock import LogClock, LogTime
+from choreo.adapters.log_clock import LogClock, LogTime
 from choreo.testing.conformance import TOPIC, event
 from tests.adapters.kafka.conftest import OpenLog
 
