@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from operator import attrgetter
 
 import msgspec
 
@@ -156,8 +157,7 @@ class _Partition:
             for event in batch.outputs:
                 self._decided.add(hash(event.id))
                 self._unread[event.id] = event
-            yield from self._unreadable(batch)
-            yield from self._facts(piece, dues)
+            yield from sorted([*self._unreadable(batch), *self._facts(piece, dues)], key=attrgetter("offset"))
             yield from self._shown(piece[-1].offset, batch)
         while len(self._fold.cache) > CACHED_MAX:
             key, tracked = self._fold.cache.popitem(last=False)
