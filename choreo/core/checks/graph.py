@@ -53,7 +53,9 @@ class Graph:
         for node in self.nodes.values():
             for type_ in node.on:
                 self._on.setdefault(type_, []).append(node.name)
+        self._forks = [branches for branches in self._on.values() if len(branches) > 1]
         self._exclusive = exclusive(flow)
+        self._beside: dict[str, frozenset[str]] = {}
         self._ends = frozenset(flow.ends)
         self.after: dict[str, frozenset[str]] = {name: self._beyond(name) for name in self.nodes}
         """Node → the nodes that may follow it, itself if it lies on a cycle."""
@@ -64,13 +66,16 @@ class Graph:
 
     def beside(self, name: str) -> frozenset[str]:
         """Return the nodes that may run at the same time: on another branch from an event with several reactions."""
+        if name in self._beside:
+            return self._beside[name]
         found: set[str] = set()
-        for branches in self._on.values():
+        for branches in self._forks:
             mine = [branch for branch in branches if name in self._from(branch)]
             for branch in branches if mine else ():
                 if any(other != branch and {other, branch} not in self._exclusive for other in mine):
                     found |= self._from(branch)
-        return frozenset(other for other in found if name not in self._from(other))
+        self._beside[name] = frozenset(other for other in found if name not in self._from(other))
+        return self._beside[name]
 
     def unordered(self, name: str) -> frozenset[str]:
         """Return the nodes whose order with this one nothing fixes: beside it, and neither before nor after it."""

@@ -6,7 +6,7 @@ that never reaches it. Failures are left out, because a run that is compensated 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from msgspec.structs import replace
@@ -18,7 +18,7 @@ from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinitio
 from choreo.core.flow_table import FlowTable
 
 TRIES_MAX = 2_000
-"""Sets of events that are tried: some tenths of a second. Without joins one is enough."""
+"""Choices that are tried: some tenths of a second. Most flows need none."""
 SHOWN_MAX = 5
 """Paths that are shown of one flow: the first ones mended, the next ones show."""
 
@@ -139,48 +139,94 @@ def _beyond(clauses: Clauses) -> dict[str, frozenset[str]]:
 
 
 class _Search:
-    """A search for a set of events that meets all clauses, has the start, and has none of `never`."""
+    """A search for a set of events that meets all clauses, has the start, and has none of `never`.
+
+    Sets of events are bits of an int. Each event comes with all that follows from it whatever is chosen, so that only
+    choices that matter are tried.
+    """
 
     def __init__(self, clauses: Clauses, start: str, never: Iterable[str]) -> None:
-        events = {start, *(type_ for each in clauses for type_ in (*each.given, *each.then))}
-        self._clauses = clauses
+        events = sorted({start, *(type_ for each in clauses for type_ in (*each.given, *each.then))})
+        self._events = events
+        bits = {event: 1 << number for number, event in enumerate(events)}
+        ranks, beyond = _ranks(clauses, events, never), _beyond(clauses)
         self._start = start
-        self._ranks = _ranks(clauses, sorted(events), never)
-        self._beyond = _beyond(clauses)
+        self._dead = 1 << len(events)
+        """The bit of an event after which the end cannot be avoided."""
+        self._never = self._dead | sum(bits[event] for event in events if event not in ranks)
+        self._clauses = [
+            (sum(bits[each] for each in clause.given), [bits[each] for each in _ways(clause, ranks, beyond)])
+            for clause in clauses
+        ]
+        self._with = {bit: bit for bit in bits.values()}
+        """Event → all that comes with it, whatever is chosen."""
+        while self._learned():
+            pass
         self._tries = 0
 
     def find(self) -> frozenset[str] | None:
         """Return such a set; None if there is none. Raises TooManyError."""
-        return self._extended(frozenset({self._start})) if self._start in self._ranks else None
+        found = self._extended(self._with[1 << self._events.index(self._start)])
+        if found is None:
+            return None
+        return frozenset(event for number, event in enumerate(self._events) if found >> number & 1)
 
-    def _ways(self, clause: Clause) -> list[str]:
-        """Return the events that meet a clause, after which the run may stop; on a cycle only those nearer to that."""
-        known = [type_ for type_ in clause.then if type_ in self._ranks]
-        if len(clause.given) > 1:
-            return known
-        (given,) = clause.given
-        limit, beyond = self._ranks[given], self._beyond
-        return [each for each in known if given not in beyond.get(each, ()) or self._ranks[each] < limit]
+    def _learned(self) -> bool:
+        """Return whether more is known to come with some event than before."""
+        more = False
+        for event, known in self._with.items():
+            closed = self._closed(known)
+            now = known | self._dead if closed is None else closed
+            if now != known:
+                self._with[event] = now
+                more = True
+        return more
 
-    def _extended(self, come: frozenset[str]) -> frozenset[str] | None:
+    def _closed(self, come: int) -> int | None:
+        """Return these events with all that follows from them whatever is chosen; None if the end follows."""
+        before = -1
+        while before != come:
+            before = come
+            for ways in self._open(come):
+                common = -1
+                for way in ways:
+                    if not self._with[way] & self._never:
+                        common &= self._with[way]
+                if common == -1:
+                    return None
+                come |= common
+        return None if come & self._never else come
+
+    def _open(self, come: int) -> list[list[int]]:
+        """Return the ways to meet each clause that these events do not meet."""
+        return [ways for given, ways in self._clauses if not given & ~come and not any(way & come for way in ways)]
+
+    def _extended(self, come: int) -> int | None:
         """Return a set that meets all clauses and holds these events; None if there is none."""
         self._tries += 1
         if self._tries > TRIES_MAX:
             raise TooManyError
-        while True:
-            ways = [self._ways(each) for each in self._clauses if each.given <= come]
-            ways = [each for each in ways if come.isdisjoint(each)]
-            if not ways:
-                return come
-            fewest = min(ways, key=len)
-            if len(fewest) != 1:
-                break
-            come = come | {fewest[0]}
-        for type_ in fewest:
-            found = self._extended(come | {type_})
+        closed = self._closed(come)
+        if closed is None:
+            return None
+        choices = [[way for way in ways if not self._with[way] & self._never] for ways in self._open(closed)]
+        if not choices:
+            return closed
+        for way in min(choices, key=len):
+            found = self._extended(closed | self._with[way])
             if found is not None:
                 return found
         return None
+
+
+def _ways(clause: Clause, ranks: Mapping[str, int], beyond: Mapping[str, frozenset[str]]) -> list[str]:
+    """Return the events that meet a clause, after which the run may stop; on a cycle only those nearer to that."""
+    known = [type_ for type_ in clause.then if type_ in ranks]
+    if len(clause.given) > 1:
+        return known
+    (given,) = clause.given
+    limit = ranks.get(given, -1)
+    return [each for each in known if given not in beyond.get(each, ()) or ranks[each] < limit]
 
 
 def _way(clauses: Clauses, start: str, chosen: frozenset[str]) -> list[str]:
