@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from choreo.ports.log import GroupMember
+
 
 class Membership(NamedTuple):
     """A member's row. The incarnation distinguishes a process from an older one of the same name."""
@@ -47,6 +49,19 @@ class MemberId(msgspec.Struct, frozen=True):
     def place(self) -> str:
         """Return the member as an error names it."""
         return f"group {self.group!r} on topic {self.topic!r}, member {self.name!r}"
+
+
+def live_members(group_state: GroupState, now_ms: int) -> list[GroupMember]:
+    """Return the members whose lease has not expired, by name, each with the partitions that it owns."""
+    live = range(now_ms + 1, now_ms + LEASE_MAX_MS + 1)
+    owned: dict[str, list[int]] = {}
+    for partition, lease in sorted(group_state.leases.items()):
+        owned.setdefault(lease.owner, []).append(partition)
+    return [
+        GroupMember(name, "", tuple(owned.get(name, ())))
+        for name, membership in sorted(group_state.memberships.items())
+        if membership.expires_ms in live
+    ]
 
 
 LEASE_MAX_MS = 3_600_000

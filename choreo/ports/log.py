@@ -25,6 +25,15 @@ BRIDGE_GROUP = "bridge"
 """The consumer group of the bridge: up to its offsets, other logs have every carried event of this one."""
 
 
+class GroupMember(msgspec.Struct, frozen=True):
+    """A live member of a consumer group on one topic, and the partitions that it owns now."""
+
+    name: str
+    host: str = ""
+    """The address from which it is connected; "" where the log has no connections."""
+    partitions: tuple[int, ...] = ()
+
+
 class Assigned(msgspec.Struct, frozen=True):
     """A partition that this consumer was just assigned: start at `committed`; `end` is the log's end at that moment."""
 
@@ -158,6 +167,13 @@ class Log(Protocol):
 
     async def committed(self, topic: str, group: str) -> dict[int, int]:
         """Return the group's committed offset by partition; 0 where it has none. For lag."""
+        ...
+
+    async def members(self, topic: str, group: str) -> list[GroupMember]:
+        """Return the live members of the group on this topic, by name; [] for a group that never was. For people.
+
+        A member whose lease has expired is not live. Raises NotFoundError on an unknown topic.
+        """
         ...
 
     async def close(self) -> None:

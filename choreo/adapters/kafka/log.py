@@ -33,7 +33,7 @@ from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies, NoReports
 from choreo.ports.inbox import Inbox, InboxIdentity
-from choreo.ports.log import TRACKER_GROUP
+from choreo.ports.log import TRACKER_GROUP, GroupMember
 
 STAMP_SPAN = 1_000
 """Records looked through at once for one that carries the log's time."""
@@ -176,6 +176,11 @@ class KafkaLog:
         known = await self._cluster.committed(topic, _called(group, topic))
         begins = await self._cluster.begins(topic, range(await self._cluster.partitions(topic)))
         return {partition: max(known.get(partition, 0), begin) for partition, begin in begins.items()}
+
+    async def members(self, topic: str, group: str) -> list[GroupMember]:
+        """Return the group's members as its coordinator knows them. Raises NotFoundError, StorageError."""
+        await self._cluster.partitions(topic)
+        return await self._cluster.members(topic, _called(group, topic))
 
     async def origin(self, topic: str) -> Origin:
         """Return the identity of the log. Raises ReplacedLogError, NotFoundError."""

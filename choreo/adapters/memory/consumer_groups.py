@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from choreo.adapters.assignment import GroupState, Lease, MemberId, Membership, rebalance
+from choreo.adapters.assignment import GroupState, Lease, MemberId, Membership, live_members, rebalance
 from choreo.adapters.errors import admit_batch, lease_lost
 from choreo.adapters.memory.dead_letters import MemoryDeadLetters
 from choreo.adapters.memory.inbox import MemoryInbox
@@ -18,7 +18,7 @@ from choreo.adapters.memory.state import MemoryStates
 from choreo.adapters.memory.topics import Topics
 from choreo.core.events import Record
 from choreo.ports.clock import Clock
-from choreo.ports.log import CommitBatch
+from choreo.ports.log import CommitBatch, GroupMember
 
 
 class Stores(NamedTuple):
@@ -146,6 +146,11 @@ class MemoryGroups:
         """Return the group's committed offsets; empty if there is no such group."""
         rows = self._groups.get((topic, group))
         return {} if rows is None else {p: lease.committed for p, lease in rows.leases.items()}
+
+    def members(self, topic: str, group: str) -> list[GroupMember]:
+        """Return the group's live members; none if there is no such group."""
+        rows = self._groups.get((topic, group))
+        return [] if rows is None else live_members(GroupState(*rows), self._clock.elapsed_ms())
 
     def rewind(self, topic: str, group: str) -> None:
         """Set the group back to the beginning; its members lose their partitions and get them again."""

@@ -11,6 +11,7 @@ from choreo.adapters.memory.consumer_groups import MemoryGroups
 from choreo.adapters.memory.topics import Topics
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.clock import Clock
+from choreo.ports.log import GroupMember
 
 
 class MemoryLog:
@@ -73,6 +74,11 @@ class MemoryLog:
         """Return the group's committed offset by partition; 0 where it has none."""
         known = self._groups.committed(topic, group)
         return {partition: known.get(partition, 0) for partition in range(len(self._topics.of(topic)))}
+
+    async def members(self, topic: str, group: str) -> list[GroupMember]:
+        """Return the group's live members; raises NotFoundError on an unknown topic."""
+        self._topics.of(topic)
+        return self._groups.members(topic, group)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to close."""

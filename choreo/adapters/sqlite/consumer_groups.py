@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from choreo.adapters.assignment import GroupState, Lease, MemberId, Membership, rebalance
+from choreo.adapters.assignment import GroupState, Lease, MemberId, Membership, live_members, rebalance
 from choreo.adapters.errors import admit_batch, lease_lost
 from choreo.adapters.notifier import Notifier
 from choreo.adapters.sqlite.bulk import Bulk
@@ -26,7 +26,7 @@ from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.state import SqliteStates
 from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.ports.clock import Clock
-from choreo.ports.log import CommitBatch
+from choreo.ports.log import CommitBatch, GroupMember
 
 _COMMIT_OFFSETS = Bulk(
     "offsets (topic, grp, partition, offset)",
@@ -182,6 +182,10 @@ class ConsumerGroups:
         return dict(
             self._database.query("SELECT partition, offset FROM offsets WHERE topic = ? AND grp = ?", (topic, group))
         )
+
+    def members(self, topic: str, group: str) -> list[GroupMember]:
+        """Return the group's live members."""
+        return live_members(self.group_state(topic, group), self._clock.elapsed_ms())
 
     def rewind(self, topic: str, group: str) -> None:
         """Set the group back to the beginning, inside a transaction.

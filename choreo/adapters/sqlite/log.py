@@ -15,6 +15,7 @@ from choreo.adapters.sqlite.wal_sync import NotFlushedError
 from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.clock import Clock
+from choreo.ports.log import GroupMember
 
 
 class _Together:
@@ -148,6 +149,11 @@ class SqliteLog:
         """Return the group's committed offset by partition; 0 where it has none. Raises NotFoundError."""
         known = self._groups.committed(topic, group)
         return {partition: known.get(partition, 0) for partition in range(len(self._records.partition_ids(topic)))}
+
+    async def members(self, topic: str, group: str) -> list[GroupMember]:
+        """Return the group's live members; raises NotFoundError on an unknown topic."""
+        self._records.partition_ids(topic)
+        return self._groups.members(topic, group)
 
     async def close(self) -> None:
         """Write all pending events. The backend closes the file."""

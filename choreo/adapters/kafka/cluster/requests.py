@@ -25,7 +25,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from choreo.adapters.errors import bad_count, wrong_count
-from choreo.adapters.kafka.cluster import group_offsets
+from choreo.adapters.kafka.cluster import group_members, group_offsets
 from choreo.adapters.kafka.cluster.admin import Admin
 from choreo.adapters.kafka.cluster.group_offsets import NotedOffset
 from choreo.adapters.kafka.cluster.joint_questions import JointQuestions
@@ -34,6 +34,7 @@ from choreo.adapters.kafka.errors import NO_LEADER, OUTDATED, PASSING, UNAUTHORI
 from choreo.adapters.kafka.options import FACT_BYTES_MAX, KafkaOptions
 from choreo.core.errors import NotFoundError, SettingsError, StorageError
 from choreo.ports.dependencies import Dependencies, report_error
+from choreo.ports.log import GroupMember
 
 START_PAUSE_S = 0.5
 PROPAGATION_S = 0.02
@@ -172,6 +173,17 @@ class Cluster:
             where = f"group {group!r} on topic {' and '.join(map(repr, topics))}"
             raise complaint(self._admin.denied or error, self._options, where) from error
         return {topic: _commits(islice(found, count)) for topic, count in counts.items()}
+
+    async def members(self, topic: str, group: str) -> list[GroupMember]:
+        """Return the group's members on this topic; [] for a group that never was. Raises StorageError."""
+        name = self._options.name(group)
+        try:
+            found = await self._ask(topic, lambda admin, s: group_members.describe(admin, s, name))
+        except StorageError as error:
+            if group_members.is_unknown(error):
+                return []
+            raise
+        return group_members.members_of(found[name], self._options.name(topic))
 
     async def _offsets(
         self,
