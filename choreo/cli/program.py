@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
         "list": ("choreo.cli.list:list_", "List instances, newest first."),
         "show": ("choreo.cli.show:show", "Show one instance: its timeline and its waits."),
+        "why": ("choreo.cli.why:why", "Say why an instance stands still, and which command helps."),
         "replay": ("choreo.cli.replay:replay", "Fold the log again with the present code; show an instance's past."),
         "tail": ("choreo.cli.tail:tail", "Print events as they come."),
         "dlq": ("choreo.cli.dlq:cli", "List, show and redrive dead letters."),

@@ -44,6 +44,40 @@ class Answer(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(from_attributes=True)
 
 
+class EvidenceAnswer(Answer):
+    """A fact that speaks for a cause."""
+
+    name: str = Field(examples=["members of payment"])
+    value: str = Field(examples=["none"])
+    position: str = Field(description="Its place in the log; empty for a fact that is not there.")
+    at: Moment = Field(validation_alias="at_ms")
+
+
+class AlsoAnswer(Answer):
+    """A further fault, of less weight than the cause."""
+
+    cause: str
+    sentence: str
+
+
+class WhyAnswer(Answer):
+    """Why a run stands still: one cause, its evidence, and the next command."""
+
+    flow: str
+    key: str
+    run: str
+    status: Status
+    cause: str = Field(examples=["no-member"])
+    healthy: bool = Field(description="Nothing is wrong.")
+    sentence: str
+    remedy: str
+    command: str = Field(description="The next command; empty where there is nothing to do.")
+    evidence: list[EvidenceAnswer]
+    also: list[AlsoAnswer] = Field(description="Further faults, of less weight.")
+    position: str = Field(description="The last event that the answer takes into account.", examples=["order/3/42"])
+    as_of: Moment = Field(validation_alias="as_of_ms")
+
+
 class ReceiptAnswer(Answer):
     """The event that was written, and its place. Pass `position` as `Choreo-Position` to a read that must see it."""
 

@@ -5,8 +5,9 @@ Answers are values, the same for REST, CLI and web; sentences for people are mad
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import msgspec
 
@@ -17,9 +18,13 @@ from choreo.app.query.history import Attribution, Histories, HistoryRow
 from choreo.app.query.read_your_writes import IF_JUST_STARTED, Positions
 from choreo.app.query.status_text import waiting_for
 from choreo.app.query.timeline import TimelineRow, timeline
+from choreo.app.query.why import Why, why
+from choreo.app.query.why_reading import Reading
 from choreo.app.tracking.views import Detail, detail_of
+from choreo.core.declare.steps import Step
 from choreo.core.errors import NotFoundError
-from choreo.core.events import Position
+from choreo.core.events import Position, Record
+from choreo.core.serving import stranding
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetter, DeadLetters
@@ -76,8 +81,15 @@ class Queries:
         codec: Codec,
         clock: Clock,
         pace: Pace | None = None,
+        *,
+        steps: Mapping[str, Mapping[str, Step]] | None = None,
     ) -> None:
-        """Keep the parts; nothing is read yet. `pace` slows lists down where they share their loop with the work."""
+        """Keep the parts; nothing is read yet. `pace` slows lists down where they share their loop with the work.
+
+        `steps`: by flow, the steps of this process's code; without them `why` says nothing of versions.
+        """
+        self._steps: Mapping[str, Mapping[str, Step]] = steps or {}
+        self._codec = codec
         self.flows = flows
         self._dead_letters = dead_letters
         self._positions = Positions(log, read_model, clock)
@@ -155,6 +167,39 @@ class Queries:
             yield None
             await self._clock.sleep(wait_s)
             wait_s = min(2 * wait_s, FOLLOW_S)
+
+    async def why(self, flow: str, key: str, run: str = "", patience_s: float = 2.0) -> Why:
+        """Return the cause for which a run stands still; without `run` of the key's newest.
+
+        Waits so many seconds for the read model to have read the log.
+        """
+        reading = Reading(
+            self.flows.table(flow),
+            self._log,
+            self._read_model,
+            self._dead_letters,
+            self._clock,
+            row_of=self._row,
+            history=self._whole_history,
+            reached=self.reached,
+            fields=self._fields,
+            unserved=self._unserved,
+        )
+        return why(await reading.facts(key, run, patience_s))
+
+    async def _row(self, flow: str, key: str, run: str) -> InstanceView:
+        return (await self.instance(flow, key, run)).row
+
+    async def _whole_history(self, flow: str, key: str, run: str) -> list[HistoryRow]:
+        return await self.history(flow, key, run=run, limit=10_000)
+
+    def _fields(self, flow: str, record: Record) -> Mapping[str, Any]:
+        event = record.event
+        return self._codec.fields(self.flows.event_class(flow, event.type), event.content_type, event.data)
+
+    def _unserved(self, flow: str, version: int) -> str:
+        steps = self._steps.get(flow)
+        return "; ".join(stranding(self.flows.table(flow), version, steps)) if steps else ""
 
     async def counts(self, flow: str) -> dict[str, int]:
         """Return the number of runs by status."""

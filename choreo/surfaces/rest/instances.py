@@ -19,6 +19,7 @@ from choreo.surfaces.json_format import (
     InstancePage,
     Status,
     Timeline,
+    WhyAnswer,
     instance_of,
     summary_of,
     timeline_of,
@@ -134,6 +135,18 @@ async def get_history(
 async def get_timeline(flow: FlowName, key: Key, use_cases: Injected, run: Run = "") -> Timeline:
     """Show one run's timeline: time since its start, each event, how long each step took, the undone effects."""
     return timeline_of(await use_cases.queries.timeline(flow, key, run))
+
+
+@router.get(
+    "/{key}/why",
+    operation_id="explainInstance",
+    summary="Why a run stands still: one cause, its evidence, the next command",
+    dependencies=[ReadYourWrites],
+    responses=refused(404),
+)
+async def explain_instance(flow: FlowName, key: Key, use_cases: Injected, run: Run = "") -> WhyAnswer:
+    """Show the one cause for which a run stands still, or that nothing is wrong; without `run` of the newest."""
+    return WhyAnswer.model_validate(await use_cases.queries.why(flow, key, run))
 
 
 _STREAM: dict[str, Any] = {
