@@ -123,7 +123,7 @@ class KafkaLog:
         await self._known(topic, partition)
         if limit < 1:
             return []
-        messages = await self._messages(topic, partition, max(0, offset), limit)
+        messages, _ = await self._looked_at(topic, partition, max(0, offset), limit, None)
         return await self._records(topic, partition, messages)
 
     async def scan(
@@ -178,8 +178,7 @@ class KafkaLog:
         return {partition: max(known.get(partition, 0), begin) for partition, begin in begins.items()}
 
     async def members(self, topic: str, group: str) -> list[GroupMember]:
-        """Return the group's members as its coordinator knows them. Raises NotFoundError, StorageError."""
-        await self._cluster.partitions(topic)
+        """Return the group's members as its coordinator knows them."""
         return await self._cluster.members(topic, _called(group, topic))
 
     async def origin(self, topic: str) -> Origin:
@@ -217,9 +216,6 @@ class KafkaLog:
         """Wait a moment for work under way, then close all connections. Consumers are closed by their callers."""
         await self._sender.close()
         await self._readers.close()
-
-    async def _messages(self, topic: str, partition: int, offset: int, limit: int) -> list[Message]:
-        return (await self._looked_at(topic, partition, offset, limit, None))[0]
 
     async def _looked_at(
         self, topic: str, partition: int, offset: int, limit: int, types: frozenset[bytes] | None
@@ -267,12 +263,13 @@ class KafkaLog:
         until = offset + 1
         while until > first:
             start = max(first, until - STAMP_SPAN)
-            for message in reversed(await self._messages(topic, partition, start, until - start)):
+            messages, _ = await self._looked_at(topic, partition, start, until - start, None)
+            for message in reversed(messages):
                 stamp_ms = log_stamp(message)
                 if stamp_ms is not None and (message.offset() or 0) < until:
                     return stamp_ms
             until = start
-        messages = await self._messages(topic, partition, offset, 1)
+        messages, _ = await self._looked_at(topic, partition, offset, 1, None)
         return messages[0].timestamp()[1] if messages else 0
 
     async def _probe(self, topic: str, group: str, places: Mapping[int, int]) -> None:

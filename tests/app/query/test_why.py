@@ -37,7 +37,7 @@ SERVICES = ("stock", "payment", "desk")
 
 
 class Incident:
-    """A shop whose services have members that really joined, and do as the test wants."""
+    """A shop with members of its services that really joined, and do as the test wants."""
 
     def __init__(self, played: Shop) -> None:
         self.shop = played
@@ -276,7 +276,7 @@ async def test_lag_before_the_trigger(incident: Incident) -> None:
 
 
 async def test_an_operator_forgot_a_pause(incident: Incident) -> None:
-    """By whom it was paused is in the evidence, and the reason in the sentence."""
+    """The fact that paused it is in the evidence, and its reason in the sentence."""
     await incident.shop.start(KEY)
     await incident.join(*SERVICES, work=False)
     await incident.shop.operator.pause("order", KEY, reason="ann looks at the stock")
@@ -291,7 +291,7 @@ async def test_an_operator_forgot_a_pause(incident: Incident) -> None:
 
 
 async def test_the_tracker_is_away(incident: Incident) -> None:
-    """With and without unread records: nobody would say what is due."""
+    """With and without unread records: no due time would be published."""
     await incident.shop.start(KEY)
     await incident.join(*SERVICES, work=False)
     await incident.shop.consumer.close()
@@ -330,7 +330,7 @@ async def test_a_partition_without_an_owner(incident: Incident) -> None:
 
 
 async def test_of_two_symptoms_the_first_in_the_list_is_the_cause(incident: Incident) -> None:
-    """A failed undo is for a person, whoever runs; the missing worker is also seen."""
+    """A pause is before a missing worker, which is also seen; a failed undo is for a person."""
     shop = incident.shop
     await shop.stuck(KEY)
     await shop.start("o-2")
@@ -343,7 +343,7 @@ async def test_of_two_symptoms_the_first_in_the_list_is_the_cause(incident: Inci
 
 
 async def test_healthy_runs_have_no_cause(incident: Incident) -> None:
-    """At every stage of 200 runs whose services work, nothing is wrong: an end, a wait, a retry, an attempt."""
+    """At every stage of 200 runs with working services, nothing is wrong: an end, a wait, a retry, an attempt."""
     shop, chance = incident.shop, random.Random(7)
     await incident.join(*SERVICES, work=False)
     seen: set[str] = set()

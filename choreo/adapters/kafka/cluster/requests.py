@@ -175,7 +175,11 @@ class Cluster:
         return {topic: _commits(islice(found, count)) for topic, count in counts.items()}
 
     async def members(self, topic: str, group: str) -> list[GroupMember]:
-        """Return the group's members on this topic; [] for a group that never was. Raises StorageError."""
+        """Return the group's members on this topic; [] for a group that never was.
+
+        Raises NotFoundError, StorageError.
+        """
+        await self.partitions(topic)
         name = self._options.name(group)
         try:
             found = await self._ask(topic, lambda admin, s: group_members.describe(admin, s, name))
