@@ -165,7 +165,8 @@ async def app_of(
     known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
     publisher = Publisher(known, backend.log, backend.read_model, codec, backend.clock, new_id=owned.new_id)
     pace = Pace(backend.clock, at_once=1 if backend.shares_loop else LISTS_AT_ONCE)
-    stores, steps = (backend.log, backend.read_model, backend.dead_letters), {n: flow.steps for n, flow in flows.items()}
+    stores = (backend.log, backend.read_model, backend.dead_letters)
+    steps = {name: flow.steps for name, flow in flows.items()}
     queries = Queries(known, *stores, codec, backend.clock, pace, steps=steps)
     operator = Operator(known, backend.log, backend.read_model, backend.dead_letters, backend.clock)
     return App(

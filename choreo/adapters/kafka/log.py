@@ -279,10 +279,7 @@ class KafkaLog:
         await self.read(topic, partition, offset, 1)
 
     async def _publish(self, topic: str, events: Sequence[Envelope]) -> list[tuple[int, int]]:
-        """Publish each event to its key's partition, by the topic's partition count when this process first used it.
-
-        Partitions that are added later move no key.
-        """
+        """Publish each event to its key's partition; partitions added since this process first used it move no key."""
         count = (await self._origins.sure(topic)).partitions
         messages, partitions = [], []
         for event in events:
