@@ -19,6 +19,7 @@ __all__ = [
     "NonRetryableError",
     "Part",
     "Retry",
+    "RunView",
     "Service",
     "StepContext",
     "all_children",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from choreo.core.retry import Retry
     from choreo.event.child_result import ChildResult
     from choreo.event.event import Event, Part
+    from choreo.core.run_view import RunView
 else:
     _MODULES = {
         "After": "choreo.core.declare.waits",
@@ -57,6 +59,7 @@ else:
         "NonRetryableError": "choreo.core.errors",
         "Part": "choreo.event.event",
         "Retry": "choreo.core.retry",
+        "RunView": "choreo.core.run_view",
         "Service": "choreo.core.declare.steps",
         "StepContext": "choreo.core.context",
         "all_children": "choreo.core.declare.children",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from choreo.core.checks import checks
-from choreo.core.declare import waits
+from choreo.core.declare import invariants, waits
 from choreo.core.declare.attributes import Attributes
 from choreo.core.declare.carries import Carry, Maker
 from choreo.core.declare.parts import distinct, event_classes, one_class, positive, whole
@@ -14,6 +14,7 @@ from choreo.core.declare.waits import After, Every
 from choreo.core.definition import FlowDefinition, WaitDefinition
 from choreo.core.durations import Duration, milliseconds
 from choreo.core.errors import DeclarationError
+from choreo.core.run_view import Invariant
 from choreo.core.signatures import EventClass
 
 
@@ -56,6 +57,7 @@ class Flow:
         self._waits: list[tuple[WaitDefinition, tuple[EventClass, ...]]] = []
         self.carried: list[Carry] = []
         self._attributes = Attributes(name)
+        self.invariants: tuple[Invariant, ...] = ()
 
     def wait(
         self,
@@ -140,6 +142,16 @@ class Flow:
         of several events: the newest one in log order counts. Raises DeclarationError.
         """
         self._attributes.add(name, event, field)
+
+    def invariant(self, rule: Invariant) -> Invariant:
+        """Declare a rule that holds in every state of every run; `choreo verify` looks for a state that breaks it.
+
+        Write `@flow.invariant` above a pure function of one `RunView` that returns True, or False or a message where
+        the rule is broken. Raises DeclarationError.
+        """
+        invariants.declared(rule, self.invariants, f"flow {self.name}, invariant {invariants.name_of(rule)}")
+        self.invariants = (*self.invariants, rule)
+        return rule
 
     @property
     def steps(self) -> dict[str, Step]:
