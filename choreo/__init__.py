@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from choreo.core.declare.waits import After, Every
     from choreo.core.errors import ChoreoError, DeclarationError, NonRetryableError
     from choreo.core.retry import Retry
+    from choreo.core.run_view import RunView
     from choreo.event.child_result import ChildResult
     from choreo.event.event import Event, Part
-    from choreo.core.run_view import RunView
 else:
     _MODULES = {
         "After": "choreo.core.declare.waits",

@@ -27,7 +27,8 @@ from choreo.core.errors import (
 )
 from choreo.redaction import redact
 
-PROBLEM, USAGE, UNAVAILABLE, NOT_FOUND, CONFLICT, OURS, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 5, 70, 130, 141
+PROBLEM, USAGE, UNAVAILABLE, NOT_FOUND, CONFLICT, UNDECIDED = 1, 2, 3, 4, 5, 6
+OURS, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 """70 is EX_SOFTWARE of sysexits.h; a shell shows 130 and 141 for SIGINT and SIGPIPE."""
 
 EXIT_CODES = {
@@ -37,6 +38,7 @@ EXIT_CODES = {
     UNAVAILABLE: "storage or a needed part is not available",
     NOT_FOUND: "not found",
     CONFLICT: "does not fit the present state",
+    UNDECIDED: "unknown, because not all was tried",
     OURS: "a fault of choreo",
     INTERRUPTED: "interrupted",
     PIPE_CLOSED: "the reader of the output left",

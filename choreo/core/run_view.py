@@ -102,7 +102,7 @@ def broken(invariant: Invariant, view: RunView) -> str:
     An invariant that raises, or returns neither a bool nor a text, does not hold: the reason names the mistake.
     """
     try:
-        verdict = invariant(view)
+        verdict: object = invariant(view)
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything
         return f"it raised {described(error)}"
     if isinstance(verdict, str):

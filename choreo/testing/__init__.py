@@ -15,6 +15,7 @@ from choreo.testing.given import (
     undo,
 )
 from choreo.testing.simulation.errors import SimulationError
+from choreo.testing.verification.verify import Report, verify
 
 __all__ = [
     "EventLike",
@@ -22,6 +23,7 @@ __all__ = [
     "Faults",
     "FaultyBackend",
     "FlowTest",
+    "Report",
     "Scenario",
     "SimulationError",
     "child_ended",
@@ -32,4 +34,5 @@ __all__ = [
     "foreign",
     "given",
     "undo",
+    "verify",
 ]

@@ -14,7 +14,7 @@ def name_of(invariant: Invariant) -> str:
 
 
 def declared(invariant: object, known: tuple[Invariant, ...], where: str) -> None:
-    """Raise DeclarationError unless this is a function of one argument whose name is new."""
+    """Raise DeclarationError unless this is a function of one argument with a new name."""
     remedy = "Write @flow.invariant above a plain function of one RunView that returns True, False or a message."
     if not callable(invariant) or inspect.isclass(invariant):
         raise DeclarationError(f"{invariant!r:.80} is no function", where=where, remedy=remedy)

@@ -1,7 +1,7 @@
-"""What operators, foreign programs and the outside world may do next, and what of their budget is left.
+"""The next moves of operators, foreign programs and the outside world, and the rest of their budget.
 
-A budget is a tuple: what is left of each limited move, whether the run has been started, the pauses that the operator
-has not ended, and how many events of each type have come from outside.
+A budget is a tuple: how many of each limited move are left, whether the run has been started, the pauses that the
+operator has not ended, and how many events of each type have come from outside.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Adversary:
     def acts(self, state: KeyState, left: Left) -> Iterator[Act]:
         """Yield every move from outside."""
         if not left[_STARTED]:
-            for label, record in self._written(self._table.flow.starts, ids.start(self._table.flow.name, KEY), "starts"):
+            id_ = ids.start(self._table.flow.name, KEY)
+            for label, record in self._written(self._table.flow.starts, id_, "starts"):
                 yield Act(label, record, _with(left, _STARTED, 1), due=True)
             return
         for run in state.runs:

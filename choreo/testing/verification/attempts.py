@@ -26,15 +26,15 @@ class Attempts:
     """The attempts of one host."""
 
     def __init__(self, host: Host) -> None:
-        """Keep the host, whose rules and states they use."""
+        """Keep the host, for its rules and states."""
         self._host = host
         step = host.step
         self._tracked = step.compensation is not None and step.effect
         self._repeats = self._tracked or not host.reduces.untracked
-        """Whether attempts that end without an outcome are told apart: only of a step with an effect to undo."""
+        """Whether attempts that end without an outcome differ: only those of a step with an effect to undo."""
 
     def ends(self, state: HostState, job: Job) -> Iterator[Step]:
-        """Yield every end of the first job, whose attempt has begun and is counted."""
+        """Yield every end of the first job; its attempt has begun and is counted."""
         if job.undo:
             yield from self._undone(state, job)
             return
@@ -101,7 +101,7 @@ class Attempts:
             yield from self._dies(undone, job, "after it was undone")
 
     def zombie(self, state: HostState, zombie: Zombie) -> Iterator[Step]:
-        """Yield what becomes of an attempt that was given up: its call lands or never does, its success comes late."""
+        """Yield the further course of an attempt that was given up: its call lands or does not, its success is late."""
         rest = state._replace(zombies=tuple(each for each in state.zombies if each != zombie))
         if not zombie.called:
             effect = self._effect(state, zombie.job)

@@ -1,6 +1,6 @@
 """The books of one outside system, as values: idempotent by key, undone by key, able to bar a key it has not seen.
 
-The ground truth of the exploration: an effect is present, undone or barred, whatever the ledger believes.
+The ground truth of the exploration: an effect is present, undone or barred, also where the ledger believes otherwise.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ BARRED: Final = "barred"
 
 
 class Effect(NamedTuple):
-    """What an outside system knows of one key."""
+    """The memory of an outside system about one key."""
 
     key: str
     status: str = ABSENT
     maker: str = ""
-    """The trigger whose attempt has made it."""
+    """The trigger of the attempt that has made it."""
     answers: tuple[tuple[str, bool], ...] = ()
     """Key of a compensation → whether there was something to undo; the same key, the same answer."""
 

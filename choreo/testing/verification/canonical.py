@@ -1,9 +1,9 @@
-"""Canonical forms: states that differ only in what no rule compares become one state.
+"""Canonical forms: states become one state where no rule tells them apart.
 
 Dropped: the position, the present time, times and offsets of changes, orphans, causes of a run, reasons in facts,
 carried headers. Offsets that are only compared with each other become ranks; offsets that are only known or unknown
 become 0 or -1. A time that was set becomes one of its kind: every order of timers is explored, so that its distance
-does not matter, but a time that a pause has moved differs from the one before. Sets that are stored as lists are sorted.
+does not matter, but a time that a pause has moved differs from the one before. Lists that are sets are sorted.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _by_type(found: Gates) -> Iterable:  # type: ignore[type-arg]
 
 
 def outside(event: Outside) -> Outside:
-    """Return an event of a gate without its place in the log: its place in the list is what counts."""
+    """Return an event of a gate without its place in the log: its place in the list counts."""
     return replace(event, offset=0, carried=None)
 
 
@@ -168,7 +168,7 @@ def tokens(memory: bytes) -> bytes:
 
 
 def fact(event: Envelope) -> Envelope:
-    """Return a fact or event without what nobody compares: reason, time, and the cause that led to it here."""
+    """Return a fact or event without the parts that nobody compares: reason, time, and the cause of it here."""
     causation = event.causation
     if causation and causation != event.trigger and event.source.endswith("tracker"):
         causation = "known"

@@ -17,7 +17,7 @@ class Violation(NamedTuple):
 
 
 class Exploration(NamedTuple):
-    """What was seen."""
+    """The result of an exploration."""
 
     states: int
     transitions: int
@@ -56,9 +56,9 @@ class Explorer:
 
     def _expand(self, at: int) -> Violation | None:
         world, known, states = self.world, self._known, self.states
-        state, moves, goes_on = states[at], 0, False
+        state, goes_on = states[at], False
         for label, after, due, wrong in world.moves(state):
-            moves += 1
+            self._transitions += 1
             number = known.get(after)
             if wrong:
                 return Violation(wrong, (*self._trace(at), (label, after)))
@@ -67,14 +67,13 @@ class Explorer:
                 states.append(after)
                 self._parents.append(at)
                 self._labels.append(label)
-                wrong = world.wrong(after)
-                if wrong:
-                    return Violation(wrong, self._trace(number))
+                broken = world.wrong(after)
+                if broken:
+                    return Violation(broken, self._trace(number))
             if due and number != at:
                 goes_on = True
                 self._from.append(at)
                 self._to.append(number)
-        self._transitions += moves
         if goes_on:
             return None
         self._ends.append(at)

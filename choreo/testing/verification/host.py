@@ -1,8 +1,8 @@
 """The abstract host of one step and its compensation: its jobs one after the other, as the product's rules decide.
 
-It begins an attempt when it publishes the outcome, not before: a host may lag, so that beginning early with what it
-knew then is the same history (`fused=False` begins in a move of its own; a test compares both). A host may not have
-read yet what stands behind a trigger; it has read all that stands before it. The result of a handler is chosen.
+It begins an attempt when it publishes the outcome, not before: a host may lag, so that beginning early with its
+knowledge of then is the same history (`Reduces.begins`; a test compares both). A host may not have read yet the records
+behind a trigger; it has read all that stands before it. The result of a handler is chosen.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from choreo.core import facts
 from choreo.core.definition import StepDefinition
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
-from choreo.ports.inbox import AttemptRequest
 from choreo.core.state import Run
+from choreo.ports.inbox import AttemptRequest
 from choreo.testing.verification import canonical, reductions
 from choreo.testing.verification.attempts import Attempts
 from choreo.testing.verification.host_state import HostState, Job
@@ -68,7 +68,7 @@ class Host:
         self.records = records
         self.table = table
         self.reduces = reduces
-        self._one_trigger = bool(step.all_of) or len(step.triggers) == 1
+        self._one_trigger = not table.cyclic and _comes_once(table, step)
         self._moves: dict[tuple[int, Mark, bool], tuple[Step, ...]] = {}
         self._delivered: dict[tuple[int, Job], int] = {}
         self._attempts = Attempts(self)
@@ -86,7 +86,8 @@ class Host:
             if self.reduces.pauses and known_begun and (job.undo or job.before):
                 # Without pauses nobody reads which record has asked for it.
                 asked_for = job._replace(source=job.trigger)
-            job = asked_for._replace(old=old, failed=0 if known_begun else job.failed)
+            counted = known_begun and self.reduces.calls
+            job = asked_for._replace(old=old, failed=0 if counted else job.failed)
             known = self.states.number(state._replace(queue=(*state.queue, job)))
             self._delivered[key] = known
         return known
@@ -129,7 +130,7 @@ class Host:
                     yield self._not_started(state, job, work, ruling, reason, seen)
 
     def _readings(self, job: Job, mark: Mark, active: bool) -> Iterator[Mark]:  # noqa: FBT001
-        """Yield what the host may have read about the run: all, or only what stands before its job."""
+        """Yield the facts of the run that the host may have read: all, or only those before its job."""
         yield mark
         if not active:
             return
@@ -141,9 +142,7 @@ class Host:
             for is_paused, n in sorted(paused):
                 yield Mark(paused=is_paused, pause_n=n)
 
-    def _not_started(
-        self, state: HostState, job: Job, work: StepJob, ruling: Verdict, reason: str, seen: Mark
-    ) -> Step:
+    def _not_started(self, state: HostState, job: Job, work: StepJob, ruling: Verdict, reason: str, seen: Mark) -> Step:
         rest = state._replace(queue=state.queue[1:])
         recorded = state.outcome(job.inbox_id)
         if recorded is not None:
@@ -186,7 +185,7 @@ class Host:
         return self.done(rest, job, result, "sets its trigger aside as a dead letter", "dead-letter")
 
     def _lost(self, state: HostState, mark: Mark) -> Iterator[Step]:
-        """Yield the loss of the inbox: of a host at rest, and of one whose handler runs."""
+        """Yield the loss of the inbox: of a host at rest, and of one with a running handler."""
         queue = tuple(job._replace(old=True) for job in state.queue)
         lost = state._replace(rows=(), slots=(), forgot=True, queue=queue)
         yield self.step_of(lost, "loses its inbox", costs="lost-inbox")
@@ -245,7 +244,7 @@ class Host:
         return Step(text, self.states.number(self._kept(state)), publishes, costs, wrong or twice)
 
     def _kept(self, state: HostState) -> HostState:
-        """Return the state without what no rule reads any more (reductions.py)."""
+        """Return the state without the parts that no rule reads any more (reductions.py)."""
         return reductions.kept(state, self.reduces, one_trigger=self._one_trigger)
 
     def settled(self, host: int, run: Run | None) -> int:
@@ -254,6 +253,16 @@ class Host:
             return host
         state = self.states[host]
         return self.states.number(self._kept(reductions.settled(state, self.records, self.step.name, run)))
+
+
+def _comes_once(table: FlowTable, step: StepDefinition) -> bool:
+    """Return whether only one event of a run can trigger the step, where the flow has no cycle."""
+    if len(step.triggers) > 1:
+        return bool(step.all_of)
+    (type_,) = step.triggers
+    sources = [*table.successes.get(type_, ()), *table.failures.get(type_, ()), *table.compensations.get(type_, ())]
+    sources += [wait.name for wait in (*table.satisfies.get(type_, ()), *table.flow.waits) if type_ in wait.answers]
+    return len(set(sources)) <= 1 and type_ not in table.reminders
 
 
 def made(event: Envelope) -> Envelope:

@@ -120,6 +120,5 @@ class HostState(NamedTuple):
         return self._replace(rows=tuple(sorted(kept, key=lambda row: row.trigger)), slots=tuple(taken))
 
 
-
 def _put(items: tuple[Effect, ...], item: Effect, key: str) -> tuple[Effect, ...]:
     return tuple(sorted([*(each for each in items if each.key != key), item]))

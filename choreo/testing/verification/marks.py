@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from choreo.app.steps.handlers import RUN_FACTS
-from choreo.app.steps.runs import RunStatus, Runs
+from choreo.app.steps.runs import Runs, RunStatus
 from choreo.core.events import Envelope, Record
 from choreo.testing.verification.canonical import NOW_MS
 from choreo.testing.verification.pool import Pool

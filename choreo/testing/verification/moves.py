@@ -1,4 +1,4 @@
-"""Moves of the adversary: what may go wrong beside the ordinary course of a flow, and how often in one history.
+"""Moves of the adversary: faults and wishes beside the ordinary course of a flow, each with a count.
 
 Outcomes of handlers, the order of everything, timers and lags are not limited. Each move here has a count, so that the
 number of states is finite; `--with pause=2` raises it.

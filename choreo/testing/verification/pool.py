@@ -22,7 +22,7 @@ class Pool(Generic[V]):
 
     def number(self, value: V, key: Hashable = None) -> int:
         """Return the number of this value; `key` stands for a value that cannot be hashed."""
-        at: Hashable = value if key is None else key  # type: ignore[assignment]
+        at: Hashable = value if key is None else key
         known = self._numbers.get(at)
         if known is None:
             known = self._numbers[at] = len(self.values)

@@ -64,19 +64,26 @@ def of_state(table: FlowTable, state: KeyState) -> str:
 
 def _of_run(run: Run, facts_due: Sequence[Envelope]) -> str:
     if run.ended:
-        unsettled = [entry.step for entry in run.ledger if entry.state not in _SETTLED]
-        if run.status == COMPENSATED and unsettled:
-            return f"promise 4: the run is compensated, and the effect of {unsettled[0]} is not settled"
-        requested = [entry.step for entry in run.ledger if entry.state in (REQUESTED, UNDONE)]
-        if run.status == COMPLETED and run.parentage is None and requested:
-            return f"promise 4: the run is completed, and {requested[0]} is undone"
-        return ""
+        return _of_ended(run)
     if run.paused_ms:
         return f"promise 5: {facts_due[0].type} is due in a pause" if facts_due else ""
     if run.status == STUCK and not (run.cause and any(e.cause for e in run.ledger if e.state == FAILED)):
         return "promise 3: the run is stuck without a cause"
-    if run.completing:
-        return ""
+    return "" if run.completing else _undated(run, facts_due)
+
+
+def _of_ended(run: Run) -> str:
+    unsettled = [entry.step for entry in run.ledger if entry.state not in _SETTLED]
+    if run.status == COMPENSATED and unsettled:
+        return f"promise 4: the run is compensated, and the effect of {unsettled[0]} is not settled"
+    requested = [entry.step for entry in run.ledger if entry.state in (REQUESTED, UNDONE)]
+    if run.status == COMPLETED and run.parentage is None and requested:
+        return f"promise 4: the run is completed, and {requested[0]} is undone"
+    return ""
+
+
+def _undated(run: Run, facts_due: Sequence[Envelope]) -> str:
+    """Return promise 3 if something is awaited without a deadline."""
     steps = {(fact.step, fact.trigger) for fact in facts_due if fact.type == facts.STEP_DEADLINE_PASSED}
     for expected in run.expected:
         if (expected.step, expected.trigger) not in steps:
@@ -123,15 +130,17 @@ def _of_decision(before: KeyState, after: KeyState, decision: Envelope) -> str:
     if decision.type == facts.FLOW_COMPLETED and (run.expected or run.waits):
         open_ = run.expected[0].step if run.expected else run.waits[0].name
         return f"promise 3: the run decides to complete, and {open_} is awaited"
-    if decision.type != facts.COMPENSATION_REQUESTED:
-        return ""
+    return _of_request(known, run, decision) if decision.type == facts.COMPENSATION_REQUESTED else ""
+
+
+def _of_request(known: Run | None, run: Run, decision: Envelope) -> str:
     entry = run.entry(decision.entry)
     if entry is None:
         return f"promise 4: an effect of {decision.step} is to be undone that the ledger has not"
     newer = [other.step for other in run.ledger if other.state == OPEN and other.opened > entry.opened]
-    beside = [other.step for other in run.ledger if other.state == REQUESTED and other.id != entry.id]
     if newer:
         return f"promise 4: {entry.step} is to be undone before {newer[0]}, which is newer"
+    beside = [other.step for other in run.ledger if other.state == REQUESTED and other.id != entry.id]
     if beside:
         return f"promise 4: {entry.step} is to be undone beside {beside[0]}"
     earlier = known.entry(entry.id) if known else None
@@ -169,7 +178,7 @@ def _unmoved(known: Run, run: Run) -> str:
 
 
 def _undoubted(table: FlowTable, known: Run, run: Run, event: Envelope) -> str:
-    """Return promise 4 if a step whose deadline has passed may have left an effect, and the ledger has none."""
+    """Return promise 4 if a step may have left an effect at its deadline, and the ledger has none."""
     expected = known.expects(event.step, event.trigger)
     if expected is None or expected.due_ms != event.due_ms or run.ended:
         return ""

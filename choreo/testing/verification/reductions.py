@@ -19,7 +19,7 @@ class Reduces(NamedTuple):
     """The reductions of hosts that are used."""
 
     begins: bool = False
-    """An attempt begins with its outcome: a host may lag, so that what it knew when it began it may know then, too."""
+    """An attempt begins with its outcome: a host may lag, so that it may know no more then than when it began."""
     counts: bool = False
     """Of a job that waits, one attempt that has begun is as good as two: the next one is not the first."""
     untracked: bool = False
@@ -31,15 +31,20 @@ class Reduces(NamedTuple):
     """A compensation that the tracker does not await any more is dropped at once: that is all that its host would do
     with it, and nobody sees when. Not where late answers are explored. Whether a failed one had its effect is not read
     again, unless it can be requested again."""
+    calls: bool = False
+    """The number of failed attempts in a call is forgotten where the inbox has counted them. Not where it may lose its
+    memory."""
     pauses: bool = False
     """Which record has asked for a job is forgotten, unless a pause can hold it."""
 
 
 NONE = Reduces()
-REPEATING = frozenset({"duplicate", "foreign", "second-start", "lost-inbox", "dead-letter"})
-"""Moves after which a trigger, or another trigger of the same step, may come once more."""
-RETRYING = frozenset({"operator", "late-success"})
-"""Moves after which a compensation that has failed may be requested once more, or answer late."""
+REPEATING = frozenset(
+    {"duplicate", "foreign", "second-start", "lost-inbox", "dead-letter", "late-timer", "late-success", "early"}
+)
+"""Moves after which a trigger, a call for it, or another trigger of the same step may come once more."""
+RETRYING = frozenset({"operator"})
+"""Moves after which a compensation that has failed may be requested once more."""
 
 
 def reduces_of(budget: Mapping[str, int]) -> Reduces:
@@ -52,12 +57,13 @@ def reduces_of(budget: Mapping[str, int]) -> Reduces:
         untracked=not repeats,
         over=not repeats,
         dropped=not (repeats or retries),
+        calls=not repeats,
         pauses=not (repeats or budget.get("pause", 0)),
     )
 
 
 def kept(state: HostState, reduces: Reduces, *, one_trigger: bool) -> HostState:
-    """Return the state without what no rule reads any more.
+    """Return the state without the parts that no rule reads any more.
 
     A recorded outcome makes the count of attempts irrelevant. The books answer by the status of a key, which is final
     once it is undone or barred. `one_trigger`: only one event can trigger the step.
@@ -92,7 +98,8 @@ def settled(state: HostState, records: Pool[Envelope], step: str, run: Run | Non
     """Return the state without compensations of this run that the tracker does not await."""
     if run is None:
         return state
-    gone = [job for job in state.queue if job.undo and records[job.trigger].run == run.id and not _awaits(run, job, records)]
+    undos = (job for job in state.queue if job.undo and records[job.trigger].run == run.id)
+    gone = [job for job in undos if not _awaits(run, job, records)]
     requests = {job.inbox_id for job in gone}
     awaited = any(entry.state == REQUESTED for entry in run.ledger if entry.step == step)
     failed = any(entry.state == FAILED for entry in run.ledger if entry.step == step)

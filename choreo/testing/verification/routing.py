@@ -28,7 +28,7 @@ from choreo.testing.verification.pool import Pool
 
 
 class Call(NamedTuple):
-    """A job for one host, before it is known what stands in the log before it."""
+    """A job for one host, before its place in the log is known."""
 
     host: int
     undo: bool
@@ -69,7 +69,7 @@ class Routing:
         self._routed: dict[tuple[int, int], Routed] = {}
 
     def of(self, state: int, record: int) -> Routed:
-        """Return what a record means for the hosts, after these gates."""
+        """Return the consequences of a record for the hosts, after these gates."""
         known = self._routed.get((state, record))
         if known is None:
             known = self._routed[state, record] = self._route(state, record)
@@ -123,7 +123,7 @@ class Routing:
         ]
 
     def _skipped(self, event: Envelope, names: Sequence[str], number: int) -> tuple[str, ...]:
-        """Return the steps whose condition is false; those of joins are judged on all their events."""
+        """Return the steps with a false condition; those of joins are judged on all their events."""
         branches = self._table.branches.get(event.type)
         if branches is None or not names:
             return ()

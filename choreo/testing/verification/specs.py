@@ -87,13 +87,11 @@ def compensation(table: FlowTable, step: StepDefinition) -> Rules | None:
         timeout_ms=undo.timeout_ms, deadline_ms=undo.deadline_ms, retry=_short(undo.retry), undo=True,
         takes_none=undo.takes_none, once=False, undoes=frozenset(step.emits),
     )  # fmt: skip
-    return Rules(
-        spec, _late(spec, undo.retry), _rules(table, step), tuple((cls(),) for cls in list(successes)[:1]), ()
-    )
+    return Rules(spec, _late(spec, undo.retry), _rules(table, step), tuple((cls(),) for cls in list(successes)[:1]), ())
 
 
 def _results(returned: Sequence[Sequence[Made]], together: bool) -> Iterable[tuple[Made, ...]]:  # noqa: FBT001
-    """Yield what a handler may return: one of its events, or all of them; several types also together."""
+    """Yield the possible results of a handler: one of its events, or all of them; several types also together."""
     if not together:
         for of_type in returned:
             yield from ((value,) for value in of_type)

@@ -1,6 +1,6 @@
 """The tracker of one key: the fold of the log by the real core, its outbox and its timers.
 
-The log is folded as it grows. A tracker that lags publishes later what it has decided by then, in the same order, so
+The log is folded as it grows. A tracker that lags publishes its decisions later, in the same order, so
 that its lag is the delay of its outbox: any number of other records may come before the next decision.
 """
 
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from choreo.core import timers
+from choreo.core.errors import described
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.react import react
@@ -91,7 +92,10 @@ class Tracker:
     def _fold(self, number: int, event: Envelope) -> Folded:
         before = self.states[number]
         record = self.record(before, event)
-        after, decisions = react(self.table, before, record)
+        try:
+            after, decisions = react(self.table, before, record)
+        except Exception as error:  # noqa: BLE001 - a fold that raises is a fault to be shown
+            return Folded(number, f"the fold raised {described(error)}")
         wrong = promises.of_change(self.table, before, record, after, decisions)
         return Folded(self._number(after), wrong)
 

@@ -1,7 +1,7 @@
 """The whole system as one tuple of numbers, and every move that leads from it to another.
 
 A state is (log, a record on its way, budget, host, host, …). A move appends records to the log; each is folded by the
-tracker and read by the hosts at once, while what they do about it may come arbitrarily late.
+tracker and read by the hosts at once, while their answers may come arbitrarily late.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ LOG, FLIGHT, BUDGET, HOSTS = range(4)
 NOTHING = -1
 
 Move: TypeAlias = tuple[str, State, bool, str]
-"""Label, next state, whether it comes about unless another does (a fault or a person's wish need not), broken promise."""
+"""Label, next state, whether it comes about by itself (a fault or a person's wish need not), broken promise."""
 
 
 class Log(NamedTuple):
-    """What has been read of the log, by number: the tracker's state, the marks of runs, the gates."""
+    """The effect of all records of the log, by number: the tracker's state, the marks of runs, the gates."""
 
     tracker: int
     marks: int
@@ -94,12 +94,10 @@ class World:
         return (self.tracker.form(self.logs[state[LOG]].tracker),)
 
     def moves(self, state: State) -> list[Move]:
-        """Return every move from this state."""
+        """Return every move from this state; those that read best in a timeline come first."""
         log, flight, left = state[:HOSTS]
         hosts = state[HOSTS:]
         found: list[Move] = []
-        for fact in self.facts(log):
-            self._append(found, (log, flight, left, hosts), fact.label, (fact.record,))
         patient = self._after(left, "late-success") != NOTHING
         for place, number in enumerate(hosts):
             if not number:
@@ -109,6 +107,8 @@ class World:
                 if budget != NOTHING:
                     after = (*hosts[:place], host, *hosts[place + 1 :])
                     self._append(found, (log, flight, budget, after), label, publishes, due=not costs, wrong=wrong)
+        for fact in self.facts(log):
+            self._append(found, (log, flight, left, hosts), fact.label, (fact.record,))
         for label, record, budget, due in self._from_outside(state):
             self._append(found, (log, flight, budget, hosts), label, (record,), due=due)
         if flight != NOTHING:
@@ -116,9 +116,8 @@ class World:
             self._append(found, (log, NOTHING, left, hosts), label, (flight,))
         else:
             late = self._after(left, "late-timer")
-            for fact in self.facts(log) if late != NOTHING else ():
-                if fact.timer:
-                    found.append((f"{fact.label}, is on its way", (log, fact.record, late, *hosts), False, ""))
+            sent = [fact for fact in self.facts(log) if fact.timer] if late != NOTHING else []
+            found += [(f"{each.label}, is on its way", (log, each.record, late, *hosts), False, "") for each in sent]
         return found
 
     def facts(self, log: int) -> tuple[Fact, ...]:
@@ -154,8 +153,8 @@ class World:
             found.append((f"{label}, and once more later", (log, records[-1], copied, *hosts), False, wrong))
         late = self._after(left, "late-timer")
         if late != NOTHING:
-            for record in self._withdrawn(before, log, records):
-                found.append((label, (log, record, late, *hosts), False, wrong))
+            withdrawn = self._withdrawn(before, log, records)
+            found += [(label, (log, record, late, *hosts), False, wrong) for record in withdrawn]
 
     def _settled(self, log: int, hosts: State) -> State:
         """Return the hosts without compensations that the tracker does not await any more."""
@@ -168,7 +167,7 @@ class World:
         return known
 
     def _read(self, log: int, record: int) -> Appended:
-        """Return what one record changes: the tracker's state, the marks, the gates, and the jobs of hosts."""
+        """Return the effect of one record: the tracker's state, the marks, the gates, and the jobs of hosts."""
         tracker, marks, gates = self.logs[log]
         folded = self.tracker.after(tracker, record)
         marks = self._marks.after(marks, record)

@@ -1,0 +1,115 @@
+"""Verify one flow: explore it, and report the verdict as values that a terminal, a test or a program can show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from choreo.core.declare.invariants import name_of
+from choreo.core.definition import FlowDefinition
+from choreo.core.run_view import Invariant, RunView, view_of
+from choreo.testing.verification.canonical import KEY
+from choreo.testing.verification.explore import Exploration, Explorer
+from choreo.testing.verification.moves import budget_of
+from choreo.testing.verification.world import State, World
+
+Verdict: TypeAlias = Literal["holds", "broken", "unknown"]
+LIMIT = 500_000
+"""States after which an exploration is cut off: about a minute, and 1 GB of memory."""
+
+
+class Declared(Protocol):
+    """A flow as its author has declared it: a `choreo.Flow`."""
+
+    @property
+    def definition(self) -> FlowDefinition:
+        """Return the checked definition."""
+
+    @property
+    def invariants(self) -> tuple[Invariant, ...]:
+        """Return the rules of the flow's author."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """One line of a timeline: a move, and the run after it."""
+
+    move: str
+    status: str
+    """Status of each run of the key after the move; empty before the first."""
+    effects: str
+    """The ledger after the move: each step with the state of its effect."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The verdict on one flow."""
+
+    flow: str
+    verdict: Verdict
+    """`unknown`: the exploration was cut off before all states were seen, and nothing broken was found."""
+    states: int
+    transitions: int
+    seconds: float
+    moves: dict[str, int]
+    """The limited moves that were explored → how often each may happen in one history."""
+    invariants: list[str]
+    """The names of the flow's own invariants."""
+    broken: str = ""
+    """The promise or invariant that does not hold."""
+    timeline: list[Moment] = []
+    """The shortest way to the state that breaks it."""
+
+    @property
+    def transitions_s(self) -> int:
+        """Return the transitions per second."""
+        return round(self.transitions / self.seconds) if self.seconds > 0 else 0
+
+
+def verify(flow: Declared, *, moves: str = "", limit: int = LIMIT) -> Report:
+    """Explore every reachable state of a flow, up to `limit` states (0: all), and return the verdict.
+
+    `moves` names the faults and wishes beside the ordinary course, as `choreo verify --with` does: `"cancel,pause=2"`.
+    Raises DeclarationError on a flow that its checks refuse, and SettingsError on an unknown move.
+    """
+    return explored(flow.definition, flow.invariants, budget_of(moves), limit)
+
+
+def explored(
+    flow: FlowDefinition, invariants: Sequence[Invariant], budget: Mapping[str, int], limit: int = LIMIT
+) -> Report:
+    """Return the verdict on a definition."""
+    begun_s = time.perf_counter()
+    world = World(flow, budget, invariants)
+    found = Explorer(world).explore(limit)
+    return Report(
+        flow=flow.name,
+        verdict=_verdict(found),
+        states=found.states,
+        transitions=found.transitions,
+        seconds=time.perf_counter() - begun_s,
+        moves={name: count for name, count in budget.items() if count},
+        invariants=[name_of(rule) for rule in invariants],
+        broken=found.violation.sentence if found.violation else "",
+        timeline=[_moment(world, label, state) for label, state in found.violation.trace] if found.violation else [],
+    )
+
+
+def _verdict(found: Exploration) -> Verdict:
+    if found.violation is not None:
+        return "broken"
+    return "holds" if found.complete else "unknown"
+
+
+def _moment(world: World, label: str, state: State) -> Moment:
+    views = [view_of(world.table, KEY, run) for run in world.state_of(state).runs]
+    return Moment(label, ", ".join(map(_status, views)), "; ".join(filter(None, map(_effects, views))))
+
+
+def _status(view: RunView) -> str:
+    return f"{view.status}, ended" if view.ended else view.status
+
+
+def _effects(view: RunView) -> str:
+    return ", ".join(f"{each.step} {each.state}{' (in doubt)' if each.in_doubt else ''}" for each in view.effects)
