@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-from choreo.app.query.deployment import VersionInFlight, versions_in_flight
+from choreo.app.query.deployment import VersionInFlight, changed_runs, versions_in_flight
+from choreo.app.query.replay import Difference
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import chosen_or_all, flow_names, in_app, reached_end
+from choreo.cli.replay import installation, replay_of
 from choreo.core.errors import UnavailableError
 from choreo.core.serving import stranding_findings
 from choreo.core.wording import counted
@@ -18,22 +20,27 @@ from choreo.wiring import App
 
 cli: typer.Typer = group("Check that a deployment strands no run, and show versions in flight.")
 
+AlsoReplay = Annotated[
+    bool, typer.Option("--replay", help="Fold the whole log again, and refuse a change in the state of an open run.")
+]
 Flow = Annotated[str, typer.Argument(help="The flow; without it every flow.", autocompletion=flow_names)]
 
 
 @cli.command("check")
-def check(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
+def check(flow: Flow = "", *, replay: AlsoReplay = False, output: Output = Format.TABLE) -> None:
     """Check that this project, once deployed, can let every open run go on; exit with 1 and the list if not.
 
     Each reason has a code that `choreo check --explain CODE` explains. Run it with the new code and the settings of the
     installation. A version in flight needs its frozen file, and for
     each of its steps one that serves it. Fails where the read model is behind the log, because then nothing is known.
+    Writes nothing.
     """
-    found, reasons = in_app(lambda app: _judged(app, flow))
+    found, reasons, changed = in_app(lambda app: _judged(app, flow, replay=replay))
     stranded = [one for one in found if one.stranded]
     if output is Format.JSON:
         listed = [{"flow": flow, "version": version, **each} for (flow, version), of in reasons.items() for each in of]
-        document({"ok": not stranded, "versions": [_plain(one) for one in found], "findings": listed})
+        versions = [_plain(one) for one in found]
+        document({"ok": not (stranded or changed), "versions": versions, "findings": listed, "changed": changed})
     elif stranded:
         rows = [
             (each["code"], one.flow, one.version, one.open, ", ".join(one.keys), each["what"])
@@ -42,10 +49,14 @@ def check(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
         ]
         table(("code", "flow", "version", "open", "such as", "why they could not go on"), rows)
         write("Keep the steps of a version until it is drained (versions=), and its frozen file.")
-    else:
+    elif not changed:
         runs = counted(sum(one.open for one in found), "open run")
         write(plain(f"{runs} can go on after this deployment."))
-    if stranded:
+    if changed and output is Format.TABLE:
+        rows = [(each.key, each.offset, each.about, each.recorded, each.replayed) for each in changed]
+        table(("instance", "offset", "about", "is", "would be"), rows)
+        write("Declare the flow as it was for these runs: raise version= and keep the steps of the old one.")
+    if stranded or changed:
         raise typer.Exit(PROBLEM)
 
 
@@ -60,8 +71,16 @@ def status(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
     table(("flow", "version", "state", "open", "such as"), rows)
 
 
-async def _judged(app: App, flow: str) -> tuple[list[VersionInFlight], dict[tuple[str, int], list[dict[str, str]]]]:
-    """Return the versions, and for each that is stranded its reasons with their codes."""
+class _Judged(NamedTuple):
+    """The versions, the reasons of each that is stranded with their codes, and the changes of open runs."""
+
+    found: list[VersionInFlight]
+    reasons: dict[tuple[str, int], list[dict[str, str]]]
+    changed: list[Difference]
+
+
+async def _judged(app: App, flow: str, *, replay: bool) -> _Judged:
+    """Return the versions, and for each that is stranded its reasons; with `replay` the changes of open runs, too."""
     found, reasons = await _found(app, flow, must_know=True), {}
     for one in found:
         if one.stranded:
@@ -70,7 +89,11 @@ async def _judged(app: App, flow: str) -> tuple[list[VersionInFlight], dict[tupl
                 {"code": each.code, "what": each.what, "remedy": each.remedy}
                 for each in stranding_findings(table, one.version, steps)
             ]
-    return found, reasons
+    changed: list[Difference] = []
+    for name in chosen_or_all(app.flows, flow) if replay else ():
+        recording = installation(app)
+        changed += await changed_runs(replay_of(app, recording, name), recording, name)
+    return _Judged(found, reasons, changed)
 
 
 async def _found(app: App, flow: str, *, must_know: bool) -> list[VersionInFlight]:

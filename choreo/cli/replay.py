@@ -79,12 +79,13 @@ def replay(
 def _reading(log: Path | None, work: Callable[[App, Recording], Awaitable[T]]) -> T:
     """Do the work with the file, and then without opening any storage, or with this installation."""
     if log is None:
-        return in_app(lambda app: work(app, _installation(app)))
+        return in_app(lambda app: work(app, installation(app)))
     with closing(RecordingFile(log)) as file:
         return in_app(lambda app: work(app, file), memory=True)
 
 
-def _installation(app: App) -> Installation:
+def installation(app: App) -> Installation:
+    """Return the installation of the project's settings as a recording."""
     backend = app.backend
     return Installation(backend.log, backend.read_model, backend.dead_letters, app.clock, backend.place)
 
@@ -113,11 +114,16 @@ async def _between(app: App, recording: Recording, flow: str, key: str, run: str
     return await pasts.between(name, key, first, last, run)
 
 
+def replay_of(app: App, recording: Recording, name: str) -> Replay:
+    """Return the replay of one flow with the project's code."""
+    flow = app.flows[name]
+    return Replay(app.queries.flows.table(name), recording, attributes_reader(app, flow), fields_reader(app, flow))
+
+
 async def _compare(app: App, recording: Recording, name: str, key: str, output: Format) -> bool:
     """Print the differences; return whether there is one."""
     name = _flow(app, recording, name)
-    flow = app.flows[name]
-    again = Replay(app.queries.flows.table(name), recording, attributes_reader(app, flow), fields_reader(app, flow))
+    again = replay_of(app, recording, name)
     found: list[Difference] = []
     number = 0
     async for difference in again.differences(key):
@@ -145,7 +151,7 @@ async def _compare(app: App, recording: Recording, name: str, key: str, output: 
 
 async def _export(app: App, flow: str, key: str, path: Path, output: Format) -> None:
     name = chosen(app.flows, flow)
-    recording, classes = _installation(app), app.flows[name].event_classes
+    recording, classes = installation(app), app.flows[name].event_classes
 
     def fields_of(event: Envelope) -> Mapping[str, Any] | None:
         if not event.data or event.type not in classes or event.content_type.startswith("application/json"):

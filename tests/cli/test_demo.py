@@ -35,6 +35,17 @@ def test_every_order_ends_as_it_must_and_the_books_add_up(checkout: Path) -> Non
     assert trips["outcomes"] == {"compensated": 33, "approved": 21, "escalated": 6}
     assert (trips["placed"], trips["completed"], trips["stuck"], trips["audit_ok"]) == (60, 27, 0, True)
     assert trips["children"] == {"ticket": {"compensated": 36, "completed": 81}}
+    assert [replayed(checkout, flow) for flow in ("order", "trip", "ticket")] == [set(), set(), set()]
+    assert replayed(checkout, "order", CHOREO_TIME_SCALE="3600") == {"timer"}  # twice as long: no state is another
+
+
+def replayed(folder: Path, flow: str, **variables: str) -> set[str]:
+    """Return the kinds of differences of a replay of the demo's log, which was made with its time scale."""
+    settings = {"CHOREO_DATABASE": ".choreo/demo/choreo.db", "CHOREO_TIME_SCALE": "7200", **variables}
+    again = _choreo(folder, "replay", "--flow", flow, "-o", "json", **settings)
+    *lines, end = [json.loads(line) for line in again.stdout.splitlines()]
+    assert end["runs"] >= 60, again.stderr
+    return {line["difference"]["kind"] for line in lines}
 
 
 def test_trips_alone_are_played_and_shown(checkout: Path) -> None:
@@ -130,10 +141,14 @@ def test_demos_of_different_time_scales_are_refused(tmp_path: Path, monkeypatch:
 
 
 def _demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return _choreo(folder, "demo", *arguments)
+
+
+def _choreo(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "choreo", "demo", *arguments],
+        [sys.executable, "-m", "choreo", *arguments],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder), **variables},
         capture_output=True,
         text=True,
         timeout=180,

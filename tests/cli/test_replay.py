@@ -57,6 +57,42 @@ def test_a_longer_deadline_is_listed_with_both_moments(redeclared: Any) -> None:
     assert end == {"flow": "desk", "ok": False, "records": 2, "runs": 1, "truncated": 0, "differences": 1}
 
 
+def test_a_deployment_that_would_turn_an_open_run_is_refused_with_the_list(redeclared: Any) -> None:
+    """The check of versions alone knows nothing of it, where none is frozen. Neither writes anything."""
+    text = (Path.cwd() / "desk_flow.py").read_text()
+    start, end = text.index("@take.compensate"), text.index("@archive.step")
+    desk = redeclared(text[start:end], "")
+    module = Path.cwd() / "desk_flow.py"
+    module.write_text(module.read_text().replace("emits=SeatTaken)", "emits=SeatTaken, effect=False)"))
+    before = desk.within(state_of)
+    assert desk("deploy", "check").out == "2 open runs can go on after this deployment.\n"
+    refused = desk("deploy", "check", "--replay")
+    assert refused.code == PROBLEM
+    assert [word for word in refused.out.splitlines()[1].split() if not word.isdigit()] == [
+        "t-1",
+        "effects",
+        "seats.take",
+        "open",
+        "none",
+    ]
+    assert "t-2" not in refused.out
+    answer = desk("deploy", "check", "desk", "--replay", "-o", "json").json
+    assert (answer["ok"], [each["about"] for each in answer["changed"]]) == (False, ["effects"])
+    assert desk.within(state_of) == before
+
+
+async def state_of(app: Any) -> tuple[Any, list[int]]:
+    """Return everything that a command could have written."""
+    ends = [await app.backend.log.end("desk", number) for number in range(await app.backend.log.partitions("desk"))]
+    return await app.backend.read_model.digest("desk"), ends
+
+
+def test_a_longer_time_is_no_reason_to_refuse_a_deployment(redeclared: Any) -> None:
+    """It turns no run."""
+    desk = redeclared('deadline="30d"', 'deadline="90d"')
+    assert desk("deploy", "check", "--replay").out == "2 open runs can go on after this deployment.\n"
+
+
 def test_an_export_is_replayed_without_the_installation(desk: Any, tmp_path: Path, monkeypatch: Any) -> None:
     """On another machine: the log and the views are in the file."""
     desk.opened("t-1", seated=True)

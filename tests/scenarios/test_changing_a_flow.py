@@ -110,7 +110,12 @@ async def test_a_deployment_that_would_strand_a_run_is_refused(
     Project(2).freeze(settings.schemas)
     assert await to_thread(command, capsys, "deploy", "check") == (
         0,
-        {"ok": True, "versions": [IN_FLIGHT, {**NONE_OPEN, "version": 2, "state": "current"}], "findings": []},
+        {
+            "ok": True,
+            "versions": [IN_FLIGHT, {**NONE_OPEN, "version": 2, "state": "current"}],
+            "findings": [],
+            "changed": [],
+        },
     )
     Project(2, with_old=False)
     code, answer = await to_thread(command, capsys, "deploy", "check")

@@ -1,6 +1,6 @@
-"""Runs in flight by the version of their flow, and whether a deployment would strand some of them.
+"""Runs in flight by the version of their flow, and whether a deployment would strand or change some of them.
 
-Reads the views alone, page by page; the surfaces make them readable for people.
+Reads the views, page by page, and on request the log; the surfaces make them readable for people.
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ from collections.abc import Mapping
 import msgspec
 
 from choreo.app.query.queries import Queries
+from choreo.app.query.replay import Difference, Kind, Replay
 from choreo.app.tracking.views import detail_of
 from choreo.core.declare.steps import Step
 from choreo.core.serving import stranding
 from choreo.core.state import COMPENSATING, PAUSED, RUNNING, STUCK
 from choreo.ports.read_model import Filter
+from choreo.ports.recording import Recording
 
 OPEN = (RUNNING, PAUSED, COMPENSATING, STUCK)
 PAGE = 500
 KEYS_SHOWN = 5
 """Keys of each version that are listed: enough to look at some with `choreo show`."""
+
+
+TELLING = frozenset({"run", "status", "effects", "expected", "waits", "children"})
+"""Fields in which an open run must not change by a deployment: a longer time or another cause changes no course."""
 
 
 class VersionInFlight(msgspec.Struct):
@@ -67,3 +73,13 @@ async def versions_in_flight(queries: Queries, flow: str, steps: Mapping[str, St
     for number, one in known.items():
         one.stranded = stranding(table, number, steps) if one.open else []
     return [known[number] for number in sorted(known)]
+
+
+async def changed_runs(replay: Replay, recording: Recording, flow: str) -> list[Difference]:
+    """Return the changes of open runs by the present code and flow, from a fold of the whole log."""
+    opened = {(row.key, row.run) async for row in recording.views(flow) if row.status in OPEN}
+    return [
+        each
+        async for each in replay.differences()
+        if each.kind is Kind.STATE and each.about in TELLING and (each.key, each.run) in opened
+    ]
