@@ -53,8 +53,10 @@ def check(flow: Flow = "", *, replay: AlsoReplay = False, output: Output = Forma
         runs = counted(sum(one.open for one in found), "open run")
         write(plain(f"{runs} can go on after this deployment."))
     if changed and output is Format.TABLE:
-        rows = [(each.key, each.offset, each.about, each.recorded, each.replayed) for each in changed]
-        table(("instance", "offset", "about", "is", "would be"), rows)
+        table(
+            ("instance", "offset", "about", "is", "would be"),
+            [(each.key, each.offset, each.about, each.recorded, each.replayed) for each in changed],
+        )
         write("Declare the flow as it was for these runs: raise version= and keep the steps of the old one.")
     if stranded or changed:
         raise typer.Exit(PROBLEM)
