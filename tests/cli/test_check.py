@@ -289,3 +289,61 @@ def test_a_declaration_that_fails_has_the_line_that_failed(desk: Any, monkeypatc
     (desk.folder / "bad_line.py").write_text('from choreo import Service\n\nService("a b")\n')
     (found,) = desk("check", "-o", "json").json["findings"]
     assert (found["code"], found["file"], found["line"]) == ("C101", "bad_line.py", 3)
+
+
+WAITING = """
+from choreo import After, Event, Flow, Service, StepContext
+
+class Begun(Event):
+    number: str
+
+class Done(Event):
+    number: str
+
+class Signed(Event):
+    number: str
+
+class Late(Event):
+    number: str
+
+class Told(Event):
+    number: str
+
+class Over(Event):
+    number: str
+
+worker = Service("worker")
+
+@worker.step(on=Signed, emits=Done)
+async def work(event: Signed, ctx: StepContext) -> Done:
+    return Done(number=event.number)
+
+flow = Flow("waiting", key="number", starts=Begun, completes=Done, services=[worker])
+flow.wait(on=Begun, until=Signed, timeout="1d", fails=Late, escalate=After("2d", emits=Told))
+flow.timer("pause", on=Begun, after="5d", emits=Over, moved_by=Begun)
+"""
+
+
+def test_waits_and_timers_have_the_line_of_their_call(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in the source, because a wait has no function."""
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.setenv("CHOREO_FLOWS", "waiting_places:flow")
+    (desk.folder / "waiting_places.py").write_text(WAITING)
+    lines = WAITING.splitlines()
+    found = {each["code"]: each for each in desk("check", "-o", "json").json["findings"] if each["part"] == "flow"}
+    assert lines[found["C413"]["line"] - 1].startswith("flow.wait(")
+    assert lines[found["C407"]["line"] - 1].startswith('flow.timer("pause"')
+
+
+def test_a_topic_has_its_file_and_line(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the error of the file names it."""
+    monkeypatch.chdir(desk.folder)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "desk"))
+    monkeypatch.setenv("CHOREO_FLOWS", "desk_flow:desk")
+    topic = (Path(__file__).parent / "desk" / "topics" / "desk.yaml").read_text()
+    (desk.folder / "topics").mkdir()
+    (desk.folder / "topics" / "desk.yaml").write_text(topic.replace("partitions: ", "partitions: many #", 1))
+    monkeypatch.setenv("CHOREO_TOPICS", "topics")
+    (found,) = findings(desk("check", "-o", "json"), "topics")
+    line = next(number for number, text in enumerate(topic.splitlines(), 1) if text.startswith("partitions"))
+    assert (found["code"], found["file"], found["line"]) == ("C606", "topics/desk.yaml", line)

@@ -72,7 +72,7 @@ def _all(flow: FlowDefinition) -> Iterator[Finding]:
     yield from joins.never_there(flow, table, choices)
     yield from side_by_side.side_by_side(flow, graph)
     yield from side_by_side.late_needs(flow, table, graph)
-    yield from checks_flow.waits(flow, table)
+    yield from checks_flow.waits(flow, table, graph)
     yield from reminders.reminders(flow)
     yield from reminders.optional(flow)
     yield from checks_flow.together(flow, graph)

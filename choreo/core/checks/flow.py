@@ -102,9 +102,16 @@ def _dead_ends(flow: FlowDefinition, graph: Graph) -> Iterator[tuple[StepDefinit
 
 def dead_ends(flow: FlowDefinition, graph: Graph) -> set[str]:
     """Return the events that are reported as dead ends."""
+    of_waits = {type_ for wait in flow.waits for type_ in _dead_ends_of(wait, flow, graph)}
+    return {type_ for _, type_ in _dead_ends(flow, graph)} | of_waits
+
+
+def _dead_ends_of(wait: WaitDefinition, flow: FlowDefinition, graph: Graph) -> list[str]:
+    """Return the events of a wait with several to which nothing reacts, though the end does not come beside it."""
+    if not (wait.also or wait.then) or graph.may_end(wait.name):
+        return []
     known = {*_consumed(flow), *flow.ends}
-    of_waits = {type_ for wait in flow.waits if wait.also or wait.then for type_ in wait.leads_to}
-    return {type_ for _, type_ in _dead_ends(flow, graph)} | (of_waits - known)
+    return [type_ for type_ in wait.leads_to if type_ not in known]
 
 
 def _consumed(flow: FlowDefinition) -> set[str]:
@@ -113,9 +120,8 @@ def _consumed(flow: FlowDefinition) -> set[str]:
     return opening.union(*(step.triggers for step in flow.steps))
 
 
-def waits(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
+def waits(flow: FlowDefinition, table: FlowTable, graph: Graph) -> Iterator[Finding]:
     """Check that a wait opens on the way forward, and for another event than its own."""
-    consumed = _consumed(flow)
     for wait in flow.waits:
         where = f"flow {flow.name}, {wait.name}"
         if wait.on in table.backward:
@@ -139,14 +145,13 @@ def waits(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:
                 "its time-out has both fails= and then=" if wait.fails else "its time-out has no event",
                 "Name one: fails= compensates the run, then= goes on.",
             )
-        for type_ in wait.leads_to if wait.also or wait.then else ():
-            if type_ not in consumed and type_ not in flow.ends:
-                yield Finding(
-                    "C205",
-                    where,
-                    f"goes on with {type_}, to which no step reacts: a run that comes there never completes",
-                    f"Declare a step on {type_}, or name it in completes= or refused=.",
-                )
+        for type_ in _dead_ends_of(wait, flow, graph):
+            yield Finding(
+                "C205",
+                where,
+                f"goes on with {type_}, to which no step reacts: a run that comes there never completes",
+                f"Declare a step on {type_}, or name it in completes= or refused=.",
+            )
 
 
 def _time(flow: FlowDefinition, wait: WaitDefinition, table: FlowTable) -> Iterator[Finding]:
