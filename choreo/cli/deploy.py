@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
@@ -14,7 +14,6 @@ from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import chosen_or_all, flow_names, in_app, reached_end
 from choreo.cli.replay import installation, replay_of
 from choreo.core.errors import UnavailableError
-from choreo.core.serving import stranding_findings
 from choreo.core.wording import counted
 from choreo.wiring import App
 
@@ -35,17 +34,21 @@ def check(flow: Flow = "", *, replay: AlsoReplay = False, output: Output = Forma
     each of its steps one that serves it. Fails where the read model is behind the log, because then nothing is known.
     Writes nothing.
     """
-    found, reasons, changed = in_app(lambda app: _judged(app, flow, replay=replay))
+    found, changed = in_app(lambda app: _judged(app, flow, replay=replay))
     stranded = [one for one in found if one.stranded]
     if output is Format.JSON:
-        listed = [{"flow": flow, "version": version, **each} for (flow, version), of in reasons.items() for each in of]
+        listed = [
+            {"flow": one.flow, "version": one.version, "code": each.code, "what": each.what, "remedy": each.remedy}
+            for one in stranded
+            for each in one.findings
+        ]
         versions = [_plain(one) for one in found]
         document({"ok": not (stranded or changed), "versions": versions, "findings": listed, "changed": changed})
     elif stranded:
         rows = [
-            (each["code"], one.flow, one.version, one.open, ", ".join(one.keys), each["what"])
+            (each.code, one.flow, one.version, one.open, ", ".join(one.keys), each.what)
             for one in stranded
-            for each in reasons[one.flow, one.version]
+            for each in one.findings
         ]
         table(("code", "flow", "version", "open", "such as", "why they could not go on"), rows)
         write("Keep the steps of a version until it is drained (versions=), and its frozen file.")
@@ -73,29 +76,13 @@ def status(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
     table(("flow", "version", "state", "open", "such as"), rows)
 
 
-class _Judged(NamedTuple):
-    """The versions, the reasons of each that is stranded with their codes, and the changes of open runs."""
-
-    found: list[VersionInFlight]
-    reasons: dict[tuple[str, int], list[dict[str, str]]]
-    changed: list[Difference]
-
-
-async def _judged(app: App, flow: str, *, replay: bool) -> _Judged:
-    """Return the versions, and for each that is stranded its reasons; with `replay` the changes of open runs, too."""
-    found, reasons = await _found(app, flow, must_know=True), {}
-    for one in found:
-        if one.stranded:
-            table, steps = app.queries.flows.table(one.flow), app.flows[one.flow].steps
-            reasons[one.flow, one.version] = [
-                {"code": each.code, "what": each.what, "remedy": each.remedy}
-                for each in stranding_findings(table, one.version, steps)
-            ]
-    changed: list[Difference] = []
+async def _judged(app: App, flow: str, *, replay: bool) -> tuple[list[VersionInFlight], list[Difference]]:
+    """Return the versions with the reasons of those that are stranded; with `replay` the changes of open runs, too."""
+    found, changed = await _found(app, flow, must_know=True), list[Difference]()
     for name in chosen_or_all(app.flows, flow) if replay else ():
         recording = installation(app)
         changed += await changed_runs(replay_of(app, recording, name), recording, name)
-    return _Judged(found, reasons, changed)
+    return found, changed
 
 
 async def _found(app: App, flow: str, *, must_know: bool) -> list[VersionInFlight]:

@@ -201,6 +201,11 @@ class Queries:
         steps = self._steps.get(flow)
         return "; ".join(stranding(self.flows.table(flow), version, steps)) if steps else ""
 
+    @property
+    def now_ms(self) -> int:
+        """Return the present moment."""
+        return self._clock.now_ms()
+
     async def counts(self, flow: str) -> dict[str, int]:
         """Return the number of runs by status."""
         self.flows.definition(flow)
