@@ -20,6 +20,7 @@ __all__ = [
     "Part",
     "Retry",
     "RunView",
+    "Sensitive",
     "Service",
     "StepContext",
     "all_children",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from choreo.core.run_view import RunView
     from choreo.event.child_result import ChildResult
     from choreo.event.event import Event, Part
+    from choreo.event.sensitive import Sensitive
 else:
     _MODULES = {
         "After": "choreo.core.declare.waits",
@@ -60,6 +62,7 @@ else:
         "Part": "choreo.event.event",
         "Retry": "choreo.core.retry",
         "RunView": "choreo.core.run_view",
+        "Sensitive": "choreo.event.sensitive",
         "Service": "choreo.core.declare.steps",
         "StepContext": "choreo.core.context",
         "all_children": "choreo.core.declare.children",

@@ -19,11 +19,15 @@ LENGTH_MIN = 4
 """Shorter secrets would be found inside of ordinary words; as parts of a URL they are cut out all the same."""
 
 _SECRET_NAME = re.compile(
-    r"passw|secret|token|credential|jaas|oauthbearer[._]config|user[._]info|private|api[._-]?key|\.pem$|_pem$",
+    r"passw|secret|token|credential|jaas|oauthbearer[._]config|user[._]info|private|api[._-]?key(?!s$)|\.pem$|_pem$",
     re.IGNORECASE,
 )
 _USER_INFO = re.compile(r"(?<=://)[^\s/]*@")
 _ASSIGNED = re.compile(r"(?i)\b(\w*(?:passw|secret|token)\w*)=([^\s&\"']+)")
+_CREDENTIAL = re.compile(
+    r"\bchoreo_[0-9a-f]{12}_[\w-]{20,}|\beyJ[\w-]{8,}\.[\w-]*\.[\w-]*|(?i:(?<=bearer )\s*[\w.~+/-]{16,}=*)"
+)
+"""API keys of choreo, signed tokens (a JWT begins with `{"`), and anything sent as a bearer credential."""
 _URL_PART = re.compile(r"[/?#@:\[\]&=,;]+")
 _ENVIRONMENT = "CHOREO_"
 
@@ -60,6 +64,7 @@ class Redactor:
         """Return the text without secrets."""
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
+        text = _CREDENTIAL.sub(MASK, text)
         return _ASSIGNED.sub(rf"\1={MASK}", _USER_INFO.sub(f"{MASK}@", text))
 
 

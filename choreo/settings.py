@@ -79,10 +79,28 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """Address on which the REST view listens."""
     allow_remote: bool = False
-    """Lets `host` be an address that other machines reach. The REST view has no authentication: a proxy in front of it
-    must."""
+    """Lets `host` be an address that other machines reach although no access control is set: only permitted clients
+    must be able to reach it, as behind a proxy that authenticates them."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = ()
     """Names the REST view is called by, beside `localhost`, `host` and addresses; `*.example.org`: all below it."""
+    api_keys: HomePath | None = None
+    """File of the REST view's API keys, made by `choreo keys create`; with it every request needs a key or a token."""
+    oidc_issuer: str = ""
+    """Issuer of OpenID Connect tokens, exactly as in their `iss`; with it every request needs a key or a token."""
+    oidc_audience: str = ""
+    """Audience that a token must name."""
+    oidc_jwks: str = ""
+    """Public keys of the issuer: an https URL, or the path of a file."""
+    oidc_roles: dict[str, str] = {}
+    """Role of each value of the roles' claim: `{"ops": "operator", "shop": "viewer:order,trip"}`."""
+    oidc_roles_claim: str = "roles"
+    """Claim with the caller's roles or groups; a dot leads into an object: `realm_access.roles`."""
+    oidc_name_claim: str = "sub"
+    """Claim with the name that an operator's fact shows: `email`, `preferred_username`."""
+    open_metrics: bool = False
+    """Whether /metrics of the REST view needs no key; without it a viewer of every flow may read it."""
+    rate_limit: float = Field(default=100, ge=0, le=1_000_000)
+    """Requests a second of one key or token's subject, twice as many at once; 0: no limit."""
     port: int = Field(default=8080, ge=0, le=65_535)
     """Port of the REST view; 0: any that is free."""
     health_port: int = Field(default=0, ge=0, le=65_535)
@@ -99,6 +117,11 @@ class Settings(BaseSettings):
     """Whether a failure in the log has the exception, its causes and its lines of code (4 KB at most)."""
     check: dict[str, Any] = {}
     """Table of `choreo check`: `ignore` lists warnings that are accepted, each with code, where and reason."""
+
+    @property
+    def has_access_control(self) -> bool:
+        """Return whether every request to the REST view needs a key or a token."""
+        return self.api_keys is not None or bool(self.oidc_issuer)
 
     @classmethod
     def settings_customise_sources(  # noqa: D102 - pydantic-settings' hook

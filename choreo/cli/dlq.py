@@ -10,7 +10,7 @@ from choreo.app.publish.publisher import Receipt
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, table, write
-from choreo.cli.project import FlowArgument, FlowOption, in_app
+from choreo.cli.project import FlowArgument, FlowOption, in_app, os_user
 from choreo.core.errors import ConflictError, SettingsError
 from choreo.core.events import to_headers
 from choreo.ports.dead_letters import DeadLetter
@@ -109,7 +109,7 @@ def redrive(
 
 async def _named(app: App, dead_letter_ids: list[str]) -> tuple[list[Receipt], dict[str, ConflictError]]:
     """Redrive these; the first refusal ends the call, because the caller named each id."""
-    return [await app.operator.redrive(dead_letter_id) for dead_letter_id in dead_letter_ids], {}
+    return [await app.operator.redrive(dead_letter_id, by=os_user()) for dead_letter_id in dead_letter_ids], {}
 
 
 async def _all(app: App, flow: str) -> tuple[list[Receipt], dict[str, ConflictError]]:
@@ -122,7 +122,7 @@ async def _all(app: App, flow: str) -> tuple[list[Receipt], dict[str, ConflictEr
             if dead_letter.redriven:
                 continue
             try:
-                receipts.append(await app.operator.redrive(dead_letter.id))
+                receipts.append(await app.operator.redrive(dead_letter.id, by=os_user()))
             except ConflictError as error:
                 refused[dead_letter.id] = error
         after = page[-1].id

@@ -9,7 +9,7 @@ import typer
 
 from choreo.app.publish.publisher import Receipt
 from choreo.cli.output import Format, Output, document, plain, write
-from choreo.cli.project import FlowOption, KeyArgument, RunOption, caught_up, chosen, in_app
+from choreo.cli.project import FlowOption, KeyArgument, RunOption, caught_up, chosen, in_app, os_user
 from choreo.surfaces.json_format import receipt_of
 from choreo.wiring import App
 
@@ -20,28 +20,30 @@ def pause(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
     """Start no further step of the run, and stop its deadlines, until it is resumed."""
-    operate(flow, key, lambda app, name: app.operator.pause(name, key, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.pause(name, key, run=run, reason=reason, by=os_user()), output)
 
 
 def resume(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
     """Let a paused run go on; its deadlines move by the length of the pause."""
-    operate(flow, key, lambda app, name: app.operator.resume(name, key, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.resume(name, key, run=run, reason=reason, by=os_user()), output)
 
 
 def cancel(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
     """Start compensation: everything the run has done is undone, newest first."""
-    operate(flow, key, lambda app, name: app.operator.cancel(name, key, run=run, reason=reason), output)
+    operate(flow, key, lambda app, name: app.operator.cancel(name, key, run=run, reason=reason, by=os_user()), output)
 
 
 def terminate(
     key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
     """End the run as it is: no further step starts and nothing is undone. Needs a --reason."""
-    operate(flow, key, lambda app, name: app.operator.terminate(name, key, run=run, reason=reason), output)
+    operate(
+        flow, key, lambda app, name: app.operator.terminate(name, key, run=run, reason=reason, by=os_user()), output
+    )
 
 
 def operate(flow: str, key: str, act: Callable[[App, str], Awaitable[Receipt]], output: Format) -> None:

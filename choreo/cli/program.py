@@ -39,6 +39,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "replay": ("choreo.cli.replay:replay", "Fold the log again with the present code; show an instance's past."),
         "tail": ("choreo.cli.tail:tail", "Print events as they come."),
         "dlq": ("choreo.cli.dlq:cli", "List, show and redrive dead letters."),
+        "audit": ("choreo.cli.audit:audit", "List the actions of operators: author, reason, time."),
     },
     "Operate": {
         "pause": ("choreo.cli.operate:pause", "Start no further step of an instance until it is resumed."),
@@ -47,6 +48,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "terminate": ("choreo.cli.operate:terminate", "End an instance as it is; nothing is undone."),
         "undo": ("choreo.cli.undo:cli", "Retry or resolve an undo that failed."),
         "deploy": ("choreo.cli.deploy:cli", "Check that a deployment strands no run; show versions in flight."),
+        "keys": ("choreo.cli.keys:cli", "Make, list and revoke API keys of the REST view."),
         "projections": ("choreo.cli.projections:cli", "Rebuild states and read model from the log."),
     },
     "Declare": {

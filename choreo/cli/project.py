@@ -6,6 +6,8 @@ Completion of flow and service names stands here too, because it reads the proje
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -15,6 +17,7 @@ import typer
 
 from choreo import settings
 from choreo.cli.output import remark
+from choreo.core.access import Actor, actor_named
 from choreo.core.declare.flow import Flow
 from choreo.core.errors import NotFoundError, SettingsError, UnavailableError
 from choreo.core.events import Position
@@ -37,6 +40,15 @@ def in_app(work: Callable[[App], Awaitable[T]], *, memory: bool = False) -> T:
             return await work(app)
 
     return asyncio.run(opened())
+
+
+def os_user() -> Actor:
+    """Return the user of this process as the author of an operator's fact; its number where it has no name."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return actor_named(name, "cli")
 
 
 def declared() -> dict[str, Flow]:

@@ -9,7 +9,7 @@ import typer
 from choreo.cli.deferred import group
 from choreo.cli.operate import Reason, operate
 from choreo.cli.output import Format, Output
-from choreo.cli.project import FlowOption, KeyArgument, RunOption
+from choreo.cli.project import FlowOption, KeyArgument, RunOption, os_user
 
 cli: typer.Typer = group("Retry or resolve an undo that failed.")
 
@@ -28,7 +28,10 @@ def retry(
 ) -> None:
     """Request a failed undo once more: a new round."""
     operate(
-        flow, key, lambda app, name: app.operator.retry_compensation(name, key, entry, run=run, reason=reason), output
+        flow,
+        key,
+        lambda app, name: app.operator.retry_compensation(name, key, entry, run=run, reason=reason, by=os_user()),
+        output,
     )
 
 
@@ -44,5 +47,8 @@ def resolve(
 ) -> None:
     """Record that an effect was undone by hand, and how. Needs a --reason."""
     operate(
-        flow, key, lambda app, name: app.operator.resolve_compensation(name, key, entry, run=run, reason=reason), output
+        flow,
+        key,
+        lambda app, name: app.operator.resolve_compensation(name, key, entry, run=run, reason=reason, by=os_user()),
+        output,
     )

@@ -70,6 +70,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     """W3C Baggage, as it is written; passed on with the trace context (baggage.py)."""
     pauses: int = 0
     """On a timer fact: `n` of the newest pause or resume that its tracker has read."""
+    actor: str = ""
+    """On an operator's fact: its author, as `method/name` (access.py)."""
 
 
 class Position(NamedTuple):
@@ -127,6 +129,7 @@ _EXTENSIONS: dict[str, str] = {
     "tracestate": "tracestate",
     "baggage": "baggage",
     "pauses": "ce_choreopauses",
+    "actor": "ce_choreoactor",
 }
 SENT_ON = frozenset({"traceparent", "tracestate", "baggage"})
 """Headers of the W3C, under their own names: handlers send them on in calls to other systems."""

@@ -22,6 +22,7 @@ from choreo.event.defaults import made_each_time
 from choreo.event.exact_text import exact_schema
 from choreo.event.field_types import field_type_of
 from choreo.event.plain import filter_text
+from choreo.event.sensitive import is_sensitive
 from choreo.event.types import Place, constraints_in, required_of, shown, without_constraints
 
 _TYPE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
@@ -74,6 +75,10 @@ class Part(BaseModel):
                 raise place.refuse("this name is taken by the class's own methods", f"Call it {name}_ or another word")
             if field.alias or field.validation_alias or field.serialization_alias:
                 raise place.refuse("a field has one name in every format", "Leave the alias out")
+            if name == "reason" and is_sensitive(field.rebuild_annotation()):
+                raise place.refuse(
+                    "the tracker shows the reason as the cause of a run", "Give it another name to hide it"
+                )
             if field.exclude:
                 raise place.refuse("a field that is left out of JSON", "Leave exclude= out")
         for name in cls.__private_attributes__:
@@ -119,6 +124,10 @@ class Event(Part):
         field = cls.model_fields.get(name)
         if field is None:
             return
+        if is_sensitive(field.rebuild_annotation()):
+            raise Place(cls.__name__, name).refuse(
+                "the business key of a run is shown to all its readers", "Leave Sensitive out"
+            )
         inner, _ = without_constraints(field.rebuild_annotation())
         named = isinstance(inner, type) and issubclass(inner, (enum.Enum, *KEY_TYPES))
         if not named and typing.get_origin(inner) is not typing.Literal:

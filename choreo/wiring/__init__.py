@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -33,6 +33,7 @@ from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.log import BRIDGE_GROUP
 from choreo.settings import Settings
+from choreo.wiring.access import access_control
 from choreo.wiring.any_loop import for_any_loop
 from choreo.wiring.backends import open_backend
 from choreo.wiring.dependencies import watch
@@ -198,12 +199,13 @@ def hosts_of(app: App, roles: Iterable[str]) -> list[Host]:
     return hosts
 
 
-async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
+async def run(app: App, roles: Sequence[str], stop: asyncio.Event) -> None:
     """Run these roles (service names, `tracker`, `rest`) until `stop` is set, then drain and return.
 
     The first role that fails stops the others; its error is raised.
     """
     _collect_seldom()
+    access = access_control(app.settings, app.clock) if REST in roles else None
     hosts = hosts_of(app, roles)
     app.hosts.extend(hosts)
     ready = asyncio.create_task(app.backend.ready(stop) if hosts else _always())
@@ -211,7 +213,7 @@ async def run(app: App, roles: Iterable[str], stop: asyncio.Event) -> None:
     if REST in roles:
         from choreo.surfaces.rest.server import serve_app  # noqa: PLC0415 - an optional extra
 
-        tasks.append(asyncio.create_task(serve_app(app, stop)))
+        tasks.append(asyncio.create_task(serve_app(app, stop, access=access)))
     if app.settings.health_port:
         from choreo.surfaces.rest.server import serve_health  # noqa: PLC0415 - an optional extra
 

@@ -11,6 +11,7 @@ from choreo.app.publish.publisher import Receipt
 from choreo.app.query.flows import Flows
 from choreo.app.tracking.views import detail_of, shown_runs
 from choreo.core import facts, ids
+from choreo.core.access import Actor
 from choreo.core.attribution import run_of, step_of
 from choreo.core.baggage import carried_of, fields_of
 from choreo.core.errors import ConflictError
@@ -34,8 +35,8 @@ class Redriver:
         self._dead_letters = dead_letters
         self._clock = clock
 
-    async def redrive(self, dead_letter_id: str) -> Receipt:
-        """Publish the dead letter's record again, and count the redrive.
+    async def redrive(self, dead_letter_id: str, by: Actor) -> Receipt:
+        """Publish the dead letter's record again with the author of the redrive, and count the redrive.
 
         Raises NotFoundError (no such dead letter), ConflictError (a redrive would be useless; see its remedy).
         """
@@ -44,6 +45,7 @@ class Redriver:
         event = await (
             self._to_its_step(table, dead_letter) if dead_letter.step else self._to_the_log(table, dead_letter)
         )
+        event = msgspec.structs.replace(event, actor=by.text)
         position = (await self._log.append(dead_letter.topic, [event]))[0]
         await self._dead_letters.redriven(dead_letter_id)
         return Receipt(event.id, event.type, dead_letter.topic, event.key, event.run, position)

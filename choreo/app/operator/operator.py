@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from choreo.app.operator.audit import AuditPage, page
 from choreo.app.operator.dead_letters import Redriver
 from choreo.app.publish.publisher import Receipt
 from choreo.app.query.flows import Flows
 from choreo.app.query.read_your_writes import IF_JUST_STARTED
 from choreo.app.tracking.views import Detail, Effect, detail_of
 from choreo.core import facts, ids
+from choreo.core.access import PROGRAM, Actor
 from choreo.core.errors import ConflictError, DecodeError, NotFoundError
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
@@ -46,7 +48,10 @@ class _Subject(NamedTuple):
 
 
 class Operator:
-    """An operator's actions. Every method raises NotFoundError (flow, key, run, entry) and ConflictError."""
+    """An operator's actions. Every method raises NotFoundError (flow, key, run, entry) and ConflictError.
+
+    `by` is the author of the action; the fact names it.
+    """
 
     def __init__(self, flows: Flows, log: Log, read_model: ReadModel, dead_letters: DeadLetters, clock: Clock) -> None:
         """Keep the parts; nothing is read yet."""
@@ -56,21 +61,21 @@ class Operator:
         self._read_model = read_model
         self._clock = clock
 
-    async def pause(self, flow: str, key: str, *, run: str = "", reason: str = "") -> Receipt:
+    async def pause(self, flow: str, key: str, *, run: str = "", reason: str = "", by: Actor = PROGRAM) -> Receipt:
         """Start no further step of the run, and stop its deadlines, until it is resumed."""
         subject = await self._open(flow, key, run)
         if subject.detail.paused_ms:
             raise ConflictError("the run is paused already", where=subject.place, remedy="Resume it when it may go on.")
-        return await self._publish_of_series(subject, facts.FLOW_PAUSED, reason)
+        return await self._publish_of_series(subject, facts.FLOW_PAUSED, reason, by)
 
-    async def resume(self, flow: str, key: str, *, run: str = "", reason: str = "") -> Receipt:
+    async def resume(self, flow: str, key: str, *, run: str = "", reason: str = "", by: Actor = PROGRAM) -> Receipt:
         """Let a paused run go on; every deadline moves by the length of the pause."""
         subject = await self._open(flow, key, run)
         if not subject.detail.paused_ms:
             raise ConflictError("the run is not paused", where=subject.place, remedy="There is nothing to resume.")
-        return await self._publish_of_series(subject, facts.FLOW_RESUMED, reason)
+        return await self._publish_of_series(subject, facts.FLOW_RESUMED, reason, by)
 
-    async def cancel(self, flow: str, key: str, *, run: str = "", reason: str = "") -> Receipt:
+    async def cancel(self, flow: str, key: str, *, run: str = "", reason: str = "", by: Actor = PROGRAM) -> Receipt:
         """Start compensation: everything the run has done is undone, newest first."""
         subject = await self._open(flow, key, run)
         if subject.detail.compensating:
@@ -81,16 +86,18 @@ class Operator:
             )
         _still_undecided(subject)
         id_ = ids.of_run("cancel", subject.row.run)
-        return await self._publish(subject, facts.CANCEL_REQUESTED, id_, reason)
+        return await self._publish(subject, facts.CANCEL_REQUESTED, id_, reason, by)
 
-    async def terminate(self, flow: str, key: str, *, run: str = "", reason: str) -> Receipt:
+    async def terminate(self, flow: str, key: str, *, run: str = "", reason: str, by: Actor = PROGRAM) -> Receipt:
         """End the run as it is: no step starts and nothing is undone. `reason` is kept as the run's cause."""
         subject = await self._open(flow, key, run)
         _still_undecided(subject)
         id_ = ids.of_run("terminated", subject.row.run)
-        return await self._publish(subject, facts.FLOW_TERMINATED, id_, _required(reason))
+        return await self._publish(subject, facts.FLOW_TERMINATED, id_, _required(reason), by)
 
-    async def retry_compensation(self, flow: str, key: str, entry: str, *, run: str = "", reason: str = "") -> Receipt:
+    async def retry_compensation(
+        self, flow: str, key: str, entry: str, *, run: str = "", reason: str = "", by: Actor = PROGRAM
+    ) -> Receipt:
         """Request a failed undo once more: a new round. `entry` is a ledger entry's id, or its step's name."""
         subject = await self._open(flow, key, run)
         effect = _effect(subject, entry, {FAILED})
@@ -104,9 +111,11 @@ class Operator:
                 remedy="Undo it by hand, then resolve it with a reason.",
             )
         id_ = ids.of_round("undo-retry", effect.entry, effect.round)
-        return await self._publish(subject, facts.COMPENSATION_RETRY_REQUESTED, id_, reason, **_about(effect))
+        return await self._publish(subject, facts.COMPENSATION_RETRY_REQUESTED, id_, reason, by, **_about(effect))
 
-    async def resolve_compensation(self, flow: str, key: str, entry: str, *, run: str = "", reason: str) -> Receipt:
+    async def resolve_compensation(
+        self, flow: str, key: str, entry: str, *, run: str = "", reason: str, by: Actor = PROGRAM
+    ) -> Receipt:
         """Record that an effect was undone by hand, and how. `entry` is a ledger entry's id, or its step's name."""
         subject = await self._open(flow, key, run)
         effect = _effect(subject, entry, UNSETTLED)
@@ -115,11 +124,16 @@ class Operator:
                 "the run goes forward: nothing of it is being undone", where=subject.place, remedy="Cancel it first."
             )
         id_ = ids.of_round("undo-resolved", effect.entry, effect.round)
-        return await self._publish(subject, facts.COMPENSATION_RESOLVED, id_, _required(reason), **_about(effect))
+        return await self._publish(subject, facts.COMPENSATION_RESOLVED, id_, _required(reason), by, **_about(effect))
 
-    async def redrive(self, dead_letter_id: str) -> Receipt:
+    async def redrive(self, dead_letter_id: str, *, by: Actor = PROGRAM) -> Receipt:
         """Redrive a dead letter to its failed step, or to the log if it was no step's."""
-        return await self._redriver.redrive(dead_letter_id)
+        return await self._redriver.redrive(dead_letter_id, by)
+
+    async def audit(self, flow: str, limit: int, cursor: str = "") -> AuditPage:
+        """Return the actions of operators on a flow, newest first."""
+        self._flows.definition(flow)
+        return await page(self._log, flow, limit, cursor)
 
     async def _open(self, flow: str, key: str, run: str) -> _Subject:
         """Return the chosen run, which must be open; without `run` the only open one of the key."""
@@ -144,12 +158,12 @@ class Operator:
             )
         return _open_one((open_ones or subjects)[-1], flow, key, run)
 
-    async def _publish_of_series(self, subject: _Subject, type_: str, reason: str) -> Receipt:
+    async def _publish_of_series(self, subject: _Subject, type_: str, reason: str, by: Actor) -> Receipt:
         """Publish a pause or a resume; both are one series, in which the highest number counts."""
         number = subject.detail.pause_n + 1
-        return await self._publish(subject, type_, ids.of_run("pause", subject.row.run, number), reason, n=number)
+        return await self._publish(subject, type_, ids.of_run("pause", subject.row.run, number), reason, by, n=number)
 
-    async def _publish(self, subject: _Subject, type_: str, id_: str, reason: str, **fields: Any) -> Receipt:
+    async def _publish(self, subject: _Subject, type_: str, id_: str, reason: str, by: Actor, **fields: Any) -> Receipt:
         row = subject.row
         fact = Envelope(
             id=id_,
@@ -161,6 +175,7 @@ class Operator:
             reason=_short(reason),
             source="choreo/operator",
             time_ms=self._clock.now_ms(),
+            actor=by.text,
             **fields,
         )
         position = (await self._log.append(row.flow, [fact]))[0]

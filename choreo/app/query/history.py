@@ -12,6 +12,7 @@ import msgspec
 
 from choreo.app.query.flows import Flows
 from choreo.core import facts
+from choreo.core.access import actor_of
 from choreo.core.admission import early_ms
 from choreo.core.attribution import run_of
 from choreo.core.errors import DecodeError
@@ -56,6 +57,10 @@ class HistoryRow(msgspec.Struct, frozen=True):
     """Why the fields could not be decoded."""
     duplicate: bool = False
     """A duplicate of an earlier row (same id and type); every reader drops it."""
+    actor: str = ""
+    """On an operator's fact: the name of its author; empty on others."""
+    method: str = ""
+    """How the name was established: `api-key`, `oidc`, `cli`, …"""
 
 
 class _Run:
@@ -150,6 +155,7 @@ class Histories:
     def _row(self, flow: str, record: Record, run: str, *, duplicate: bool) -> HistoryRow:
         event = identified(record)
         fields, unreadable = self._fields(flow, record)
+        actor = actor_of(event.actor)
         return HistoryRow(
             topic=record.topic,
             partition=record.partition,
@@ -173,6 +179,8 @@ class Histories:
             traceparent=event.traceparent,
             tracestate=event.tracestate,
             baggage=event.baggage,
+            actor=actor.name,
+            method=actor.method,
             fields=fields,
             unreadable=unreadable,
             duplicate=duplicate,

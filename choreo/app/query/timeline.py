@@ -12,6 +12,7 @@ import msgspec
 from choreo.app.failures import Failure
 from choreo.app.query.history import HistoryRow
 from choreo.core import facts
+from choreo.core.access import Actor
 from choreo.core.flow_table import FlowTable
 
 
@@ -34,6 +35,10 @@ class TimelineRow(msgspec.Struct, frozen=True):
     """Whether the event belongs to the compensation."""
     failure: Failure | None = None
     """The error of the attempt, in a fact about a failure."""
+    actor: str = ""
+    """The author of an operator's fact."""
+    method: str = ""
+    """How the author was established."""
 
 
 # Fact → its kind and its sentence; `reason` is added where there is one.
@@ -123,6 +128,8 @@ def timeline(table: FlowTable, rows: Iterable[HistoryRow]) -> list[TimelineRow]:
                 run=row.run,
                 took_ms=None if since_ms is None else row.stamp_ms - since_ms,
                 failure=_failure(row),
+                actor=row.actor,
+                method=row.method,
                 compensation=compensation
                 or (row.entry != "" and row.type in (facts.STEP_RETRY_DUE, facts.STEP_ATTEMPT_FAILED)),
             )
@@ -138,6 +145,7 @@ def _row_of(table: FlowTable, row: HistoryRow) -> tuple[str, str, str]:
         if row.type == facts.CHILD_ENDED and not row.step:
             template = "its end was told to its parent"
         text = template.format(step=row.step, attempt=row.attempt, round=row.round)
+        text += f" by {Actor(row.actor, row.method).shown}" if row.actor else ""
         return kind, _because(text, reason), row.step
     kind, text, step = _domain(table, row)
     return kind, _because(text, reason), step

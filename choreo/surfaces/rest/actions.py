@@ -14,7 +14,7 @@ from choreo.surfaces.json_format import ReceiptAnswer, receipt_of
 from choreo.surfaces.rest.error_responses import refused_write
 from choreo.surfaces.rest.flows import WRITTEN, location_of
 from choreo.surfaces.rest.parameters import FlowName, Key, Run, Segment
-from choreo.surfaces.rest.use_cases import Injected
+from choreo.surfaces.rest.use_cases import Asking, Injected
 
 router: APIRouter = APIRouter(prefix="/flows/{flow}/instances/{key}", tags=["operate"])
 
@@ -65,34 +65,66 @@ def _reason_of(body: Reason | None) -> str:
     "/pause", operation_id="pauseInstance", summary="Start no further step, let deadlines stand still", **_ROUTE
 )
 async def pause(
-    flow: FlowName, key: Key, response: Response, use_cases: Injected, run: Run = "", body: Reason | None = None
+    flow: FlowName,
+    key: Key,
+    response: Response,
+    use_cases: Injected,
+    caller: Asking,
+    run: Run = "",
+    body: Reason | None = None,
 ) -> ReceiptAnswer:
     """Let running steps finish; start no new step until the run is resumed."""
-    return _accepted(await use_cases.operator.pause(flow, key, run=run, reason=_reason_of(body)), response)
+    return _accepted(
+        await use_cases.operator.pause(flow, key, run=run, reason=_reason_of(body), by=caller.actor), response
+    )
 
 
 @router.post("/resume", operation_id="resumeInstance", summary="Let a paused run go on", **_ROUTE)
 async def resume(
-    flow: FlowName, key: Key, response: Response, use_cases: Injected, run: Run = "", body: Reason | None = None
+    flow: FlowName,
+    key: Key,
+    response: Response,
+    use_cases: Injected,
+    caller: Asking,
+    run: Run = "",
+    body: Reason | None = None,
 ) -> ReceiptAnswer:
     """Move every deadline by the length of the pause."""
-    return _accepted(await use_cases.operator.resume(flow, key, run=run, reason=_reason_of(body)), response)
+    return _accepted(
+        await use_cases.operator.resume(flow, key, run=run, reason=_reason_of(body), by=caller.actor), response
+    )
 
 
 @router.post("/cancel", operation_id="cancelInstance", summary="Compensate: undo all that was done", **_ROUTE)
 async def cancel(
-    flow: FlowName, key: Key, response: Response, use_cases: Injected, run: Run = "", body: Reason | None = None
+    flow: FlowName,
+    key: Key,
+    response: Response,
+    use_cases: Injected,
+    caller: Asking,
+    run: Run = "",
+    body: Reason | None = None,
 ) -> ReceiptAnswer:
     """Undo all effects, the newest first."""
-    return _accepted(await use_cases.operator.cancel(flow, key, run=run, reason=_reason_of(body)), response)
+    return _accepted(
+        await use_cases.operator.cancel(flow, key, run=run, reason=_reason_of(body), by=caller.actor), response
+    )
 
 
 @router.post("/terminate", operation_id="terminateInstance", summary="End as it is: nothing is undone", **_ROUTE)
 async def terminate(
-    flow: FlowName, key: Key, response: Response, use_cases: Injected, body: RequiredReason, run: Run = ""
+    flow: FlowName,
+    key: Key,
+    response: Response,
+    use_cases: Injected,
+    caller: Asking,
+    body: RequiredReason,
+    run: Run = "",
 ) -> ReceiptAnswer:
     """End the run as the last resort: its effects stay in the world."""
-    return _accepted(await use_cases.operator.terminate(flow, key, run=run, reason=body.reason), response)
+    return _accepted(
+        await use_cases.operator.terminate(flow, key, run=run, reason=body.reason, by=caller.actor), response
+    )
 
 
 @router.post(
@@ -107,12 +139,16 @@ async def retry_compensation(
     entry: Segment,
     response: Response,
     use_cases: Injected,
+    caller: Asking,
     run: Run = "",
     body: Reason | None = None,
 ) -> ReceiptAnswer:
     """Request the undo again; `entry` is a ledger entry's id, or its step's name."""
     return _accepted(
-        await use_cases.operator.retry_compensation(flow, key, entry, run=run, reason=_reason_of(body)), response
+        await use_cases.operator.retry_compensation(
+            flow, key, entry, run=run, reason=_reason_of(body), by=caller.actor
+        ),
+        response,
     )
 
 
@@ -128,10 +164,12 @@ async def resolve_compensation(
     entry: Segment,
     response: Response,
     use_cases: Injected,
+    caller: Asking,
     body: RequiredReason,
     run: Run = "",
 ) -> ReceiptAnswer:
     """Record the manual undo; `entry` is a ledger entry's id, or its step's name."""
     return _accepted(
-        await use_cases.operator.resolve_compensation(flow, key, entry, run=run, reason=body.reason), response
+        await use_cases.operator.resolve_compensation(flow, key, entry, run=run, reason=body.reason, by=caller.actor),
+        response,
     )

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from choreo.surfaces.rest import actions, dead_letters, docs, flows, health, instances, openapi, problems, query_guard
+from choreo.surfaces.rest import (
+    actions,
+    audit,
+    dead_letters,
+    docs,
+    flows,
+    health,
+    instances,
+    openapi,
+    problems,
+    query_guard,
+)
+from choreo.surfaces.rest.access import Access, Listed
 from choreo.surfaces.rest.guard import Guard
+from choreo.surfaces.rest.masking import Masking
 from choreo.surfaces.rest.reads import Reads
 from choreo.surfaces.rest.structured import Structured
 from choreo.surfaces.rest.transport import BoundedBody, EncodedPath
@@ -32,17 +45,19 @@ def create_app(use_cases: UseCases) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
-        dependencies=[query_guard.OnlyWhatIsRead],
+        dependencies=[Listed, query_guard.OnlyWhatIsRead],
     )
     app.state.use_cases = use_cases
-    for module in (flows, instances, actions, dead_letters, health, docs):
+    app.state.masking = Masking(use_cases.flows)
+    for module in (flows, instances, actions, audit, dead_letters, health, docs):
         app.include_router(module.router)
     problems.install(app)
-    openapi.install(app, use_cases.flows)
+    openapi.install(app, use_cases)
     # The last one added handles the request first: the path must be right before a body is refused with that path.
     app.add_middleware(Structured)
     app.add_middleware(Reads)
     app.add_middleware(BoundedBody)
+    app.add_middleware(Access, control=use_cases.access)
     app.add_middleware(Guard, allowed_hosts=use_cases.allowed_hosts)
     app.add_middleware(EncodedPath)
     return app

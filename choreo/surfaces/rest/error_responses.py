@@ -6,12 +6,14 @@ from typing import Any
 
 WHY = {
     400: "The request cannot be read: it is no JSON, or its cursor is invalid.",
-    403: "A page of another origin sent it.",
+    401: "The request has no valid credential.",
+    403: "A page of another origin sent it, or the caller's role does not suffice.",
     404: "The resource does not exist.",
     409: "It does not fit the present state; the remedy names an action that does.",
     413: "The body is larger than 1 MiB.",
     415: "The Content-Type is not JSON; also required without a body.",
     422: "A parameter or field is invalid.",
+    429: "Too many requests, or too many wrong credentials; Retry-After says when to ask again.",
     500: "An unexpected error.",
     503: "Storage, or the requested position, is not available now; Retry-After says when to ask again.",
 }

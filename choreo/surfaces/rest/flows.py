@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from choreo.app.publish.publisher import Receipt
 from choreo.app.query.read_your_writes import token_of
+from choreo.core.access import Role
 from choreo.core.diagram import mermaid
 from choreo.surfaces.json_format import FlowList, FlowSummary, ReceiptAnswer, receipt_of
 from choreo.surfaces.rest.error_responses import refused, refused_write
 from choreo.surfaces.rest.exact import ExactRoute
 from choreo.surfaces.rest.parameters import FlowName, IdempotencyKey, carried_of
-from choreo.surfaces.rest.use_cases import Injected
+from choreo.surfaces.rest.use_cases import Asking, Injected
 
 router: APIRouter = APIRouter(tags=["flows"], route_class=ExactRoute)
 
@@ -53,10 +54,12 @@ def location_of(receipt: Receipt) -> str:
 @router.get(
     "/flows", operation_id="listFlows", summary="Every flow, with the number of its runs by status", responses=refused()
 )
-async def list_flows(use_cases: Injected) -> FlowList:
-    """List all flows that this process knows."""
+async def list_flows(use_cases: Injected, caller: Asking) -> FlowList:
+    """List the flows that this process knows and the caller may see."""
     items = []
     for name in use_cases.flows.names:
+        if not caller.may(Role.VIEWER, name):
+            continue
         definition = use_cases.flows.definition(name)
         counts = await use_cases.queries.counts(name)
         items.append(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from choreo.app.query.attribute_filters import condition_of
 from choreo.app.query.queries import FOLLOW_S
+from choreo.core.access import Caller
 from choreo.core.errors import NotFoundError
 from choreo.ports.read_model import Condition, Filter
 from choreo.surfaces.json_format import (
@@ -25,6 +27,7 @@ from choreo.surfaces.json_format import (
     timeline_of,
 )
 from choreo.surfaces.rest.error_responses import refused
+from choreo.surfaces.rest.masking import Masking
 from choreo.surfaces.rest.parameters import (
     AfterOffset,
     FlowName,
@@ -38,7 +41,7 @@ from choreo.surfaces.rest.parameters import (
     cursor_like,
 )
 from choreo.surfaces.rest.problems import BadCursorError
-from choreo.surfaces.rest.use_cases import Injected, UseCases
+from choreo.surfaces.rest.use_cases import Asking, Hiding, Injected, UseCases
 
 router: APIRouter = APIRouter(prefix="/flows/{flow}/instances", tags=["instances"])
 
@@ -59,6 +62,8 @@ async def list_instances(
     flow: FlowName,
     request: Request,
     use_cases: Injected,
+    caller: Asking,
+    hiding: Hiding,
     status: Annotated[Status | None, Query(description="Only runs of this status.")] = None,
     key: Annotated[str, Query(description="Only runs of this key.", max_length=512)] = "",
     started_from: Annotated[Moment | None, Query(description="Only runs started at this time or later.")] = None,
@@ -73,6 +78,7 @@ async def list_instances(
     """
     use_cases.flows.definition(flow)
     asked = {_condition(*pair) for pair in request.query_params.multi_items() if pair[0].startswith(ATTRIBUTE)}
+    hiding.require_filters(caller, flow, {condition.name for condition in asked})
     if started_before == 0:
         return InstancePage(items=[], cursor="")  # no run was started before 1970
     filter_ = Filter(flow, status or "", key, {}, started_from or 0, started_before or 0, tuple(asked))
@@ -80,7 +86,7 @@ async def list_instances(
         page = await use_cases.queries.instances(filter_, limit, cursor)
     except NotFoundError as error:
         raise BadCursorError(error.what, where="query.cursor", remedy=error.remedy) from error
-    return InstancePage(items=[summary_of(row) for row in page.items], cursor=page.cursor)
+    return InstancePage(items=[summary_of(row) for row in hiding.instances(caller, page.items)], cursor=page.cursor)
 
 
 def _condition(name: str, value: str) -> Condition:
@@ -97,9 +103,12 @@ def _condition(name: str, value: str) -> Condition:
     dependencies=[ReadYourWrites],
     responses=refused(404),
 )
-async def get_instance(flow: FlowName, key: Key, use_cases: Injected, run: Run = "") -> InstanceAnswer:
+async def get_instance(
+    flow: FlowName, key: Key, use_cases: Injected, caller: Asking, hiding: Hiding, run: Run = ""
+) -> InstanceAnswer:
     """Show one run; without `run` the key's newest."""
-    return instance_of(await use_cases.queries.instance(flow, key, run))
+    instance = await use_cases.queries.instance(flow, key, run)
+    return instance_of(msgspec.structs.replace(instance, row=hiding.instance(caller, instance.row)))
 
 
 @router.get(
@@ -113,6 +122,8 @@ async def get_history(
     flow: FlowName,
     key: Key,
     use_cases: Injected,
+    caller: Asking,
+    hiding: Hiding,
     run: Annotated[str, Query(description="Only this run's events; without it those of every run.")] = "",
     after_offset: Annotated[AfterOffset, Query(description="Only events after this offset.")] = -1,
     limit: Annotated[HistoryLimit, Query(description="How many at most.")] = 1_000,
@@ -120,7 +131,7 @@ async def get_history(
     """List the events in log order: the state is folded from them."""
     rows = await use_cases.queries.history(flow, key, run=run, after=after_offset, limit=limit)
     return HistoryPage(
-        items=[HistoryRowAnswer.model_validate(row) for row in rows],
+        items=[HistoryRowAnswer.model_validate(hiding.row(caller, flow, row)) for row in rows],
         after=rows[-1].offset if len(rows) == limit else -1,
     )
 
@@ -179,6 +190,8 @@ async def follow_instance(
     flow: FlowName,
     key: Key,
     use_cases: Injected,
+    caller: Asking,
+    hiding: Hiding,
     run: Run = "",
     last_event_id: Annotated[
         Whole, Header(description="Continue after this offset; browsers send it by themselves.")
@@ -187,13 +200,22 @@ async def follow_instance(
     """Stream events from the run's first, or from after `Last-Event-ID`; the stream ends when the run has ended."""
     run = (await use_cases.queries.instance(flow, key, run)).row.run
     return StreamingResponse(
-        _stream(use_cases, flow, key, run, last_event_id),
+        _stream(use_cases, _Reader(caller, hiding), flow, key, run, last_event_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _stream(use_cases: UseCases, flow: str, key: str, run: str, after: int) -> AsyncIterator[str]:
+class _Reader(NamedTuple):
+    """The reader of a stream."""
+
+    caller: Caller
+    hiding: Masking
+
+
+async def _stream(
+    use_cases: UseCases, reader: _Reader, flow: str, key: str, run: str, after: int
+) -> AsyncIterator[str]:
     yield f"retry: {round(FOLLOW_S * 10_000)}\n\n"
     silent = 0
     async for row in use_cases.queries.follow(flow, key, run, after):
@@ -205,6 +227,7 @@ async def _stream(use_cases: UseCases, flow: str, key: str, run: str, after: int
                 yield ": heartbeat\n\n"
             continue
         silent = 0
-        data = HistoryRowAnswer.model_validate(row).model_dump_json()
+        shown = reader.hiding.row(reader.caller, flow, row)
+        data = HistoryRowAnswer.model_validate(shown).model_dump_json()
         yield f"id: {row.offset}\nevent: {row.type}\ndata: {data}\n\n"
     yield "event: choreo.StreamEnded\ndata: {}\n\n"

@@ -12,21 +12,37 @@ from pydantic.json_schema import models_json_schema
 from choreo.app.publish.keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN
 from choreo.app.query.flows import Flows
 from choreo.core.structured import MEDIA_TYPE as CLOUD_EVENT
+from choreo.surfaces.rest.access_control import AccessControl
+from choreo.surfaces.rest.error_responses import WHY
 from choreo.surfaces.rest.patterns import translate
 from choreo.surfaces.rest.problems import MEDIA_TYPE, Problem
+from choreo.surfaces.rest.roles import METRICS, OPEN, ROUTES
 from choreo.surfaces.rest.structured import EVENTS
+from choreo.surfaces.rest.use_cases import UseCases
 
 _STRUCTURED = ".structured"
 _PROBLEM = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+SCHEMES: dict[str, dict[str, Any]] = {
+    "apiKey": {"type": "http", "scheme": "bearer", "description": "A key that `choreo keys create` has made."},
+    "openIdConnect": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of the OpenID Connect provider.",
+    },
+}
+"""The kinds of credentials. Both are sent as `Authorization: Bearer …`."""
 _SUPERFLUOUS = ("HTTPValidationError", "ValidationError")
 
 
-def install(app: FastAPI, flows: Flows) -> None:
+def install(app: FastAPI, use_cases: UseCases) -> None:
     """Install the description of the API; it is made once, at the first request for it."""
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _described(app, flows)
+            app.openapi_schema = _described(app, use_cases.flows)
+            if use_cases.access is not None:
+                _secure(app.openapi_schema, use_cases.access)
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign] # FastAPI's documented way to extend the description
@@ -53,6 +69,23 @@ def _described(app: FastAPI, flows: Flows) -> dict[str, Any]:
         _describe_events(document, bodies)
     translate(document)
     return document
+
+
+def _secure(document: dict[str, Any], access: AccessControl) -> None:
+    """Name the kinds of credentials, and for each operation whether it needs one and its refusals."""
+    document["components"]["securitySchemes"] = {scheme: SCHEMES[scheme] for scheme in access.schemes}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            name = f"{method.upper()} {path}"
+            if ROUTES.get(name) is OPEN or (name == METRICS and access.open_metrics):
+                operation["security"] = []
+                continue
+            operation["security"] = [{scheme: []} for scheme in access.schemes]
+            for status in (401, 403, 429):
+                operation["responses"].setdefault(str(status), {"description": WHY[status], **_PROBLEM})
+            if name in ROUTES:
+                need = ROUTES[name]
+                operation["x-choreo-role"] = need.role.shown
 
 
 def _describe_events(document: dict[str, Any], bodies: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> None:

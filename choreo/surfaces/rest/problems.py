@@ -29,6 +29,7 @@ from choreo.core.errors import (
 from choreo.core.wording import fault_text
 from choreo.ports.dependencies import Unavailable
 from choreo.redaction import redact
+from choreo.surfaces.rest.access_control import ForbiddenError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -53,6 +54,7 @@ _log = logging.getLogger(__name__)
 
 # The first class that matches decides; an error that is not listed is an internal error.
 _STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
+    (ForbiddenError, 403, "forbidden"),
     (NotFoundError, 404, "not-found"),
     (ConflictError, 409, "conflict"),
     (BadCursorError, 400, "bad-cursor"),
@@ -65,6 +67,7 @@ _STATUSES: Sequence[tuple[type[ChoreoError], int, str]] = (
 )
 TITLES = {
     400: "Bad Request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
@@ -75,6 +78,7 @@ TITLES = {
     417: "Expectation Failed",
     421: "Misdirected Request",
     422: "Unprocessable Content",
+    429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",

@@ -23,6 +23,7 @@ from choreo.app.query.queries import Queries
 from choreo.core.errors import SettingsError
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies
+from choreo.surfaces.rest.access_control import AccessControl
 from choreo.surfaces.rest.app import create_app, create_health_app
 from choreo.surfaces.rest.connections import BACKLOG, Connection, Limits
 from choreo.surfaces.rest.use_cases import UseCases
@@ -62,6 +63,11 @@ class Address(Protocol):
     @property
     def allow_remote(self) -> bool:
         """Return whether other machines may reach the REST view."""
+        ...
+
+    @property
+    def has_access_control(self) -> bool:
+        """Return whether every request needs a key or a token."""
         ...
 
     @property
@@ -122,11 +128,22 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_app(opened: Opened, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
-    """Serve the parts of an opened process until `stop` is set; raises SettingsError where it cannot listen."""
+async def serve_app(
+    opened: Opened,
+    stop: asyncio.Event,
+    ready: Callable[[str], None] | None = None,
+    *,
+    access: AccessControl | None = None,
+) -> None:
+    """Serve the parts of an opened process until `stop` is set; raises SettingsError where it cannot listen.
+
+    `access` decides on each request; None: everybody who reaches the address may do everything.
+    """
     settings = opened.settings
     _refuse_remote(settings)
-    await serve(create_app(use_cases_of(opened)), settings.host, settings.port, stop=stop, ready=ready)
+    await serve(
+        create_app(replace(use_cases_of(opened), access=access)), settings.host, settings.port, stop=stop, ready=ready
+    )
 
 
 async def serve_health(opened: Opened, port: int, stop: asyncio.Event, *, reads: bool) -> None:
@@ -231,17 +248,17 @@ def try_listeners(settings: Address, *, rest: bool) -> None:
 
 
 def _refuse_remote(settings: Address) -> None:
-    """Raise SettingsError where other machines could reach the REST view and no setting allows it."""
-    if settings.allow_remote:
+    """Raise SettingsError where other machines could reach the REST view without access control."""
+    if settings.allow_remote or settings.has_access_control:
         return
     with listen(settings.host, 0) as bound:
         address = bound.getsockname()[0]
     if not ip_address(address).is_loopback:
         raise SettingsError(
-            f"anybody with access to {address} could act through it, because it has no authentication",
+            f"anybody with access to {address} could act through it, because no access control is set",
             where=f"{REST_VIEW.name}, setting host",
-            remedy="Set CHOREO_HOST=127.0.0.1; or, where only permitted clients can reach it, CHOREO_ALLOW_REMOTE=true "
-            "and, in CHOREO_ALLOWED_HOSTS, its host names.",
+            remedy="Set CHOREO_HOST=127.0.0.1; or make keys (choreo keys create) and set CHOREO_API_KEYS; or, where "
+            "only permitted clients can reach it, CHOREO_ALLOW_REMOTE=true; and CHOREO_ALLOWED_HOSTS, its host names.",
         )
 
 

@@ -14,8 +14,11 @@ from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
 from choreo.app.query.queries import Queries
+from choreo.core.access import Caller
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies, NoReports
+from choreo.surfaces.rest.access_control import CALLER, AccessControl
+from choreo.surfaces.rest.masking import Masking
 
 POLL_AGE_S_MAX = 30.0
 """A host polls every 0.25 s and a batch takes well below a second: 30 s without a poll is a host that hangs."""
@@ -50,6 +53,8 @@ class UseCases:
     answer_s: float = ANSWER_S
     allowed_hosts: tuple[str, ...] = ()
     """Names this process is called by, beside `localhost` and the addresses of the loopback."""
+    access: AccessControl | None = None
+    """Decides on each request; None: everybody may do everything, as on the loopback."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server stops: streams end."""
 
@@ -61,3 +66,21 @@ async def _use_cases(request: Request) -> UseCases:
 
 Injected = Annotated[UseCases, Depends(_use_cases)]
 """Dependency that gives a route the use cases."""
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
+Asking = Annotated[Caller, Depends(_caller)]
+"""Dependency that gives a route its caller."""
+
+
+async def _masking(request: Request) -> Masking:
+    masking: Masking = request.app.state.masking
+    return masking
+
+
+Hiding = Annotated[Masking, Depends(_masking)]
+"""Dependency that gives a route the marks of sensitive fields."""

@@ -1,0 +1,137 @@
+"""Enforce access control before a request is routed: a route that is added later is refused until it has a role.
+
+Plain ASGI. The decision is `access_control`'s, the table `roles`'.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from fastapi import Depends, Request
+from fastapi.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from choreo.core.access import ANONYMOUS, EVERY_FLOW, EVERYBODY, Caller, Role
+from choreo.core.errors import ChoreoError
+from choreo.ports.access import UnauthenticatedError
+from choreo.surfaces.rest.access_control import (
+    CALLER,
+    AccessControl,
+    ForbiddenError,
+    NoCredentialError,
+    TooManyRequestsError,
+)
+from choreo.surfaces.rest.problems import problem
+from choreo.surfaces.rest.roles import METRICS, OPEN, ROUTES, Need, Within
+
+_ROUTE = "choreo.route"
+"""Key of the table's entry in a request's scope."""
+
+_log = logging.getLogger(__name__)
+
+
+_PATTERNS = [
+    (name.split(" ")[0], re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", name.split(" ")[1])), name)
+    for name in ROUTES
+]
+
+
+class Access:
+    """Passes requests with a sufficient role on, with their caller in the scope."""
+
+    def __init__(self, app: ASGIApp, control: AccessControl | None) -> None:
+        """Without a control everybody may do everything."""
+        self._app = app
+        self._control = control
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401, 403, 429 or 503."""
+        if scope["type"] != "http" or self._control is None:
+            await self._app({**scope, CALLER: EVERYBODY, _ROUTE: "any"}, receive, send)
+            return
+        name, flow = _route_of(scope)
+        try:
+            caller = await self._admitted(self._control, scope, name, flow)
+        except ChoreoError as error:
+            await _refusal(scope, error)(scope, receive, send)
+            return
+        await self._app({**scope, CALLER: caller, _ROUTE: name}, receive, send)
+
+    async def _admitted(self, control: AccessControl, scope: Scope, name: str, flow: str) -> Caller:
+        """Return the caller; a path that is not in the table needs only a credential here, and `Listed` follows."""
+        need = ROUTES.get(name)
+        if need is OPEN or (name == METRICS and control.open_metrics):
+            return Caller("", ANONYMOUS, {})
+        client = scope.get("client") or ("", 0)
+        header = [value.decode("latin-1") for key, value in scope["headers"] if key == b"authorization"]
+        caller = await control.caller(header, client[0])
+        if need is not None:
+            _require(caller, need, flow)
+        return caller
+
+
+def _route_of(scope: Scope) -> tuple[str, str]:
+    """Return the entry of the table for a request, and the flow in its path; ("", "") where there is none."""
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    for known, pattern, name in _PATTERNS:
+        found = pattern.fullmatch(scope["path"]) if known == method else None
+        if found:
+            flow = found.groupdict().get("flow", "")
+            return name, unquote_to_bytes(flow).decode(errors="replace")
+    return "", ""
+
+
+async def _listed(request: Request) -> None:
+    if not request.scope[_ROUTE]:
+        raise ForbiddenError(
+            "nobody may use this route",
+            where="this route",
+            remedy="Its role is missing in choreo/surfaces/rest/roles.py.",
+        )
+
+
+Listed: Any = Depends(_listed)
+"""Dependency of the application: refuse a route that has no entry in the table. A path without a route stays a 404."""
+
+
+def _require(caller: Caller, need: Need, flow: str) -> None:
+    """Raise ForbiddenError where the caller lacks the role."""
+    if need.within is Within.FLOW:
+        require(caller, need.role, flow)
+    elif need.within is Within.EVERY:
+        require(caller, need.role, EVERY_FLOW)
+    elif not caller.may_somewhere(need.role):
+        raise _lacks(caller, need.role, "in any flow")
+
+
+def require(caller: Caller, role: Role, flow: str) -> None:
+    """Raise ForbiddenError where the caller has not this role in the flow, or a greater one."""
+    if not caller.may(role, flow):
+        raise _lacks(caller, role, "in every flow" if flow == EVERY_FLOW else f"in flow {flow}")
+
+
+def _lacks(caller: Caller, role: Role, where: str) -> ForbiddenError:
+    return ForbiddenError(
+        f"this needs the role {role.shown} {where}, and {caller.actor.shown} has it not",
+        where="header Authorization",
+        remedy="Use a credential with that role, or ask for one: docs/how-to/access.md.",
+    )
+
+
+def _refusal(scope: Scope, error: ChoreoError) -> Response:
+    """Return the answer to a request that is not passed on."""
+    status, headers = 503, {}
+    if isinstance(error, TooManyRequestsError):
+        status, headers = 429, {"Retry-After": str(error.retry_after_s)}
+    elif isinstance(error, ForbiddenError):
+        status = 403
+    elif isinstance(error, UnauthenticatedError):
+        # RFC 6750, 3: the code of the error only where a credential was sent.
+        code = "" if isinstance(error, NoCredentialError) else ', error="invalid_token"'
+        status, headers = 401, {"WWW-Authenticate": f'Bearer realm="choreo"{code}'}
+    address = (scope.get("client") or ("",))[0]
+    _log.info("%s %s from %s: %d, %s", scope["method"], scope["path"], address, status, error.what)
+    return problem(scope["path"], status, error.what, where=error.where, remedy=error.remedy, headers=headers)
