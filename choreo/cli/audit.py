@@ -11,7 +11,7 @@ from choreo.app.query.status_text import moment
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import FlowArgument, chosen, in_app
 from choreo.core.access import Actor
-from choreo.surfaces.json_format import audit_of
+from choreo.surfaces.audit_format import audit_of
 from choreo.wiring import App
 
 

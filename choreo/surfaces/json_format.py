@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from choreo.app.operator.audit import AuditPage
 from choreo.app.publish.publisher import Receipt
 from choreo.app.query.queries import Instance
 from choreo.app.query.read_your_writes import token_of
@@ -270,29 +269,6 @@ class Timeline(Answer):
     items: list[TimelineRowAnswer]
 
 
-class AuditRowAnswer(Answer):
-    """One action of an operator."""
-
-    time: Moment = Field(validation_alias="stamp_ms", description="Time in the log.")
-    type: str = Field(examples=["choreo.FlowPaused"])
-    flow: str
-    key: str
-    run: str
-    step: str
-    entry: str = Field(description="The ledger entry that it is about.")
-    actor: str = Field(examples=["ann"])
-    method: str = Field(description="How the actor was established.", examples=["api-key", "oidc", "cli"])
-    reason: str
-    position: str = Field(examples=["order/3/42"])
-
-
-class AuditPageAnswer(Answer):
-    """Actions of operators, newest first."""
-
-    items: list[AuditRowAnswer]
-    cursor: str = Field(description="Ask for the next page with it; empty at the end.")
-
-
 class DeadLetterSummary(Answer):
     """A record that was set aside."""
 
@@ -381,12 +357,6 @@ def instance_of(instance: Instance) -> InstanceAnswer:
 def timeline_of(rows: Iterable[TimelineRow]) -> Timeline:
     """Return an instance's timeline."""
     return Timeline.model_validate({"items": rows})
-
-
-def audit_of(page: AuditPage) -> AuditPageAnswer:
-    """Return a page of operators' actions."""
-    items = [{**msgspec.structs.asdict(row), "position": token_of(row.position)} for row in page.items]
-    return AuditPageAnswer.model_validate({"items": items, "cursor": page.cursor})
 
 
 def dead_letter_of(dead_letter: DeadLetter) -> DeadLetterSummary:

@@ -84,6 +84,6 @@ def test_an_action_names_the_user(desk: Any) -> None:
 
 
 def test_another_cursor_is_refused(desk: Any) -> None:
-    """It names what is wrong."""
+    """It belongs to another list."""
     refused = desk("audit", "desk", "--cursor", "1.2.3.4.5.6.7.8.9.10.11")
     assert (refused.code, "not a cursor of this list" in refused.err) == (4, True)

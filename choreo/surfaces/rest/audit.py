@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from choreo.core.errors import NotFoundError
-from choreo.surfaces.json_format import AuditPageAnswer, audit_of
+from choreo.surfaces.audit_format import AuditPageAnswer, audit_of
 from choreo.surfaces.rest.error_responses import refused
 from choreo.surfaces.rest.parameters import FlowName, PageLimit, cursor_like
 from choreo.surfaces.rest.problems import BadCursorError

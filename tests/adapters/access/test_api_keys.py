@@ -1,4 +1,4 @@
-"""API keys in a file: what is kept, who may write it, and keys that are made side by side."""
+"""API keys in a file: its content and its rights, and keys that are made side by side."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_name_is_that_of_one_valid_key(path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_a_file_that_others_may_write_is_refused(path: Path, mode: int) -> None:
-    """They could make keys. Those who may only read it learn no key."""
+    """They could make keys. Read access tells no key."""
     create(path, "ann", Role.VIEWER, now_ms=1)
     path.chmod(0o644)
     ApiKeys(path, VirtualClock())
