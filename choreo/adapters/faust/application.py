@@ -30,6 +30,7 @@ try:
     from aiokafka.protocol.metadata import MetadataRequest
     from aiokafka.structs import OffsetAndMetadata
     from faust.stores.base import Store
+    from faust.tables.recovery import Recovery
     from faust.transport.drivers import aiokafka as driver
     from mode.threads import WorkerThread
 except ImportError as error:
@@ -152,8 +153,7 @@ class StateTable(faust.Table[bytes, bytes]):
             self.owner.restored(partition, rows)
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Restore the last record of each fetch, which is all that Faust sees."""
-        self.restore([event.message for event in batch])
+        """Do nothing: records were restored when they were fetched. Faust drops its own queue at each rebalance."""
 
     async def on_recovery_completed(self, active_tps: set[Any], standby_tps: set[Any]) -> None:
         """Let the owner take over: the local copy is as the changelog is."""
@@ -164,6 +164,15 @@ class StateTable(faust.Table[bytes, bytes]):
         store = _Store("copy://", self.app, self, table_name=self.name)
         store.local = self.local
         return store
+
+
+class _Recovery(Recovery):
+    """Faust's restore. One that a rebalance has overtaken would hand over partitions that are not restored yet."""
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Hand over, unless another restore follows."""
+        if generation_id == self.app.consumer_generation_id:
+            await super().on_recovery_completed(generation_id)
 
 
 class FetchThread(WorkerThread):
@@ -235,8 +244,7 @@ class _Consumer(driver.Consumer):
             await app.owner.fetched(records)
         for tp, messages in fetched.items():
             if tp.topic != app.flow_topic:
-                app.restore(tp, messages[:-1])
-                yield tp, messages[-1]  # shows Faust how far the restore has come
+                yield tp, app.restore(tp, messages)
 
     def verify_event_path(self, now: float, tp: Any) -> None:
         """Do nothing: Faust would look here for streams that stand still; `session_watch` checks the progress."""
@@ -268,13 +276,15 @@ class TrackerApp(faust.App):
         app.states.owner, app.states.local = owner, local
         app.states.written = {}
         app.tables.add(app.states)
+        app.tables._recovery = _Recovery(app, app.tables, beacon=app.tables.beacon)  # type: ignore[attr-defined] # noqa: SLF001
         return app
 
-    def restore(self, changelog: Any, messages: Sequence[Any]) -> None:
-        """Restore these records, and let Faust skip them."""
-        if messages:
-            self.states.restore(messages)
-            self.tables.recovery.active_offsets[changelog] = messages[-1].offset  # type: ignore[attr-defined]
+    def restore(self, changelog: Any, messages: Sequence[Any]) -> Any:
+        """Restore all of a fetch; return its last record, which shows Faust how far the restore has come."""
+        self.states.restore(messages)
+        if len(messages) > 1:
+            self.tables.recovery.active_offsets[changelog] = messages[-2].offset  # type: ignore[attr-defined]
+        return messages[-1]
 
     async def assigned(self) -> dict[int, int] | None:
         """Return the committed offset of each assigned partition.

@@ -69,6 +69,7 @@ class FaustConsumer:
             parts.flow, parts.options, parts.data_dir, parts.topics.origin.partitions, self, parts.local
         )
         self._trusts: Mapping[int, Trust] = {}
+        self._revocations = 0
         self._wakeup = asyncio.Event()
         self._watch = SessionWatch(parts.flow, parts.log, parts.clock, parts.dependencies, self._wakeup.set)
         self._tasks: list[asyncio.Future[None]] = []
@@ -195,6 +196,7 @@ class FaustConsumer:
     async def revoked(self) -> None:
         """Commit the offsets of this worker, and give up its partitions."""
         self.is_recovered = self._watch.is_assigned = False
+        self._revocations += 1
         self._app.fetch_patiently(is_live=False)
         self._watch.sign()
         self._parts.report_missing({})
@@ -203,7 +205,7 @@ class FaustConsumer:
         self._wakeup.set()
 
     async def _take_over(self) -> None:
-        app, topics = self._app, self._parts.topics
+        app, topics, revocations = self._app, self._parts.topics, self._revocations
         takes = await topics.look_over(app.partitions())
         app.states.written.update(topics.written)
         self._trusts = {partition: take.trust for partition, take in takes.items()}
@@ -216,6 +218,8 @@ class FaustConsumer:
         # Requested by another client: the answers of Faust's come behind its fetches. The end is that of the log,
         # also behind an open transaction: decisions that stand there are read before any is made.
         spans = await topics.spans()
+        if self._revocations != revocations:
+            return  # the partitions of now may not be restored yet: Faust calls again when they are
         missing = {number: trust.missing for number, trust in self._trusts.items() if trust.missing}
         assigned = [
             Assigned(

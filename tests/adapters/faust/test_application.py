@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from choreo.core.errors import StorageError
+from choreo.ports.state import StateRow
 from tests.support import required
 
 required.needed("faust", "faust")
 
 from aiokafka.errors import IllegalStateError, KafkaConnectionError  # noqa: E402 - without the extra all is skipped
+from faust.tables.recovery import Recovery  # noqa: E402
 from faust.types import TP  # noqa: E402
 
 from choreo.adapters.faust.application import FetchThread, TrackerApp  # noqa: E402
+from choreo.adapters.faust.local_copy import LocalCopy  # noqa: E402
 from choreo.adapters.faust.options import FaustOptions  # noqa: E402
+from choreo.adapters.faust.stored_state import pack  # noqa: E402
 
 OURS = {TP("order", 0), TP("order", 1), TP("changelog", 0)}
 
@@ -65,6 +70,70 @@ async def test_a_cluster_that_is_away_is_something_to_wait_for(tmp_path: Path) -
     """The session ends, the worker goes on."""
     with pytest.raises(StorageError, match="no answer about committed offsets: KafkaConnectionError"):
         await assigned(tmp_path, Consumer(KafkaConnectionError("gone")))
+
+
+class Message(NamedTuple):
+    """A record of the changelog."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+
+
+class Owner:
+    """Notes its calls."""
+
+    def __init__(self) -> None:
+        self.restored_keys: set[bytes] = set()
+        self.handovers = 0
+
+    def restored(self, _: int, rows: Mapping[bytes, bytes]) -> None:
+        """Note the keys."""
+        self.restored_keys |= rows.keys()
+
+    async def recovered(self) -> None:
+        """Count the call."""
+        self.handovers += 1
+
+
+def state(position: int) -> bytes:
+    """Return a stored state of this position."""
+    return pack(StateRow("order", 0, "", position, b"", 0))
+
+
+def test_a_restore_loses_no_record_when_faust_drops_its_queue(tmp_path: Path) -> None:
+    """A rebalance drops what Faust has queued: all of a fetch is restored before Faust sees its last record."""
+    options, owner, local = FaustOptions("b:1", tmp_path), Owner(), LocalCopy(tmp_path)
+    app = TrackerApp.of("order", options, tmp_path, 2, owner, local)  # type: ignore[arg-type]
+    changelog = TP("changelog", 0)
+    fetches = [[Message(0, 3 * fetch + n, b"o-%d" % (3 * fetch + n), state(n)) for n in range(3)] for fetch in range(3)]
+    assert [app.restore(changelog, fetch).offset for fetch in fetches] == [2, 5, 8]
+    keys = {message.key for fetch in fetches for message in fetch}
+    assert {key for key in keys if local.read(0, key)} == owner.restored_keys == keys
+    assert local.reached(0) == 8
+    assert app.tables.recovery.active_offsets[changelog] == 7, "Faust takes the last record itself"
+    assert app.restore(changelog, [Message(0, 9, b"o-9", state(9))]).offset == 9
+    assert local.reached(0) == 9
+    local.close()
+
+
+@pytest.mark.parametrize(("generation", "handovers"), [(3, 0), (4, 1)])
+async def test_a_restore_that_a_rebalance_has_overtaken_hands_nothing_over(
+    generation: int, handovers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust calls its end all the same, while the partitions of now are not restored yet."""
+    options, owner, local = FaustOptions("b:1", tmp_path), Owner(), LocalCopy(tmp_path)
+    app = TrackerApp.of("order", options, tmp_path, 2, owner, local)  # type: ignore[arg-type]
+    app.consumer_generation_id = 4
+
+    async def hand_over(_: Recovery, __: int) -> None:
+        await owner.recovered()
+
+    monkeypatch.setattr(Recovery, "on_recovery_completed", hand_over)
+    await app.tables.recovery.on_recovery_completed(generation)
+    assert owner.handovers == handovers
+    local.close()
 
 
 class Ending:
