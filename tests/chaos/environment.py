@@ -80,6 +80,13 @@ class Environment:
                 if answer.status_code in _ACCEPTED:
                     self.retried.add(f"{effect['entry']}/{effect['round']}")
 
+    async def view(self, key: str, run: str) -> str:
+        """Return what the REST view shows of a run, or why it shows nothing."""
+        try:
+            return (await self._client.get(f"/flows/order/instances/{key}", params={"run": run})).text
+        except httpx.HTTPError as error:
+            return repr(error)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()

@@ -30,6 +30,8 @@ TRIP_EVERY = 10
 """One trip is asked for beside so many orders."""
 AT_REST = 40
 """About as many runs of each lot only wait for a pick that never comes."""
+SHOWN = 5
+"""Open runs that the report of a wait in vain shows."""
 _UNWRITTEN = "states were not written"
 """Part of the last log line of a tracker that ended because it could lose a state."""
 
@@ -71,7 +73,8 @@ class ChaosHarness:
                     task.result()
             if time.monotonic() > give_up_s:
                 lag = await asyncio.to_thread(self._lags)
-                pytest.fail(f"waited {patience_s:.0f} s in vain: {what}; lag {lag}, {self._open()} runs are open")
+                shown = "\n".join([await self._shown(run) for run in sorted(self._observer.open_runs)[:SHOWN]])
+                pytest.fail(f"waited {patience_s:.0f} s in vain: {what}; lag {lag}, {self._open()} runs open:\n{shown}")
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(never.wait(), LOOK_S)
 
@@ -139,6 +142,16 @@ class ChaosHarness:
             self._trips.place(-(-len(lot) // TRIP_EVERY))
         if lot:
             self._placing.append(asyncio.create_task(self._environment.place(lot)))
+
+    async def _shown(self, run: str) -> str:
+        """Return a run as the log and the REST view have it, for the report of a wait in vain."""
+        facts = self._observer.history(run)
+        lines = [
+            f"  {fact.partition}@{fact.offset} {fact.stamp_ms} {fact.type} {fact.step} {fact.reason}" for fact in facts
+        ]
+        return "\n".join(
+            [f"run {run}", *lines, f"  {await self._environment.view(facts[0].key, run) if facts else ''}"]
+        )
 
     def _open(self) -> int:
         return len(self._observer.open_runs)

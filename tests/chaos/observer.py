@@ -106,6 +106,10 @@ class Observer:
         oldest_ms = min(waiting, default=0)
         return time.time() - oldest_ms / 1_000 if oldest_ms else 0
 
+    def history(self, run: str) -> list[Fact]:
+        """Return the recent facts of a run."""
+        return [fact for _, fact in list(self.recent) if run in (fact.id, fact.run)]
+
     def owned(self, worker: Worker) -> frozenset[int]:
         """Return the partitions it has; of a tracker by its own words, for Faust's consumers all have one name."""
         if worker.role == TRACKER:
