@@ -15,11 +15,12 @@ post = Post()
     on=ShipmentPicked,
     emits=OrderConfirmed,
     fails=ConfirmationFailed,
+    effect=False,
     timeout="10s",
     retry=Retry(never=USELESS_TO_RETRY),
 )
 def confirm(event: ShipmentPicked, ctx: StepContext) -> OrderConfirmed | ConfirmationFailed:
-    """The last step: what it sends need not be undone, for nothing can fail after it."""
+    """The last step: a message is not undone. Where it is in doubt, the letter of `tell_customer` follows."""
     try:
         number = post.mail(key=ctx.idempotency_key, order_id=event.order_id, text="Your order is on its way.")
     except RefusedError as refused:

@@ -71,6 +71,7 @@ def tickets(event: TripAccepted, ctx: StepContext) -> Iterable[TicketRequested]:
     on=TicketsIssued,
     emits=(TripConfirmed, TripConfirmedLate),
     fails=ConfirmationUndelivered,
+    effect=False,
     timeout="10s",
     retry=_RETRY,
 )

@@ -72,7 +72,7 @@ def flow(*steps: StepDefinition, **changes: Any) -> FlowDefinition:
 
 RESERVE = step("stock.reserve", "OrderPlaced", "StockReserved", fails="StockRejected", undone="StockReleased")
 CHARGE = step("payment.charge", "StockReserved", "PaymentCharged", fails="PaymentDeclined", undone="PaymentRefunded")
-CONFIRM = step("mail.confirm", "PaymentCharged", "OrderConfirmed")
+CONFIRM = step("mail.confirm", "PaymentCharged", "OrderConfirmed", effect=False)
 TELL = step("mail.tell", "OrderCancelled")
 PICK = WaitDefinition("wait.Picked", on="PaymentCharged", until="Picked", timeout_ms=HOUR_MS, fails="PickTimedOut")
 CONFIRM_PICKED = replace(CONFIRM, on="Picked")

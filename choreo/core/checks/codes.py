@@ -73,6 +73,7 @@ _TABLE: tuple[Code, ...] = (
     Code("C306", "warning", "A gateway bars no keys"),
     Code("C307", "warning", "A compensation needs an event that never comes before it"),
     Code("C308", "warning", "Two steps side by side touch one effect"),
+    Code("C309", "warning", "An effect in doubt has no way back"),
 
     Code("C401", "error", "A wait has no time-out"),
     Code("C402", "error", "A wait opens on a failure"),

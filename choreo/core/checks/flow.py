@@ -245,6 +245,9 @@ def way_back(flow: FlowDefinition, graph: Graph) -> Iterator[Finding]:
         elif others:
             what = f"has no way back when {others[0].shown} raises or runs out of time, or the run is cancelled"
             yield Finding("C302", where, what, remedy)
+        else:
+            what = "may raise or run out of time after it has had its effect, and nothing undoes it then"
+            yield Finding("C309", where, what, remedy)
 
 
 def compensations(flow: FlowDefinition, table: FlowTable) -> Iterator[Finding]:

@@ -38,7 +38,7 @@ class Done(Event):
 
 desk = Service("desk")
 
-@desk.step(on=Asked, emits=Done)
+@desk.step(on=Asked, emits=Done, effect=False)
 def work(event: Asked, ctx: StepContext) -> Done:
     return Done(number=event.number)
 
@@ -93,7 +93,7 @@ class Filed(Event):
 
 other = Service("{service}")
 
-@other.step(on=Placed, emits=Filed)
+@other.step(on=Placed, emits=Filed, effect=False)
 def file(event: Placed, ctx: StepContext) -> Filed:
     return Filed(number=event.number)
 
@@ -105,7 +105,7 @@ CHANGES: dict[str, Callable[[str], str]] = {
     "C702": lambda text: text.replace('note: str = ""', "note: int = 0"),
     "C703": lambda text: text.replace('note: str = ""', 'note: str = ""\n    more: str = ""'),
     "C801": lambda text: text.replace("def work(", "def serve("),
-    "C802": lambda text: text.replace("emits=Done)", 'emits=Done, timeout="40s")'),
+    "C802": lambda text: text.replace("emits=Done,", 'emits=Done, timeout="40s",'),
     "C803": lambda text: text.replace("services=[desk])", "services=[desk], version=2)"),
 }
 """Code → the change of the declaration that gives it."""

@@ -254,7 +254,7 @@ QUIET: dict[str, FlowDefinition] = {
         replace(CHARGE, emits=("PaidByCard", "PaidByInvoice")),
         step("mail.card", "PaidByCard", "Told", effect=False),
         step("mail.invoice", "PaidByInvoice", "Told", effect=False),
-        step("mail.confirm", "Told", "OrderConfirmed"),
+        step("mail.confirm", "Told", "OrderConfirmed", effect=False),
     ),
     "a merge of parallel branches": flow(
         step("a.one", "OrderPlaced", "Checked", effect=False),

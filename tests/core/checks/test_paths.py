@@ -99,6 +99,8 @@ def test_a_long_flow_of_choices_and_joins_is_checked_to_its_end() -> None:
         before = joined
     assert check(flow(*steps, step("s.end", before, "OrderConfirmed", effect=False))) == []
     (finding,) = check(
-        flow(*steps, step("s.end", before, "Told", "OrderConfirmed", effect=False), step("s.note", "Told"))
+        flow(
+            *steps, step("s.end", before, "Told", "OrderConfirmed", effect=False), step("s.note", "Told", effect=False)
+        )
     )
     assert finding.code == "C206"
