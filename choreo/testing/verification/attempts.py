@@ -107,6 +107,12 @@ class Attempts:
             effect = self._effect(state, zombie.job)
             made, present = books.act(effect, self._host.trigger_id(zombie.job))
             yield self._host.step_of(rest, "an attempt that was given up ends without its call")
+            if effect.status == books.BARRED and self._tracked:
+                passed, _ = books.act(effect, self._host.trigger_id(zombie.job), stubborn=True)
+                past = rest.with_effect(passed)._replace(
+                    zombies=_with(rest.zombies, zombie._replace(called=True, stubborn=True))
+                )
+                yield self._host.step_of(past, "the call of an attempt that was given up lands behind its bar")
             if present and self._tracked:
                 landed = rest.with_effect(made)
                 yield self._host.step_of(landed, "the call of an attempt that was given up lands, its answer is lost")
@@ -116,7 +122,8 @@ class Attempts:
         for values in self._host.forward.successes:
             result = self._host.forward.rules.returned(self._work(state, zombie.job), list(values) or None, 0)
             yield self._host.done(rest, zombie.job, result, "an attempt that was given up succeeds late")
-        yield self._host.step_of(rest, "an attempt that was given up dies after its effect")
+        if not zombie.stubborn:
+            yield self._host.step_of(rest, "an attempt that was given up dies after its effect")
 
     def lies(self, after: HostState, job: Job, publishes: tuple[int, ...]) -> str:
         """Return the promise that an outcome breaks: it is certain to have left nothing, and may have left something.

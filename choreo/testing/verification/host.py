@@ -37,6 +37,9 @@ OLD_MS, NEW_MS = 1, 2
 """Stamps of triggers from before and after the loss of the inbox."""
 
 
+_STOPPED = "an attempt begins, and its host has read that the run is compensating or has ended"
+
+
 class Step(NamedTuple):
     """One move of a host: its new state and the records that it publishes, in order."""
 
@@ -123,7 +126,7 @@ class Host:
             for now_ms in (ON_TIME_MS, TOO_LATE_MS) if active or job.redriven else (TOO_LATE_MS,):
                 ruling, reason = verdict(work, seen.status(), now_ms, self.table.flow.hops_max)
                 if ruling is Verdict.START:
-                    yield from self._begun(state, job, event)
+                    yield from self._begun(state, job, event, "" if job.undo or not seen.stopped else _STOPPED)
                 elif ruling is Verdict.DROP:
                     yield self.step_of(state._replace(queue=state.queue[1:]), "drops its job: nobody awaits it")
                 else:
@@ -152,8 +155,11 @@ class Host:
             return self.done(rest, job, rules.held(work, seen.pause_n, 0), "holds, because the run is paused")
         return self.done(rest, job, rules.skipped(work, reason, 0), f"skips: {reason}")
 
-    def _begun(self, state: HostState, job: Job, event: Envelope) -> Iterator[Step]:
-        """Yield the moves of an attempt that may start: the inbox grants it, or has an answer already."""
+    def _begun(self, state: HostState, job: Job, event: Envelope, wrong: str) -> Iterator[Step]:
+        """Yield the moves of an attempt that may start: the inbox grants it, or has an answer already.
+
+        `wrong`: the promise that an attempt breaks.
+        """
         rows, slots = state.inbox(self.step.name, self.records)
         once = self.forward.spec.once and not job.redriven and not job.undo
         request = AttemptRequest(job.inbox_id, self.step.name, event.run, event.run if once else "")
@@ -171,10 +177,10 @@ class Host:
             counted = counted.ran_once_more(event.run, self.trigger_id(job))
         running = job._replace(begun=True)
         counted = counted._replace(queue=(running, *counted.queue[1:]))
-        if self.reduces.begins:
+        if self.reduces.begins and not wrong:
             yield from self._attempts.ends(counted, running)
         else:
-            yield self.step_of(counted, "begins")
+            yield self.step_of(counted, "begins", wrong=wrong)
 
     def _set_aside(self, state: HostState, job: Job) -> Step:
         """Return the move of a trigger that cannot be decoded."""

@@ -49,6 +49,8 @@ class Zombie(NamedTuple):
 
     job: Job
     called: bool
+    stubborn: bool = False
+    """Whether the call has got past the bar of a compensation: its success is published, then."""
 
 
 class HostState(NamedTuple):

@@ -54,6 +54,8 @@ def of_flow(table: FlowTable, state: KeyState, invariants: Sequence[Invariant]) 
 def of_state(table: FlowTable, state: KeyState) -> str:
     """Return the promise that this state breaks by itself."""
     facts_due = due(table, canonical.KEY, state, _LATER_MS)
+    if sum(not (run.ended or run.compensating) for run in state.runs) > 1:
+        return "promise 2: two runs of one key go forward"
     for run in state.runs:
         mine = [fact for fact in facts_due if fact.run == run.id]
         wrong = _of_run(run, mine)
@@ -69,7 +71,11 @@ def _of_run(run: Run, facts_due: Sequence[Envelope]) -> str:
         return f"promise 5: {facts_due[0].type} is due in a pause" if facts_due else ""
     if run.status == STUCK and not (run.cause and any(e.cause for e in run.ledger if e.state == FAILED)):
         return "promise 3: the run is stuck without a cause"
-    return "" if run.completing else _undated(run, facts_due)
+    if run.completing:
+        return ""
+    if not (run.compensating or run.expected or run.waits or run.outbox):
+        return "promise 3: nothing is awaited, and the run has not come to its end: only a deadline ends it"
+    return _undated(run, facts_due)
 
 
 def _of_ended(run: Run) -> str:
@@ -117,7 +123,7 @@ def of_change(
     for run in after.runs:
         known = before.run(run.id)
         if known is not None:
-            wrong = _of_run_change(table, known, run, record)
+            wrong = _of_run_change(table, known, run, record) or _unkept(table, known, run, record)
             if wrong:
                 return wrong
     return _void(table, before, record, after)
@@ -160,6 +166,21 @@ def _of_run_change(table: FlowTable, known: Run, run: Run, record: Record) -> st
     if event.type == facts.STEP_DEADLINE_PASSED and record.stamp_ms >= event.due_ms and not known.paused_ms:
         return _undoubted(table, known, run, event)
     return ""
+
+
+def _unkept(table: FlowTable, known: Run, run: Run, record: Record) -> str:
+    """Return the rule of early events if one that came before its wait is not kept for it."""
+    event = record.event
+    waits = table.satisfies.get(event.type, ())
+    before = known.gates
+    if not waits or known.ended or before.closed or (event.run and event.run != run.id) or run.gates == before:
+        return ""
+    names = {wait.name for wait in waits}
+    if names & {opening.wait for opening in before.openings} or names & set(before.once):
+        return ""
+    if any(kept.type == event.type for kept in run.gates.kept):
+        return ""
+    return f"{event.type} came before its wait, and is not kept for it"
 
 
 def _unmoved(known: Run, run: Run) -> str:

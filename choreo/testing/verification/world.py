@@ -251,7 +251,8 @@ class World:
             return self.tracker.wrong[tracker]
         state = host.states[number]
         for run in self.tracker.states[tracker].runs:
-            mine = [effect for effect in state.effects if effect.key.startswith(f"{run.id}/")]
+            under_way = any(zombie.stubborn for zombie in state.zombies)
+            mine = [] if under_way else [e for e in state.effects if e.key.startswith(f"{run.id}/")]
             wrong = promises.of_effects(run, host.step.name, mine)
             if wrong:
                 return wrong

@@ -1,0 +1,106 @@
+"""Planted faults: each patch in tests/planted is applied to a copy of the package, and `verify` finds its fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from choreo.testing.verification.moves import budget_of
+from choreo.testing.verification.verify import explored
+from tests.testing.verification.flows import FLOWS
+
+ROOT = Path(__file__).parents[3]
+PLANTED = ROOT / "tests" / "planted"
+_TOOL = re.compile(r"^tools: .*\bverify \((?P<flow>\w+) --with (?P<moves>\S+)\)", re.MULTILINE)
+_VERIFY = """
+import json, sys
+import choreo
+from choreo.testing.verification.moves import budget_of
+from choreo.testing.verification.verify import explored
+from tests.testing.verification.flows import FLOWS
+report = explored(FLOWS[sys.argv[1]], (), budget_of(sys.argv[2]))
+print(json.dumps([choreo.__file__, report.verdict, report.broken, len(report.timeline)]))
+"""
+
+
+class Fault(NamedTuple):
+    """A patch, and the exploration that finds its fault."""
+
+    patch: Path
+    flow: str
+    moves: str
+
+
+def faults() -> list[Fault]:
+    """Return the planted faults that verify finds, by their headers."""
+    found = []
+    for patch in sorted(PLANTED.glob("*.diff")):
+        text = patch.read_text()
+        assert text.startswith(f"name: {patch.stem}\nbreaks: "), f"{patch.name} has no header"
+        assert re.search(r"^tools: \S", text, re.MULTILINE), f"{patch.name} does not name the tools that find it"
+        tool = _TOOL.search(text)
+        if tool is not None:
+            found.append(Fault(patch, tool["flow"], tool["moves"]))
+    return found
+
+
+FAULTS = faults()
+
+
+def planted(fault: Fault, folder: Path) -> Path:
+    """Return a folder with a copy of the package that has the fault; unchanged files are links."""
+    shutil.copytree(ROOT / "choreo", folder / "choreo", copy_function=os.symlink)
+    for name in re.findall(r"^\+\+\+ b/(\S+)", fault.patch.read_text(), re.MULTILINE):
+        (folder / name).unlink()
+        shutil.copy(ROOT / name, folder / name)
+    applied = subprocess.run(
+        ["git", "apply", "--whitespace=nowarn", fault.patch],
+        cwd=folder,
+        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert applied.returncode == 0, f"{fault.patch.name} does not fit the code any more: {applied.stderr}"
+    return folder
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.patch.stem for fault in FAULTS])
+def test_a_planted_fault_is_found(fault: Fault, tmp_path: Path) -> None:
+    """By the moves in its header, with a timeline."""
+    folder = planted(fault, tmp_path)
+    answer = subprocess.run(
+        [sys.executable, "-c", _VERIFY, fault.flow, fault.moves],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    place, verdict, broken, lines = json.loads(answer.stdout)
+    assert Path(place).is_relative_to(folder)
+    assert (verdict, bool(broken), lines > 0) == ("broken", True, True)
+
+
+@pytest.mark.parametrize(("flow", "moves"), sorted({(fault.flow, fault.moves) for fault in FAULTS}))
+def test_without_the_fault_every_promise_holds(flow: str, moves: str) -> None:
+    """The same flow with the same moves, in the package as it is."""
+    report = explored(FLOWS[flow], (), budget_of(moves))
+    assert (report.verdict, report.broken) == ("holds", "")
+
+
+def test_there_are_faults_of_core_hosts_and_inbox() -> None:
+    """A folder that was moved would leave a test without a case."""
+    assert len(FAULTS) >= 24
+    assert {"core", "app", "adapters"} <= {
+        name.split("/")[1] for fault in FAULTS for name in re.findall(r"^--- a/(\S+)", fault.patch.read_text(), re.M)
+    }
