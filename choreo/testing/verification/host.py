@@ -95,15 +95,15 @@ class Host:
             self._delivered[key] = known
         return known
 
-    def moves(self, host: int, mark: Mark, *, active: bool, patient: bool) -> tuple[Step, ...]:
+    def moves(self, host: int, mark: Mark, *, active: bool) -> tuple[Step, ...]:
         """Return all that this host may do next.
 
-        `active`: the tracker awaits an answer to its first job; `patient`: an attempt may end after that, too.
+        `active`: the tracker awaits an answer to its first job, or answers that it does not await are explored, too.
         """
-        key = (host, mark, active or patient)
+        key = (host, mark, active)
         known = self._moves.get(key)
         if known is None:
-            known = self._moves[key] = tuple(dict.fromkeys(self._all(self.states[host], mark, active or patient)))
+            known = self._moves[key] = tuple(dict.fromkeys(self._all(self.states[host], mark, active)))
         return known
 
     def _all(self, state: HostState, mark: Mark, active: bool) -> Iterator[Step]:  # noqa: FBT001 - part of the key
@@ -137,6 +137,8 @@ class Host:
         yield mark
         if not active:
             return
+        if job.undo and mark.terminated:
+            yield mark._replace(terminated=False)
         paused = {(mark.paused, mark.pause_n)}
         if mark.pause_n > job.known:
             paused.add((job.paused, job.known))

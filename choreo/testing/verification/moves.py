@@ -19,7 +19,7 @@ MOVES: dict[str, str] = {
     "pause": "an operator pauses the run, and resumes it later",
     "operator": "an operator retries or resolves a failed compensation",
     "terminate": "an operator terminates the run",
-    "late-success": "an attempt goes on after it was given up: its call lands late, its success is published late",
+    "late-success": "an attempt goes on after it was given up: its answer or only its call comes late",
     "late-timer": "a timer fact, or a decision that its run's end has withdrawn, reaches the log late",
     "duplicate": "any record is written once more, at any later time",
     "foreign": "a foreign program writes a step's event again, under another id and without a run",

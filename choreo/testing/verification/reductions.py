@@ -34,6 +34,9 @@ class Reduces(NamedTuple):
     calls: bool = False
     """The number of failed attempts in a call is forgotten where the inbox has counted them. Not where it may lose its
     memory."""
+    answers: bool = False
+    """The books answer a compensation by the status of the effect, and forget earlier answers. Not where a call may
+    land behind a bar: an earlier answer stands, then, against the status."""
     pauses: bool = False
     """Which record has asked for a job is forgotten, unless a pause can hold it."""
 
@@ -58,6 +61,7 @@ def reduces_of(budget: Mapping[str, int]) -> Reduces:
         over=not repeats,
         dropped=not (repeats or retries),
         calls=not repeats,
+        answers=not budget.get("late-success", 0),
         pauses=not (repeats or budget.get("pause", 0)),
     )
 
@@ -65,12 +69,11 @@ def reduces_of(budget: Mapping[str, int]) -> Reduces:
 def kept(state: HostState, reduces: Reduces, *, one_trigger: bool) -> HostState:
     """Return the state without the parts that no rule reads any more.
 
-    A recorded outcome makes the count of attempts irrelevant. The books answer by the status of a key, which is final
-    once it is undone or barred. `one_trigger`: only one event can trigger the step.
+    A recorded outcome makes the count of attempts irrelevant. `one_trigger`: only one event can trigger the step.
     """
     if not reduces.begins:
         return state
-    effects = tuple(each._replace(maker="", answers=()) for each in state.effects)
+    effects = tuple(each._replace(maker="", answers=() if reduces.answers else each.answers) for each in state.effects)
     begun = {job.inbox_id for job in state.queue if job.begun}
     rows = tuple(_counted(row, reduces, waits=row.trigger not in begun) for row in state.rows)
     ran = state.ran

@@ -76,9 +76,11 @@ class World:
         self._budgets: Pool[Left] = Pool()
         self._acts: dict[tuple[int, int, State], list[tuple[str, int, int, bool]]] = {}
         self._appended: dict[tuple[int, int], Appended] = {}
-        self._steps: dict[tuple[int, int, int, bool], tuple[Step, ...]] = {}
+        self._steps: dict[tuple[int, int, int], tuple[Step, ...]] = {}
         self._wrong: dict[tuple[int, int, int], str] = {}
         self._drops = reduces.dropped
+        self._patient = bool(budget.get("late-success", 0))
+        """Whether an attempt may end after the tracker has given it up; without it such an attempt begins no more."""
         self._left: dict[tuple[int, State], State] = {}
         self._spent: dict[tuple[int, str], int] = {}
         empty = self.logs.number(Log(self.tracker.nothing, self._marks.nothing, self._routing.nothing))
@@ -98,11 +100,10 @@ class World:
         log, flight, left = state[:HOSTS]
         hosts = state[HOSTS:]
         found: list[Move] = []
-        patient = self._after(left, "late-success") != NOTHING
         for place, number in enumerate(hosts):
             if not number:
                 continue
-            for label, host, publishes, costs, wrong in self._steps_of(log, place, number, patient):
+            for label, host, publishes, costs, wrong in self._steps_of(log, place, number):
                 budget = self._after(left, costs) if costs else left
                 if budget != NOTHING:
                     after = (*hosts[:place], host, *hosts[place + 1 :])
@@ -184,9 +185,9 @@ class World:
         found = self._appended[log, record] = Appended(after, tuple(jobs), folded.wrong)
         return found
 
-    def _steps_of(self, log: int, place: int, number: int, patient: bool) -> tuple[Step, ...]:  # noqa: FBT001
+    def _steps_of(self, log: int, place: int, number: int) -> tuple[Step, ...]:
         """Return the moves of one host."""
-        key = (log, place, number, patient)
+        key = (log, place, number)
         known = self._steps.get(key)
         if known is None:
             host, active, mark = self.hosts[place], True, NO_MARK
@@ -196,7 +197,7 @@ class World:
                 mark = self._marks.of(self.logs[log].marks, event.run)
                 run = self.tracker.run(self.logs[log].tracker, event.run)
                 active = run is not None and _awaits(run, queue[0], event, host.step.name)
-            known = self._steps[key] = host.moves(number, mark, active=active, patient=patient)
+            known = self._steps[key] = host.moves(number, mark, active=active or self._patient)
         return known
 
     def _withdrawn(self, before: int, after: int, records: tuple[int, ...]) -> Iterator[int]:

@@ -18,6 +18,7 @@ from choreo.testing.verification.verify import explored
 from tests.testing.verification.flows import FLOWS
 
 ROOT = Path(__file__).parents[3]
+GIT = shutil.which("git") or "git"
 PLANTED = ROOT / "tests" / "planted"
 _TOOL = re.compile(r"^tools: .*\bverify \((?P<flow>\w+) --with (?P<moves>\S+)\)", re.MULTILINE)
 _VERIFY = """
@@ -62,7 +63,7 @@ def planted(fault: Fault, folder: Path) -> Path:
         (folder / name).unlink()
         shutil.copy(ROOT / name, folder / name)
     applied = subprocess.run(
-        ["git", "apply", "--whitespace=nowarn", fault.patch],
+        [GIT, "apply", "--whitespace=nowarn", fault.patch],
         cwd=folder,
         env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
         capture_output=True,
@@ -102,5 +103,7 @@ def test_there_are_faults_of_core_hosts_and_inbox() -> None:
     """A folder that was moved would leave a test without a case."""
     assert len(FAULTS) >= 24
     assert {"core", "app", "adapters"} <= {
-        name.split("/")[1] for fault in FAULTS for name in re.findall(r"^--- a/(\S+)", fault.patch.read_text(), re.M)
+        name.split("/")[1]
+        for fault in FAULTS
+        for name in re.findall(r"^--- a/(\S+)", fault.patch.read_text(), re.MULTILINE)
     }
