@@ -57,6 +57,8 @@ def _print(report: Report) -> None:
         table(("", "move", "run", "effects"), rows, styles=[""] * (len(rows) - 1) + ["red"])
     moves = ", ".join(name if count == 1 else f"{name}={count}" for name, count in report.moves.items())
     write(plain(f"flow {report.flow}: {_SENTENCES[report.verdict]}; {_counted(report)}"))
+    if report.unexplored:
+        write(plain(f"  not explored: the children of {', '.join(report.unexplored)}"))
     write(plain(f"  moves: {moves or 'none'}; invariants: {', '.join(report.invariants) or 'none of its own'}"))
 
 
@@ -68,5 +70,5 @@ def _counted(report: Report) -> str:
 _SENTENCES = {
     "holds": "every promise holds in every reachable state",
     "broken": "broken, the shortest way to it stands above",
-    "unknown": "unknown, the exploration was cut off before all states were seen (--limit)",
+    "unknown": "unknown, nothing broken was found before the exploration was cut off (--limit) or left parts out",
 }

@@ -48,7 +48,7 @@ class Report(msgspec.Struct, frozen=True):
 
     flow: str
     verdict: Verdict
-    """`unknown`: the exploration was cut off before all states were seen, and nothing broken was found."""
+    """`unknown`: nothing broken was found, and not all was seen: it was cut off, or parts are unexplored."""
     states: int
     transitions: int
     seconds: float
@@ -56,6 +56,8 @@ class Report(msgspec.Struct, frozen=True):
     """The limited moves that were explored → how often each may happen in one history."""
     invariants: list[str]
     """The names of the flow's own invariants."""
+    unexplored: list[str] = []
+    """Steps that start child flows: the ends of their children are not explored."""
     broken: str = ""
     """The promise or invariant that does not hold."""
     timeline: list[Moment] = []
@@ -85,21 +87,22 @@ def explored(
     found = Explorer(world).explore(limit)
     return Report(
         flow=flow.name,
-        verdict=_verdict(found),
+        verdict=_verdict(found, all_seen=found.complete and not world.table.families),
         states=found.states,
         transitions=found.transitions,
         seconds=time.perf_counter() - begun_s,
         moves={name: count for name, count in budget.items() if count},
         invariants=[name_of(rule) for rule in invariants],
+        unexplored=sorted(world.table.families),
         broken=found.violation.sentence if found.violation else "",
         timeline=[_moment(world, label, state) for label, state in found.violation.trace] if found.violation else [],
     )
 
 
-def _verdict(found: Exploration) -> Verdict:
+def _verdict(found: Exploration, *, all_seen: bool) -> Verdict:
     if found.violation is not None:
         return "broken"
-    return "holds" if found.complete else "unknown"
+    return "holds" if all_seen else "unknown"
 
 
 def _moment(world: World, label: str, state: State) -> Moment:

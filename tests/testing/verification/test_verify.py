@@ -6,11 +6,13 @@ import pytest
 from msgspec.structs import replace
 
 from choreo import DeclarationError, RunView
+from choreo.core.definition import ChildrenDefinition
 from choreo.core.errors import SettingsError
 from choreo.testing import verify
 from choreo.testing.verification.moves import MOVES, budget_of
 from choreo.testing.verification.verify import explored
 from services.order_flow import order
+from tests.core.families import parent
 from tests.core.plain import CHARGE, CONFIRM, RESERVE, flow
 from tests.core.shop import order as order_of
 from tests.core.shop import shop
@@ -99,4 +101,10 @@ def test_an_unknown_move_is_refused() -> None:
 def test_a_run_that_cannot_end_is_found() -> None:
     """Without a deadline of the flow nothing ends a run after a step that nothing follows."""
     report = explored(flow(RESERVE, CHARGE, replace(CONFIRM, on="OrderCancelled"), fails="OrderCancelled"), (), {})
-    assert report.broken == "promise 3: nothing more can happen, and the run is running"
+    assert report.broken.startswith("promise 3: nothing is awaited, and the run has not come to its end")
+
+
+def test_children_leave_the_verdict_unknown() -> None:
+    """Their ends are not explored, and the report names the step that starts them."""
+    report = explored(parent(ChildrenDefinition("parcel")), (), {}, limit=2_000)
+    assert (report.verdict, report.broken, report.unexplored) == ("unknown", "", ["fulfilment.split"])
