@@ -32,8 +32,8 @@ class GroupFacts(msgspec.Struct, frozen=True):
 
     @property
     def lag(self) -> int:
-        """Return the number of records that are not finished."""
-        return max(0, self.end - self.committed)
+        """Return how far the group is behind; 0 where only marks of transactions are left, which nobody reads."""
+        return max(0, self.end - self.committed) if self.unread_ms else 0
 
 
 class StepFacts(msgspec.Struct, frozen=True):

@@ -108,7 +108,7 @@ WORDS: Mapping[Cause, Words] = {
         "choreo run {service}",
     ),
     Cause.NOT_ASSIGNED: Words(
-        "none of the {members} of service {service} owns partition {partition}",
+        "service {service} has {members}, and none owns partition {partition}",
         "A rebalance takes seconds. If it does not end, look for members that come and go.",
         "choreo why {key} --flow {flow}",
     ),
