@@ -244,6 +244,11 @@ def test_a_warning_is_suppressed_with_a_reason(desk: Any, monkeypatch: pytest.Mo
     ((finding, reason),) = [(each["finding"]["code"], each["reason"]) for each in answer.json["suppressed"]]
     assert (finding, reason) == ("C209", "a cycle comes soon")
     assert "1 suppressed" in desk("check").out
+    desk("flow", "export", "--to", "desk.json")
+    (desk.folder / "desk.json").write_text(
+        (desk.folder / "desk.json").read_text().replace('"hops_max": 3', '"hops_max": 0')
+    )
+    assert desk("check", "desk.json", "-o", "json").json["findings"] == []
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def check(
         return
     config = settings.load()
     names, every = project.of_files(files) if files else project.of_project(config)
-    found, accepted = suppressions.applied(config.check, every)
+    found, accepted = suppressions.applied(config.check, every, whole=not files)
     found = sorted(found, key=lambda each: each.level != "error")
     failed = any(strict or each.level == "error" for each in found)
     if output is Form.JSON:

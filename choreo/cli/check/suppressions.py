@@ -44,8 +44,11 @@ class Sorted(NamedTuple):
     accepted: list[Accepted]
 
 
-def applied(config: Mapping[str, Any], findings: Iterable[Found]) -> Sorted:
-    """Set the suppressed warnings aside; a suppression that is refused, or not used, is a finding itself."""
+def applied(config: Mapping[str, Any], findings: Iterable[Found], *, whole: bool = True) -> Sorted:
+    """Set the suppressed warnings aside; a suppression that is refused, or not used, is a finding itself.
+
+    `whole`: the whole project was checked, so that one that nothing uses is known to be of no use.
+    """
     suppressions, problems = _read(config)
     kept, accepted, used = [], [], set()
     for found in findings:
@@ -55,7 +58,7 @@ def applied(config: Mapping[str, Any], findings: Iterable[Found]) -> Sorted:
         else:
             accepted.append(Accepted(found, by.reason))
             used.add(by)
-    unused = [_unused(each) for each in suppressions if each not in used]
+    unused = [_unused(each) for each in suppressions if whole and each not in used]
     return Sorted([*kept, *problems, *unused], accepted)
 
 
