@@ -155,9 +155,13 @@ async def get_timeline(flow: FlowName, key: Key, use_cases: Injected, run: Run =
     dependencies=[ReadYourWrites],
     responses=refused(404),
 )
-async def explain_instance(flow: FlowName, key: Key, use_cases: Injected, run: Run = "") -> WhyAnswer:
+async def explain_instance(
+    flow: FlowName, key: Key, use_cases: Injected, caller: Asking, hiding: Hiding, run: Run = ""
+) -> WhyAnswer:
     """Show the one cause for which a run stands still, or that nothing is wrong; without `run` of the newest."""
-    return WhyAnswer.model_validate(await use_cases.queries.why(flow, key, run))
+    answer = WhyAnswer.model_validate(await use_cases.queries.why(flow, key, run))
+    answer.command = hiding.command(caller, flow, answer.command)
+    return answer
 
 
 _STREAM: dict[str, Any] = {

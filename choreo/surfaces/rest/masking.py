@@ -48,6 +48,13 @@ class Masking:
         unreadable = "its fields cannot be decoded" if row.unreadable else ""
         return msgspec.structs.replace(row, fields=fields, unreadable=unreadable)
 
+    def command(self, caller: Caller, flow: str, command: str) -> str:
+        """Return the next command of `why`, which may publish the fields of an event again."""
+        begin, option, _ = command.partition(" --json ")
+        if not option or caller.may(Role.OPERATOR, flow) or all(name != flow for name, _ in self._masks):
+            return command
+        return f"{begin}{option}{HIDDEN}"
+
     def instances(self, caller: Caller, rows: Sequence[InstanceView]) -> list[InstanceView]:
         """Return runs as the caller may see them."""
         return [self.instance(caller, row) for row in rows]
