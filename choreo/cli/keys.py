@@ -21,7 +21,7 @@ from choreo.core.errors import DeclarationError, SettingsError
 
 cli: typer.Typer = group("Make, list and revoke API keys of the REST view.")
 
-EXPIRES_MAX_MS = round(timedelta(days=365 * 100).total_seconds() * 1_000)
+EXPIRES_MAX_MS: int = round(timedelta(days=365 * 100).total_seconds() * 1_000)
 """A hundred years: longer is a slip of the keyboard."""
 
 

@@ -73,10 +73,9 @@ class Actor(NamedTuple):
         return f"{self.name} ({self.method})" if self.name else self.method
 
 
-NOBODY = Actor("", "")
-PROGRAM = Actor("program", "python")
+PROGRAM: Actor = Actor("program", "python")
 """The actor of a call from Python that names none."""
-ANONYMOUS = Actor("anonymous", "rest")
+ANONYMOUS: Actor = Actor("anonymous", "rest")
 """The actor of a request to a REST view without access control."""
 
 
@@ -114,7 +113,7 @@ class Caller(msgspec.Struct, frozen=True):
         return any(own >= role for own in self.roles.values())
 
 
-EVERYBODY = Caller("", ANONYMOUS, {EVERY_FLOW: Role.ADMIN})
+EVERYBODY: Caller = Caller("", ANONYMOUS, {EVERY_FLOW: Role.ADMIN})
 """The caller where no access control is configured."""
 
 

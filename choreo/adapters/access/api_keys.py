@@ -74,7 +74,7 @@ class _Known(NamedTuple):
 class ApiKeys:
     """Finds the caller of a key; reads the file again when it has changed."""
 
-    scheme = "apiKey"
+    scheme: str = "apiKey"
 
     def __init__(self, path: Path, clock: Clock) -> None:
         """Read the file; raises SettingsError where it does not exist, StorageError where it cannot be used."""

@@ -44,7 +44,7 @@ class TokenOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Tokens:
     """Finds the caller of a token."""
 
-    scheme = "openIdConnect"
+    scheme: str = "openIdConnect"
 
     def __init__(self, options: TokenOptions, keys: KeySource, clock: Clock) -> None:
         """Take the provider; raises SettingsError on a grant that cannot be read, or where a setting is missing."""

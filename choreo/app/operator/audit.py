@@ -18,7 +18,7 @@ from choreo.core.errors import NotFoundError
 from choreo.core.events import Position, Record
 from choreo.ports.log import Log
 
-TYPES = frozenset(
+TYPES: frozenset[str] = frozenset(
     {
         facts.CANCEL_REQUESTED,
         facts.FLOW_PAUSED,
@@ -66,7 +66,7 @@ class _Tail:
         self._log = log
         self._topic = topic
         self._partition = partition
-        self.begin = end
+        self.begin: int = end
         """Records from here on were looked at, or belong to pages before."""
         self.floor_ms: float = math.inf if end else -math.inf
         """Time of the oldest record that was looked at: every action after it is in `found`."""

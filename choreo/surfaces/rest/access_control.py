@@ -35,7 +35,7 @@ class TooManyRequestsError(ChoreoError):
 
     def __init__(self, what: str, *, where: str, remedy: str, wait_s: float) -> None:
         """Keep the time after which a request is accepted again."""
-        self.retry_after_s = max(1, math.ceil(wait_s))
+        self.retry_after_s: int = max(1, math.ceil(wait_s))
         super().__init__(what, where=where, remedy=remedy)
 
 
@@ -54,7 +54,7 @@ class AccessControl:
         self._authenticators = authenticators
         self._requests = Buckets(rate_limit, 2 * rate_limit, clock)
         self._failures = Buckets(FAILURES_PER_S, FAILURES_BURST, clock)
-        self.open_metrics = open_metrics
+        self.open_metrics: bool = open_metrics
 
     @property
     def schemes(self) -> list[str]:

@@ -28,7 +28,7 @@ class Need(NamedTuple):
     within: Within = Within.FLOW
 
 
-OPEN = Need(Role.VIEWER, Within.NONE)
+OPEN: Need = Need(Role.VIEWER, Within.NONE)
 METRICS = "GET /metrics"
 
 _FLOW = "/flows/{flow}"
