@@ -1,4 +1,4 @@
-"""A project whose events have sensitive fields, for tests of the answers that hide them."""
+"""A project with sensitive fields in its events, for tests of the answers that hide them."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Tokens of a provider whose key set a server on the loopback publishes: right ones, and each way to be wrong."""
+"""Tokens of a provider with a key set on a loopback server: right ones, and each way to be wrong."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _with(token: str, **claims: Any) -> str:
 
 
 def _hmac(claims: dict[str, Any]) -> str:
-    """Return a token whose HMAC has the provider's public key for its secret."""
+    """Return a token with an HMAC by the public key of the provider as its secret."""
     header = _b64(json.dumps({"alg": "HS256", "kid": RSA.kid}).encode())
     text = f"{header}.{_b64(json.dumps(claims).encode())}"
     return f"{text}.{_b64(hmac.digest(RSA.as_pem(private=False), text.encode(), 'sha256'))}"

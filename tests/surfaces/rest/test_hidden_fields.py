@@ -33,7 +33,7 @@ ATTRIBUTES = {"note_id": "n-1", "card": SECRET, "colour": "red", "code": SECRET}
 
 @asynccontextmanager
 async def played() -> AsyncIterator[App]:
-    """Yield an app with one ended run, one dead letter, and one open run whose answer went to another key."""
+    """Yield an app with one ended run, one dead letter, and one open run with an answer under another key."""
     settings = Settings(flows=("tests.support.secret_notes:note",), port=0)
     async with open_app(settings, memory=True) as app:
         stop = asyncio.Event()
