@@ -73,7 +73,7 @@ EXCLUDED: list[Any] = CHECKS.get_by_names(["ignored_auth"])
 @schema.parametrize()
 @settings(max_examples=1, suppress_health_check=list(HealthCheck))
 def test_a_viewer_reaches_its_routes_and_no_others(case: Case) -> None:
-    """For requests of all kinds: every answer is a described one, and no request is accepted that needs another role."""
+    """Of all requests: each answer is a described one, and no request is accepted that needs another role."""
     if (case.headers or {}).get("choreo-position") == "0":
         return  # schemathesis's coverage phase takes a bare 0 to fit the header's pattern
     answer = case.call_and_validate(headers=VIEWER, excluded_checks=EXCLUDED)
