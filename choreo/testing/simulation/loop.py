@@ -142,7 +142,6 @@ class SimulationLoop(Unowned):
         """Never run anything of this lane again, not even the `finally` blocks of its tasks."""
         lane.killed = True
         lane.at_turn = None
-        lane.ready.clear()
 
     def bury(self) -> None:
         """Cancel every task that is left, of killed lanes too, and let it end; call it once nobody looks any more."""
@@ -169,13 +168,11 @@ class SimulationLoop(Unowned):
 
     def _enqueue(self, turn: Turn) -> None:
         lane = turn.lane
-        if lane.killed:
-            return
-        lane.ready.append(turn)
+        lane.ready.append(turn)  # of a killed lane for `bury`: a task whose wake-up is lost could never be cancelled
         self._admit(lane)
 
     def _admit(self, lane: Lane) -> None:
-        if not lane.waiting and not lane.frozen and lane.ready:
+        if not lane.waiting and not lane.frozen and not lane.killed and lane.ready:
             lane.waiting = True
             self._busy.append(lane)
 
@@ -237,7 +234,7 @@ class SimulationLoop(Unowned):
         choose, busy = self._choose, self._busy
         index = choose(len(busy)) if choose is not None and len(busy) > 1 else 0
         lane = busy[index]
-        if lane.frozen or not lane.ready:
+        if lane.frozen or lane.killed or not lane.ready:
             lane.waiting = False
             del busy[index]
         elif lane.at_turn is not None and lane.turns >= lane.at_turn[0]:

@@ -29,7 +29,9 @@ class Call(NamedTuple):
     """Since the test began."""
 
 
-Behaviour = Callable[[Attempt, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+Handler = Callable[[], Awaitable[Any]]
+"""Calls the user's handler once."""
+Behaviour = Callable[[Attempt, Handler], Awaitable[Any]]
 """Gets an attempt and a function that calls the user's handler; returns what the attempt returns."""
 
 

@@ -189,7 +189,7 @@ def test_a_paused_run_waits() -> None:
 
 
 def test_a_wrong_expectation_shows_the_timeline() -> None:
-    """Show both lists, and what happened when."""
+    """Show both lists, and every call with its time."""
     with FlowTest(ticket) as env:
         env.fail("hall.hold", "no answer from the hall")
         env.publish(Asked(order_id="t-1"))

@@ -32,7 +32,7 @@ def test_time_jumps_to_the_next_timer() -> None:
 
 
 def test_a_lane_runs_in_order_and_the_choice_is_between_lanes() -> None:
-    """Run each process first in, first out, whatever is chosen."""
+    """Run each process first in, first out, for every choice."""
 
     def order(choices: list[int]) -> list[str]:
         loop, ran = SimulationLoop(lambda n: choices.pop(0) % n if choices else 0), list[str]()
