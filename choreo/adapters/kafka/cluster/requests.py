@@ -30,7 +30,16 @@ from choreo.adapters.kafka.cluster.admin import Admin
 from choreo.adapters.kafka.cluster.group_offsets import NotedOffset
 from choreo.adapters.kafka.cluster.joint_questions import JointQuestions
 from choreo.adapters.kafka.cluster.log_identity import Origin, origin_of
-from choreo.adapters.kafka.errors import NO_LEADER, OUTDATED, PASSING, UNAUTHORIZED, cause_of, complaint, missing
+from choreo.adapters.kafka.errors import (
+    COORDINATOR_MOVES,
+    NO_LEADER,
+    OUTDATED,
+    PASSING,
+    UNAUTHORIZED,
+    cause_of,
+    complaint,
+    missing,
+)
 from choreo.adapters.kafka.options import FACT_BYTES_MAX, KafkaOptions
 from choreo.core.errors import NotFoundError, SettingsError, StorageError
 from choreo.ports.dependencies import Dependencies, report_error
@@ -50,6 +59,8 @@ LOG_CONFIG = {
 }
 
 KAFKA = "kafka"
+_SOON = COORDINATOR_MOVES | {NO_LEADER}
+"""A partition or group has nobody in charge for a moment: asked again."""
 _ABOUT_TOPICS = {KafkaError.TOPIC_ALREADY_EXISTS} | UNAUTHORIZED
 """Errors that only a cluster that answers can give."""
 _BYTES_MAX = 1_048_588
@@ -279,7 +290,7 @@ class Cluster:
                 answers = {part: await asyncio.wrap_future(future) for part, future in futures.items()}
             except KafkaException as error:
                 inner = cause_of(error)
-                if inner is not None and inner.code() == NO_LEADER and time.monotonic() < until:
+                if inner is not None and inner.code() in _SOON and time.monotonic() < until:
                     await asyncio.sleep(PROPAGATION_S)
                     continue
                 if inner is not None and inner.code() in OUTDATED | PASSING:
