@@ -56,7 +56,7 @@ async def test_a_step_on_a_reminder_runs_once_for_each_and_never_after_the_answe
         await harness.clock.advance(7)
         about = {"run": placed.run, "step": "wait.Picked", "trigger": "charged"}
         said = [
-            harness.event(Reminded(order_id="o-1", n=n), id=f"r-{n}", due_ms=opened_ms + n * 2_000, **about)
+            harness.event(Reminded(order_id="o-1", n=n), id=f"r-{n}", n=n, due_ms=opened_ms + n * 2_000, **about)
             for n in (1, 2, 3)
         ]
         await harness.publish(said[1], said[0], said[0], replace(said[0], id="again"), replace(said[1], id="r-2b"))
