@@ -56,7 +56,7 @@ ON_SERVERS := $(addprefix tests/,chaos containers kafka adapters/faust/test_lost
 	scenarios/test_planted_secrets.py adapters/kafka adapters/postgres adapters/redis)
 
 # Tests on servers wait most of the time, the others compute: they run side by side, a file at a time, with one report.
-WORKERS ?= 3
+WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so

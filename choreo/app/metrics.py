@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -89,7 +90,7 @@ class Distribution:
 
 class _Numbers:
     def __init__(self) -> None:
-        self.lock = Lock()
+        self.lock: AbstractContextManager[bool] = Lock()
         self.values: dict[tuple[str, Labels], float] = {}
         self.distributions: dict[tuple[str, Labels], Distribution] = {}
 

@@ -79,7 +79,7 @@ def shop() -> tuple[Service, Service]:
     step = payment.step(on=Placed, emits=Charged, fails=Declined, timeout="10s", retry=Retry(max_attempts=2))(charge)
     step.compensate(emits=Refunded, deadline="5m")(refund)
 
-    @mail.step(on=Picked, emits=Confirmed)
+    @mail.step(on=Picked, emits=Confirmed, effect=False)
     async def confirm(event: Picked, ctx: StepContext) -> Confirmed:
         return Confirmed(order_id=event.order_id)
 

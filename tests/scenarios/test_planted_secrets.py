@@ -70,6 +70,12 @@ CALLS: dict[str, list[list[str]]] = {
     "topics": [["topics", "plan"]],
     "flow": [["flow", "export", "order"]],
     "deploy": [["deploy", "status"]],
+    "why": [["why", "o-1"]],
+    "replay": [["replay", "o-1"]],
+    "verify": [["verify", "order", "--limit", "10"]],
+    "simulate": [["simulate", "order", "--seeds", "1"]],
+    "audit": [["audit", "order"]],
+    "keys": [["keys", "list"]],
 }
 LOUDEST = ("run", "list", "topics", "demo", "publish")
 """Of each way to reach a server one."""

@@ -240,11 +240,25 @@ class _Consumer(driver.Consumer):
         async for tp, message in super().getmany(timeout):
             fetched.setdefault(tp, []).append(message)
         records = [message for tp, messages in fetched.items() if tp.topic == app.flow_topic for message in messages]
+        # Before anything is awaited: a rebalance that cancels the fetch must lose none of it.
+        shown = [(tp, app.restore(tp, messages)) for tp, messages in fetched.items() if tp.topic != app.flow_topic]
         if records:
             await app.owner.fetched(records)
-        for tp, messages in fetched.items():
+        for tp, message in shown:
+            yield tp, message
+
+    async def perform_seek(self) -> None:
+        """Seek to the committed offsets; in the changelog to the end of the local copy.
+
+        The offsets that are committed there note how far it was written, by whomever: a restore would skip records.
+        Faust also seeks in the middle of a restore, when it fetched while its flow had stopped.
+        """
+        await super().perform_seek()
+        app: Any = self.app
+        for tp in self.assignment():
             if tp.topic != app.flow_topic:
-                yield tp, app.restore(tp, messages)
+                reached = app.states.local.reached(tp.partition)
+                await self.seek(tp, 0 if reached is None else reached + 1)
 
     def verify_event_path(self, now: float, tp: Any) -> None:
         """Do nothing: Faust would look here for streams that stand still; `session_watch` checks the progress."""

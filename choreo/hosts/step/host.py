@@ -18,7 +18,7 @@ from choreo.core.backoff import Backoff
 from choreo.core.declare.steps import Service
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import LeaseLostError, NotFoundError, StorageError
-from choreo.hosts.runners.port import RunnersFactory
+from choreo.hosts.runners.port import Runners, RunnersFactory
 from choreo.hosts.runners.runners import ThreadedRunners
 from choreo.hosts.step.attempts import AttemptStarter
 from choreo.hosts.step.commit import Committer
@@ -53,7 +53,7 @@ class Pipeline:
         """Set `wakeup` when a retry is due, when results are in and when a commit is over."""
         self.dispatcher: Dispatcher = Dispatcher(context)
         self.queue: WorkQueue = WorkQueue(context, limits, wakeup.set)
-        self.runners = runners(context.service.name, limits.concurrency, wakeup.set_threadsafe)
+        self.runners: Runners = runners(context.service.name, limits.concurrency, wakeup.set_threadsafe)
         self.heartbeats: Heartbeats = Heartbeats(context, self.runners.give_up)
         self.starter: AttemptStarter = AttemptStarter(context, self.heartbeats)
         self.results: ResultHandler = ResultHandler(context)

@@ -37,7 +37,7 @@ class ProcessGroups:
         self._network = network
         self._inbox = inbox
         self._observed = observe
-        self.lease_s = cluster.groups.lease_s
+        self.lease_s: float = cluster.groups.lease_s
 
     def version(self, *, look: bool) -> int:
         """Return a number that moves with every change of a membership."""

@@ -16,7 +16,7 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         """Start empty."""
-        self.name = name
+        self.name: str = name
         self.ready: deque[Turn] = deque()
         self.turns: int = 0
         """Callbacks that have run."""
@@ -42,11 +42,11 @@ class Turn(asyncio.TimerHandle):
     ) -> None:
         """Belong to a lane; `asyncio` gets no loop to tell of a cancellation."""
         super().__init__(when, callback, values, _NO_LOOP, context)
-        self.callback = callback
-        self.values = values
-        self.within = context
-        self.lane = lane
-        self.dropped = False
+        self.callback: Callable[..., Any] = callback
+        self.values: tuple[Any, ...] = values
+        self.within: Context = context
+        self.lane: Lane = lane
+        self.dropped: bool = False
 
     def cancel(self) -> None:
         """Do not run it."""
