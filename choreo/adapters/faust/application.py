@@ -255,10 +255,9 @@ class _Consumer(driver.Consumer):
         """
         await super().perform_seek()
         app: Any = self.app
-        for tp in self.assignment():
-            if tp.topic != app.flow_topic:
-                reached = app.states.local.reached(tp.partition)
-                await self.seek(tp, 0 if reached is None else reached + 1)
+        changelog = [tp for tp in self.assignment() if tp.topic != app.flow_topic]
+        reached = {tp: app.states.local.reached(tp.partition) for tp in changelog}
+        await self.seek_wait({tp: 0 if last is None else last + 1 for tp, last in reached.items()})
 
     def verify_event_path(self, now: float, tp: Any) -> None:
         """Do nothing: Faust would look here for streams that stand still; `session_watch` checks the progress."""
