@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from choreo.app.metrics import CATALOGUE, PREFIX
+from choreo.app.metrics import CATALOGUE, series
 from choreo.cli.check import explained
 from choreo.cli.program import COMMANDS, command
 
@@ -40,9 +40,8 @@ def metrics() -> str:
     """Return a table of the catalogue of metrics."""
     rows = []
     for name, metric in CATALOGUE.items():
-        suffix = "_total" if metric.kind == "counter" else ""
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        rows.append(f"| `{PREFIX}{name}{suffix}` | {metric.kind} | {labels} | {metric.help} |")
+        rows.append(f"| `{series(name)}` | {metric.kind} | {labels} | {metric.help} |")
     return "\n".join(["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows])
 
 

@@ -33,7 +33,9 @@ _SERVICE = ("flow", "service")
 _STEP = ("flow", "service", "step")
 
 CATALOGUE: Final[Mapping[str, Metric]] = {
-    "runs": Metric("gauge", "Runs in the read model by status, completed ones by outcome.", ("flow", "status")),
+    "runs": Metric(
+        "gauge", "Runs in the read model by status, completed ones by outcome.", ("flow", "status", "outcome")
+    ),
     "dead_letters": Metric("gauge", "Records set aside."),
     "group_lag_records": Metric("gauge", "Records that a group has not finished.", ("flow", "group", "partition")),
     "flows_unanswered": Metric("gauge", "Flows whose numbers a store did not give now.", ("numbers",)),
@@ -69,6 +71,11 @@ CATALOGUE: Final[Mapping[str, Metric]] = {
     "open_transaction_records": Metric("gauge", "Records behind transactions that stay open.", ()),
 }
 """Every metric of choreo. A name that is not here is refused, so that the documentation has them all."""
+
+
+def series(name: str) -> str:
+    """Return the name of a metric's number in Prometheus: with its prefix, and the suffix that a counter has."""
+    return f"{PREFIX}{name}_total" if CATALOGUE[name].kind == "counter" else PREFIX + name
 
 
 class Distribution:

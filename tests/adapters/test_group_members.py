@@ -1,8 +1,5 @@
 """The members of a group, for people: the same answer of every embedded backend."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from choreo.adapters.memory import MemoryBackend
@@ -13,23 +10,6 @@ from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import LEASE_S, TOPIC
 
 Backend = MemoryBackend | SqliteBackend
-
-
-@pytest.fixture
-def clock() -> VirtualClock:
-    """Return the clock of the backend under test."""
-    return VirtualClock()
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-async def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: VirtualClock) -> AsyncIterator[Backend]:
-    """Yield an empty backend."""
-    if request.param == "memory":
-        yield MemoryBackend(clock, lease_s=LEASE_S)
-        return
-    opened = await SqliteBackend.open(tmp_path / "choreo.db", clock=clock, lease_s=LEASE_S, synchronous="NORMAL")
-    yield opened
-    await opened.close()
 
 
 async def test_members_are_listed_with_their_partitions(backend: Backend) -> None:

@@ -7,7 +7,8 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,6 +96,35 @@ def desk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("CHOREO_DATABASE", str(tmp_path / "choreo.db"))
     monkeypatch.setenv("CHOREO_SCHEMAS", str(tmp_path / "schemas"))
     return Desk(capsys, monkeypatch, tmp_path)
+
+
+@contextmanager
+def own_desk_flow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Copy the small project and make it the current folder; yield the module with its flow, which is imported anew."""
+    project = shutil.copytree(Path.cwd(), folder / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(project)
+    known = sys.modules.pop("desk_flow")
+    yield project / "desk_flow.py"
+    sys.modules["desk_flow"] = known
+
+
+@pytest.fixture
+def redeclared(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+    """Yield a way to declare the flow otherwise, with a ticket for a taken seat and one that has just been opened."""
+    desk.opened("t-1", seated=True)
+    desk.opened("t-2")
+    with own_desk_flow(tmp_path, monkeypatch) as module:
+        text = module.read_text()
+
+        def declare(*changes: tuple[str, str]) -> Desk:
+            changed = text
+            for before, after in changes:
+                assert before in changed
+                changed = changed.replace(before, after)
+            module.write_text(changed)
+            return desk
+
+        yield declare
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ ELSEWHERE = Found("C704", "error", "schemas", "x.avsc", "cannot be read", "Resto
 
 def test_the_log_is_valid_and_has_every_rule() -> None:
     """Findings with and without a place, and one that is suppressed."""
-    log = sarif.log([FOUND, WARNED, ELSEWHERE], [Accepted(WARNED, "it is told elsewhere")], "0.1.0")
+    log = sarif.log([FOUND, WARNED, ELSEWHERE], [Accepted(WARNED, "another tool reports it")], "0.1.0")
     (run,) = Sarif.model_validate(log).runs
     rules = run.tool.driver.rules
     assert rules is not None
@@ -31,7 +31,7 @@ def test_the_log_is_valid_and_has_every_rule() -> None:
 
 def test_a_result_has_its_line_its_rule_and_its_suppression() -> None:
     """As code hosts read it: a path relative to the project, and the line of the declaration."""
-    (run,) = sarif.log([FOUND, ELSEWHERE], [Accepted(WARNED, "it is told elsewhere")], "0.1.0")["runs"]
+    (run,) = sarif.log([FOUND, ELSEWHERE], [Accepted(WARNED, "another tool reports it")], "0.1.0")["runs"]
     first, other, accepted = run["results"]
     assert run["tool"]["driver"]["rules"][first["ruleIndex"]]["id"] == first["ruleId"] == "C301"
     assert first["locations"][0]["physicalLocation"] == {
@@ -39,7 +39,7 @@ def test_a_result_has_its_line_its_rule_and_its_suppression() -> None:
         "region": {"startLine": 7},
     }
     assert other["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].startswith("file:///")
-    assert accepted["suppressions"] == [{"kind": "external", "justification": "it is told elsewhere"}]
+    assert accepted["suppressions"] == [{"kind": "external", "justification": "another tool reports it"}]
     assert "suppressions" not in first
 
 

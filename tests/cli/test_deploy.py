@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,29 +22,6 @@ async def all_of_it(app: App) -> object:
     log = app.backend.log
     ends = [await log.end("desk", number) for number in range(await log.partitions("desk"))]
     return ends, await log.committed("desk", "tracker"), await app.backend.read_model.digest("desk")
-
-
-@pytest.fixture
-def redeclared(desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Yield a way to declare the flow otherwise, with a ticket for a taken seat and one that has just been opened."""
-    desk.opened("t-1", seated=True)
-    desk.opened("t-2")
-    project = shutil.copytree(Path.cwd(), tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
-    module = project / "desk_flow.py"
-    text = module.read_text()
-
-    def declare(*changes: tuple[str, str]) -> Any:
-        changed = text
-        for before, after in changes:
-            assert before in changed
-            changed = changed.replace(before, after)
-        module.write_text(changed)
-        return desk
-
-    monkeypatch.chdir(project)
-    known = sys.modules.pop("desk_flow")
-    yield declare
-    sys.modules["desk_flow"] = known
 
 
 Change = tuple[str, str]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 
 from choreo.cli.failures import CONFLICT
+from tests.cli.conftest import own_desk_flow
 
 
 def test_a_rebuild_gives_what_was_there_before(desk: Any) -> None:
@@ -35,15 +34,11 @@ def redeclared(desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
     """Yield the project with a ticket for a taken seat, after its step was declared to leave nothing to undo."""
     desk.opened("t-1", seated=True)
     desk.opened("t-2")
-    project = shutil.copytree(Path.cwd(), tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
-    module = project / "desk_flow.py"
-    text = module.read_text()
-    start, end = text.index("@take.compensate"), text.index("@archive.step")
-    module.write_text((text[:start] + text[end:]).replace("emits=SeatTaken)", "emits=SeatTaken, effect=False)"))
-    monkeypatch.chdir(project)
-    known = sys.modules.pop("desk_flow")
-    yield desk
-    sys.modules["desk_flow"] = known
+    with own_desk_flow(tmp_path, monkeypatch) as module:
+        text = module.read_text()
+        start, end = text.index("@take.compensate"), text.index("@archive.step")
+        module.write_text((text[:start] + text[end:]).replace("emits=SeatTaken)", "emits=SeatTaken, effect=False)"))
+        yield desk
 
 
 def test_a_rebuild_that_would_change_what_is_shown_is_refused_with_the_list(redeclared: Any) -> None:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from choreo.cli.failures import CONFLICT, NOT_FOUND, PROBLEM, USAGE
 
@@ -26,29 +21,9 @@ def test_the_same_code_gives_the_same(desk: Any) -> None:
     assert desk.within(lambda app: app.backend.read_model.digest("desk")) == before
 
 
-@pytest.fixture
-def redeclared(desk: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """Yield the project with a ticket for a taken seat, and a way to declare its flow otherwise."""
-    desk.opened("t-1", seated=True)
-    desk.opened("t-2")
-    project = shutil.copytree(Path.cwd(), tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
-    module = project / "desk_flow.py"
-    text = module.read_text()
-
-    def declare(before: str, after: str) -> Any:
-        assert before in text
-        module.write_text(text.replace(before, after))
-        return desk
-
-    monkeypatch.chdir(project)
-    known = sys.modules.pop("desk_flow")
-    yield declare
-    sys.modules["desk_flow"] = known
-
-
 def test_a_longer_deadline_is_listed_with_both_moments(redeclared: Any) -> None:
     """Exit code 1, for a pipeline."""
-    desk = redeclared('deadline="30d"', 'deadline="90d"')
+    desk = redeclared(('deadline="30d"', 'deadline="90d"'))
     answer = desk("replay", "t-1", "-o", "json")
     assert answer.code == PROBLEM
     *found, end = answer.lines
@@ -61,7 +36,7 @@ def test_a_deployment_that_would_turn_an_open_run_is_refused_with_the_list(redec
     """Each run with both states. Nothing is written."""
     text = (Path.cwd() / "desk_flow.py").read_text()
     start, end = text.index("@take.compensate"), text.index("@archive.step")
-    desk = redeclared(text[start:end], "")
+    desk = redeclared((text[start:end], ""))
     module = Path.cwd() / "desk_flow.py"
     module.write_text(module.read_text().replace("emits=SeatTaken)", "emits=SeatTaken, effect=False)"))
     before = desk.within(state_of)
@@ -81,7 +56,7 @@ async def state_of(app: Any) -> tuple[Any, list[int]]:
 
 def test_a_longer_time_is_no_reason_to_refuse_a_deployment(redeclared: Any) -> None:
     """It turns no run."""
-    desk = redeclared('deadline="30d"', 'deadline="90d"')
+    desk = redeclared(('deadline="30d"', 'deadline="90d"'))
     assert desk("deploy", "check", "--replay").out == "2 open runs can go on after this deployment.\n"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from choreo.app.metrics import CATALOGUE, PREFIX, Metric
+from choreo.app.metrics import CATALOGUE, PREFIX, Metric, series
 from choreo.cli.program import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def exported() -> dict[str, Metric]:
         if metric.kind == "histogram":
             found |= {f"{name}{suffix}": metric for suffix in ("_bucket", "_count", "_sum")}
         else:
-            found[f"{name}_total" if metric.kind == "counter" else name] = metric
+            found[series(name).removeprefix(PREFIX)] = metric
     return found
 
 

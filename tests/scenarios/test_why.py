@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from choreo import Event, Flow, Retry, Service, StepContext
+from choreo import Flow, Retry, Service, StepContext
 from choreo.app.query.why import Why
 from choreo.cli import program
 from choreo.settings import Settings
 from choreo.wiring import App, open_app, run
+from tests.support.changing import Confirmed, Packed, Picked, PickMissed, Placed, Unpacked
 from tests.support.running import importable, until
 
 FLOW = "why_project:order"
@@ -24,42 +25,6 @@ ROLES = ("store", "mail", "tracker")
 PARTITIONS = 2
 LEASE_S = 60
 """A busy machine lets no member expire; one that is stopped leaves at once."""
-
-
-class Placed(Event):
-    """An order came in."""
-
-    order_id: str
-
-
-class Packed(Event):
-    """It is packed."""
-
-    order_id: str
-
-
-class Picked(Event):
-    """The carrier has it; comes from outside."""
-
-    order_id: str
-
-
-class PickMissed(Event):
-    """The carrier did not come."""
-
-    order_id: str
-
-
-class Confirmed(Event):
-    """The customer knows."""
-
-    order_id: str
-
-
-class Unpacked(Event):
-    """The goods are back on the shelf."""
-
-    order_id: str
 
 
 class Shelf:

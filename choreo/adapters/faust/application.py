@@ -250,7 +250,7 @@ class _Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Seek to the committed offsets; in the changelog to the end of the local copy.
 
-        The offsets that are committed there note how far it was written, by whomever: a restore would skip records.
+        The offsets that are committed there say how far its owners have written: a restore would skip records.
         Faust also seeks in the middle of a restore, when it fetched while its flow had stopped.
         """
         await super().perform_seek()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from choreo.app.operator.operator import REASON_LENGTH_MAX, REASON_PATTERN
+from choreo.app.operator.operator import REASON_LENGTH_MAX, REASON_PATTERN, Operator
 from choreo.app.publish.publisher import Receipt
 from choreo.app.query.read_your_writes import token_of
+from choreo.core.access import Actor
 from choreo.surfaces.json_format import ReceiptAnswer, receipt_of
 from choreo.surfaces.rest.error_responses import refused_write
 from choreo.surfaces.rest.flows import WRITTEN, location_of
@@ -51,10 +52,30 @@ _ROUTE: dict[str, Any] = {
 }
 
 
-def _accepted(receipt: Receipt, response: Response) -> ReceiptAnswer:
-    response.headers["Location"] = location_of(receipt)
-    response.headers["Choreo-Position"] = token_of(receipt.position)
-    return receipt_of(receipt)
+class Action(NamedTuple):
+    """The run that an operator acts on, and the operator."""
+
+    flow: str
+    key: str
+    run: str
+    by: Actor
+    operator: Operator
+    response: Response
+
+    def accepted(self, receipt: Receipt) -> ReceiptAnswer:
+        """Return the answer of an action that stands in the log, with its headers."""
+        self.response.headers["Location"] = location_of(receipt)
+        self.response.headers["Choreo-Position"] = token_of(receipt.position)
+        return receipt_of(receipt)
+
+
+async def _action(
+    flow: FlowName, key: Key, response: Response, use_cases: Injected, caller: Asking, run: Run = ""
+) -> Action:
+    return Action(flow, key, run, caller.actor, use_cases.operator, response)
+
+
+Acting = Annotated[Action, Depends(_action)]
 
 
 def _reason_of(body: Reason | None) -> str:
@@ -64,67 +85,27 @@ def _reason_of(body: Reason | None) -> str:
 @router.post(
     "/pause", operation_id="pauseInstance", summary="Start no further step, let deadlines stand still", **_ROUTE
 )
-async def pause(
-    flow: FlowName,
-    key: Key,
-    response: Response,
-    use_cases: Injected,
-    caller: Asking,
-    run: Run = "",
-    body: Reason | None = None,
-) -> ReceiptAnswer:
+async def pause(act: Acting, body: Reason | None = None) -> ReceiptAnswer:
     """Let running steps finish; start no new step until the run is resumed."""
-    return _accepted(
-        await use_cases.operator.pause(flow, key, run=run, reason=_reason_of(body), by=caller.actor), response
-    )
+    return act.accepted(await act.operator.pause(act.flow, act.key, run=act.run, reason=_reason_of(body), by=act.by))
 
 
 @router.post("/resume", operation_id="resumeInstance", summary="Let a paused run go on", **_ROUTE)
-async def resume(
-    flow: FlowName,
-    key: Key,
-    response: Response,
-    use_cases: Injected,
-    caller: Asking,
-    run: Run = "",
-    body: Reason | None = None,
-) -> ReceiptAnswer:
+async def resume(act: Acting, body: Reason | None = None) -> ReceiptAnswer:
     """Move every deadline by the length of the pause."""
-    return _accepted(
-        await use_cases.operator.resume(flow, key, run=run, reason=_reason_of(body), by=caller.actor), response
-    )
+    return act.accepted(await act.operator.resume(act.flow, act.key, run=act.run, reason=_reason_of(body), by=act.by))
 
 
 @router.post("/cancel", operation_id="cancelInstance", summary="Compensate: undo all that was done", **_ROUTE)
-async def cancel(
-    flow: FlowName,
-    key: Key,
-    response: Response,
-    use_cases: Injected,
-    caller: Asking,
-    run: Run = "",
-    body: Reason | None = None,
-) -> ReceiptAnswer:
+async def cancel(act: Acting, body: Reason | None = None) -> ReceiptAnswer:
     """Undo all effects, the newest first."""
-    return _accepted(
-        await use_cases.operator.cancel(flow, key, run=run, reason=_reason_of(body), by=caller.actor), response
-    )
+    return act.accepted(await act.operator.cancel(act.flow, act.key, run=act.run, reason=_reason_of(body), by=act.by))
 
 
 @router.post("/terminate", operation_id="terminateInstance", summary="End as it is: nothing is undone", **_ROUTE)
-async def terminate(
-    flow: FlowName,
-    key: Key,
-    response: Response,
-    use_cases: Injected,
-    caller: Asking,
-    body: RequiredReason,
-    run: Run = "",
-) -> ReceiptAnswer:
+async def terminate(act: Acting, body: RequiredReason) -> ReceiptAnswer:
     """End the run as the last resort: its effects stay in the world."""
-    return _accepted(
-        await use_cases.operator.terminate(flow, key, run=run, reason=body.reason, by=caller.actor), response
-    )
+    return act.accepted(await act.operator.terminate(act.flow, act.key, run=act.run, reason=body.reason, by=act.by))
 
 
 @router.post(
@@ -133,22 +114,10 @@ async def terminate(
     summary="Ask for a failed undo once more",
     **_ROUTE,
 )
-async def retry_compensation(
-    flow: FlowName,
-    key: Key,
-    entry: Segment,
-    response: Response,
-    use_cases: Injected,
-    caller: Asking,
-    run: Run = "",
-    body: Reason | None = None,
-) -> ReceiptAnswer:
+async def retry_compensation(act: Acting, entry: Segment, body: Reason | None = None) -> ReceiptAnswer:
     """Request the undo again; `entry` is a ledger entry's id, or its step's name."""
-    return _accepted(
-        await use_cases.operator.retry_compensation(
-            flow, key, entry, run=run, reason=_reason_of(body), by=caller.actor
-        ),
-        response,
+    return act.accepted(
+        await act.operator.retry_compensation(act.flow, act.key, entry, run=act.run, reason=_reason_of(body), by=act.by)
     )
 
 
@@ -158,18 +127,8 @@ async def retry_compensation(
     summary="Record that it was undone by hand",
     **_ROUTE,
 )
-async def resolve_compensation(
-    flow: FlowName,
-    key: Key,
-    entry: Segment,
-    response: Response,
-    use_cases: Injected,
-    caller: Asking,
-    body: RequiredReason,
-    run: Run = "",
-) -> ReceiptAnswer:
+async def resolve_compensation(act: Acting, entry: Segment, body: RequiredReason) -> ReceiptAnswer:
     """Record the manual undo; `entry` is a ledger entry's id, or its step's name."""
-    return _accepted(
-        await use_cases.operator.resolve_compensation(flow, key, entry, run=run, reason=body.reason, by=caller.actor),
-        response,
+    return act.accepted(
+        await act.operator.resolve_compensation(act.flow, act.key, entry, run=act.run, reason=body.reason, by=act.by)
     )

@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from choreo.app.metrics import CATALOGUE, PREFIX
+from choreo.app.metrics import CATALOGUE, PREFIX, series
 from choreo.app.query.queries import READ_MODEL, Lag
 from choreo.core.errors import NotFoundError, StorageError, UnavailableError
 from choreo.core.state import COMPLETED, STATUSES
@@ -26,6 +26,7 @@ from choreo.surfaces.rest.use_cases import Injected, UseCases
 
 router: APIRouter = APIRouter(tags=["health"])
 Value = TypeVar("Value")
+BUILD = {"version": version("choreo-kafka"), "python": platform.python_version()}
 _log = logging.getLogger(__name__)
 
 
@@ -115,13 +116,13 @@ async def _families(use_cases: UseCases) -> list[Metric]:
     for name, labels, value in use_cases.metrics.numbers():
         _add(families, name, labels, value)
     for name, labels, buckets, total in use_cases.metrics.distributions():
-        _add_distribution(families[name], labels, buckets, total)
+        _add_distribution(families, name, labels, buckets, total)
     now_ms = use_cases.clock.now_ms()
     for one in use_cases.dependencies.all():
         _add(families, "dependency_unavailable", {"dependency": one.name}, 1)
         age_s = max(0, now_ms - one.since_ms) / 1_000
         _add(families, "dependency_unavailable_seconds", {"dependency": one.name}, age_s)
-    _add(families, "build_info", {"version": version("choreo-kafka"), "python": platform.python_version()}, 1)
+    _add(families, "build_info", BUILD, 1)
     return [family for family in families.values() if family.samples]
 
 
@@ -141,14 +142,14 @@ def _family(name: str) -> Metric:
 
 
 def _add(families: Mapping[str, Metric], name: str, labels: dict[str, str], value: float) -> None:
-    """Add one number; a counter's has the suffix that Prometheus wants."""
-    suffix = "_total" if CATALOGUE[name].kind == "counter" else ""
-    families[name].add_sample(PREFIX + name + suffix, labels, value)
+    families[name].add_sample(series(name), labels, value)
 
 
-def _add_distribution(family: Metric, labels: dict[str, str], counts: Sequence[int], total: float) -> None:
+def _add_distribution(
+    families: Mapping[str, Metric], name: str, labels: dict[str, str], counts: Sequence[int], total: float
+) -> None:
     """Add a histogram: each bucket counts the values up to its bound."""
-    bounds = [str(bound) for bound in CATALOGUE[family.name.removeprefix(PREFIX)].buckets]
+    family, bounds = families[name], map(str, CATALOGUE[name].buckets)
     for bound, count in zip([*bounds, "+Inf"], accumulate(counts), strict=True):
         family.add_sample(f"{family.name}_bucket", {**labels, "le": bound}, count)
     family.add_sample(f"{family.name}_count", labels, sum(counts))

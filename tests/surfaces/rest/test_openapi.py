@@ -1,37 +1,12 @@
 """The API keeps to its description: schemathesis sends all kinds of requests, in this process."""
 
-import asyncio
-
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import Case
-from starlette.types import Receive, Scope, Send
 
-from choreo.surfaces.rest import UseCases, create_app
-from tests.app.harness import Shop
+from tests.surfaces.rest.tracked import tracked_app
 
-
-async def populated() -> Shop:
-    """Return a shop with ended orders, the one that the description's examples name among them: its streams end."""
-    shop = await Shop().open()
-    await shop.completed("o-1")
-    await shop.compensated("o-1001")
-    return shop
-
-
-shop = asyncio.run(populated())
-app = create_app(
-    UseCases(shop.flows, shop.publisher, shop.operator, shop.queries, shop.clock, allowed_hosts=("testserver",))
-)
-
-
-async def tracked(scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the app with a tracker that folds the records of each request before the next one comes."""
-    await app(scope, receive, send)
-    await shop.track()
-
-
-schema = schemathesis.openapi.from_asgi("/openapi.json", tracked)
+schema = schemathesis.openapi.from_asgi("/openapi.json", tracked_app())
 
 
 @schema.parametrize()

@@ -1,20 +1,17 @@
 """The API keeps to its description with access control: schemathesis sends requests of all kinds as a viewer."""
 
-import asyncio
 from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import Case
 from schemathesis.checks import CHECKS
-from starlette.types import Receive, Scope, Send
 
 from choreo.core.access import Actor, Caller, Role
 from choreo.ports.access import UnauthenticatedError
-from choreo.surfaces.rest import UseCases, create_app
 from choreo.surfaces.rest.access_control import AccessControl
 from choreo.surfaces.rest.roles import ROUTES, Need, Within
-from tests.app.harness import Shop
+from tests.surfaces.rest.tracked import tracked_app
 
 
 class Named:
@@ -34,34 +31,7 @@ class Named:
         raise UnauthenticatedError("it is none", where="header Authorization")
 
 
-async def populated() -> Shop:
-    """Return a shop with two ended orders."""
-    shop = await Shop().open()
-    await shop.completed("o-1")
-    await shop.compensated("o-1001")
-    return shop
-
-
-shop = asyncio.run(populated())
-app = create_app(
-    UseCases(
-        shop.flows,
-        shop.publisher,
-        shop.operator,
-        shop.queries,
-        shop.clock,
-        allowed_hosts=("testserver",),
-        access=AccessControl([Named()], shop.clock),
-    )
-)
-
-
-async def tracked(scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the app with a tracker that folds the records of each request before the next one comes."""
-    await app(scope, receive, send)
-    await shop.track()
-
-
+tracked = tracked_app(lambda clock: AccessControl([Named()], clock))
 VIEWER = {"Authorization": "Bearer viewer"}
 schema = schemathesis.openapi.from_asgi("/openapi.json", tracked, headers=VIEWER)
 # test_openapi has the phase of every boundary; here each answer is a refusal, or that of a plain read.
