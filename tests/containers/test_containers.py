@@ -22,7 +22,9 @@ from tests.support.containers import ROOT, Stack, environment, missing, output, 
 ROLES = ("inventory", "payment", "shipping", "notification", "tracker", "projector", "rest")
 PROJECT = f"choreo-test-{os.getpid()}"
 SLOW = "visa+slow:4"
-"""A card with charges of four seconds each: long enough to be caught at it."""
+"""A card with charges of four seconds each: long enough to be caught at it, short enough to be made before a stop."""
+SLOWER = "visa+slow:15"
+"""A card with charges that a kill meets on a busy machine, too; half as long as an attempt may take."""
 OUTAGE_S = 80.0
 """A client learns after 10 s that it left its group, if it learns it at all, and is made anew after 60 more."""
 PAGES = (ROOT / "README.md").read_text() + (ROOT / "docs" / "containers.md").read_text()
@@ -142,7 +144,7 @@ def test_a_service_that_is_killed_at_work_comes_back_and_its_order_completes(sta
     """A kill -9 while the bank is being asked: Docker starts it again, and the bank has charged once."""
     payment = stack.the("payment")
     before, calls = stack.inspect(payment)["RestartCount"], _calls(stack)
-    stack.place("o-3", SLOW)
+    stack.place("o-3", SLOWER)
     stack.until(lambda: _calls(stack) > calls)
     stack.signal(payment, "KILL")
     stack.pick("o-3")
