@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +25,7 @@ def read(text: bytes | str) -> Any:
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         return json.loads(
-            decoded, parse_float=Decimal, parse_int=_whole, parse_constant=_no_number, object_pairs_hook=_object
+            decoded, parse_float=_fraction, parse_int=_whole, parse_constant=_no_number, object_pairs_hook=_object
         )
     except RecursionError as error:
         message = "it is nested too deeply"
@@ -80,6 +80,15 @@ def _whole(text: str) -> int:
         message = f"a whole number of {len(text):,} digits is too large"
         raise ValueError(message)
     return int(text)
+
+
+def _fraction(text: str) -> Decimal:
+    """Return a number with a fraction or an exponent; raises ValueError on an exponent that no Decimal has."""
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        message = f"{text:.60} is too large"
+        raise ValueError(message) from error
 
 
 def _no_number(text: str) -> Any:

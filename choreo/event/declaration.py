@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import enum
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from choreo.core.errors import described
 from choreo.event.defaults import default_json, has_default, null_first
 from choreo.event.rules import rules_of
-from choreo.event.types import AvroType, Place, avro_type, required_of
+from choreo.event.types import AvroType, Place, avro_type, require_name, required_of
 
 
 def declaration_of(model: type[BaseModel], name: str) -> dict[str, Any]:
@@ -44,6 +45,9 @@ class _Derivation:
 
     def record(self, model: type[BaseModel], name: str) -> dict[str, Any]:
         """Return the definition of a class with fields."""
+        own = name.rpartition(".")[2]
+        require_name(own, Place(self._owner, own), is_type=True)
+        self._seen.setdefault(own, model)
         self._open.append(model)
         declaration: dict[str, Any] = {"type": "record", "name": name}
         doc = inspect.cleandoc(model.__dict__.get("__doc__") or "")
@@ -61,6 +65,7 @@ class _Derivation:
 
     def symbols(self, values: type[enum.Enum]) -> AvroType:
         """Return an enum's definition, or its name where it was defined before."""
+        require_name(values.__name__, Place(self._owner, values.__name__), is_type=True)
         if self._known(values):
             return values.__name__
         return {"type": "enum", "name": values.__name__, "symbols": [member.value for member in values]}
@@ -75,6 +80,7 @@ class _Derivation:
 
     def _field(self, model: type[BaseModel], name: str, field: FieldInfo) -> dict[str, Any]:
         place, annotation = Place(model.__name__, name), field.rebuild_annotation()
+        require_name(name, place)
         kind = avro_type(annotation, place, self)
         kept: dict[str, Any] = {"name": name, "type": kind}
         if has_default(field):
@@ -108,9 +114,28 @@ def _wrong_default(model: type[BaseModel]) -> tuple[str, str] | None:
     try:
         model.__pydantic_validator__.validate_python(declared, strict=True)
     except ValidationError as error:
-        for found in error.errors(include_url=False, include_context=False):
-            if found["loc"] and found["loc"][0] in declared:
-                return str(found["loc"][0]), found["msg"][:1].lower() + found["msg"][1:]
+        return _first_of(error, declared)
+    except Exception:  # noqa: BLE001 - a validator of the whole class may rely on fields that have no default
+        return _wrong_alone(model, declared)
+    return None
+
+
+def _first_of(error: ValidationError, declared: Mapping[str, Any]) -> tuple[str, str] | None:
+    for found in error.errors(include_url=False, include_context=False):
+        if found["loc"] and found["loc"][0] in declared:
+            return str(found["loc"][0]), found["msg"][:1].lower() + found["msg"][1:]
+    return None
+
+
+def _wrong_alone(model: type[BaseModel], declared: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the first field whose annotation refuses its default; the class's own validators are not asked."""
+    for name, default in declared.items():
+        adapter: TypeAdapter[Any] = TypeAdapter(model.model_fields[name].rebuild_annotation())
+        try:
+            adapter.validate_python(default, strict=True)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False)[0]["msg"]
+            return name, found[:1].lower() + found[1:]
     return None
 
 

@@ -18,9 +18,9 @@ from choreo.core.facts import PREFIX
 from choreo.core.fields import FieldType
 from choreo.core.keys import KEY_TYPES
 from choreo.event.declaration import declaration_of
-from choreo.event.defaults import made_each_time
 from choreo.event.exact_text import exact_schema
 from choreo.event.field_types import field_type_of
+from choreo.event.own_code import own_serializer
 from choreo.event.plain import filter_text
 from choreo.event.sensitive import is_sensitive
 from choreo.event.types import Place, constraints_in, required_of, shown, without_constraints
@@ -81,6 +81,13 @@ class Part(BaseModel):
                 )
             if field.exclude:
                 raise place.refuse("a field that is left out of JSON", "Leave exclude= out")
+        shown = own_serializer(cls.__pydantic_core_schema__)
+        if shown:
+            raise DeclarationError(
+                f"it has {shown}: its values would be shown otherwise than they are stored",
+                where=cls.__name__,
+                remedy="Use a plain property or method, and leave the fields as they are.",
+            )
         for name in cls.__private_attributes__:
             raise Place(cls.__name__, name).refuse(
                 "a name with a leading underscore is not carried by the event", "Leave the underscore out"
@@ -176,11 +183,6 @@ class Event(Part):
             return filter_text(field.rebuild_annotation(), text)
         except (ValueError, TypeError, ArithmeticError):
             return text
-
-    def filled_in(self) -> frozenset[str]:
-        """Return the names of fields that the producer did not set and that are made anew (`default_factory=uuid4`)."""
-        made = (name for name, field in type(self).model_fields.items() if made_each_time(field))
-        return frozenset(made) - self.model_fields_set
 
 
 _TAKEN = frozenset(name for name in dir(Event) if not name.startswith("_"))

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from pydantic_core import PydanticCustomError, SchemaValidator, ValidationError, core_schema
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
-# Seven digits of a second; or a number of seconds or milliseconds, which pydantic would cut too.
-_TOO_FINE = re.compile(r"[.,][0-9]{7}|\A\s*[+-]?[0-9]+[.,][0-9]")
+# Seven digits of a second; or a number, of which pydantic would guess whether it counts seconds or milliseconds.
+_TOO_FINE = re.compile(r"[.,][0-9]{7}|\A\s*[+-]?[0-9]+([.,][0-9]+)?\s*\Z")
+
+_MANTISSA = re.compile("[eE]")
+_WHOLE = re.compile(r"-?[0-9]{1,300}\Z")
+_FLOAT_MAX = 2**1023
+"""Larger whole numbers are refused as too large."""
 
 _INNER = (
     "schema",
@@ -35,7 +40,7 @@ def is_number(text: str) -> bool:
 
 
 def is_too_fine(text: str) -> bool:
-    """Return whether a text of a time is finer than microseconds."""
+    """Return whether a text of a time is finer than microseconds, or only a number."""
     return _TOO_FINE.search(text) is not None
 
 
@@ -64,9 +69,31 @@ def _number(value: Any) -> Any:
     return value
 
 
+def vanishes(text: str) -> bool:
+    """Return whether the text is a number other than 0 that a float takes for 0."""
+    return is_number(text) and float(text) == 0 and any(digit in "123456789" for digit in _MANTISSA.split(text)[0])
+
+
+def _float(value: Any) -> Any:
+    """Refuse a whole number that a float rounds, and a number that it takes for 0."""
+    if isinstance(value, str):
+        _number(value)
+        _require_above_zero(value)
+    whole = int(value) if isinstance(value, str) and _WHOLE.match(value) else value
+    if type(whole) is int and abs(whole) < _FLOAT_MAX and float(whole) != whole:
+        message = "a float cannot hold {text} exactly: declare an int or a Decimal"
+        raise PydanticCustomError("float_rounded", message, _shown(value))
+    return value
+
+
+def _require_above_zero(text: str) -> None:
+    if vanishes(text):
+        raise PydanticCustomError("float_too_small", "{text} is too small for a float", _shown(text))
+
+
 def _moment(value: Any) -> Any:
     text = value.decode("latin-1") if isinstance(value, bytes) else value
-    cut = is_too_fine(text) if isinstance(text, str) else isinstance(value, (float, Decimal)) and value % 1 != 0
+    cut = is_too_fine(text) if isinstance(text, str) else isinstance(value, (int, float, Decimal))
     if cut:
         message = "{text} is finer than microseconds or no text of a moment: write such as 2026-01-01T12:00:00.123456Z"
         raise PydanticCustomError("moment_too_fine", message, _shown(value))
@@ -79,8 +106,20 @@ def _shown(value: Any) -> dict[str, Any]:
 
 def _decimal_in_json(value: Any) -> Any:
     if isinstance(value, str):
-        return Decimal(_number(value))
+        try:
+            return Decimal(_number(value))
+        except InvalidOperation as error:  # an exponent of more than 18 digits
+            message = "{text} is beyond every Decimal"
+            raise PydanticCustomError("decimal_too_large", message, _shown(value)) from error
     return value if isinstance(value, bool) or not isinstance(value, (int, float)) else Decimal(str(value))
+
+
+def _float_in_json(value: Any) -> Any:
+    """Return JSON's value of a float; a text is refused, here or by pydantic."""
+    if isinstance(value, str):
+        _require_above_zero(value)
+        return value
+    return _float(value)
 
 
 def _moment_in_json(value: Any) -> Any:
@@ -96,9 +135,13 @@ _MOMENT = SchemaValidator(core_schema.datetime_schema())
 
 _PYTHON: dict[str, Callable[[Any], Any]] = {
     "int": _number,
-    "float": _number,
+    "float": _float,
     "decimal": _number,
     "datetime": _moment,
     "date": _moment,
 }
-_JSON: dict[str, Callable[[Any], Any]] = {"decimal": _decimal_in_json, "datetime": _moment_in_json}
+_JSON: dict[str, Callable[[Any], Any]] = {
+    "decimal": _decimal_in_json,
+    "datetime": _moment_in_json,
+    "float": _float_in_json,
+}

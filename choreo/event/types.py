@@ -38,6 +38,7 @@ PLAIN: dict[Any, AvroType] = {
     UUID: {"type": "string", "logicalType": "uuid"},
 }
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_TYPES_OF_AVRO = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _REMEDY = (
     "Use str, int, float, bool, bytes, Decimal, datetime, date, UUID, an Enum of texts, a Literal, "
     "a Part, or list, dict[str, ...] or ... | None of those"
@@ -197,6 +198,16 @@ def _enum(values: type[enum.Enum], place: Place) -> type[enum.Enum]:
             "Give each member a text of letters, digits and underscores that starts with no digit",
         )
     return values
+
+
+def require_name(name: str, place: Place, *, is_type: bool = False) -> None:
+    """Raise DeclarationError where a field or a class has a name that no reader of Avro takes."""
+    if not _NAME.match(name):
+        raise place.refuse(
+            f"{name!r} is no name in Avro", "Use letters from a to z, digits and underscores, and begin with no digit"
+        )
+    if is_type and name in _TYPES_OF_AVRO:
+        raise place.refuse(f"{name!r} is the name of a type of Avro's own", "Call the class otherwise")
 
 
 def shown(annotation: Any) -> str:

@@ -17,8 +17,12 @@ class Codec(Protocol):
         """Return the value of a record. Raises SchemaError when the object does not fit its own contract."""
         ...
 
-    def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
-        """Return the event in a value of this content type; raises DecodeError with the field and the remedy."""
+    def decode(self, event_class: type[E], content_type: str, data: bytes, *, fills: bool = False) -> E:
+        """Return the event in a value of this content type; raises DecodeError with the field and the remedy.
+
+        With `fills` the class may fill in values that it makes anew for each object: the caller writes them. A record
+        of the log has to contain them, because each reader would make others.
+        """
         ...
 
     def fields(self, event_class: type[Any] | None, content_type: str, data: bytes) -> dict[str, Any]:

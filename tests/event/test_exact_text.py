@@ -40,6 +40,8 @@ TOO_FINE = (
     "2026-01-01T00:00:00,123456789+02:00",
     "1767225600.1234567",
     "1767225600123.4567",
+    "1767225600",
+    " -86400 ",
 )
 NO_NUMBERS = ("1_000", " 1", "1 ", "+1", "\u0661", "\uff11", "1__0", ".5", "5.", "0x10", "", "NaN", "1e")
 
@@ -55,9 +57,9 @@ def test_a_moment_finer_than_microseconds_is_refused(text: str, place: str) -> N
     assert Filed.filter_text("at", text) == text
 
 
-@pytest.mark.parametrize("number", [1767225600.1234567, Decimal("1767225600.1234567")])
-def test_a_number_of_seconds_with_a_fraction_is_no_moment(number: Any) -> None:
-    """A float of that size has no microseconds to be sure of."""
+@pytest.mark.parametrize("number", [1767225600.1234567, Decimal("1767225600.1234567"), 1767225600, 1767225600000])
+def test_a_number_is_no_moment(number: Any) -> None:
+    """Whether it counts seconds or milliseconds would be a guess."""
     with pytest.raises(ValidationError, match="finer than microseconds"):
         Filed(at=number)
 
@@ -97,11 +99,15 @@ def test_a_text_as_json_writes_numbers_is_a_decimal(text: str, value: Any) -> No
         ('"count": 99999999999999999999999', "an int has 64 bits"),
         ('"count": 1e400', "valid integer of at most 64 bits"),
         ('"rate": 1e400', "too large for a float"),
+        ('"rate": 9007199254740993', "a float cannot hold 9007199254740993 exactly: declare an int or a Decimal"),
+        ('"rate": -12345678901234567890', "cannot hold -12345678901234567890 exactly"),
+        ('"rate": 1e-400', "too small for a float"),
+        ('"amount": 1e9999999999999999999', "is beyond every Decimal|too large"),
         ('"amount": 1e400', "more than 18 digits"),
         (f'"count": {"9" * 5_000}', "of 5,000 digits is too large"),
     ],
 )
-def test_a_number_that_is_too_large_is_refused_as_that(sent: str, what: str) -> None:
+def test_a_number_that_its_type_cannot_hold_is_refused_as_that(sent: str, what: str) -> None:
     """Not in the words of Python's C interface, and not as if it were no number."""
     with pytest.raises((DecodeError, ValueError), match=what):
         AvroCodec().decode(Filed, JSON, written(read(f"{{{sent}}}")))
@@ -118,3 +124,11 @@ def test_every_fault_of_an_event_is_named() -> None:
         AvroCodec().decode(Filed, JSON, b'{"count": "x", "amuont": 1, "lines": [{"amount": "y"}]}')
     assert [where for where, _ in refused.value.faults] == ["Filed.amuont", "Filed.count", "Filed.lines.0.amount"]
     assert refused.value.remedy.startswith("Did you mean amount?")
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, "9007199254740993", "1e-400", "-0.1e-399"])
+def test_a_float_made_in_python_is_not_rounded_either(value: Any) -> None:
+    """A whole number that a float holds is one."""
+    with pytest.raises(ValidationError, match=r"float cannot hold|too small for a float"):
+        Filed(rate=value)
+    assert [Filed(rate=rate).rate for rate in (2**53, "0e-400", "-0.0", 1e-300)] == [2**53, 0, 0, 1e-300]  # type: ignore[arg-type]

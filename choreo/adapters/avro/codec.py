@@ -16,7 +16,7 @@ import fastavro
 from pydantic import ValidationError
 from pydantic_core import from_json, to_jsonable_python
 
-from choreo.adapters.avro.exact_json import exact
+from choreo.adapters.avro.exact_json import exact, name_given_twice
 from choreo.adapters.avro.faulty_field import field_that_cannot_be_read, field_that_cannot_be_written, message_of
 from choreo.adapters.avro.frozen import versions_by_fingerprint
 from choreo.adapters.avro.schema import Schema, common_fields, definitions, schema_from, schema_of
@@ -25,6 +25,8 @@ from choreo.core.errors import DecodeError, SchemaError, described
 from choreo.core.events import TRACKER_JSON
 from choreo.core.wording import counted, did_you_mean, fault_text, lowered
 from choreo.event.event import Event
+from choreo.event.made_anew import made_anew
+from choreo.event.own_code import has_own_code
 from choreo.event.plain import Plain, plain_of
 
 E = TypeVar("E")
@@ -48,6 +50,8 @@ class Writer(NamedTuple):
     plain: Plain
     check: Callable[..., Any]
     """Validates the fields: a copied object, or one made without validation, may hold any value."""
+    has_own_code: bool
+    """Whether validators of the user's may change a value each time it is read."""
 
 
 class AvroCodec:
@@ -64,27 +68,33 @@ class AvroCodec:
     def encode(self, event: Any) -> bytes:
         """Return the event as Avro single-object bytes; raises SchemaError naming the field that does not fit."""
         event_class = type(event)
-        head, parsed, plain, check = self._writers.get(event_class) or self._writer(event_class)
+        head, parsed, plain, check, has_own_code = self._writers.get(event_class) or self._writer(event_class)
         buffer = BytesIO()
         buffer.write(head)
         try:
-            check(event.__dict__, strict=True)
+            again = check(event.__dict__, strict=True)
             _write(buffer, parsed, plain(event))
+            if has_own_code:
+                _require_steady(event, again)
         except KeyboardInterrupt:
             raise
         except BaseException:  # noqa: BLE001 - a second attempt at writing finds the fault
             return head + _checked_body(event)
         return buffer.getvalue()
 
-    def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
-        """Return the event in a value, validated like a new one; raises DecodeError naming the field."""
+    def decode(self, event_class: type[E], content_type: str, data: bytes, *, fills: bool = False) -> E:
+        """Return the event in a value, validated like a new one; raises DecodeError naming the field.
+
+        `fills`: see the port.
+        """
         class_ = cast("type[Event]", event_class)
         try:
             if _is_avro(content_type, data):
                 return cast("E", class_.__pydantic_validator__.validate_python(self._values(class_, data)))
             if content_type == TRACKER_JSON:
                 return cast("E", made_by_tracker(class_, data))
-            return cast("E", _fitting(class_.__pydantic_validator__.validate_json(exact(class_, data), strict=True)))
+            event = _fitting(class_.__pydantic_validator__.validate_json(exact(class_, data), strict=True))
+            return cast("E", event if fills else _complete(event, data))
         except ValidationError as error:
             raise _refused(class_, error) from error
         except DecodeError:
@@ -122,7 +132,8 @@ class AvroCodec:
             )
         schema = schema_of(event_class)
         check = event_class.__pydantic_validator__.validate_python
-        path = Writer(MARK + schema.fingerprint, schema.parsed, plain_of(event_class), check)
+        own_code = has_own_code(event_class.__pydantic_core_schema__)
+        path = Writer(MARK + schema.fingerprint, schema.parsed, plain_of(event_class), check, own_code)
         self._writers[event_class] = path
         return path
 
@@ -186,7 +197,7 @@ def _checked_body(event: Any) -> bytes:
     body, event_class = _body(event), type(event)
     fields = {name: value for name, value in event.__dict__.items() if name in event_class.model_fields}
     try:
-        event_class.__pydantic_validator__.validate_python(fields, strict=True)
+        again = event_class.__pydantic_validator__.validate_python(fields, strict=True)
     except ValidationError as error:
         refused = _refused(event_class, error)
         remedy = "Make the object anew with all its values: a copy with an update is not validated."
@@ -194,7 +205,38 @@ def _checked_body(event: Any) -> bytes:
     except BaseException as error:
         failed = _failed_in(event_class, error)
         raise SchemaError(failed.what, where=failed.where, remedy=failed.remedy) from error
+    _require_steady(event, again)
     return body
+
+
+def _require_steady(event: Any, again: Any) -> None:
+    """Raise SchemaError where the class makes other values of its own: a reader would get others than were written."""
+    for name, value in again.__dict__.items():
+        if name in type(event).model_fields and value != event.__dict__[name]:
+            raise SchemaError(
+                f"the class's own code makes {value!r:.60} of {event.__dict__[name]!r:.60} when it is read",
+                where=f"{type(event).event_type}.{name}",
+                remedy="Let a validator return a value that it has returned before as it is.",
+            )
+
+
+def _complete(event: Any, data: bytes) -> Any:
+    """Return the event of a record in JSON.
+
+    Raises DecodeError where the JSON has two values of one name, or none of a field that the class makes anew for
+    each object.
+    """
+    twice = name_given_twice(data)
+    if twice:
+        raise DecodeError(f"{twice!r:.100} is given twice", where=type(event).event_type, remedy="Send each name once.")
+    paths = made_anew(event)
+    if paths:
+        raise DecodeError(
+            "is missing: the class makes another value for each reader",
+            where=".".join((type(event).event_type, *map(str, paths[0]))),
+            remedy="Let the producer send it; a start through choreo is filled in before it is written.",
+        )
+    return event
 
 
 def _body(event: Any) -> bytes:

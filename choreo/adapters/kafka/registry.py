@@ -97,13 +97,13 @@ class RegistryCodec(AvroCodec):
         if self._is_away:
             self._ask("its subjects", self._client.get_subjects)
 
-    def decode(self, event_class: type[E], content_type: str, data: bytes) -> E:
+    def decode(self, event_class: type[E], content_type: str, data: bytes, *, fills: bool = False) -> E:
         """Return the event in a value of either format.
 
         Raises DecodeError, and StorageError where the registry is away.
         """
         known = self._single_object(cast("type[Event]", event_class), content_type, data)
-        return super().decode(event_class, content_type, known)
+        return super().decode(event_class, content_type, known, fills=fills)
 
     def fields(self, event_class: type[Any] | None, content_type: str, data: bytes) -> dict[str, Any]:
         """Return the event's fields as JSON-ready values; without a class as the writer's schema has them."""

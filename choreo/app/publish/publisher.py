@@ -23,6 +23,7 @@ from choreo.core.events import Envelope, Position, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.keys import key_text
 from choreo.core.partition import partition_of
+from choreo.event.made_anew import made_anew, without
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.log import Log
@@ -184,7 +185,7 @@ class Publisher:
                 where=type_,
                 remedy="Use finite numbers, texts, lists and objects.",
             ) from error
-        return self._codec.decode(event_class, _JSON, text)
+        return self._codec.decode(event_class, _JSON, text, fills=True)
 
     def _again(self, known: Record, made: Any) -> Receipt:
         """Return the receipt of an event that stands in the log already; raises ConflictError if its fields differ."""
@@ -192,8 +193,8 @@ class Publisher:
         before = self._codec.fields(class_, event.content_type, event.data)
         now = self._codec.fields(class_, self._codec.content_type, self._codec.encode(made))
         # The caller did not give the values that the class makes anew for each event.
-        left_out = made.filled_in()
-        if any(before[name] != value for name, value in now.items() if name not in left_out):
+        left_out = made_anew(made)
+        if without(before, left_out) != without(now, left_out):
             raise ConflictError(
                 "this event was published before, with other fields",
                 where=f"flow {event.flow}, key {event.key!r}, {event.type} {event.id}",
