@@ -84,7 +84,7 @@ bench: $(VENV)/.test-ready ## orders per second on the embedded log, the core's 
 lock: $(VENV)/.test-ready ## resolve both lock files anew; they name no index and hold a hash of every file
 	$(COMPILE) --all-extras --output-file requirements.lock
 	$(COMPILE) --extra web --constraint requirements.lock --output-file requirements-demo.lock
-	$(subst --group build,,$(COMPILE)) --extra web --extra kafka --extra redis --extra postgres --extra registry --extra faust --extra oidc \
+	$(subst --group build,,$(COMPILE)) --extra web --extra kafka --extra redis --extra postgres --extra registry --extra faust --extra oidc --extra otel \
 		--constraint requirements.lock --output-file requirements-kafka.lock
 
 clean: ## remove the environment and the caches

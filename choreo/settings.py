@@ -115,6 +115,10 @@ class Settings(BaseSettings):
     """How long a stop waits for handlers that run."""
     tracebacks: bool = True
     """Whether a failure in the log has the exception, its causes and its lines of code (4 KB at most)."""
+    log: Literal["text", "json"] = "text"
+    """Form of the lines on stderr: `json` has one object a line, with flow, run, step, key, attempt and trace id."""
+    log_keys: bool = True
+    """Whether log lines name the keys of instances; false masks them, where a key is a person's data."""
     check: dict[str, Any] = {}
     """Table of `choreo check`: `ignore` lists warnings that are accepted, each with code, where and reason."""
 

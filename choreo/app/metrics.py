@@ -115,6 +115,11 @@ class Metrics:
         """Return metrics that count into the same numbers with these labels, where the catalogue has them."""
         return Metrics(self._numbers, (*self._labels, *labels.items()))
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return the labels that its numbers have by themselves."""
+        return dict(self._labels)
+
     def add(self, name: str, by: float, **labels: str) -> None:
         """Count `by` more; called once per batch, not per event."""
         if by:

@@ -1,4 +1,4 @@
-"""Log to stderr: one line a message; a complaint of a library is not repeated each time.
+"""Log to stderr: one line a message, as text or JSON; a complaint of a library is not repeated each time.
 
 A client that has lost its broker logs so ten times a second, for as long as the outage lasts.
 """
@@ -13,7 +13,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from choreo.redaction import redact
+from choreo import settings
+from choreo.app.log_context import EXTRA, fields_now
+from choreo.redaction import MASK, redact
 
 QUIET_S = 30.0
 """How long a complaint is not repeated: short compared with any outage that a person looks into."""
@@ -27,11 +29,21 @@ Level = Annotated[
 
 
 def log_to_stderr(level: str) -> None:
-    """Log to stderr, one line a message, with the time."""
+    """Log to stderr, one line a message, with the time, in the form that the settings name. Raises SettingsError."""
+    chosen = settings.load()
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Seldom())
-    handler.setFormatter(WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(Ids(keys=chosen.log_keys))
+    handler.setFormatter(_formatter(chosen.log))
     logging.basicConfig(handlers=[handler], level=level.upper())
+
+
+def _formatter(form: str) -> logging.Formatter:
+    if form == "json":
+        from choreo.cli.log_json import JsonLines  # noqa: PLC0415 - a library that text does not need
+
+        return JsonLines()
+    return WithoutSecrets("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def without_secrets() -> None:
@@ -46,6 +58,25 @@ class WithoutSecrets(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines, to write."""
         return redact(super().format(record))
+
+
+class Ids(logging.Filter):
+    """Gives each record the ids of the host, run and attempt that it is about; masks business keys without `keys`."""
+
+    def __init__(self, *, keys: bool) -> None:
+        """Let `keys` of instances be written, or not."""
+        super().__init__()
+        self._keys = keys
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the ids; every record passes."""
+        fields = {**fields_now(), **getattr(record, EXTRA, {})}
+        key = fields.get("key")
+        if key and not self._keys:
+            fields["key"] = MASK
+            record.msg, record.args = record.getMessage().replace(repr(key), repr(MASK)), ()
+        setattr(record, EXTRA, fields)
+        return True
 
 
 class Seldom(logging.Filter):

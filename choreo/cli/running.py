@@ -63,10 +63,10 @@ def _listen(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
 
     def stopped() -> None:
-        remark("stopping: waiting for running handlers; a second signal ends the process at once")
-        stop.set()
+        stop.set()  # before any word: the reader of stderr may be gone
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+        remark("stopping: waiting for running handlers; a second signal ends the process at once")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from choreo.adapters import frozen_flows
 from choreo.adapters.clock import SystemClock
 from choreo.app.dependencies import DependencyReports
+from choreo.app.log_context import HOST
 from choreo.app.metrics import Metrics
 from choreo.app.operator.operator import Operator
 from choreo.app.pace import Pace
@@ -240,6 +241,7 @@ async def _always() -> bool:
 
 async def _once(ready: asyncio.Task[bool], host: Host, stop: asyncio.Event) -> None:
     if await asyncio.shield(ready) and not stop.is_set():
+        HOST.set(host.metrics.labels)
         await host.run()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from choreo.app.bridge import rules
+from choreo.app.metrics import Metrics
 from choreo.app.tracking.fold import FieldsOf
 from choreo.app.tracking.views import attributes_of
 from choreo.core.declare.flow import Flow
@@ -41,6 +42,10 @@ class Host(Protocol):
     @property
     def polled_ms(self) -> int:
         """Return when it last polled, or reported a dependency."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """Return the metrics that it adds to; their labels name it."""
 
     async def run(self) -> None:
         """Work until `stop`."""

@@ -18,6 +18,7 @@ from threading import Lock, Thread
 from types import coroutine
 from typing import Any, TypeVar
 
+from choreo.app.log_context import ATTEMPT
 from choreo.app.steps.jobs import Withdrawn
 from choreo.hosts.runners.port import Attempt, Result
 from choreo.hosts.runners.threads import StepThreads
@@ -256,6 +257,7 @@ class HandlerLoop:
         """Step through the handler in a context of its own; `current` tells when its code holds the loop."""
         context, move, value = copy_context(), handler.send, None
         timer: asyncio.TimerHandle | None = None
+        context.run(ATTEMPT.set, attempt.context)
         try:
             while True:
                 self.current = (attempt, time.monotonic())

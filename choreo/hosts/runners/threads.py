@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from threading import Condition, Thread
 from typing import Any
 
+from choreo.app.log_context import ATTEMPT
 from choreo.app.steps.jobs import AttemptTimedOut, Withdrawn
 from choreo.hosts.runners.port import Attempt, Result
 
@@ -156,6 +157,7 @@ class _Worker(Thread):
 
 def _call(attempt: Attempt) -> Any:
     spec = attempt.spec
+    ATTEMPT.set(attempt.context)  # until the thread's next attempt
     value = spec.handler(*attempt.given, attempt.context)
     # A plain wrapper around an async handler is recognised only when it is called.
     return asyncio.run(_within_timeout(attempt, value)) if inspect.iscoroutine(value) else value

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from choreo.app.failures import LOGGER
+from choreo.app.log_context import about
 from choreo.app.steps.hooks import HookFailed
 from choreo.app.steps.jobs import WITHDRAWN, AttemptTimedOut, HeartbeatMissed, Job, JobResult, Withdrawn
 from choreo.core.errors import described
@@ -44,7 +45,8 @@ class ResultHandler:
         except BaseException as unforeseen:
             if isinstance(unforeseen, KeyboardInterrupt):
                 raise
-            _log.exception("step %s: the result of %s cannot be handled", job.spec.step, job.place)
+            extra = about(job.event, job.spec.step, job.attempt)
+            _log.exception("step %s: the result of %s cannot be handled", job.spec.step, job.place, extra=extra)
             return self._rules.set_aside(job, unforeseen, self._clock.now_ms())
 
     def _job_result(self, job: Job, result: Result) -> JobResult:
@@ -61,13 +63,14 @@ class ResultHandler:
 
 def _log_failure(job: Job, error: BaseException) -> None:
     """Log the failure of an attempt with its traceback, without secrets."""
-    about = (job.spec.step, job.event.key, job.attempt)
+    place = (job.spec.step, job.event.key, job.attempt)
+    extra = about(job.event, job.spec.step, job.attempt)
     if isinstance(error, (AttemptTimedOut, HeartbeatMissed)):
         reason = str(error) or "gave no answer in time"
-        _failures.warning("step %s, key %r, attempt %d %s", *about, reason)
+        _failures.warning("step %s, key %r, attempt %d %s", *place, reason, extra=extra)
         return
     try:
         text = "".join(traceback.format_exception(error.error if isinstance(error, HookFailed) else error))
     except Exception:  # noqa: BLE001 - a user's class may do anything when it is looked at
         text = described(error)
-    _failures.warning("step %s, key %r, attempt %d failed\n%s", *about, redact(text).rstrip())
+    _failures.warning("step %s, key %r, attempt %d failed\n%s", *place, redact(text).rstrip(), extra=extra)
