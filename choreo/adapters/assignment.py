@@ -58,7 +58,7 @@ def live_members(group_state: GroupState, now_ms: int) -> list[GroupMember]:
     for partition, lease in sorted(group_state.leases.items()):
         owned.setdefault(lease.owner, []).append(partition)
     return [
-        GroupMember(name, "", tuple(owned.get(name, ())))
+        GroupMember(name, "", tuple(owned.get(name, ())), str(membership.incarnation), name)
         for name, membership in sorted(group_state.memberships.items())
         if membership.expires_ms in live
     ]

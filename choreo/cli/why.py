@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from typing import Annotated
+
 import typer
 
 from choreo.app.query.status_text import moment
@@ -12,15 +16,32 @@ from choreo.cli.project import CATCH_UP_S, FlowOption, KeyArgument, RunOption, c
 from choreo.surfaces.json_format import WhyAnswer
 from choreo.wiring import App
 
+LOOK_S = 1.0
 
-def why(key: KeyArgument, *, flow: FlowOption = "", run: RunOption = "", output: Output = Format.TABLE) -> None:
+
+def why(
+    key: KeyArgument,
+    *,
+    flow: FlowOption = "",
+    run: RunOption = "",
+    watch: Annotated[
+        float, typer.Option(min=0, max=600, help="Observe the groups for so many seconds before the answer.")
+    ] = 0,
+    output: Output = Format.TABLE,
+) -> None:
     """Say why an instance stands still: one cause, its evidence, the next command; exit with 1 if something is wrong.
 
-    The causes are tested in a fixed order, and the first one that holds is the answer. Changes nothing.
+    The causes are tested in a fixed order, and the first one that holds is the answer. Changes nothing. Members that
+    come and go are seen by a process that watches: the REST view always, this command with --watch.
     """
 
     async def ask(app: App) -> Why:
-        return await app.queries.why(chosen(app.flows, flow), key, run, CATCH_UP_S)
+        name = chosen(app.flows, flow)
+        until = time.monotonic() + watch
+        while time.monotonic() < until:
+            await app.queries.groups(name)
+            await asyncio.sleep(min(LOOK_S, max(0.0, until - time.monotonic())))
+        return await app.queries.why(name, key, run, CATCH_UP_S)
 
     answer = in_app(ask)
     if output is Format.JSON:

@@ -32,6 +32,10 @@ class GroupMember(msgspec.Struct, frozen=True):
     host: str = ""
     """The address from which it is connected; "" where the log has no connections."""
     partitions: tuple[int, ...] = ()
+    id: str = ""
+    """New with every membership: a process that joins again has another one."""
+    client: str = ""
+    """The process by its own name: two members of one name may be two processes."""
 
 
 class Assigned(msgspec.Struct, frozen=True):

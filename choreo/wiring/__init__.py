@@ -39,6 +39,7 @@ from choreo.wiring.any_loop import for_any_loop
 from choreo.wiring.backends import open_backend
 from choreo.wiring.dependencies import watch
 from choreo.wiring.flows import load_flows
+from choreo.wiring.group_watch import watch_groups
 from choreo.wiring.hosting import Host, bridge_hosts, role_hosts, step_hosts, worker_name
 from choreo.wiring.versions import with_frozen
 
@@ -215,6 +216,7 @@ async def run(app: App, roles: Sequence[str], stop: asyncio.Event) -> None:
         from choreo.surfaces.rest.server import serve_app  # noqa: PLC0415 - an optional extra
 
         tasks.append(asyncio.create_task(serve_app(app, stop, access=access)))
+        tasks.append(asyncio.create_task(watch_groups(app.queries, app.clock, stop)))
     if app.settings.health_port:
         from choreo.surfaces.rest.server import serve_health  # noqa: PLC0415 - an optional extra
 

@@ -26,8 +26,19 @@ async def test_members_are_listed_with_their_partitions(backend: Backend) -> Non
     assert {len(member.partitions) for member in found} == {2}
     await a.close()
     await b.poll(10, 0)
-    assert await backend.log.members(TOPIC, "payment") == [GroupMember("b", "", (0, 1, 2, 3))]
+    (left,) = await backend.log.members(TOPIC, "payment")
+    assert left == GroupMember("b", "", (0, 1, 2, 3), left.id, "b")
     assert await backend.log.members(TOPIC, "shipping") == []
+
+
+async def test_each_membership_has_an_id_of_its_own(backend: Backend) -> None:
+    """A process that joins again under its name is another member."""
+    await backend.log.create(TOPIC, 1)
+    ids = set()
+    for _ in range(3):
+        await backend.log.consumer(TOPIC, "payment", "a")
+        ids |= {member.id for member in await backend.log.members(TOPIC, "payment")}
+    assert len(ids) == 3
 
 
 async def test_a_member_whose_lease_has_expired_is_not_live(backend: Backend, clock: VirtualClock) -> None:

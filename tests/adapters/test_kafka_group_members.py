@@ -29,7 +29,7 @@ def test_members_of_one_topic_are_listed() -> None:
         described("d", ("trip", 1)),
     ]
     assert members_of(SimpleNamespace(members=members), "order") == [
-        GroupMember("b", "10.0.0.7", (1, 3)),
-        GroupMember("c", "10.0.0.7", ()),
-        GroupMember("pod-1", "10.0.0.7", (0,)),
+        GroupMember("b", "10.0.0.7", (1, 3), "b-id", "b"),
+        GroupMember("c", "10.0.0.7", (), "c-id", "c"),
+        GroupMember("pod-1", "10.0.0.7", (0,), "a-id", "a"),
     ]

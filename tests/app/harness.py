@@ -13,6 +13,7 @@ from choreo.adapters.memory import MemoryBackend
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
+from choreo.app.query.group_memory import GroupMemory
 from choreo.app.query.queries import Queries
 from choreo.app.tracking.views import attributes_of, view
 from choreo.core import facts, ids
@@ -163,9 +164,16 @@ class Shop:
             self.clock,
             new_id=lambda: ids.derive("test", next(numbers)),
         )
+        self.memory = GroupMemory()
         self.operator = Operator(self.flows, backend.log, backend.read_model, backend.dead_letters, self.clock)
         self.queries = Queries(
-            self.flows, backend.log, backend.read_model, backend.dead_letters, self.codec, self.clock
+            self.flows,
+            backend.log,
+            backend.read_model,
+            backend.dead_letters,
+            self.codec,
+            self.clock,
+            memory=self.memory,
         )
         self.states: dict[str, KeyState] = {}
         self._attributes: dict[str, dict[str, str]] = {}

@@ -14,6 +14,8 @@ import msgspec
 from choreo.app.pace import Pace
 from choreo.app.query.attribute_filters import checked
 from choreo.app.query.flows import Flows
+from choreo.app.query.group_memory import GroupMemory
+from choreo.app.query.groups import Group, Groups
 from choreo.app.query.history import Attribution, Histories, HistoryRow
 from choreo.app.query.read_your_writes import IF_JUST_STARTED, Positions
 from choreo.app.query.status_text import waiting_for
@@ -28,7 +30,7 @@ from choreo.core.serving import stranding
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetter, DeadLetters
-from choreo.ports.log import BRIDGE_GROUP, TRACKER_GROUP, Log
+from choreo.ports.log import Log
 from choreo.ports.read_model import Filter, InstanceView, Page, ReadModel
 
 FOLLOW_S = 0.2
@@ -83,10 +85,12 @@ class Queries:
         pace: Pace | None = None,
         *,
         steps: Mapping[str, Mapping[str, Step]] | None = None,
+        memory: GroupMemory | None = None,
     ) -> None:
         """Keep the parts; nothing is read yet. `pace` slows lists down where they share their loop with the work.
 
         `steps`: by flow, the steps of this process's code; without them `why` says nothing of versions.
+        `memory` of the groups that the process observes.
         """
         self._steps: Mapping[str, Mapping[str, Step]] = steps or {}
         self._codec = codec
@@ -98,6 +102,7 @@ class Queries:
         self._clock = clock
         self._pace = pace
         self._histories = Histories(flows, read_model, codec)
+        self._groups = Groups(flows, log, clock, memory)
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
         """Return a page of runs, newest first; an empty flow means every flow.
@@ -184,6 +189,7 @@ class Queries:
             reached=self.reached,
             fields=self._fields,
             unserved=self._unserved,
+            seen=self._groups.seen,
         )
         return why(await reading.facts(key, run, patience_s))
 
@@ -221,10 +227,7 @@ class Queries:
 
     async def lags(self, flow: str) -> list[Lag]:
         """Return lags by partition: of the tracker, each service, the bridge if it reads here, and the read model."""
-        whole = self.flows.definition(flow)
-        services = {step.service for definition in (whole, *whole.frozen) for step in definition.steps}
-        groups = [TRACKER_GROUP, *sorted(services)]
-        groups += [BRIDGE_GROUP] if whole.crosses else []
+        groups = self._groups.names(flow)
         # No consumer can read the records behind an open transaction: they are no lag.
         ends = [await self._log.stable_end(flow, number) for number in range(await self._log.partitions(flow))]
         reached = {group: await self._log.committed(flow, group) for group in groups}
@@ -233,6 +236,14 @@ class Queries:
         for group, committed in reached.items():
             found += [Lag(flow, group, number, committed.get(number, 0), end) for number, end in enumerate(ends)]
         return found
+
+    async def groups(self, flow: str) -> list[Group]:
+        """Return the consumer groups of a flow, and observe them: rates and changes are those between observations."""
+        return await self._groups.groups(flow)
+
+    async def group(self, flow: str, name: str) -> Group:
+        """Return one consumer group of a flow, and observe it; raises NotFoundError."""
+        return await self._groups.group(flow, name)
 
     async def dead_letters(self, flow: str = "", limit: int = 100, after: str = "") -> list[DeadLetter]:
         """Return dead letters, newest first, of one flow or of all; `after` is the last id of the page before."""

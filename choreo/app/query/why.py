@@ -6,14 +6,27 @@ Pure: the facts are read by `why_reading`, the words stand in `why_words`.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import msgspec
 
 from choreo.app.query.read_your_writes import token_of
 from choreo.app.query.status_text import moment
-from choreo.app.query.why_facts import GroupFacts, RunFacts, StepFacts
+from choreo.app.query.why_evidence import (
+    Evidence,
+    Finding,
+    after,
+    changes_evidence,
+    group_evidence,
+    name_of,
+    named,
+    place,
+    progress_evidence,
+    trigger_evidence,
+    unread_evidence,
+)
+from choreo.app.query.why_facts import RunFacts, StepFacts
 from choreo.app.query.why_words import WORDS, Cause
 from choreo.core.events import Position
 from choreo.core.partition import partition_of
@@ -26,27 +39,13 @@ LATE_MS = 5_000
 """A timer's fact is published within a second of its due time."""
 GRACE_MS = 60_000
 """Beyond the longest time of all attempts: for queues within the process, and a rebalance."""
+LOOP_CHANGES = 3
+"""A planned restart of a member is two changes: it leaves, and joins again."""
+LOOP_QUIET_MS = 120_000
+"""A group that has not changed for so long is at rest, with or without members."""
 HOT_PERCENT = 50
 HOT_MIN = 10
 """Fewer records than that are no hot key."""
-
-
-class Evidence(msgspec.Struct, frozen=True):
-    """A fact that speaks for a cause."""
-
-    name: str
-    value: str
-    position: str = ""
-    """Its place in the log; "" for a fact that is not in the log."""
-    at_ms: int = 0
-
-
-class Finding(NamedTuple):
-    """A rule that holds, with the values of its words."""
-
-    cause: Cause
-    values: Mapping[str, object]
-    evidence: tuple[Evidence, ...] = ()
 
 
 class Also(msgspec.Struct, frozen=True):
@@ -118,18 +117,18 @@ def _stale(facts: RunFacts) -> Iterator[Finding]:
     if tracker.lag and not tracker.members:
         yield from _tracker_away(facts)
     elif tracker.lag and facts.now_ms - tracker.unread_ms > STALL_MS:
-        member = _named(tracker)
+        member = named(tracker)
         stalled = {"member": member, "since": moment(tracker.unread_ms)}
-        yield Finding(Cause.TRACKER_STALLED, stalled, (*_group(tracker), _unread(facts, tracker)))
+        yield Finding(Cause.TRACKER_STALLED, stalled, (*group_evidence(tracker), unread_evidence(facts, tracker)))
     elif not facts.reached:
         fills = "tracker" if tracker.lag else "projector"
         values: dict[str, object] = {"shown": facts.shown, "end": facts.end, "fills": fills}
-        yield Finding(Cause.READ_MODEL_BEHIND, values, (*_group(tracker),))
+        yield Finding(Cause.READ_MODEL_BEHIND, values, (*group_evidence(tracker),))
 
 
 def _ended(facts: RunFacts) -> Iterator[Finding]:
     if facts.detail.ended_ms:
-        values = {"status": facts.row.status, "reason": _after(facts.row.cause)}
+        values = {"status": facts.row.status, "reason": after(facts.row.cause)}
         yield Finding(Cause.ENDED, values, (Evidence("ended", facts.row.status, at_ms=facts.detail.ended_ms),))
     elif facts.row.status == TRUNCATED:
         yield Finding(Cause.TRUNCATED, {})
@@ -143,16 +142,16 @@ def _no_tracker(facts: RunFacts) -> Iterator[Finding]:
 
 def _tracker_away(facts: RunFacts) -> Iterator[Finding]:
     tracker = facts.tracker
-    unread = (_unread(facts, tracker),) if tracker.lag else ()
+    unread = (unread_evidence(facts, tracker),) if tracker.lag else ()
     values = {"group": tracker.name, "lag": counted(tracker.lag, "record")}
-    yield Finding(Cause.TRACKER_AWAY, values, (*_group(tracker), *unread))
+    yield Finding(Cause.TRACKER_AWAY, values, (*group_evidence(tracker), *unread))
 
 
 def _paused(facts: RunFacts) -> Iterator[Finding]:
     since_ms, fact = facts.detail.paused_ms, facts.paused
     if since_ms:
-        seen = (Evidence("paused by", fact.source, _place(facts, fact.offset), fact.stamp_ms),) if fact else ()
-        values = {"since": moment(since_ms), "reason": _after(fact.reason if fact else "")}
+        seen = (Evidence("paused by", fact.source, place(facts, fact.offset), fact.stamp_ms),) if fact else ()
+        values = {"since": moment(since_ms), "reason": after(fact.reason if fact else "")}
         yield Finding(Cause.PAUSED, values, seen)
 
 
@@ -162,7 +161,7 @@ def _undo(facts: RunFacts) -> Iterator[Finding]:
         if effect.state == FAILED:
             cause = Cause.UNDO_IN_DOUBT if effect.in_doubt else Cause.UNDO_FAILED
             values = {"step": effect.step, "round": effect.round, "reason": effect.cause or "no reason is known"}
-            evidence = Evidence("effect", f"{effect.step}: {effect.cause}", _place(facts, effect.opened))
+            evidence = Evidence("effect", f"{effect.step}: {effect.cause}", place(facts, effect.opened))
             yield Finding(cause, values, (evidence,))
 
 
@@ -196,17 +195,41 @@ def _waits_for_its_host(step: StepFacts, now_ms: int) -> bool:
     return not step.held and step.children is None and step.retry_ms <= 0 and step.since_ms <= now_ms
 
 
+def _members_fight(facts: RunFacts) -> Iterator[Finding]:
+    """Hold where the members of the group come and go, and none of them finishes the step."""
+    for step in facts.steps:
+        if not _waits_for_its_host(step, facts.now_ms):
+            continue
+        group = step.group
+        values: dict[str, object] = {"service": step.service, "step": name_of(step)}
+        evidence = (*group_evidence(group), *changes_evidence(group), trigger_evidence(facts, step))
+        for name, clients in group.contested.items():
+            shared = {"name": name, "clients": " and ".join(clients)}
+            yield Finding(Cause.CONTESTED, {**values, **shared}, evidence)
+        if group.contested or len(group.changes) < LOOP_CHANGES:
+            continue
+        first, last = group.changes[-LOOP_CHANGES].at_ms, group.changes[-1].at_ms
+        began_ms = max(step.since_ms, group.moved_ms, step.progress_ms)
+        if began_ms < first and facts.now_ms - last < LOOP_QUIET_MS:
+            count = {"changes": len(group.changes), "since": moment(group.changes[0].at_ms)}
+            yield Finding(Cause.REBALANCE_LOOP, {**values, **count}, evidence)
+
+
 def _no_member(facts: RunFacts) -> Iterator[Finding]:
     for step in facts.steps:
         if not _waits_for_its_host(step, facts.now_ms):
             continue
         group = step.group
-        values = {"service": step.service, "step": _name(step), "since": moment(step.since_ms)}
+        values = {"service": step.service, "step": name_of(step), "since": moment(step.since_ms)}
         if not group.members:
-            yield Finding(Cause.NO_MEMBER, values, (*_group(group), _trigger(facts, step)))
+            yield Finding(Cause.NO_MEMBER, values, (*group_evidence(group), trigger_evidence(facts, step)))
         elif group.owner is None:
             members = counted(len(group.members), "member")
-            yield Finding(Cause.NOT_ASSIGNED, {**values, "members": members}, (*_group(group), _trigger(facts, step)))
+            yield Finding(
+                Cause.NOT_ASSIGNED,
+                {**values, "members": members},
+                (*group_evidence(group), trigger_evidence(facts, step)),
+            )
 
 
 def _offset_past(facts: RunFacts) -> Iterator[Finding]:
@@ -216,10 +239,10 @@ def _offset_past(facts: RunFacts) -> Iterator[Finding]:
             values = {
                 "service": step.service,
                 "committed": group.committed,
-                "step": _name(step),
+                "step": name_of(step),
                 "offset": step.offset,
             }
-            yield Finding(Cause.OFFSET_PAST, values, (*_group(group), _trigger(facts, step)))
+            yield Finding(Cause.OFFSET_PAST, values, (*group_evidence(group), trigger_evidence(facts, step)))
 
 
 def _working(step: StepFacts, now_ms: int) -> bool:
@@ -234,8 +257,8 @@ def _no_progress(facts: RunFacts) -> Iterator[Finding]:
             continue
         quiet_ms = facts.now_ms - max(step.since_ms, step.progress_ms if step.before else 0)
         if quiet_ms > step.work_ms + GRACE_MS:
-            values = {"member": _named(step.group), "step": _name(step), "since": moment(step.since_ms)}
-            evidence = (*_group(step.group), _trigger(facts, step), *_progress(step))
+            values = {"member": named(step.group), "step": name_of(step), "since": moment(step.since_ms)}
+            evidence = (*group_evidence(step.group), trigger_evidence(facts, step), *progress_evidence(step))
             yield Finding(Cause.NO_PROGRESS, {**values, "service": step.service}, evidence)
 
 
@@ -245,8 +268,8 @@ def _lag(facts: RunFacts) -> Iterator[Finding]:
         if not _working(step, facts.now_ms) or not step.before or facts.now_ms - step.since_ms <= STALL_MS:
             continue
         before = counted(step.before, "trigger")
-        values = {"before": before, "service": step.service, "step": _name(step)}
-        evidence = (*_group(step.group), _trigger(facts, step), *_progress(step))
+        values = {"before": before, "service": step.service, "step": name_of(step)}
+        evidence = (*group_evidence(step.group), trigger_evidence(facts, step), *progress_evidence(step))
         if step.before >= HOT_MIN and step.hot_share >= HOT_PERCENT and step.hot_key != facts.row.key:
             hot = {"share": step.hot_share, "hot_key": shlex.quote(step.hot_key)}
             yield Finding(Cause.HOT_KEY, {**values, **hot}, evidence)
@@ -259,25 +282,27 @@ def _timer_late(facts: RunFacts) -> Iterator[Finding]:
     """Hold where a due time has passed and the tracker, which has read everything, did not publish its fact."""
     for due_ms, about in facts.detail.timers:
         if due_ms < facts.now_ms - LATE_MS:
-            values = {"about": about, "due": moment(due_ms), "member": _named(facts.tracker)}
-            yield Finding(Cause.TIMER_LATE, values, (Evidence("due", about, at_ms=due_ms), *_group(facts.tracker)))
+            values = {"about": about, "due": moment(due_ms), "member": named(facts.tracker)}
+            yield Finding(
+                Cause.TIMER_LATE, values, (Evidence("due", about, at_ms=due_ms), *group_evidence(facts.tracker))
+            )
 
 
 def _steps(facts: RunFacts) -> Iterator[Finding]:
     """Hold for each step that is on its way."""
     for step in facts.steps:
-        trigger = _trigger(facts, step)
+        trigger = trigger_evidence(facts, step)
         if step.children is not None:
             count = step.children
             values = {"step": step.step, "ended": count.ended, "total": count.total, "failed": count.failed}
             yield Finding(Cause.CHILDREN, {**values, "child_flow": step.child_flow}, (trigger,))
         elif step.retry_ms > 0:
-            values = {"attempt": step.attempt, "step": _name(step), "reason": step.failure or "no reason is known"}
+            values = {"attempt": step.attempt, "step": name_of(step), "reason": step.failure or "no reason is known"}
             yield Finding(Cause.BACKOFF, {**values, "until": moment(step.retry_ms)}, (trigger,))
         elif _working(step, facts.now_ms):
             until = moment(step.due_ms) if step.due_ms else "it ends"
-            values = {"member": _named(step.group), "step": _name(step), "since": moment(step.since_ms)}
-            yield Finding(Cause.RUNNING, {**values, "until": until}, (*_group(step.group), trigger))
+            values = {"member": named(step.group), "step": name_of(step), "since": moment(step.since_ms)}
+            yield Finding(Cause.RUNNING, {**values, "until": until}, (*group_evidence(step.group), trigger))
 
 
 def _orphan(facts: RunFacts) -> Iterator[Finding]:
@@ -318,6 +343,7 @@ RULES: tuple[Rule, ...] = (
     _undo,
     _dead_letter,
     _unserved,
+    _members_fight,
     _no_member,
     _offset_past,
     _no_progress,
@@ -329,47 +355,3 @@ RULES: tuple[Rule, ...] = (
     _idle,
 )
 """The decision list: what stops everything first, then what stops the run, then the step, then waits."""
-
-
-def _name(step: StepFacts) -> str:
-    return f"the undo of {step.step}" if step.undo else step.step
-
-
-def _named(group: GroupFacts) -> str:
-    owner = group.owner
-    if owner is None:
-        return f"group {group.name}"
-    return f"{owner.name} ({owner.host})" if owner.host else owner.name
-
-
-def _after(reason: str) -> str:
-    return f": {reason}" if reason else ""
-
-
-def _place(facts: RunFacts, offset: int) -> str:
-    return token_of(Position(facts.row.flow, facts.row.partition, offset)) if offset >= 0 else ""
-
-
-def _group(group: GroupFacts) -> Sequence[Evidence]:
-    """Return the members of a group, and its offset in the partition."""
-    owner = group.owner
-    members = ", ".join(member.name for member in group.members) or "none"
-    return (
-        Evidence(f"members of {group.name}", members),
-        Evidence("owner of the partition", owner.name if owner else "none"),
-        Evidence("committed", f"{group.committed} of {group.end}"),
-    )
-
-
-def _trigger(facts: RunFacts, step: StepFacts) -> Evidence:
-    return Evidence("trigger", _name(step), _place(facts, step.offset), step.since_ms)
-
-
-def _unread(facts: RunFacts, group: GroupFacts) -> Evidence:
-    return Evidence("first unread record", group.name, _place(facts, group.committed), group.unread_ms)
-
-
-def _progress(step: StepFacts) -> Sequence[Evidence]:
-    if not step.progress_ms:
-        return (Evidence("last fact of the service", "none among the last records of the partition"),)
-    return (Evidence("last fact of the service", step.service, at_ms=step.progress_ms),)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from choreo.app.query.group_memory import GroupChange
 from choreo.app.query.history import HistoryRow
 from choreo.app.tracking.views import ChildrenCount, Detail
 from choreo.core.definition import RetryRule
@@ -24,6 +25,12 @@ class GroupFacts(msgspec.Struct, frozen=True):
     end: int
     unread_ms: int
     """Stamp of the first record behind the committed offset; 0: there is none."""
+    changes: Sequence[GroupChange] = ()
+    """Changes of its members that this process has seen in the last minutes."""
+    moved_ms: int = 0
+    """When this process last saw its offset move; 0: it did not."""
+    contested: Mapping[str, tuple[str, ...]] = {}
+    """Names under which processes put each other out, each with these processes."""
 
     @property
     def owner(self) -> GroupMember | None:

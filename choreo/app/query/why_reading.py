@@ -5,12 +5,14 @@ Offsets are read before the views: where an offset is past a trigger, the views 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+from choreo.app.query.group_memory import SeenGroup
 from choreo.app.query.history import HistoryRow
 from choreo.app.query.read_your_writes import token_of
 from choreo.app.query.why_facts import GroupFacts, Orphan, RunFacts, StepFacts, work_ms
@@ -43,6 +45,8 @@ History = Callable[[str, str, str], Awaitable[list[HistoryRow]]]
 """Return the events of a run of a flow and key."""
 Reached = Callable[[Position, float], Awaitable[None]]
 """Wait for the read model; raises UnavailableError after so many seconds."""
+Seen = Callable[[str, str], SeenGroup]
+"""Return what this process has observed of a group of a flow."""
 Unserved = Callable[[str, int], str]
 """Return why the present code cannot serve runs of a flow and version; "" if it can, or that is not known."""
 
@@ -63,6 +67,7 @@ class Reading:
         reached: Reached,
         fields: Fields,
         unserved: Unserved,
+        seen: Seen,
     ) -> None:
         """Keep the parts; nothing is read yet."""
         self._table = table
@@ -76,6 +81,7 @@ class Reading:
         self._reached = reached
         self._fields = fields
         self._unserved = unserved
+        self._seen = seen
 
     async def facts(self, key: str, run: str, patience_s: float) -> RunFacts:
         """Return the facts, of the newest run without `run`; waits so many seconds for the read model.
@@ -85,7 +91,9 @@ class Reading:
         partitions = await self._log.partitions(self._flow)
         partition = partition_of(key, partitions)
         services = {step.service for each in self._tables() for step in each.flow.steps}
-        groups = {name: await self._group(name, partition) for name in sorted({*services, TRACKER_GROUP})}
+        names = sorted({*services, TRACKER_GROUP})
+        read = await asyncio.gather(*(self._group(name, partition) for name in names))
+        groups = dict(zip(names, read, strict=True))
         end = await self._log.stable_end(self._flow, partition)
         reached = await self._caught_up(Position(self._flow, partition, end - 1), patience_s)
         shown = (await self._read_model.positions(self._flow)).get(partition, 0)
@@ -139,11 +147,23 @@ class Reading:
         return True
 
     async def _group(self, name: str, partition: int) -> GroupFacts:
-        committed = (await self._log.committed(self._flow, name)).get(partition, 0)
-        end = await self._log.stable_end(self._flow, partition)
+        offsets = await self._log.committed(self._flow, name)
+        committed, end = offsets.get(partition, 0), await self._log.stable_end(self._flow, partition)
         unread = await self._log.read(self._flow, partition, committed, 1) if committed < end else []
         members = await self._log.members(self._flow, name)
-        return GroupFacts(name, members, partition, committed, end, unread[0].stamp_ms if unread else 0)
+        seen, now_ms = self._seen(self._flow, name), self._clock.now_ms()
+        seen.add(now_ms, members, offsets, {partition: end})
+        return GroupFacts(
+            name,
+            members,
+            partition,
+            committed,
+            end,
+            unread[0].stamp_ms if unread else 0,
+            seen.recent(now_ms),
+            seen.progress(partition).moved_ms,
+            seen.contested(now_ms),
+        )
 
     async def _step(
         self,

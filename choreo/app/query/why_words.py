@@ -24,6 +24,8 @@ class Cause(StrEnum):
     WRONG_PARTITION = "wrong-partition"
     DEAD_LETTER = "dead-letter"
     VERSION_UNSERVED = "version-unserved"
+    CONTESTED = "contested"
+    REBALANCE_LOOP = "rebalance-loop"
     NO_MEMBER = "no-member"
     NOT_ASSIGNED = "not-assigned"
     OFFSET_PAST = "offset-past"
@@ -102,6 +104,16 @@ WORDS: Mapping[Cause, Words] = {
         "Run the services of version {version} beside the present ones until no run of it is open.",
         "choreo deploy check {flow}",
     ),
+    Cause.CONTESTED: Words(
+        "{clients} share the instance {name} of service {service}, and put each other out of the group",
+        "Stop one of them, or give each process a CHOREO_KAFKA_GROUP_INSTANCE_ID of its own.",
+        "choreo groups {flow} --watch 10",
+    ),
+    Cause.REBALANCE_LOOP: Words(
+        "the members of service {service} have changed {changes} times since {since}, and none has finished {step}",
+        "Look in their logs for the reason of their ends: memory, a probe, a crash of this handler. Let others go on.",
+        "choreo pause {key} --flow {flow} --reason 'members come and go'",
+    ),
     Cause.NO_MEMBER: Words(
         "no process of service {service} is running: {step} has waited since {since}",
         "Start the service.",
@@ -110,7 +122,7 @@ WORDS: Mapping[Cause, Words] = {
     Cause.NOT_ASSIGNED: Words(
         "service {service} has {members}, and none owns partition {partition}",
         "A rebalance takes seconds. If it does not end, look for members that come and go.",
-        "choreo why {key} --flow {flow}",
+        "choreo why {key} --flow {flow} --watch 30",
     ),
     Cause.OFFSET_PAST: Words(
         "the offset of service {service} stands at {committed}, past the trigger of {step} at {offset}, and no outcome "

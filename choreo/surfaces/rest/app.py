@@ -10,6 +10,7 @@ from choreo.surfaces.rest import (
     dead_letters,
     docs,
     flows,
+    groups,
     health,
     instances,
     openapi,
@@ -49,7 +50,7 @@ def create_app(use_cases: UseCases) -> FastAPI:
     )
     app.state.use_cases = use_cases
     app.state.masking = Masking(use_cases.flows)
-    for module in (flows, instances, actions, audit, dead_letters, health, docs):
+    for module in (flows, instances, groups, actions, audit, dead_letters, health, docs):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app, use_cases)

@@ -12,13 +12,10 @@ from msgspec.structs import replace
 from choreo.app.dead_letter import dead_letter_of
 from choreo.app.query.flows import Flows
 from choreo.app.query.queries import Queries
-from choreo.app.query.why import Why
-from choreo.core import facts, ids
+from choreo.core import facts
 from choreo.core.errors import NotFoundError, UnavailableError
 from choreo.core.events import Envelope, Record
 from choreo.core.partition import partition_of
-from choreo.ports.log import CommitBatch, Consumer
-from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import keys_of_partition
 from tests.app.harness import (
     PARTITIONS,
@@ -30,53 +27,13 @@ from tests.app.harness import (
     StockReserved,
     shop,
 )
-
-KEY = "o-1"
-SERVICES = ("stock", "payment", "desk")
-
-
-class Incident:
-    """A shop with members of its services that really joined, and do as the test wants."""
-
-    def __init__(self, played: Shop) -> None:
-        self.shop = played
-        self.members: dict[str, Consumer] = {}
-
-    async def join(self, *services: str, work: bool = True) -> None:
-        """Let a process of each service join; `work`: it finishes all that is in the log."""
-        for service in services:
-            consumer = await self.shop.backend.log.consumer("order", service, f"{service}-pod")
-            self.members[service] = consumer
-            poll = await consumer.poll(1_000, 0)
-            if work:
-                await consumer.commit(CommitBatch(done=poll.read))
-
-    async def work(self, *services: str) -> None:
-        """Let these processes finish all that is in the log."""
-        for service in services:
-            poll = await self.members[service].poll(1_000, 0)
-            if poll.read:
-                await self.members[service].commit(CommitBatch(done=poll.read))
-
-    async def pass_time(self, duration_s: float) -> None:
-        """Let time pass for the log and the members."""
-        assert isinstance(self.shop.clock, VirtualClock)
-        await self.shop.clock.advance(duration_s)
-
-    async def why(self, key: str = KEY) -> Why:
-        """Ask, without waiting for the read model."""
-        return await self.shop.queries.why("order", key, patience_s=0)
+from tests.app.incident import KEY, SERVICES, Incident, behind, evidence
 
 
 @pytest.fixture
 async def incident() -> Incident:
     """Return a shop with a tracker and without members of its services."""
     return Incident(await Shop().open())
-
-
-def evidence(answer: Why) -> dict[str, str]:
-    """Return the evidence by name."""
-    return {each.name: each.value for each in answer.evidence}
 
 
 async def test_no_worker_of_the_next_service(incident: Incident) -> None:
@@ -242,19 +199,6 @@ async def test_offsets_that_jumped_past_the_trigger(incident: Incident) -> None:
     assert evidence(answer)["committed"] == "1 of 1"
 
 
-async def behind(incident: Incident, keys: list[str]) -> None:
-    """Put starts of these keys before the order, none of them handled, and let time pass."""
-    await incident.join(*SERVICES, work=False)
-    for number, key in enumerate(keys):
-        event = OrderPlaced(order_id=key)
-        content = {"content_type": incident.shop.codec.content_type, "data": incident.shop.codec.encode(event)}
-        start = Envelope(ids.derive("many", number), "OrderPlaced", key, "order", source="test", **content)
-        await incident.shop.backend.log.append("order", [start])
-    await incident.shop.track()
-    await incident.shop.start(KEY)
-    await incident.pass_time(60)
-
-
 async def test_a_hot_key_holds_its_partition_up(incident: Incident) -> None:
     """Incident 14: one key has nearly all of the records, and more members would not help."""
     others = [key for key in keys_of_partition(partition_of(KEY, PARTITIONS), PARTITIONS, 8) if key != KEY]
@@ -342,7 +286,7 @@ async def test_of_two_symptoms_the_first_in_the_list_is_the_cause(incident: Inci
 
 
 async def test_healthy_runs_have_no_cause(incident: Incident) -> None:
-    """At every stage of 200 runs with working services, nothing is wrong: an end, a wait, a retry, an attempt."""
+    """At every stage of 1,000 runs with working services, nothing is wrong: an end, a wait, a retry, an attempt."""
     shop, chance = incident.shop, random.Random(7)
     await incident.join(*SERVICES, work=False)
     seen: set[str] = set()
@@ -352,7 +296,7 @@ async def test_healthy_runs_have_no_cause(incident: Incident) -> None:
         assert (answer.healthy, answer.also) == (True, []), answer
         seen.add(answer.cause)
 
-    for number in range(200):
+    for number in range(1_000):
         key, stage = f"k-{number}", chance.randrange(5)
         await shop.start(key)
         await well(key)

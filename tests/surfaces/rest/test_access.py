@@ -70,6 +70,10 @@ async def door(tmp_path: Path) -> Door:
     return Door(shop, tmp_path / "keys.json")
 
 
+PARTS = {"key": "o-1", "entry": "x", "group": "stock"}
+"""Values for the parts of a route's path."""
+
+
 def routes_of(app: Any) -> list[str]:
     """Return every method and path of the application, as the table names them."""
     found = []
@@ -118,7 +122,9 @@ async def test_a_route_takes_the_roles_of_the_table(door: Door, role: Role | Non
     async with door.asked() as ask:
         for name in routes_of(door.app()):
             method, path = name.split(" ", 1)
-            asked = path.format_map({"flow": "order", "key": "o-1", "entry": "x", "dead_letter": LETTER})
+            asked = path.format_map(
+                {"flow": "order", "key": "o-1", "entry": "x", "group": "stock", "dead_letter": LETTER}
+            )
             status = (await ask(method, asked, key)).status_code
             refused = 403 if role else 401
             assert (status == refused) is not allowed(ROUTES[name], role, everywhere=everywhere), (name, status)
@@ -133,8 +139,8 @@ async def test_a_role_in_one_flow_is_none_in_another(door: Door, role: Role) -> 
         for name, need in ROUTES.items():
             if need.within is Within.FLOW:
                 method, path = name.split(" ", 1)
-                asked = path.format_map({"flow": "order", "key": "o-1", "entry": "x"})
-                unknown = path.format_map({"flow": "unknown", "key": "o-1", "entry": "x"})
+                asked = path.format_map({**PARTS, "flow": "order"})
+                unknown = path.format_map({**PARTS, "flow": "unknown"})
                 answers = [await ask(method, each, key) for each in (asked, unknown)]
                 assert [answer.status_code for answer in answers] == [403, 403], name
         assert (await ask("GET", "/flows", key)).json() == {"items": []}

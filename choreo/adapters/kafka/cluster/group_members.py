@@ -32,7 +32,8 @@ def _members(description: Any, topic: str) -> Iterator[GroupMember]:
         owned = member.assignment.topic_partitions
         of_topic = tuple(sorted(place.partition for place in owned if place.topic == topic))
         if of_topic or not owned:
-            yield GroupMember(member.group_instance_id or member.client_id, member.host.lstrip("/"), of_topic)
+            name, host = member.group_instance_id or member.client_id, member.host.lstrip("/")
+            yield GroupMember(name, host, of_topic, member.member_id, member.client_id)
 
 
 def is_unknown(error: ChoreoError) -> bool:
