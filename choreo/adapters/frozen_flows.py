@@ -179,7 +179,7 @@ def _definition(path: Path, flow: str, number: int) -> FlowDefinition:
         if isinstance(written, int) and written > FORMAT:
             raise _newer(path, f"its format is {written}, and this choreo knows {FORMAT}")
         definition = load(json.dumps(plain).encode(), str(path))
-    except (OSError, ValueError, ChoreoError) as error:
+    except (OSError, ValueError, RecursionError, ChoreoError) as error:
         if isinstance(error, SchemaError):
             raise
         why = error.what if isinstance(error, ChoreoError) else str(error)

@@ -259,7 +259,7 @@ class RecordingFile:
     def _head(self) -> Head:
         try:
             head = msgspec.json.decode(self._file.readline(), type=Head)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             remedy = "Give a file that `choreo replay --export` has written."
             raise DecodeError(f"it is no recording: {error}", where=f"{self.place}, line 1", remedy=remedy) from error
         if head.recording != FORMAT or head.partitions < 1:
@@ -285,7 +285,7 @@ class RecordingFile:
                 elif found.dead_letter is not None:
                     self._aside.add((found.dead_letter[0], found.dead_letter[1]))
                 end = found.end
-            except (msgspec.MsgspecError, IndexError) as error:
+            except (msgspec.MsgspecError, RecursionError, IndexError) as error:
                 raise self._damaged(number, str(error)) from error
             at += len(line)
         known = {"records": sum(map(len, self._offsets)), "views": len(self._views)}

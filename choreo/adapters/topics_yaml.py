@@ -111,6 +111,8 @@ def load_topic(path: Path) -> Topic:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
+    except RecursionError as error:
+        raise SettingsError("is nested too deeply", where=str(path), remedy="Write it anew.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot be read: {error}", where=str(path), remedy="Make it a text in UTF-8.") from error
     except yaml.YAMLError as error:

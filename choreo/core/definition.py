@@ -349,7 +349,7 @@ def load(text: bytes, where: str = "flow JSON") -> FlowDefinition:
     remedy = "Export it again with `choreo flow export`."
     try:
         flow = msgspec.json.decode(text, type=FlowDefinition)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise DeclarationError(str(error), where=where, remedy=remedy) from error
     for path, duration_ms in _durations(msgspec.to_builtins(flow), "$"):
         if not 0 <= duration_ms <= DURATION_MAX_MS:

@@ -220,7 +220,7 @@ def _read(path: Path) -> _Known:
         content = msgspec.json.decode(path.read_bytes(), type=_Content)
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror or error}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise _unusable(path, f"is no file of keys: {error}") from error
     for key in content.keys:
         try:

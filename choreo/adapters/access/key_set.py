@@ -101,7 +101,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _keys_in(content: bytes) -> list[Jwk]:
     """Return the public keys for signatures in a set; raises ValueError."""
-    found = json.loads(content)
+    try:
+        found = json.loads(content)
+    except RecursionError as error:
+        message = "it is nested too deeply"
+        raise ValueError(message) from error
     keys = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(keys, list):
         message = "it is no JSON Web Key Set"

@@ -77,6 +77,10 @@ def versions_by_fingerprint(folder: Path) -> dict[bytes, Schema]:
     return {version.schema.fingerprint: version.schema for each in versions(folder).values() for version in each}
 
 
+_NO_SCHEMA = (OSError, ValueError, KeyError, TypeError, RecursionError, SchemaParseException, UnknownType)
+"""Errors of a file that is no schema; RecursionError: it is nested too deeply."""
+
+
 def _read(path: Path) -> Version:
     """Return the version in one file; raises SchemaError."""
     name = _FILE.match(path.name)
@@ -91,7 +95,7 @@ def _read(path: Path) -> Version:
                 "is not the schema of a record", where=str(path), remedy="Restore the file from version control."
             )
         return Version(name["event"], int(name["number"]), path, schema_from(declaration))
-    except (OSError, ValueError, KeyError, TypeError, SchemaParseException, UnknownType) as error:
+    except _NO_SCHEMA as error:
         raise SchemaError(
             f"cannot be read as an Avro schema: {error}", where=str(path), remedy="Restore it from version control."
         ) from error

@@ -65,6 +65,19 @@ _REMEDIES: Final = {
 }
 
 
+def _regular(path: Path) -> Path:
+    """Return the path without links; raises StorageError where no file can be, such as at a device or a pipe."""
+    try:
+        whole = path.resolve()
+        is_fit = not whole.exists() or whole.is_file() or whole.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle; a NUL
+        raise StorageError(f"it is no path of a file: {error}", where=f"{path!s:.200}", remedy=_NAME_A_FILE) from error
+    if not is_fit:  # a pipe would hold every process until somebody writes to it
+        raise StorageError("it is a device, a pipe or a socket", where=str(path), remedy=_NAME_A_FILE)
+    return whole
+
+
+_NAME_A_FILE = "Name a path of a file in a folder of this user's (CHOREO_DATABASE)."
 _IDENTIFY = "INSERT OR IGNORE INTO meta VALUES ('identity', ?)"
 _COUNT = "INSERT INTO meta VALUES ('openings', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
 
@@ -82,7 +95,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         # The names at this moment: a process may change its folder, and a link its target.
-        self._names = [Path(f"{path.resolve()}{suffix}") for suffix in ("", "-wal", "-shm")]
+        self._names = [Path(f"{_regular(path)}{suffix}") for suffix in ("", "-wal", "-shm")]
         self.boot: int = reboot_detection.boot_of_machine()
         self._is_lost = False
         self._files: list[tuple[int, int] | None] = []

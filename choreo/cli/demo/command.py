@@ -75,7 +75,7 @@ def demo(
             typer.echo(violation, err=True)
     else:
         _print(played, look)
-    raise typer.Exit(0 if played.result.audit_ok else 1)
+    raise typer.Exit(1 if played.violations else 0)
 
 
 def _made_new(folder: Path) -> IO[str]:

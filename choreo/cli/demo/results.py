@@ -52,21 +52,6 @@ class FlowResult(msgspec.Struct):
     """The number of child runs by flow and status."""
 
 
-class Result(msgspec.Struct):
-    """The figures of a demo: those of the first flow that was played, the verdict on all, and each flow's own."""
-
-    orders: int
-    completed: int
-    compensated: int
-    stuck: int
-    dead_letters: int
-    audit_ok: bool
-    orders_per_s: float
-    p50_ms: float
-    p99_ms: float
-    flows: dict[str, FlowResult]
-
-
 class FlowPlayed(msgspec.Struct):
     """One flow's result, with the data behind it."""
 
@@ -93,21 +78,25 @@ class Played(msgspec.Struct):
         return [violation for played in self.flows for violation in played.violations]
 
     @property
-    def result(self) -> Result:
-        """Return the figures as one document."""
-        first = self.flows[0].result
-        return Result(
-            first.placed,
-            first.completed,
-            first.compensated,
-            first.stuck,
-            first.dead_letters,
-            not self.violations,
-            first.per_s,
-            first.p50_ms,
-            first.p99_ms,
-            {played.flow: played.result for played in self.flows},
-        )
+    def result(self) -> dict[str, Any]:
+        """Return the figures as one document.
+
+        They are those of the first flow, under the name of its runs (`orders`, `trips`), the verdict on all flows, and
+        the figures of each.
+        """
+        first, runs = self.flows[0].result, f"{self.flows[0].unit}s"
+        return {
+            runs: first.placed,
+            "completed": first.completed,
+            "compensated": first.compensated,
+            "stuck": first.stuck,
+            "dead_letters": first.dead_letters,
+            "audit_ok": not self.violations,
+            f"{runs}_per_s": first.per_s,
+            "p50_ms": first.p50_ms,
+            "p99_ms": first.p99_ms,
+            "flows": {played.flow: played.result for played in self.flows},
+        }
 
 
 async def judge(app: App, demo: Demo, folder: Path, placed: Sequence[Placed]) -> FlowPlayed:

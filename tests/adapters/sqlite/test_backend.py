@@ -1,6 +1,7 @@
 """Parts that only the SQLite backend has: its transactions, its file, and foreign rows in it."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -200,12 +201,27 @@ async def test_a_database_that_is_not_ours_is_left_alone(
 
 
 async def test_what_is_no_file_of_ours_is_said(tmp_path: Path, clock: VirtualClock) -> None:
-    """A text file, a folder, a path through a file, a way to synchronise that does not exist."""
+    """A text file, a folder, a path through a file, a pipe, links in a circle; an unknown way to synchronise."""
     (tmp_path / "text").write_text("this is not a database, but it is long enough to have a header " * 10)
     cases = {"text": "no SQLite database", ".": "cannot be opened", "text/choreo.db": "folder cannot be made"}
     for name, says in cases.items():
         with pytest.raises(StorageError, match=says):
             await SqliteBackend.open(tmp_path / name, clock=clock)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "device").symlink_to("/dev/null")
+    no_path = "it is no path of a file"
+    odd = {
+        "pipe": "a device, a pipe or a socket",
+        "device": "a device",
+        "circle": no_path,
+        "a\0b": no_path,
+        "x" * 300: no_path,
+    }
+    for name, says in odd.items():
+        with pytest.raises(StorageError, match=says) as refused:
+            await SqliteBackend.open(tmp_path / name, clock=clock)
+        assert refused.value.remedy
     with pytest.raises(SettingsError, match="Choose FULL or NORMAL"):
         await SqliteBackend.open(tmp_path / "a.db", clock=clock, synchronous="OFF")  # type: ignore[arg-type]
 

@@ -35,12 +35,11 @@ BUSY_SLICE_S, IDLE_SLICE_S = 0.002, 0.05
 
 The slice is short while a commit is to be expected; a slice costs some 15 µs, less than 1 % of a core then.
 """
-QUIET_S = 2.0
-"""After so long without a record the thread wakes less often."""
-QUIET_SLICE_S = 0.5
-"""The slice then: a commit, a pause or leaving waits for so long at most, if no record ends the slice.
+QUIET: tuple[tuple[float, float], ...] = ((10.0, 2.0), (2.0, 0.5))
+"""After so long without a record (s) the thread wakes less often: the slice then (s).
 
-With slices of 50 ms the threads of 50 flows took 4 % of a core while no record came.
+A commit, a pause or leaving waits for so long at most, if no record ends the slice. With slices of 50 ms the threads of
+50 flows took 4 % of a core while no record came, and the hosts' rounds after slices of 0.5 s as much again.
 """
 REBALANCE_S = 5.0
 """How long a commit waits for a rebalance in its last phase: at most the time that all members need to answer."""
@@ -226,8 +225,9 @@ class ConsumerThread:
 
     def _fetch(self, limit: int, wait_s: float, slice_s: float) -> list[Message]:
         now_s = time.monotonic()
-        if not self._held and now_s - self._quiet_since_s >= QUIET_S:
-            wait_s, slice_s = max(wait_s, QUIET_SLICE_S), max(slice_s, QUIET_SLICE_S)
+        if not self._held:
+            quiet_s = next((slice_s for after_s, slice_s in QUIET if now_s - self._quiet_since_s >= after_s), 0.0)
+            wait_s, slice_s = max(wait_s, quiet_s), max(slice_s, quiet_s)
         until = now_s + wait_s
         self._see_to_membership()
         messages: list[Message] = []
