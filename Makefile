@@ -53,7 +53,7 @@ down: ## stop the containers; what they keep stays (docker compose down --volume
 # The first of them begin first: the longest stand there.
 ON_SERVERS := $(addprefix tests/,chaos containers kafka adapters/faust/test_lost_state.py adapters/faust/test_tracking.py cli/test_demo_on_kafka.py \
 	bench/test_kafka.py docs/test_kafka_acls.py docs/test_kafka_page.py scenarios/test_a_foreign_page.py scenarios/test_docs_page.py \
-	scenarios/test_planted_secrets.py adapters/kafka adapters/postgres adapters/redis)
+	scenarios/test_planted_secrets.py surfaces/web adapters/kafka adapters/postgres adapters/redis)
 
 # Tests on servers wait most of the time, the others compute: they run side by side, a file at a time, with one report.
 WORKERS ?= 2

@@ -214,8 +214,9 @@ async def run(app: App, roles: Sequence[str], stop: asyncio.Event) -> None:
     tasks = [asyncio.create_task(_once(ready, host, stop)) for host in hosts]
     if REST in roles:
         from choreo.surfaces.rest.server import serve_app  # noqa: PLC0415 - an optional extra
+        from choreo.surfaces.web import create_site  # noqa: PLC0415
 
-        tasks.append(asyncio.create_task(serve_app(app, stop, access=access)))
+        tasks.append(asyncio.create_task(serve_app(app, stop, access=access, create=create_site)))
         tasks.append(asyncio.create_task(watch_groups(app.queries, app.clock, stop)))
     if app.settings.health_port:
         from choreo.surfaces.rest.server import serve_health  # noqa: PLC0415 - an optional extra

@@ -23,6 +23,7 @@ from choreo.app.query.timeline import TimelineRow, timeline
 from choreo.app.query.why import Why, why
 from choreo.app.query.why_reading import Reading
 from choreo.app.tracking.views import Detail, detail_of
+from choreo.core.crossing import Place, place_of
 from choreo.core.declare.steps import Step
 from choreo.core.errors import NotFoundError
 from choreo.core.events import Position, Record
@@ -146,6 +147,18 @@ class Queries:
         if not known:
             await self.instance(flow, key, run)
         return found
+
+    async def parent(self, flow: str, key: str, run: str) -> Place | None:
+        """Return the place of a run in its parent; None for one that no parent has started."""
+        if not self.flows.definition(flow).parents:
+            return None
+        after = -1
+        while True:
+            page = await self._read_model.history(flow, key, after)
+            found = next((record.event for record in page if record.event.id == run), None)
+            if found is not None or not page:
+                return place_of(found.parent) if found else None
+            after = page[-1].offset
 
     async def timeline(self, flow: str, key: str, run: str = "") -> list[TimelineRow]:
         """Return one run's timeline; without `run` the key's newest."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -33,55 +34,92 @@ _ROUTE = "choreo.route"
 _log = logging.getLogger(__name__)
 
 
-_PATTERNS = [
-    (name.split(" ")[0], re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", name.split(" ")[1])), name)
-    for name in ROUTES
-]
+class RouteTable:
+    """The role of each route, found by the method and the path of a request."""
+
+    def __init__(self, routes: Mapping[str, Need]) -> None:
+        """Take the roles by method and path, such as `GET /flows/{flow}`."""
+        self._needs = routes
+        self._patterns = [
+            (name.split(" ")[0], re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", name.split(" ")[1])), name)
+            for name in routes
+        ]
+
+    def need(self, name: str) -> Need | None:
+        """Return the role of a route; None where it has none."""
+        return self._needs.get(name)
+
+    def find(self, scope: Scope) -> tuple[str, str]:
+        """Return the entry for a request, and the flow in its path; ("", "") where there is none."""
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        for known, pattern, name in self._patterns:
+            found = pattern.fullmatch(scope["path"]) if known == method else None
+            if found:
+                flow = found.groupdict().get("flow", "")
+                return name, unquote_to_bytes(flow).decode(errors="replace")
+        return "", ""
+
+
+API = RouteTable(ROUTES)
+"""The routes of the REST view."""
+
+
+def authorization_of(scope: Scope) -> list[str]:
+    """Return the values of the header Authorization."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == b"authorization"]
+
+
+def refusal(scope: Scope, error: ChoreoError) -> Response:
+    """Return the answer to a request that is not passed on, as a problem document."""
+    status, headers = refusal_status(error)
+    return problem(scope["path"], status, error.what, where=error.where, remedy=error.remedy, headers=headers)
 
 
 class Access:
     """Passes requests with a sufficient role on, with their caller in the scope."""
 
-    def __init__(self, app: ASGIApp, control: AccessControl | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        control: AccessControl | None,
+        *,
+        table: RouteTable = API,
+        authorization: Callable[[Scope], Sequence[str]] = authorization_of,
+        refuse: Callable[[Scope, ChoreoError], Response] = refusal,
+    ) -> None:
         """Without a control everybody may do everything."""
         self._app = app
         self._control = control
+        self._table = table
+        self._authorization = authorization
+        self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401, 403, 429 or 503."""
         if scope["type"] != "http" or self._control is None:
             await self._app({**scope, CALLER: EVERYBODY, _ROUTE: "any"}, receive, send)
             return
-        name, flow = _route_of(scope)
+        name, flow = self._table.find(scope)
         try:
             caller = await self._admitted(self._control, scope, name, flow)
         except ChoreoError as error:
-            await _refusal(scope, error)(scope, receive, send)
+            address = (scope.get("client") or ("",))[0]
+            status, _ = refusal_status(error)
+            _log.info("%s %s from %s: %d, %s", scope["method"], scope["path"], address, status, error.what)
+            await self._refuse(scope, error)(scope, receive, send)
             return
         await self._app({**scope, CALLER: caller, _ROUTE: name}, receive, send)
 
     async def _admitted(self, control: AccessControl, scope: Scope, name: str, flow: str) -> Caller:
         """Return the caller; a path that is not in the table needs only a credential here, and `Listed` follows."""
-        need = ROUTES.get(name)
+        need = self._table.need(name)
         if need is OPEN or (name == METRICS and control.open_metrics):
             return Caller("", ANONYMOUS, {})
         client = scope.get("client") or ("", 0)
-        header = [value.decode("latin-1") for key, value in scope["headers"] if key == b"authorization"]
-        caller = await control.caller(header, client[0])
+        caller = await control.caller(self._authorization(scope), client[0])
         if need is not None:
             _require(caller, need, flow)
         return caller
-
-
-def _route_of(scope: Scope) -> tuple[str, str]:
-    """Return the entry of the table for a request, and the flow in its path; ("", "") where there is none."""
-    method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    for known, pattern, name in _PATTERNS:
-        found = pattern.fullmatch(scope["path"]) if known == method else None
-        if found:
-            flow = found.groupdict().get("flow", "")
-            return name, unquote_to_bytes(flow).decode(errors="replace")
-    return "", ""
 
 
 async def _listed(request: Request) -> None:
@@ -121,17 +159,14 @@ def _lacks(caller: Caller, role: Role, where: str) -> ForbiddenError:
     )
 
 
-def _refusal(scope: Scope, error: ChoreoError) -> Response:
-    """Return the answer to a request that is not passed on."""
-    status, headers = 503, {}
+def refusal_status(error: ChoreoError) -> tuple[int, dict[str, str]]:
+    """Return the status of the answer to a request that is not passed on, and its headers."""
     if isinstance(error, TooManyRequestsError):
-        status, headers = 429, {"Retry-After": str(error.retry_after_s)}
-    elif isinstance(error, ForbiddenError):
-        status = 403
-    elif isinstance(error, UnauthenticatedError):
+        return 429, {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, ForbiddenError):
+        return 403, {}
+    if isinstance(error, UnauthenticatedError):
         # RFC 6750, 3: the code of the error only where a credential was sent.
         code = "" if isinstance(error, NoCredentialError) else ', error="invalid_token"'
-        status, headers = 401, {"WWW-Authenticate": f'Bearer realm="choreo"{code}'}
-    address = (scope.get("client") or ("",))[0]
-    _log.info("%s %s from %s: %d, %s", scope["method"], scope["path"], address, status, error.what)
-    return problem(scope["path"], status, error.what, where=error.where, remedy=error.remedy, headers=headers)
+        return 401, {"WWW-Authenticate": f'Bearer realm="choreo"{code}'}
+    return 503, {}

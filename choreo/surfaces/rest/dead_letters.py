@@ -59,11 +59,11 @@ async def list_dead_letters(
         raise BadCursorError(
             f"{cursor!r} is not a cursor of this list", where="query.cursor", remedy="Begin without one."
         )
-    page, following = await _visible(use_cases, caller, flow, limit, cursor)
+    page, following = await visible(use_cases, caller, flow, limit, cursor)
     return DeadLetterPage(items=[dead_letter_of(dead_letter) for dead_letter in page], cursor=following)
 
 
-async def _visible(
+async def visible(
     use_cases: UseCases, caller: Caller, flow: str, limit: int, after: str
 ) -> tuple[list[DeadLetter], str]:
     """Return a page of the dead letters that the caller may see, and its cursor; the page may be short."""
@@ -81,7 +81,7 @@ async def _visible(
     return found, after
 
 
-async def _one(use_cases: UseCases, caller: Caller, dead_letter: str) -> DeadLetter:
+async def one(use_cases: UseCases, caller: Caller, dead_letter: str) -> DeadLetter:
     """Return a dead letter; one of a flow that the caller may not see does not exist for it. Raises NotFoundError."""
     found = await use_cases.queries.dead_letter(dead_letter)
     if not caller.may(Role.VIEWER, found.topic):
@@ -96,7 +96,7 @@ async def get_dead_letter(
     dead_letter: Segment, use_cases: Injected, caller: Asking, hiding: Hiding
 ) -> DeadLetterAnswer:
     """Show a dead letter with its headers, and its value as it is in the log; without it where a field is hidden."""
-    found = await _one(use_cases, caller, dead_letter)
+    found = await one(use_cases, caller, dead_letter)
     answer = dead_letter_and_record_of(found)
     if hiding.hides(caller, found.topic, found.record.event.type):
         answer.data_base64 = ""
@@ -114,7 +114,7 @@ async def redrive(
     dead_letter: Segment, response: Response, use_cases: Injected, caller: Asking, _body: Nothing | None = None
 ) -> ReceiptAnswer:
     """Give the record to its failed step only, under the old id; a record that was no step's goes to the log again."""
-    require(caller, Role.ADMIN, (await _one(use_cases, caller, dead_letter)).topic)
+    require(caller, Role.ADMIN, (await one(use_cases, caller, dead_letter)).topic)
     receipt = await use_cases.operator.redrive(dead_letter, by=caller.actor)
     response.headers["Choreo-Position"] = token_of(receipt.position)
     return receipt_of(receipt)

@@ -180,19 +180,27 @@ def install(app: FastAPI) -> None:
 
 
 async def _of_choreo(request: Request, error: Any) -> Response:
+    status, kind = status_of(error)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return await _unexpected(request, error)
+    return problem(
+        request.scope["path"],
+        status,
+        error.what,
+        kind=kind,
+        where=error.where,
+        remedy=error.remedy,
+        errors=[Fault(where=where, what=what) for where, what in getattr(error, "faults", ())],
+        unavailable=error.unavailable if isinstance(error, NotReadyError) else (),
+    )
+
+
+def status_of(error: ChoreoError) -> tuple[int, str]:
+    """Return the status of an error and the kind of its problem; 500 for one that is not expected."""
     for class_, status, kind in _STATUSES:
         if isinstance(error, class_):
-            return problem(
-                request.scope["path"],
-                status,
-                error.what,
-                kind=kind,
-                where=error.where,
-                remedy=error.remedy,
-                errors=[Fault(where=where, what=what) for where, what in getattr(error, "faults", ())],
-                unavailable=error.unavailable if isinstance(error, NotReadyError) else (),
-            )
-    return await _unexpected(request, error)
+            return status, kind
+    return 500, ""
 
 
 async def _of_validation(request: Request, error: Any) -> Response:

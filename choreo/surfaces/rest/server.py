@@ -134,15 +134,17 @@ async def serve_app(
     ready: Callable[[str], None] | None = None,
     *,
     access: AccessControl | None = None,
+    create: Callable[[UseCases], FastAPI] = create_app,
 ) -> None:
     """Serve the parts of an opened process until `stop` is set; raises SettingsError where it cannot listen.
 
-    `access` decides on each request; None: everybody who reaches the address may do everything.
+    `access` decides on each request; None: everybody who reaches the address may do everything. `create` makes the
+    application: the REST view alone, or with the page.
     """
     settings = opened.settings
     _refuse_remote(settings)
     await serve(
-        create_app(replace(use_cases_of(opened), access=access)), settings.host, settings.port, stop=stop, ready=ready
+        create(replace(use_cases_of(opened), access=access)), settings.host, settings.port, stop=stop, ready=ready
     )
 
 

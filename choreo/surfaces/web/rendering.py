@@ -1,0 +1,133 @@
+"""Make a page from its template: values are escaped, and characters that deceive the eye are shown by their number.
+
+Knows templates and what every page shows; a page's own values come from its module. An unknown name in a template is an
+error, never an empty text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from choreo.app.query.status_text import moment
+from choreo.core.access import Actor, Caller, Role
+from choreo.core.wording import counted
+from choreo.surfaces.rest.access_control import CALLER
+from choreo.surfaces.rest.use_cases import UseCases
+from choreo.surfaces.web import csrf
+from choreo.surfaces.web.links import Links
+
+VERSION: str = version("choreo-kafka")
+_NOBODY = Actor("", "")
+
+# Control characters without tab and newline, marks that turn the direction of text or have no width, lone halves.
+_DECEIVING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+class Entry(NamedTuple):
+    """An entry of the navigation: its text, and the segments of the page's path."""
+
+    text: str
+    path: tuple[str, ...] = ()
+
+
+def visible(value: object) -> object:
+    """Return a text with each deceiving character as its number; other values as they are."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return _DECEIVING.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+    return value
+
+
+def raw(value: str) -> Markup:
+    """Return a text for the value of a form's field, escaped and otherwise unchanged: it comes back as it was."""
+    return escape(value.encode(errors="replace").decode())
+
+
+def when(time_ms: int) -> Markup:
+    """Return a moment as an element that a script may show in local time; "–" for none."""
+    if not time_ms:
+        return Markup("–")
+    text = moment(time_ms)
+    return Markup('<time datetime="{}">{}</time>').format(text, text.replace("T", " "))
+
+
+def duration(value_ms: int | None) -> str:
+    """Return a duration for people, such as `1.2 s` or `3 d 4 h`; "–" for none."""
+    if value_ms is None:
+        return "–"
+    sign, value_ms = ("-", -value_ms) if value_ms < 0 else ("", value_ms)
+    if value_ms < 1_000:
+        return f"{sign}{value_ms} ms"
+    seconds = value_ms / 1_000
+    if seconds < 60:
+        return f"{sign}{seconds:.3g} s"
+    minutes, seconds_left = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    days, hours_left = divmod(hours, 24)
+    parts = [(days, "d"), (hours_left, "h"), (minutes_left, "min"), (seconds_left, "s")]
+    first = next(number for number, (amount, _) in enumerate(parts) if amount)
+    return sign + " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount)
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+class Renderer:
+    """The templates."""
+
+    def __init__(self) -> None:
+        """Prepare them; each is read when it is first used."""
+        self.environment: Environment = Environment(
+            loader=PackageLoader("choreo.surfaces.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=visible,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self.environment.filters.update(raw=raw, when=when, duration=duration, json=as_json)
+        self.environment.globals.update(counted=counted, choreo_version=VERSION)
+
+    def page(self, name: str, values: Mapping[str, Any]) -> str:
+        """Return the text of a page."""
+        return self.environment.get_template(name).render(values)
+
+
+def render(request: Request, template: str, *, title: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page. Templates get `title`, `links`, `caller`, `may`, `csrf` and `nav` beside the values given here."""
+    from choreo.surfaces.web.pages import NAV  # noqa: PLC0415 - the pages use this module
+
+    renderer: Renderer = request.app.state.renderer
+    use_cases: UseCases = request.app.state.use_cases
+    caller: Caller = request.scope.get(CALLER) or Caller("", _NOBODY, {})
+    token = csrf.token_of(request)
+    text = renderer.page(
+        template,
+        {
+            "title": title,
+            "links": Links.of(request),
+            "caller": caller,
+            "may": lambda role, flow: caller.may(Role[role.upper()], flow),
+            "controlled": use_cases.access is not None,
+            "csrf": token,
+            "nav": NAV,
+            "section": request.scope["path"].split("/")[2:3],
+            **values,
+        },
+    )
+    answer = HTMLResponse(text, status)
+    csrf.keep(request, answer, token)
+    return answer

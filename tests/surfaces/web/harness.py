@@ -1,0 +1,158 @@
+"""The page for tests in a real browser: a project on the embedded backend behind a server of this machine.
+
+`Site` is the running project, `Watched` a browser page whose every fault is kept: an error in the console, an exception
+of a script, a violation of the content security policy. A test fails on a fault that it did not expect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from choreo.adapters.access.api_keys import ApiKeys
+from choreo.core.events import Envelope
+from choreo.ports.dead_letters import DeadLetter
+from choreo.settings import Settings
+from choreo.surfaces.rest.access_control import AccessControl
+from choreo.surfaces.rest.server import use_cases_of
+from choreo.surfaces.web import create_site
+from choreo.wiring import App
+from tests.support.page_shop import Ordered, Picked
+from tests.support.patience import PATIENCE_S
+from tests.support.running import running, until
+from tests.support.serving import served
+
+STATES = {
+    "open-1": "running",
+    "declined-1": "compensated",
+    "stuck-1": "stuck",
+    "retry-1": "running",
+    "done-1": "completed",
+}
+"""Runs of a played site by key, with their statuses."""
+
+LETTER = "00000000-0000-4000-8000-000000000001"
+"""The dead letter of a played site that can be redriven."""
+TIMEOUT_MS = 30_000
+"""Bound of each step of the browser."""
+
+
+@dataclass
+class Site:
+    """A running project with its page."""
+
+    app: App
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Return the address of the page."""
+        return f"http://127.0.0.1:{self.port}/ui"
+
+    def run(self, key: str, *more: str) -> str:
+        """Return the address of a run's page; the key is encoded already."""
+        return "/".join((self.url, "flows/order/instances", key, *more))
+
+    async def start(self, key: str, **fields: Any) -> str:
+        """Start an order; return its run."""
+        receipt = await self.app.publisher.publish("order", Ordered(order_id=key, **fields))
+        await self.app.queries.reached(receipt.position, PATIENCE_S)
+        return receipt.run
+
+    async def seen(self, key: str, type_: str) -> None:
+        """Wait until the run shows an event of this type."""
+        async for row in self.app.queries.follow("order", key):
+            if row is not None and row.type == type_:
+                return
+
+    async def poison(self, key: str) -> None:
+        """Put a start into the log that no class can decode, and wait until it is set aside."""
+        known = await self.app.queries.dead_letter_count("order")
+        event = Envelope(f"poison-{key}", "Ordered", key, "order", content_type="application/json", data=b"{broken")
+        await self.app.backend.log.append("order", [event])
+
+        async def is_set_aside() -> bool:
+            return await self.app.queries.dead_letter_count("order") > known
+
+        await until(self.app, is_set_aside)
+
+    async def set_aside(self, key: str, letter: str) -> None:
+        """Keep a dead letter of the charge of an order that has not ended, as a host does."""
+        records = await self.app.backend.read_model.history("order", key)
+        record = next(record for record in records if record.event.type == "Reserved")
+        now_ms = self.app.clock.now_ms()
+        cause = "field order_id: 17 is no text"
+        one = DeadLetter(
+            letter, "order", record.partition, record.offset, "payment", "payment.charge", cause, now_ms, record
+        )
+        await self.app.backend.dead_letters.add([one])
+
+    async def play(self) -> None:
+        """Bring about a run in each of the states."""
+        for key in STATES:
+            await self.start(key, note=f"note of {key}")
+        await self.seen("open-1", "Charged")
+        await self.seen("retry-1", "choreo.StepAttemptFailed")
+        await self.seen("stuck-1", "choreo.FlowStuck")
+        await self.seen("declined-1", "choreo.FlowCompensated")
+        await self.seen("done-1", "Charged")
+        await self.app.publisher.publish("order", Picked(order_id="done-1"))
+        await self.seen("done-1", "choreo.FlowCompleted")
+        await self.poison("poison-1")
+        await self.set_aside("open-1", LETTER)
+
+
+@asynccontextmanager
+async def site_in(folder: Path, keys: Path | None = None) -> AsyncIterator[Site]:
+    """Run the project and its page; with a file of keys access is controlled."""
+    settings = Settings(
+        flows=("tests.support.page_shop:order",), database=folder / "page.db", topics=folder / "none", port=0
+    )
+    async with running(settings) as app:
+        access = AccessControl([ApiKeys(keys, app.clock)], app.clock) if keys else None
+        async with served(create_site(replace(use_cases_of(app), access=access))) as port:
+            yield Site(app, port)
+
+
+@dataclass
+class Watched:
+    """A page of the browser, with its faults."""
+
+    page: Any
+    faults: list[str] = field(default_factory=list)
+    _expected: list[str] = field(default_factory=list)
+
+    def expect(self, pattern: str) -> None:
+        """Expect faults that match this pattern; at least one has to come."""
+        self._expected.append(pattern)
+
+    def check(self) -> None:
+        """Fail on each fault that was not expected, and on each expected one that did not come."""
+        unexpected = [fault for fault in self.faults if not any(re.search(each, fault) for each in self._expected)]
+        assert not unexpected, "\n".join(unexpected)
+        missing = [each for each in self._expected if not any(re.search(each, fault) for fault in self.faults)]
+        assert not missing, f"expected faults that did not come: {missing}"
+
+
+_TELL_VIOLATIONS = """document.addEventListener('securitypolicyviolation', violation =>
+    console.error(`policy violated: ${violation.violatedDirective} ${violation.blockedURI} ${violation.sample}`))"""
+
+
+@asynccontextmanager
+async def watched(browser: Any, **options: Any) -> AsyncIterator[Watched]:
+    """Open a page in a context of its own, with these options of Playwright; check its faults at the end."""
+    context = await browser.new_context(**options)
+    try:
+        await context.add_init_script(_TELL_VIOLATIONS)
+        own = Watched(await context.new_page())
+        own.page.set_default_timeout(TIMEOUT_MS)
+        own.page.on("console", lambda said: own.faults.append(said.text) if said.type == "error" else None)
+        own.page.on("pageerror", lambda error: own.faults.append(f"exception: {error}"))
+        yield own
+        own.check()
+    finally:
+        await context.close()
