@@ -39,7 +39,7 @@ class Lists(Protocol):
 
 
 class OpenSteps(msgspec.Struct, frozen=True):
-    """Open runs by step or wait, and by what they do there."""
+    """Open runs by step or wait, and by their activity there."""
 
     counts: Mapping[str, Mapping[str, int]]
     looked_at: int
@@ -52,7 +52,7 @@ class OpenSteps(msgspec.Struct, frozen=True):
 
 
 def places(detail: Detail) -> Iterator[tuple[str, str]]:
-    """Yield each place of a run: a step or a wait, and what the run does there."""
+    """Yield each place of a run: a step or a wait, and the run's activity there."""
     for step in {expected.step for expected in detail.expected}:
         yield step, EXPECTED
     for name in {wait.name for wait in detail.waits}:

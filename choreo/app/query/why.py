@@ -135,7 +135,7 @@ def _ended(facts: RunFacts) -> Iterator[Finding]:
 
 
 def _no_tracker(facts: RunFacts) -> Iterator[Finding]:
-    """Hold where the views are true, and nobody says what will be due."""
+    """Hold where the views are true, and nobody publishes due timers."""
     if not facts.tracker.lag and not facts.tracker.members:
         yield from _tracker_away(facts)
 
@@ -354,4 +354,4 @@ RULES: tuple[Rule, ...] = (
     _waiting,
     _idle,
 )
-"""The decision list: what stops everything first, then what stops the run, then the step, then waits."""
+"""The decision list: faults that stop everything first, then those of the run, then of the step, then waits."""

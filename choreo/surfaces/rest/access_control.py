@@ -1,4 +1,4 @@
-"""Decide on a request: who asks (a credential in `Authorization: Bearer …`), and whether the role in the flow suffices.
+"""Decide on a request: the caller (a credential in `Authorization: Bearer …`), and whether the role in the flow suffices.
 
 Knows credentials, roles and limits; the roles of the routes stand in `roles`, their enforcement in `access`.
 """
@@ -20,7 +20,7 @@ CALLER = "choreo.caller"
 
 FAILURES_PER_S = 1 / 6
 FAILURES_BURST = 10
-"""Ten wrong credentials at once from one address, then ten a minute: a person who mistypes is not locked out."""
+"""Ten wrong credentials at once from one address, then ten a minute: a person that mistypes is not locked out."""
 
 _NETWORK_BITS = 64
 """An IPv6 customer has a whole /64; each of its addresses as one would be no limit."""

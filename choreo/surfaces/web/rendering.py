@@ -1,6 +1,6 @@
 """Make a page from its template: values are escaped, and characters that deceive the eye are shown by their number.
 
-Knows templates and what every page shows; a page's own values come from its module. An unknown name in a template is an
+Knows templates and the parts of every page; a page's own values come from its module. An unknown name in a template is an
 error, never an empty text.
 """
 
