@@ -1,4 +1,4 @@
-"""Decide on a request: the caller (a credential in `Authorization: Bearer …`), and whether the role in the flow suffices.
+"""Decide on a request: the caller (a credential in `Authorization: Bearer …`), and whether its role suffices.
 
 Knows credentials, roles and limits; the roles of the routes stand in `roles`, their enforcement in `access`.
 """

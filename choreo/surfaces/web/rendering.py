@@ -1,7 +1,7 @@
 """Make a page from its template: values are escaped, and characters that deceive the eye are shown by their number.
 
-Knows templates and the parts of every page; a page's own values come from its module. An unknown name in a template is an
-error, never an empty text.
+Knows templates and the parts of every page; a page's own values come from its module. An unknown name in a
+template is an error, never an empty text.
 """
 
 from __future__ import annotations
