@@ -56,6 +56,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "check": ("choreo.cli.check.command:check", "Check flows, topics and schemas."),
         "verify": ("choreo.cli.verify:verify", "Explore every state that a flow can reach, under every fault."),
         "simulate": ("choreo.cli.simulate:simulate", "Run the services under seeded faults, in virtual time."),
+        "faultmatrix": (
+            "choreo.cli.faultmatrix.command:faultmatrix",
+            "Let every fault meet every step, in virtual time.",
+        ),
         "schemas": ("choreo.cli.schemas:cli", "Freeze, check and list the contract of the events."),
         "topics": ("choreo.cli.topics:cli", "Keep the topics on Kafka equal to topics/*.yaml."),
         "flow": ("choreo.cli.flow:cli", "Export a flow as JSON, draw or describe it, or freeze its version."),

@@ -92,8 +92,8 @@ def simulate(
         return
     if keep and seed < 0:
         raise SettingsError("--keep needs a seed", where="--keep", remedy="Add --seed.")
-    _hide_killed_tasks()
-    project = _project(flows or [])
+    hide_killed_tasks()
+    project = project_of_names(flows or [])
     enabled = fault_kinds.chosen(faults.split(","), project.definitions)
     simulation = Simulation(project, load_hooks(hooks, Path.cwd()), enabled)
     began_s = REAL_MONOTONIC()
@@ -134,7 +134,7 @@ def _report(
     )
 
 
-def _hide_killed_tasks() -> None:
+def hide_killed_tasks() -> None:
     """Let Python not complain of tasks that end in the middle: their process was killed on purpose."""
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     shown = sys.unraisablehook
@@ -146,7 +146,7 @@ def _hide_killed_tasks() -> None:
     sys.unraisablehook = hook
 
 
-def _project(names: Sequence[str]) -> Project:
+def project_of_names(names: Sequence[str]) -> Project:
     """Return the chosen flows as a project, with their frozen versions, at the pace of their declarations."""
     config = settings.load(time_scale=1, tracebacks=False)
     every = load_flows(config.flows)

@@ -97,6 +97,8 @@ class ProcessGroups:
                     network.fired("zombie")
                 raise lease_lost(member_id, lost)
             self._groups.move(member_id, commit_batch.done)
+            if network.committed is not None:
+                await network.committed(member_id.topic, commit_batch.done)
             await network.after(BROKER)
         return commit_batch.done
 
@@ -124,10 +126,13 @@ async def published(
     """Publish events; return their positions. Raises StorageError, also after some or all are published."""
     sent_ms = observed.elapsed_ms()
     await network.before(BROKER)
+    events = network.sending(topic, events)
     kept = network.torn(len(events))
     positions = cluster.topics.append(topic, events if kept < 0 else events[:kept])
     if kept >= 0:
         raise network.failure(BROKER, f"accepted {kept} of {len(events)} events")
+    if network.published is not None:
+        await network.published(topic, events)
     await network.after(BROKER)
     if positions:
         observed.appended(cluster.topics.of(topic)[positions[-1].partition][positions[-1].offset].stamp_ms, sent_ms)

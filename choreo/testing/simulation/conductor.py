@@ -73,6 +73,11 @@ class Conductor:
         if "compensation-retry" in self._kinds:
             await self._retry_compensations()
 
+    @property
+    def is_settled(self) -> bool:
+        """Return whether every bound has passed, so that no fault meets a handler any more."""
+        return self._handlers.is_over
+
     def _start_all(self) -> None:
         self.world.start_all()
         for process in self.world.alive:
@@ -108,11 +113,15 @@ class Conductor:
     def made(self, flow: str, type_: str, key: str) -> Any:
         """Return an event of this type, by the hook of its class or by its fields' types."""
         event_class = self.world.project.flows[flow].event_classes[type_]
-        chance = Random(f"{self.plan.seed} {flow} {type_} {key}")  # noqa: S311 - chosen by the seed
+        chance = self.chance(f"{self.plan.seed} {flow} {type_} {key}")
         maker = self._hooks.maker(event_class)
         if maker is not None:
             return maker(chance, key)
         return sampled(event_class, chance, {self.world.project.definitions[flow].key: key})
+
+    def chance(self, of: str) -> Random:
+        """Return the chance of one event."""
+        return Random(of)  # noqa: S311 - chosen by the seed
 
     async def _outside(self, action: Action) -> None:
         """Publish an outside event, some time after its wait was opened."""

@@ -6,9 +6,10 @@ Every request passes `before` and `after`; a process may be killed at each of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from choreo.core.errors import StorageError
+from choreo.core.events import Envelope
 
 BROKER, REDIS = "broker", "redis"
 REQUEST_S = 0.4
@@ -19,6 +20,10 @@ _LATENCIES_S = (0.0, 0.001, 0.004, 0.02)
 
 def _never(_: int) -> int:
     return 0
+
+
+def _unchanged(_: str, events: Sequence[Envelope]) -> Sequence[Envelope]:
+    return events
 
 
 class Network:
@@ -37,6 +42,12 @@ class Network:
         """How many batches of several events are torn: the first events are published, and the request fails."""
         self.fired: Callable[[str], None] = lambda _: None
         """Called with the kind of a fault that a request has met."""
+        self.sending: Callable[[str, Sequence[Envelope]], Sequence[Envelope]] = _unchanged
+        """Returns the events of a topic that a publish request writes, in place of those that were given."""
+        self.published: Callable[[str, Sequence[Envelope]], Awaitable[None]] | None = None
+        """Called once events stand in a topic, before the answer; it may raise in place of the answer."""
+        self.committed: Callable[[str, Mapping[int, int]], Awaitable[None]] | None = None
+        """Called once offsets of a topic are committed, before the answer; it may raise in place of the answer."""
         self._choose = choose
 
     async def before(self, server: str) -> None:

@@ -1,0 +1,1 @@
+"""The command `choreo faultmatrix`: `command` plays the cells, `page` is its HTML."""
