@@ -35,6 +35,11 @@ def place_of(cursor: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def due_place_of(cursor: str) -> tuple[int, int]:
+    """Return (due time, row) of a cursor of a list by due times; raises NotFoundError if no list has issued it."""
+    return place_of(cursor) if cursor else (0, 0)
+
+
 def as_values(view: InstanceView) -> dict[str, Any]:
     """Return a view as plain values that compare by content."""
     return {**msgspec.structs.asdict(view), "attributes": dict(view.attributes), "keys": dict(view.keys)}

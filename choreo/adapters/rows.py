@@ -39,6 +39,10 @@ FIRST = Place(1 << 62, b"", b"")
 """Before every row."""
 
 
+BEFORE_ALL = Place(0, b"", b"")
+"""Before every row of a list by due times."""
+
+
 def row_id(key: str, run: str) -> str:
     """Return the id of this run's row; with the key's length, so that no two runs share one."""
     return f"{len(key)}:{key}:{run}"
@@ -64,6 +68,11 @@ def place_of(cursor: str) -> Place:
         return Place(*_cursor(base64.b64decode(cursor, altchars=b"-_", validate=True)))
     except (ValueError, msgspec.MsgspecError) as error:
         raise not_a_cursor(cursor) from error
+
+
+def due_place_of(cursor: str) -> Place:
+    """Return the place in a list by due times, earliest first; raises NotFoundError on a cursor of no such list."""
+    return place_of(cursor) if cursor else BEFORE_ALL
 
 
 def fits(view: InstanceView, wanted: Filter) -> bool:

@@ -17,6 +17,12 @@ RUNS_MAX = 100
 """Runs of one key that are read together: a key may have any number."""
 
 
+LATEST_MS = 1 << 53
+"""Later than every moment, and exact in every store."""
+LOOKED_THROUGH = 1_000
+"""Runs of a step that are looked through for those of one partition."""
+
+
 class InstanceView(msgspec.Struct, frozen=True):
     """One run of a key for people. `attributes` are the start event's scalar fields and search attributes, as text."""
 
@@ -36,6 +42,12 @@ class InstanceView(msgspec.Struct, frozen=True):
     keys: Mapping[str, str | None] = {}
     """A key of each search attribute, which sorts as its values do; None: the run has no value of it. The outcome of a
     completed run is one of them, where the flow has several."""
+    place: str = ""
+    """The step, wait or undo in which it stands: the one for which it waits longest; "" if it has ended or is held."""
+    since_ms: int = 0
+    """Since when it stands there."""
+    due_ms: int = 0
+    """Its next due time; 0: nothing is due."""
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -86,6 +98,19 @@ class ReadModel(Protocol):
 
     async def runs(self, flow: str, key: str, limit: int = RUNS_MAX) -> list[InstanceView]:
         """Return the newest runs of a key, at most `limit`, oldest first."""
+        ...
+
+    async def oldest(
+        self, flow: str, place: str, limit: int, *, before_ms: int = LATEST_MS, partition: int = -1
+    ) -> list[InstanceView]:
+        """Return runs that stand in this step, wait or undo since before that moment, the longest first.
+
+        With `partition` only runs of that one, among the first thousand.
+        """
+        ...
+
+    async def due(self, flow: str, limit: int, cursor: str = "") -> Page:
+        """Return a page of runs with a due time, the earliest first; raises NotFoundError on an invalid cursor."""
         ...
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:

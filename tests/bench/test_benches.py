@@ -104,6 +104,13 @@ def test_children_join_within_a_window() -> None:
     assert {"children_s", "took_s", "memory_mb", "state_bytes"} <= figures.keys()
 
 
+def test_lists_of_runs_that_stand_still_are_timed() -> None:
+    """With `why`, over orders that were worked."""
+    figures, _ = run("stalled", "--runs", "500", "--orders", "30", "--times", "3")
+    assert {"stalled", "held_up", "timers", "groups", "why", "why_open"} <= figures.keys()
+    assert {"first_ms", "p50_ms", "p95_ms"} == figures["why"].keys()
+
+
 def test_timers_fire_once_and_not_early() -> None:
     """Each comes due after its own start, also behind a restart of the tracker."""
     figures, _ = run("timers", "--timers", "300")

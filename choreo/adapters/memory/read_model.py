@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
-from choreo.adapters.cursors import as_values, cursor_after, place_of
+from choreo.adapters.cursors import as_values, cursor_after, due_place_of, place_of
 from choreo.adapters.memory.topics import Topics
 from choreo.adapters.rows import fits
 from choreo.core.attributes import OUTCOME
 from choreo.core.events import Record
 from choreo.core.partition import partition_of
-from choreo.ports.read_model import RUNS_MAX, Filter, InstanceView, Page
+from choreo.ports.read_model import LATEST_MS, LOOKED_THROUGH, RUNS_MAX, Filter, InstanceView, Page
 
 
 class _Row(NamedTuple):
@@ -26,6 +26,10 @@ class _Row(NamedTuple):
     @property
     def place(self) -> tuple[int, int]:
         return self.view.started_ms, self.number
+
+
+def _by_due(row: _Row) -> tuple[int, int]:
+    return row.view.due_ms, row.number
 
 
 class MemoryReadModel:
@@ -69,6 +73,23 @@ class MemoryReadModel:
         """Return every run of a key, oldest first."""
         rows = sorted(self._keys.get((flow, key), {}).values(), key=lambda row: row.place)
         return [row.view for row in rows[-limit:]]
+
+    async def oldest(
+        self, flow: str, place: str, limit: int, *, before_ms: int = LATEST_MS, partition: int = -1
+    ) -> list[InstanceView]:
+        """Return runs that stand there since before that moment, the longest first."""
+        views = [row.view for row in self._rows() if row.view.flow == flow and row.view.place == place != ""]
+        found = sorted(views, key=lambda view: view.since_ms)[: LOOKED_THROUGH if partition >= 0 else None]
+        return [view for view in found if view.since_ms < before_ms and partition in (-1, view.partition)][:limit]
+
+    async def due(self, flow: str, limit: int, cursor: str = "") -> Page:
+        """Return a page of runs by their next due time; raises NotFoundError on an invalid cursor."""
+        after = due_place_of(cursor)
+        rows = [row for row in self._rows() if row.view.flow == flow and row.view.due_ms]
+        found = sorted((row for row in rows if (row.view.due_ms, row.number) > after), key=_by_due)
+        page = found[:limit]
+        more = len(found) > len(page) and page
+        return Page([row.view for row in page], cursor_after(*_by_due(page[-1])) if more else "")
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
         """Return the key's records in log order."""

@@ -31,8 +31,10 @@ _STATUSES = """SELECT i.row, i.status FROM choreo.flows AS f
 _SAVE_STATES = """INSERT INTO choreo.states SELECT %s, a.* FROM unnest(%s::text[], %s::bytea[]) AS a
     ON CONFLICT (generation, key) DO UPDATE SET value = excluded.value"""
 _SAVE_VIEWS = """INSERT INTO choreo.instances
-    SELECT %s, a.* FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bytea[]) AS a
-    ON CONFLICT (generation, row) DO UPDATE SET status = excluded.status, view = excluded.view"""
+    SELECT %s, a.* FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[], %s::bytea[], %s::text[],
+        %s::bigint[], %s::bigint[]) AS a
+    ON CONFLICT (generation, row) DO UPDATE SET status = excluded.status, view = excluded.view,
+        place = excluded.place, since_ms = excluded.since_ms, due_ms = excluded.due_ms"""
 _SAVE_ATTRIBUTES = """INSERT INTO choreo.attributes
     SELECT %s, a.* FROM unnest(%s::text[], %s::bigint[], %s::text[]) AS a
     ON CONFLICT DO NOTHING"""
@@ -113,7 +115,17 @@ class PostgresProjections:
         states = {id_of(kept.key): bytes_of_fold(kept.state, kept.attributes) for kept in batch.keys}
         await self._batch(connection, _SAVE_STATES, states.items(), generation)
         rows = [
-            (row, id_of(view.key), view.status, view.started_ms, bytes_of_view(view)) for row, view in views.items()
+            (
+                row,
+                id_of(view.key),
+                view.status,
+                view.started_ms,
+                bytes_of_view(view),
+                escaped(view.place),
+                view.since_ms,
+                view.due_ms,
+            )
+            for row, view in views.items()
         ]
         await self._batch(connection, _SAVE_VIEWS, rows, generation)
         attributes = [

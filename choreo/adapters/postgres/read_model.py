@@ -15,10 +15,20 @@ from choreo.adapters.postgres.examination import Connection
 from choreo.adapters.postgres.projections import OUTCOMES, POSITIONS
 from choreo.adapters.postgres.schema import KEY_CHARS, OF_GENERATION, id_of
 from choreo.adapters.postgres.server import PostgresServer
-from choreo.adapters.rows import FIRST, Place, after_prefix, attribute_index, cursor_after, place_of, row_id, view_of
+from choreo.adapters.rows import (
+    BEFORE_ALL,
+    FIRST,
+    Place,
+    after_prefix,
+    attribute_index,
+    cursor_after,
+    place_of,
+    row_id,
+    view_of,
+)
 from choreo.core.events import Record
 from choreo.ports.log import Log
-from choreo.ports.read_model import RUNS_MAX, Condition, Filter, InstanceView, Page
+from choreo.ports.read_model import LATEST_MS, LOOKED_THROUGH, RUNS_MAX, Condition, Filter, InstanceView, Page
 
 DELETED_AT_ONCE = 5_000
 """Rows of a dropped generation that one statement deletes: some 20 ms of the server's time."""
@@ -33,6 +43,10 @@ _HISTORY = """SELECT h.position FROM choreo.history AS h JOIN choreo.flows AS f 
     WHERE f.flow = %s AND h.key = %s AND h.position > %s ORDER BY h.position LIMIT %s"""
 _COUNTS = """SELECT c.status, sum(c.instances)::bigint FROM choreo.counts AS c JOIN choreo.flows AS f USING (generation)
     WHERE f.flow = %s GROUP BY c.status HAVING sum(c.instances) > 0"""
+_OLDEST = f"""SELECT i.view {_OF_FLOW} AND i.place = %s AND i.place <> '' AND i.since_ms < %s
+    ORDER BY i.since_ms LIMIT %s"""
+_DUE = f"""SELECT i.row, i.view {_OF_FLOW} AND i.due_ms > 0 AND (i.due_ms, i.row) > (%s, %s)
+    ORDER BY i.due_ms, i.row LIMIT %s"""
 _LIST = "SELECT i.row, i.view FROM choreo.instances AS i WHERE i.generation = %s"
 _WITH_ATTRIBUTE = """SELECT i.row, i.view FROM choreo.attributes AS a
     JOIN choreo.instances AS i ON i.generation = a.generation AND i.row = a.row WHERE a.generation = %s"""
@@ -89,6 +103,24 @@ class PostgresReadModel:
         """Return every run of a key, oldest first."""
         rows = await self._server.ask(_RUNS, (flow, id_of(key), limit))
         return [view_of(data) for (data,) in reversed(rows)]
+
+    async def oldest(
+        self, flow: str, place: str, limit: int, *, before_ms: int = LATEST_MS, partition: int = -1
+    ) -> list[InstanceView]:
+        """Return runs that stand there since before that moment, the longest first."""
+        size = limit if partition < 0 else LOOKED_THROUGH
+        rows = await self._server.ask(_OLDEST, (flow, escaped(place), before_ms, size))
+        return [view for (data,) in rows if partition in (-1, (view := view_of(data)).partition)][:limit]
+
+    async def due(self, flow: str, limit: int, cursor: str = "") -> Page:
+        """Return a page of runs by their next due time; raises NotFoundError on an invalid cursor."""
+        after = _place(cursor) if cursor else BEFORE_ALL
+        rows = await self._server.ask(_DUE, (flow, after.started_ms, after.row.decode(), limit + 1))
+        page = [(row, view_of(data)) for row, data in rows[:limit]]
+        if len(rows) <= limit or not page:
+            return Page([view for _, view in page], "")
+        row, last = page[-1]
+        return Page([view for _, view in page], cursor_after(Place(last.due_ms, row.encode(), flow.encode())))
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
         """Return the key's records in log order."""

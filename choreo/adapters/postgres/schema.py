@@ -12,7 +12,7 @@ import re
 
 from choreo.adapters.nul_free import escaped
 
-VERSION = 2
+VERSION = 3
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 """A name that needs only quotes, within the bytes that PostgreSQL keeps of a name (NAMEDATALEN - 1)."""
 KEY_CHARS = 300
@@ -56,10 +56,13 @@ CREATE TABLE choreo.positions (generation bigint, partition integer, position bi
 CREATE TABLE choreo.states (generation bigint, key text COLLATE "C", value bytea NOT NULL,
     PRIMARY KEY (generation, key));
 CREATE TABLE choreo.instances (generation bigint, row text COLLATE "C", key text COLLATE "C" NOT NULL,
-    status text COLLATE "C" NOT NULL, started_ms bigint NOT NULL, view bytea NOT NULL, PRIMARY KEY (generation, row));
+    status text COLLATE "C" NOT NULL, started_ms bigint NOT NULL, view bytea NOT NULL,
+    place text COLLATE "C" NOT NULL, since_ms bigint NOT NULL, due_ms bigint NOT NULL, PRIMARY KEY (generation, row));
 CREATE INDEX instances_by_start ON choreo.instances (generation, started_ms, row);
 CREATE INDEX instances_by_status ON choreo.instances (generation, status, started_ms, row);
 CREATE INDEX instances_of_key ON choreo.instances (generation, key, started_ms, row);
+CREATE INDEX instances_standing ON choreo.instances (generation, place, since_ms) WHERE place <> '';
+CREATE INDEX instances_due ON choreo.instances (generation, due_ms, row) WHERE due_ms > 0;
 CREATE TABLE choreo.attributes (generation bigint, attribute text COLLATE "C", started_ms bigint,
     row text COLLATE "C", PRIMARY KEY (generation, attribute, started_ms, row));
 CREATE TABLE choreo.attribute_keys (generation bigint, row text COLLATE "C", name text COLLATE "C",

@@ -30,7 +30,7 @@ if stands ~= begins then return stands end
 local keys, views, history, statuses = unpack(cmsgpack.unpack(ARGV[5]))
 for i, key in ipairs(keys) do redis.call('HSET', root .. ':states', key, ARGV[5 + i]) end
 for i, view in ipairs(views) do
-    local row, key, status, started, attributes, keys_of_row = unpack(view)
+    local row, key, status, started, attributes, keys_of_row, place, since, due = unpack(view)
     local new = redis.call('HSET', root .. ':rows', row, ARGV[5 + #keys + i]) == 1
     local moved = redis.call('ZADD', root .. ':status:' .. status, started, row) == 1
     if new then
@@ -41,6 +41,20 @@ for i, view in ipairs(views) do
         for _, other in ipairs(statuses) do
             if other ~= status then redis.call('ZREM', root .. ':status:' .. other, row) end
         end
+    end
+    local stood = redis.call('HGET', root .. ':place_of', row)
+    if stood and stood ~= place then
+        redis.call('ZREM', root .. ':place:' .. stood, row)
+        redis.call('HDEL', root .. ':place_of', row)
+    end
+    if place ~= '' then
+        redis.call('ZADD', root .. ':place:' .. place, since, row)
+        if stood ~= place then redis.call('HSET', root .. ':place_of', row, place) end
+    end
+    if due > 0 then
+        redis.call('ZADD', root .. ':due', due, row)
+    elseif not new then
+        redis.call('ZREM', root .. ':due', row)
     end
     for _, each in ipairs(keys_of_row) do
         local name, value = each[1], each[2]
@@ -103,6 +117,9 @@ class RedisProjections:
                     view.started_ms,
                     [attribute_index(name, value) for name, value in view.attributes.items() if name not in view.keys],
                     [(name, key and escaped(key)) for name, key in view.keys.items()],
+                    view.place,
+                    view.since_ms,
+                    view.due_ms,
                 )
                 for view in batch.views
             ],

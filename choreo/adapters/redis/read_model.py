@@ -13,12 +13,22 @@ from choreo.adapters.history import records_at
 from choreo.adapters.nul_free import escaped, unescaped
 from choreo.adapters.redis.server import RedisServer
 from choreo.adapters.redis.view_generations import ViewGenerations
-from choreo.adapters.rows import FIRST, Place, attribute_index, cursor_after, fits, place_of, row_id, view_of
+from choreo.adapters.rows import (
+    FIRST,
+    Place,
+    attribute_index,
+    cursor_after,
+    due_place_of,
+    fits,
+    place_of,
+    row_id,
+    view_of,
+)
 from choreo.core.attributes import OUTCOME
 from choreo.core.events import Record
 from choreo.core.state import STATUSES
 from choreo.ports.log import Log
-from choreo.ports.read_model import RUNS_MAX, Condition, Filter, InstanceView, Page
+from choreo.ports.read_model import LATEST_MS, LOOKED_THROUGH, RUNS_MAX, Condition, Filter, InstanceView, Page
 
 CHUNK_MAX = 1_000
 """Rows read in one round trip where a filter accepts few of them: some 2 MB."""
@@ -60,6 +70,33 @@ class RedisReadModel:
         """Return every run of a key, oldest first."""
         root = await self._generations.root(flow)
         return await self._views(root, await self._server.ask("ZRANGE", f"{root}:runs:{key}", -limit, -1))
+
+    async def oldest(
+        self, flow: str, place: str, limit: int, *, before_ms: int = LATEST_MS, partition: int = -1
+    ) -> list[InstanceView]:
+        """Return runs that stand there since before that moment, the longest first."""
+        root = await self._generations.root(flow)
+        size = limit if partition < 0 else LOOKED_THROUGH
+        rows = await self._server.ask(
+            "ZRANGE", f"{root}:place:{place}", "-inf", f"({before_ms}", "BYSCORE", "LIMIT", 0, size
+        )
+        return [view for view in await self._views(root, rows) if partition in (-1, view.partition)][:limit]
+
+    async def due(self, flow: str, limit: int, cursor: str = "") -> Page:
+        """Return a page of runs by their next due time; raises NotFoundError on an invalid cursor."""
+        after, root, size = due_place_of(cursor), await self._generations.root(flow), limit + 1
+        while True:
+            listed = await self._server.ask(
+                "ZRANGE", f"{root}:due", after.started_ms, "+inf", "BYSCORE", "LIMIT", 0, size, "WITHSCORES"
+            )
+            places = [Place(int(due_ms), row, flow.encode()) for row, due_ms in zip(*[iter(listed)] * 2, strict=True)]
+            fresh = [place for place in places if place > after]
+            if len(fresh) > limit or len(places) < size:
+                break
+            size *= 2  # rows that are due in the millisecond of the last one are read again
+        found = await self._at(root, fresh[:limit])
+        more = len(fresh) > limit and limit
+        return Page([view for _, view in found], cursor_after(fresh[limit - 1]) if more else "")
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
         """Return the key's records in log order."""

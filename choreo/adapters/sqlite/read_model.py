@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from choreo.adapters.cursors import as_values, cursor_after, place_of
+from choreo.adapters.cursors import as_values, cursor_after, due_place_of, place_of
 from choreo.adapters.nul_free import escaped, unescaped
 from choreo.adapters.rows import after_prefix
 from choreo.adapters.sqlite.bulk import Bulk
@@ -22,14 +22,16 @@ from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.writer import Writer
 from choreo.core.attributes import OUTCOME
 from choreo.core.events import Record
-from choreo.ports.read_model import RUNS_MAX, Condition, Filter, InstanceView, Page
+from choreo.ports.read_model import LATEST_MS, LOOKED_THROUGH, RUNS_MAX, Condition, Filter, InstanceView, Page
 
-_COLUMNS = "flow, key, run, status, cause, started_ms, changed_ms, partition, position, attributes, detail"
+_COLUMNS = """flow, key, run, status, cause, started_ms, changed_ms, partition, position, attributes, detail, place,
+    since_ms, due_ms"""
 _encode = msgspec.json.encode
 _INSTANCES = Bulk(
     f"instances ({_COLUMNS})",
     """ON CONFLICT (flow, key, run) DO UPDATE SET status = excluded.status, cause = excluded.cause,
     changed_ms = excluded.changed_ms, position = excluded.position, detail = excluded.detail,
+    place = excluded.place, since_ms = excluded.since_ms, due_ms = excluded.due_ms,
     attributes = iif(excluded.attributes = '{}', attributes, excluded.attributes)""",
 )
 _SELECT = f"SELECT {_COLUMNS} FROM instances WHERE flow = ?"  # noqa: S608 -- our own names
@@ -135,6 +137,24 @@ class SqliteReadModel:
         """Return every run of a key, oldest first."""
         sql = f"{_SELECT} AND key = ? ORDER BY started_ms DESC, number DESC LIMIT ?"
         return [_view(row) for row in reversed(await self._ask(sql, (flow, key, limit)))]
+
+    async def oldest(
+        self, flow: str, place: str, limit: int, *, before_ms: int = LATEST_MS, partition: int = -1
+    ) -> list[InstanceView]:
+        """Return runs that stand there since before that moment, the longest first."""
+        size = limit if partition < 0 else LOOKED_THROUGH
+        sql = f"{_SELECT} AND place = ? AND place <> '' AND since_ms < ? ORDER BY since_ms LIMIT ?"
+        found = map(_view, await self._ask_aside(sql, (flow, place, before_ms, size)))
+        return [view for view in found if partition in (-1, view.partition)][:limit]
+
+    async def due(self, flow: str, limit: int, cursor: str = "") -> Page:
+        """Return a page of runs by their next due time; raises NotFoundError on an invalid cursor."""
+        sql = f"""SELECT number, {_COLUMNS} FROM instances WHERE flow = ? AND due_ms > 0 AND (due_ms, number) > (?, ?)
+            ORDER BY due_ms, number LIMIT ?"""  # noqa: S608 -- our own words; values are bound
+        rows = await self._ask_aside(sql, (flow, *due_place_of(cursor), limit + 1))
+        page = [(number, _view(row)) for number, *row in rows[:limit]]
+        more = len(rows) > limit and page
+        return Page([view for _, view in page], cursor_after(page[-1][1].due_ms, page[-1][0]) if more else "")
 
     async def history(self, flow: str, key: str, after: int = -1, limit: int = 1000) -> list[Record]:
         """Return the key's records in log order."""
@@ -248,6 +268,9 @@ def _row(view: InstanceView) -> tuple[Any, ...]:
         view.position,
         _encode(attributes).decode(),
         view.detail,
+        view.place,
+        view.since_ms,
+        view.due_ms,
     )
 
 
@@ -260,5 +283,5 @@ def _view(row: Sequence[Any]) -> InstanceView:
     found = {name: text and unescaped(text) for name, text in _attributes_of(row[9]).items()}
     attributes = {name: text for name, text in found.items() if not name.endswith(":")}
     keys = {name[:-1]: key for name, key in found.items() if name.endswith(":")}
-    values: list[Any] = [*row[:9], attributes, row[10], keys]
+    values: list[Any] = [*row[:9], attributes, row[10], keys, *row[11:]]
     return InstanceView(*values)

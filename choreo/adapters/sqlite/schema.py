@@ -7,7 +7,7 @@ foreign producers use the view `log`, which has the plain columns.
 
 from __future__ import annotations
 
-VERSION = 7
+VERSION = 8
 
 OFFSET_BITS = 40
 """10**12 offsets in a partition, 8 million partitions in a file."""
@@ -119,6 +119,12 @@ CREATE TRIGGER instance_removed AFTER DELETE ON instances BEGIN
 END;
 """
 
+# Runs by the time that they stand in a step, and by their next due time: only those that stand somewhere.
+_STANDING = """
+CREATE INDEX instances_standing ON instances (flow, place, since_ms) WHERE place <> '';
+CREATE INDEX instances_due ON instances (flow, due_ms) WHERE due_ms > 0;
+"""
+
 _STORES = """
 CREATE TABLE dead_letters (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -132,7 +138,8 @@ CREATE TABLE states (
 CREATE TABLE instances (
     number INTEGER PRIMARY KEY, flow TEXT NOT NULL, key TEXT NOT NULL, run TEXT NOT NULL, status TEXT NOT NULL,
     cause TEXT NOT NULL, started_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, partition INTEGER NOT NULL,
-    position INTEGER NOT NULL, attributes TEXT NOT NULL, detail BLOB NOT NULL, UNIQUE (flow, key, run)
+    position INTEGER NOT NULL, attributes TEXT NOT NULL, detail BLOB NOT NULL, place TEXT NOT NULL DEFAULT '',
+    since_ms INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL DEFAULT 0, UNIQUE (flow, key, run)
 ) STRICT;
 CREATE INDEX instances_by_start ON instances (started_ms);
 CREATE INDEX instances_by_status ON instances (flow, status, started_ms);
@@ -152,7 +159,7 @@ _FIRST_ROWS = f"""
 INSERT INTO meta VALUES ('schema_version', {VERSION}), ('epoch', 0);
 """  # noqa: S608 -- our own number
 
-SCRIPT = _META + _LOG + _LOG_VIEW + _GROUPS + _INBOX + _GATES + _STORES + _PENDING + _LISTS + _FIRST_ROWS
+SCRIPT = _META + _LOG + _LOG_VIEW + _GROUPS + _INBOX + _GATES + _STORES + _PENDING + _LISTS + _STANDING + _FIRST_ROWS
 
 _FORMER_TYPES = {
     "FlowTurned": "CompensationStarted",
@@ -194,6 +201,17 @@ DELETE FROM offsets WHERE grp = 'tracker';
     for old, new in _FORMER_TYPES.items()
 )
 
+_PLACES = """
+ALTER TABLE instances ADD COLUMN place TEXT NOT NULL DEFAULT '';
+ALTER TABLE instances ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN due_ms INTEGER NOT NULL DEFAULT 0;
+DELETE FROM states;
+DELETE FROM instances;
+DELETE FROM attributes;
+DELETE FROM offsets WHERE grp = 'tracker';
+"""
+"""The tracker folds the log again, which fills the new columns."""
+
 UPGRADES = {
     2: _former(
         "ALTER TABLE marks ADD COLUMN stopped_at INTEGER NOT NULL DEFAULT -1;"
@@ -202,5 +220,6 @@ UPGRADES = {
     4: _former(_LISTS),
     5: _former(f"DROP INDEX states_due;\nDROP INDEX states_unsaid;\n{_PENDING}"),
     6: _NAMES + _LOG_VIEW,
+    7: _PLACES + _STANDING,
 }
 """Version → the statements that make the next one of it."""

@@ -99,6 +99,11 @@ class Groups:
 
     async def group(self, flow: str, name: str) -> Group:
         """Return one group of a flow; raises NotFoundError."""
+        self.require(flow, name)
+        return await self._group(flow, name, await self._ends(flow))
+
+    def require(self, flow: str, name: str) -> None:
+        """Raise NotFoundError unless the flow has this group."""
         known = self.names(flow)
         if name not in known:
             raise NotFoundError(
@@ -106,7 +111,6 @@ class Groups:
                 where=f"flow {flow}",
                 remedy=f"{did_you_mean(name, known)}Its groups are: {', '.join(known)}.",
             )
-        return await self._group(flow, name, await self._ends(flow))
 
     def seen(self, flow: str, name: str) -> SeenGroup:
         """Return the memory of a group."""

@@ -18,6 +18,7 @@ from choreo.app.query.group_memory import GroupMemory
 from choreo.app.query.groups import Group, Groups
 from choreo.app.query.history import Attribution, Histories, HistoryRow
 from choreo.app.query.read_your_writes import IF_JUST_STARTED, Positions
+from choreo.app.query.stalled import DuePage, DueRun, Stalled, StalledRun, Stalls
 from choreo.app.query.status_text import waiting_for
 from choreo.app.query.timeline import TimelineRow, timeline
 from choreo.app.query.why import Why, why
@@ -103,6 +104,7 @@ class Queries:
         self._clock = clock
         self._pace = pace
         self._histories = Histories(flows, read_model, codec)
+        self._stalls = Stalls(flows, log, read_model, clock)
         self._groups = Groups(flows, log, clock, memory)
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
@@ -257,6 +259,27 @@ class Queries:
     async def group(self, flow: str, name: str) -> Group:
         """Return one consumer group of a flow, and observe it; raises NotFoundError."""
         return await self._groups.group(flow, name)
+
+    async def stalled(self, flow: str, limit: int = 50) -> Stalled:
+        """Return what stands still: runs longer in a step than usual, orphans, overdue timers."""
+        return await self._stalls.stalled(flow, limit)
+
+    async def held_up(self, flow: str, group: str, partition: int, limit: int = 50) -> list[StalledRun]:
+        """Return the runs that wait for a group in one partition, the longest first; raises NotFoundError."""
+        self._groups.require(flow, group)
+        return await self._stalls.held_up(flow, group, partition, limit)
+
+    async def timers(self, flow: str, limit: int = 50, cursor: str = "") -> DuePage:
+        """Return a page of runs by their next due time, the earliest first."""
+        return await self._stalls.timers(flow, limit, cursor)
+
+    async def oldest_ages(self, flow: str) -> dict[str, int]:
+        """Return for each step, wait and undo the age of the run that stands there longest, in ms."""
+        return await self._stalls.oldest_ages(flow)
+
+    async def overdue(self, flow: str, limit: int = 1_000) -> list[DueRun]:
+        """Return runs with a due time that has passed and that no fact in the log has settled, at most `limit`."""
+        return await self._stalls.overdue(flow, limit)
 
     async def dead_letters(self, flow: str = "", limit: int = 100, after: str = "") -> list[DeadLetter]:
         """Return dead letters, newest first, of one flow or of all; `after` is the last id of the page before."""

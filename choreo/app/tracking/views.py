@@ -213,7 +213,45 @@ def view(
         _NOTHING if attributes is None else attributes,
         _encode(kept),
         _keys(table.flow, attributes or _NOTHING, outcome if status == COMPLETED else ""),
+        *_standing(run),
+        _next_due(run),
     )
+
+
+def _standing(run: Run) -> tuple[str, int]:
+    """Return the place in which an open run stands, and since when: the oldest step before waits, which may be long."""
+    if run.ended_ms or run.paused_ms:
+        return "", 0
+    expected = [(step.since_ms, step.step) for step in run.expected]
+    if expected:
+        since_ms, name = min(expected)
+        return name, since_ms
+    for entry in run.ledger:
+        if entry.state == REQUESTED:
+            return undo_of(entry.step), run.changed_ms
+    waits = [(wait.since_ms, wait.name) for wait in run.waits if not is_timer(wait.name)]
+    since_ms, name = min(waits, default=(0, ""))
+    return name, since_ms
+
+
+def undo_of(step: str) -> str:
+    """Return the name of a step's undo among the places in which a run stands."""
+    return f"undo {step}"
+
+
+def _next_due(run: Run) -> int:
+    """Return the next due time of a run, as `Detail.next_due_ms` does, without the words for it."""
+    if run.ended_ms or run.paused_ms or run.completing:
+        return 0
+    moments = [] if run.compensating else [run.due_ms]
+    for step in run.expected:
+        moments += (step.due_ms, step.retry_ms)
+    for wait in run.waits:
+        moments += (wait.due_ms,) if is_timer(wait.name) else (wait.due_ms, wait.reminder_ms, wait.escalation_ms)
+    for entry in run.ledger:
+        if entry.state == REQUESTED and entry.due_ms:
+            moments += (entry.due_ms, entry.retry_ms)
+    return min(filter(None, moments), default=0)
 
 
 def _keys(flow: FlowDefinition, attributes: Mapping[str, str], outcome: str) -> Mapping[str, str | None]:

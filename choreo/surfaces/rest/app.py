@@ -16,6 +16,7 @@ from choreo.surfaces.rest import (
     openapi,
     problems,
     query_guard,
+    stalled,
 )
 from choreo.surfaces.rest.access import Access, Listed
 from choreo.surfaces.rest.guard import Guard
@@ -50,7 +51,7 @@ def create_app(use_cases: UseCases) -> FastAPI:
     )
     app.state.use_cases = use_cases
     app.state.masking = Masking(use_cases.flows)
-    for module in (flows, instances, groups, actions, audit, dead_letters, health, docs):
+    for module in (flows, instances, stalled, groups, actions, audit, dead_letters, health, docs):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app, use_cases)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from choreo.core.errors import NotFoundError
@@ -27,6 +28,11 @@ def view(number: int, *, status: str = "running", key: str = "", run: str = "", 
         attributes={"city": city, "amount": str(number)},
         detail=b'{"ledger":[]}',
     )
+
+
+def standing(number: int, place: str, *, since_ms: int = 5, due_ms: int = 9) -> InstanceView:
+    """Return the view of a run that stands in this step since that moment."""
+    return msgspec.structs.replace(view(number), place=place, since_ms=since_ms, due_ms=due_ms)
 
 
 async def filled(backend: Backend, *views: InstanceView) -> None:
@@ -101,6 +107,41 @@ class ReadModelSuite:
         assert [record.event.id for record in await history(TOPIC, "o-1")] == ["e-1", "e-3", "e-5", "e-7", "e-9"]
         assert [record.offset for record in await history(TOPIC, "o-1", after=3, limit=2)] == [5, 7]
         assert list(await history(TOPIC, "o-7")) == []
+
+    async def test_runs_by_the_time_they_stand_in_a_step(self, backend: Backend) -> None:
+        """List the longest first; a run that moves on, or ends, stands there no longer."""
+        stands = [standing(n, "pay.charge", since_ms=10 - n) for n in range(1, 5)]
+        await filled(backend, *stands, standing(5, "ShipmentPicked", since_ms=1), standing(6, "", since_ms=0))
+        oldest = backend.read_model.oldest
+        assert [view.key for view in await oldest(TOPIC, "pay.charge", 10)] == ["o-4", "o-3", "o-2", "o-1"]
+        assert [view.key for view in await oldest(TOPIC, "pay.charge", 2)] == ["o-4", "o-3"]
+        assert [view.key for view in await oldest(TOPIC, "pay.charge", 10, before_ms=8)] == ["o-4", "o-3"]
+        assert [view.key for view in await oldest(TOPIC, "pay.charge", 1, partition=0)] == ["o-4"]
+        assert list(await oldest(TOPIC, "pay.charge", 10, partition=1)) == []
+        await filled(backend, standing(4, "ShipmentPicked", since_ms=20), standing(3, "", since_ms=0))
+        assert [view.key for view in await oldest(TOPIC, "pay.charge", 10)] == ["o-2", "o-1"]
+        assert await oldest(TOPIC, "ShipmentPicked", 10) == [
+            standing(5, "ShipmentPicked", since_ms=1),
+            standing(4, "ShipmentPicked", since_ms=20),
+        ]
+        assert list(await oldest(TOPIC, "", 10)) == []
+        await backend.read_model.drop(TOPIC)
+        assert list(await oldest(TOPIC, "pay.charge", 10)) == []
+
+    async def test_runs_by_their_next_due_time(self, backend: Backend) -> None:
+        """Page from the earliest on, also where many are due in one millisecond; leave out what is not due."""
+        await filled(backend, *[standing(n, "x", due_ms=7_000) for n in range(1, 6)], standing(6, "x", due_ms=500))
+        await filled(backend, standing(7, "x", due_ms=0), standing(5, "", due_ms=0))
+        found, cursor = [], ""
+        for _ in range(3):
+            page = await backend.read_model.due(TOPIC, 2, cursor)
+            found += [view.key for view in page.items]
+            cursor = page.cursor
+        assert cursor == ""
+        assert found[0] == "o-6"
+        assert sorted(found) == ["o-1", "o-2", "o-3", "o-4", "o-6"]
+        with pytest.raises(NotFoundError, match="not a cursor"):
+            await backend.read_model.due(TOPIC, 2, "x")
 
     async def test_positions_are_the_trackers(self, backend: Backend) -> None:
         """Write views and offset in one commit, so that a token is reached together with the offset."""

@@ -70,7 +70,7 @@ async def door(tmp_path: Path) -> Door:
     return Door(shop, tmp_path / "keys.json")
 
 
-PARTS = {"key": "o-1", "entry": "x", "group": "stock"}
+PARTS = {"key": "o-1", "entry": "x", "group": "stock", "partition": "0"}
 """Values for the parts of a route's path."""
 
 
@@ -122,9 +122,7 @@ async def test_a_route_takes_the_roles_of_the_table(door: Door, role: Role | Non
     async with door.asked() as ask:
         for name in routes_of(door.app()):
             method, path = name.split(" ", 1)
-            asked = path.format_map(
-                {"flow": "order", "key": "o-1", "entry": "x", "group": "stock", "dead_letter": LETTER}
-            )
+            asked = path.format_map({**PARTS, "flow": "order", "dead_letter": LETTER})
             status = (await ask(method, asked, key)).status_code
             refused = 403 if role else 401
             assert (status == refused) is not allowed(ROUTES[name], role, everywhere=everywhere), (name, status)
