@@ -25,7 +25,7 @@ class StalledRunAnswer(Answer):
 
 
 class OrphanAnswer(Answer):
-    """An event from outside whose key has no run."""
+    """An event from outside without a run of its key."""
 
     flow: str
     type: str

@@ -1,4 +1,4 @@
-"""Events from outside whose key has no run: each process reads the log's new records once, and remembers candidates.
+"""Events from outside without a run of their key: each process reads the log's new records once, and remembers candidates.
 
 Bounded: the newest records of a flow, and the newest candidates.
 """
@@ -23,7 +23,7 @@ YOUNG_MS = 5_000
 
 
 class OrphanEvent(msgspec.Struct, frozen=True):
-    """An event from outside whose key has no run."""
+    """An event from outside without a run of its key."""
 
     flow: str
     type: str

@@ -261,7 +261,7 @@ class Queries:
         return await self._groups.group(flow, name)
 
     async def stalled(self, flow: str, limit: int = 50) -> Stalled:
-        """Return what stands still: runs longer in a step than usual, orphans, overdue timers."""
+        """Return all that stands still: runs longer in a step than usual, orphans, overdue timers."""
         return await self._stalls.stalled(flow, limit)
 
     async def held_up(self, flow: str, group: str, partition: int, limit: int = 50) -> list[StalledRun]:

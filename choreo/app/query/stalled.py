@@ -87,7 +87,7 @@ class Stalled(msgspec.Struct, frozen=True):
 
 
 class Stalls:
-    """Reads what stands still. Methods raise NotFoundError on an unknown flow."""
+    """Reads lists of runs that stand still. Methods raise NotFoundError on an unknown flow."""
 
     def __init__(self, flows: Flows, log: Log, read_model: ReadModel, clock: Clock) -> None:
         """Keep the parts; nothing is read yet."""

@@ -29,7 +29,7 @@ async def list_stalled(
     use_cases: Injected,
     limit: Annotated[PageLimit, Query(description="How many runs at most.")] = 50,
 ) -> StalledAnswer:
-    """List what stands still: each step, wait and undo is measured by its own past, without a declared deadline."""
+    """List all that stands still: each step, wait and undo is measured by its own past, without a declared deadline."""
     return StalledAnswer.model_validate(await use_cases.queries.stalled(flow, limit))
 
 

@@ -129,7 +129,7 @@ class ReadModelSuite:
         assert list(await oldest(TOPIC, "pay.charge", 10)) == []
 
     async def test_runs_by_their_next_due_time(self, backend: Backend) -> None:
-        """Page from the earliest on, also where many are due in one millisecond; leave out what is not due."""
+        """Page from the earliest on, also where many are due in one millisecond; leave out runs without a due time."""
         await filled(backend, *[standing(n, "x", due_ms=7_000) for n in range(1, 6)], standing(6, "x", due_ms=500))
         await filled(backend, standing(7, "x", due_ms=0), standing(5, "", due_ms=0))
         found, cursor = [], ""
