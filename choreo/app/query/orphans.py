@@ -1,4 +1,4 @@
-"""Events from outside without a run of their key: each process reads the log's new records once, and remembers candidates.
+"""Events from outside without a run of their key: each process reads new records once, and remembers candidates.
 
 Bounded: the newest records of a flow, and the newest candidates.
 """
