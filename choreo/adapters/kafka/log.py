@@ -10,13 +10,13 @@ from functools import partial
 from confluent_kafka import KafkaException, Message
 
 from choreo.adapters.assignment import MemberId
+from choreo.adapters.commit_writer import CommitWriter, Save
 from choreo.adapters.errors import admit, no_partition
 from choreo.adapters.kafka.cluster.log_identity import Origin, Origins, OriginWatch, Recall
 from choreo.adapters.kafka.cluster.log_watch import LogWatch, Put
 from choreo.adapters.kafka.cluster.requests import Cluster, Commit
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
 from choreo.adapters.kafka.errors import complaint
-from choreo.adapters.kafka.groups.commits import CommitWriter, Save
 from choreo.adapters.kafka.groups.consumer import KafkaConsumer
 from choreo.adapters.kafka.groups.lookups import Lookups
 from choreo.adapters.kafka.groups.static_membership import StaticMembership

@@ -37,17 +37,20 @@ class Topics:
     def append(self, topic: str, events: Sequence[Envelope]) -> list[Position]:
         """Add each event to its key's partition, stamped now but never below the last timestamp there."""
         partitions = self.of(topic)
-        now_ms = self._clock.now_ms()
         positions = []
         for event in events:
             number = partition_of(event.key, len(partitions))
-            records = partitions[number]
+            records, now_ms = partitions[number], self.now_ms(topic, number)
             stamp_ms = max(now_ms, records[-1].stamp_ms) if records else now_ms
             records.append(Record(topic, number, len(records), stamp_ms, event))
             positions.append(records[-1].position)
         if positions:
             self.notifier.notify(topic, frozenset(event.type for event in events))
         return positions
+
+    def now_ms(self, topic: str, partition: int) -> int:  # noqa: ARG002 - a model of several brokers has a clock for each
+        """Return the time with which a record is stamped that is added to this partition now."""
+        return self._clock.now_ms()
 
     def partition(self, topic: str, partition: int) -> list[Record]:
         """Return the records of one partition; raises NotFoundError."""

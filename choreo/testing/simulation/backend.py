@@ -1,26 +1,29 @@
 """The backend of one simulated process: the ports of choreo over the cluster, through the process's network.
 
-A commit on the modelled Kafka is not a transaction. Its order is that of the Kafka adapter: outcomes, dead letters,
-events together with marks and gates, states, and last the offsets, which alone are fenced: a zombie still publishes.
+A commit on the modelled Kafka is not a transaction: the Kafka adapter's own writer (`choreo.adapters.commit_writer`)
+writes it. Offsets alone are fenced: a zombie still publishes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from choreo.adapters.assignment import GroupState, MemberId
 from choreo.adapters.avro.codec import AvroCodec
+from choreo.adapters.commit_writer import CommitWriter
 from choreo.adapters.consumer import GroupConsumer
 from choreo.adapters.embedded import Embedded
-from choreo.adapters.errors import admit, admit_batch, lease_lost
+from choreo.adapters.errors import admit, lease_lost
 from choreo.adapters.log_clock import LogClock, LogTime
 from choreo.adapters.memory.log import MemoryLog
 from choreo.core.errors import LeaseLostError
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.backend import PROJECTOR, TRACKER
 from choreo.ports.clock import Clock
+from choreo.ports.dead_letters import DeadLetter
 from choreo.ports.inbox import GateSave
 from choreo.ports.log import CommitBatch
 from choreo.testing.simulation.clock import LoopClock
@@ -38,6 +41,7 @@ class ProcessGroups:
         self._inbox = inbox
         self._observed = observe
         self.lease_s: float = cluster.groups.lease_s
+        self._writer = CommitWriter(self._publish, self._add_dead_letters, inbox, self._save, None)
 
     def version(self, *, look: bool) -> int:
         """Return a number that moves with every change of a membership."""
@@ -87,37 +91,34 @@ class ProcessGroups:
             done = await self._groups.commit(member_id, epochs, commit_batch)
             await network.after(BROKER)
             return done
-        admit_batch(member_id.topic, commit_batch)
-        await self._write(member_id, commit_batch)
-        if commit_batch.done:
-            await network.before(BROKER)
-            lost = self._groups.owns(member_id, epochs)
-            if lost:
-                if commit_batch.outcomes or commit_batch.outputs:
-                    network.fired("zombie")
-                raise lease_lost(member_id, lost)
-            self._groups.move(member_id, commit_batch.done)
-            if network.committed is not None:
-                await network.committed(member_id.topic, commit_batch.done)
-            await network.after(BROKER)
+        await self._writer.commit(member_id, commit_batch, partial(self._move, member_id, epochs, commit_batch))
         return commit_batch.done
 
-    async def _write(self, member_id: MemberId, batch: CommitBatch) -> None:
+    async def _move(
+        self, member_id: MemberId, epochs: Mapping[int, int], work: CommitBatch, done: Mapping[int, int]
+    ) -> None:
         network = self._network
-        events: list[Envelope] = []
-        if batch.outcomes:
-            events += await self._inbox(member_id.group).record(batch.outcomes)
-        if batch.dead_letters:
-            await network.before(BROKER)
-            self._cluster.dead_letters.add_now(batch.dead_letters)
-        events += batch.outputs
+        await network.before(BROKER)
+        lost = self._groups.owns(member_id, epochs)
+        if lost:
+            if work.outcomes or work.outputs:
+                network.fired("zombie")
+            raise lease_lost(member_id, lost)
+        self._groups.move(member_id, done)
+        if network.committed is not None:
+            await network.committed(member_id.topic, done)
+        await network.after(BROKER)
+
+    async def _publish(self, topic: str, events: Sequence[Envelope]) -> None:
         if events:
-            await published(self._cluster, network, self._observed, member_id.topic, events)
-        if batch.marks:
-            await self._inbox(member_id.group).mark(batch.marks)
-        if batch.gates is not None:
-            await self._inbox(member_id.group).keep_gates(batch.gates)
-        self._cluster.states.save(batch.states)
+            await published(self._cluster, self._network, self._observed, topic, events)
+
+    async def _add_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
+        await self._network.before(BROKER)
+        self._cluster.dead_letters.add_now(dead_letters)
+
+    async def _save(self, commit_batch: CommitBatch) -> None:
+        self._cluster.states.save(commit_batch.states)
 
 
 async def published(

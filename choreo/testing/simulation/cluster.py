@@ -43,6 +43,19 @@ class Happening(NamedTuple):
     """The business key that it is about; "" for any."""
 
 
+class SimulatedTopics(Topics):
+    """The topics of the modelled Kafka: the clock of each partition's leader may be wrong."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.skews_ms: dict[int, int] = {}
+        """By partition number: how far its leaders' clock is ahead."""
+
+    def now_ms(self, topic: str, partition: int) -> int:
+        """Return the time of the partition's leader."""
+        return super().now_ms(topic, partition) + self.skews_ms.get(partition, 0)
+
+
 class SimulatedGroups(MemoryGroups):
     """The groups of the modelled Kafka."""
 
@@ -149,7 +162,7 @@ class Cluster:
         self.clock: LoopClock = LoopClock(loop)
         """The brokers' clock, which stamps records."""
         self.partitions: Mapping[str, int] = partitions
-        self.topics: Topics = Topics(self.clock)
+        self.topics: SimulatedTopics = SimulatedTopics(self.clock)
         self.dead_letters: MemoryDeadLetters = MemoryDeadLetters()
         self.projections: MemoryProjections = MemoryProjections(self.topics)
         self.states: SimulatedStates = SimulatedStates(lambda topic: self.groups.rewind(topic, TRACKER_GROUP))
@@ -171,6 +184,10 @@ class Cluster:
         if service not in self.inboxes:
             self.inboxes[service] = SimulatedInbox(self.clock, self._linger_ms)
         return self.inboxes[service]
+
+    def has_outcome(self, service: str, place: tuple[str, str]) -> bool:
+        """Return whether the service's inbox has the outcome of (trigger, step)."""
+        return service in self.inboxes and self.inboxes[service].has_outcome(*place)
 
     @property
     def read_model(self) -> MemoryReadModel:

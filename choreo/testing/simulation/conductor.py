@@ -19,6 +19,7 @@ from choreo.core.state import FAILED, PAUSED, STUCK
 from choreo.hosts.runners.port import Attempt
 from choreo.ports.read_model import Filter, InstanceView
 from choreo.testing.simulation import meddling
+from choreo.testing.simulation.calls import Calls
 from choreo.testing.simulation.hooks import Hooks
 from choreo.testing.simulation.meddling import HandlerFaults
 from choreo.testing.simulation.plan import OUTSIDE, Action, Plan
@@ -33,6 +34,9 @@ ROUNDS_MAX = 4
 """Rounds in which operators retry failed compensations."""
 _EXPECTED = (ConflictError, NotFoundError)
 """Answers that an operator may get: the run has ended, or is not known yet."""
+
+_LEASES_END = ("zombie", "redis-away", "lost-answer", "slow-network", "inbox-emptied")
+"""Faults after which another process may begin an attempt that still runs."""
 
 Act: TypeAlias = "Callable[[Conductor, Action], Awaitable[None] | None]"
 """Performs an action."""
@@ -52,7 +56,9 @@ class Conductor:
         self._hooks = hooks
         self._kinds = kinds
         self._acts = acts
-        self._handlers = HandlerFaults(plan.actions, self.note, self._failure)
+        self.calls: Calls = Calls(world.is_alive, world.cluster.has_outcome, self._loses_leases)
+        """Checks each call of a handler."""
+        self._handlers = HandlerFaults(plan.actions, self.note, self._failure, self.calls)
         world.meddler = self._meddler
 
     async def conduct(self) -> None:
@@ -77,6 +83,10 @@ class Conductor:
     def is_settled(self) -> bool:
         """Return whether every bound has passed, so that no fault meets a handler any more."""
         return self._handlers.is_over
+
+    def _loses_leases(self) -> bool:
+        """Return whether a lease on an attempt may have ended while its process works: it was not renewed, or lost."""
+        return any(self.fired[kind] for kind in _LEASES_END)
 
     def _start_all(self) -> None:
         self.world.start_all()
@@ -126,8 +136,7 @@ class Conductor:
     async def _outside(self, action: Action) -> None:
         """Publish an outside event, some time after its wait was opened."""
         key, answer, opener, *kind = action.target.split(" ")
-        while not any(r.event.type == opener for r in self.records(action.flow, key)):
-            await self.world.cluster.groups.listen(action.flow, frozenset({opener}))
+        await self.first(action.flow, key, opener)
         await asyncio.sleep(action.at_ms / 1_000)
         await self.publish(action.flow, answer, key)
         if kind:
@@ -162,13 +171,27 @@ class Conductor:
             self.world.later(restart_s, self.restart, process)
 
     def restart(self, process: Process) -> None:
-        """Start another process of the same roles."""
-        self._watch(self.world.start(process.roles[0], process.roles))
+        """Start another process of the same role."""
+        self.started(process.roles[0])
+
+    def started(self, role: str) -> Process:
+        """Return a process of this role that starts now."""
+        process = self.world.start(role, (role,))
+        self._watch(process)
+        return process
 
     def records(self, flow: str, key: str) -> list[Record]:
         """Return the records of a key; of every one with ""."""
         partitions = self.world.cluster.topics.of(flow)
         return [record for records in partitions for record in records if not key or record.event.key == key]
+
+    async def first(self, flow: str, key: str, type_: str) -> Record:
+        """Return the first event of this type about a key, once it stands in the log."""
+        while True:
+            found = next((record for record in self.records(flow, key) if record.event.type == type_), None)
+            if found is not None:
+                return found
+            await self.world.cluster.groups.listen(flow, frozenset({type_}))
 
     async def accepted(self, call: Awaitable[Receipt]) -> bool:
         """Return whether an operator's call was accepted; note the refusal."""
@@ -220,6 +243,7 @@ class Conductor:
             network.tear, network.slow_s = 0, 0.0
             process.backend.own_clock.skew_ms = 0
             process.lane.at_turn = None
+        self.world.cluster.topics.skews_ms.clear()
         self.world.cluster.note(CLIENT, "all faults are over")
         self.world.cluster.groups.wake()
         for _ in range(ROUNDS_MAX):

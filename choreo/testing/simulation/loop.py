@@ -76,6 +76,8 @@ class SimulationLoop(Unowned):
         self._lanes: WeakKeyDictionary[asyncio.Task[Any], Lane] = WeakKeyDictionary()
         self.turns: int = 0
         """Callbacks that have run."""
+        self.turns_max: int = sys.maxsize
+        """More callbacks are taken for a repetition without end."""
         self.unhandled: list[dict[str, Any]] = []
         """Contexts of errors that no task has taken."""
 
@@ -222,7 +224,8 @@ class SimulationLoop(Unowned):
         try:
             with _current(self, self._finalize):
                 while not is_over() and self._step():
-                    pass
+                    if self.turns > self.turns_max:
+                        raise _restless(self)
         finally:
             self._thread = 0
 
@@ -296,6 +299,15 @@ class SimulationLoop(Unowned):
             self.unhandled.append(context)
 
     default_exception_handler = call_exception_handler
+
+
+def _restless(loop: SimulationLoop) -> SimulationError:
+    loop.turns_max = sys.maxsize  # so that it can be buried
+    return SimulationError(
+        f"it does not come to rest: {loop.turns:,} callbacks",
+        where=f"virtual time {loop.time() - START_S:.3f} s",
+        remedy="Something is repeated without end, or without a wait: look at the end of the timeline.",
+    )
 
 
 def spawn(loop: SimulationLoop, lane: Lane, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

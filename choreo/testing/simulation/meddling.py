@@ -8,6 +8,7 @@ from typing import Any
 
 from choreo.hosts.runners.port import Attempt
 from choreo.testing.simulation import script
+from choreo.testing.simulation.calls import Calls
 from choreo.testing.simulation.plan import Action
 
 KINDS = frozenset(
@@ -31,8 +32,13 @@ class HandlerFaults:
         actions: Sequence[Action],
         fired: Callable[[str, str, str, str], None],
         failure: Callable[[Attempt, Action], Any],
+        watched: Calls,
     ) -> None:
-        """Call `fired(kind, process, text, key)` for each fault; `failure` makes the event of a declared failure."""
+        """Call `fired(kind, process, text, key)` for each fault; `failure` makes the event of a declared failure.
+
+        `watched` checks every call.
+        """
+        self._watched = watched
         self._armed: dict[tuple[str, bool], list[Action]] = {}
         for action in actions:
             if action.kind in KINDS:
@@ -49,6 +55,10 @@ class HandlerFaults:
 
     async def call(self, process: str, die: Callable[[], None], attempt: Attempt, handler: script.Handler) -> Any:
         """Call a handler with the fault that is planned for this call of it."""
+        with self._watched.watched(process, attempt.spec.step.rpartition(".")[0], attempt):
+            return await self._call(process, die, attempt, handler)
+
+    async def _call(self, process: str, die: Callable[[], None], attempt: Attempt, handler: script.Handler) -> Any:
         spec = attempt.spec
         place = (spec.step, spec.undo)
         number = self._calls[place] = self._calls.get(place, 0) + 1

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from choreo.app.publish.publisher import Receipt
+from choreo.core import facts
 from choreo.core.events import Envelope
 from choreo.testing.simulation.conductor import Conductor
 from choreo.testing.simulation.plan import Action
@@ -40,11 +41,12 @@ async def duplicate(conductor: Conductor, action: Action) -> None:
 
 
 async def foreign_duplicate(conductor: Conductor, action: Action) -> None:
-    """Publish a domain event once more, under another id, as a producer does that knows nothing of choreo."""
-    records = [r for r in conductor.records(action.flow, action.target) if not r.event.type.startswith("choreo.")]
-    if records:
-        event = records[action.n % len(records)].event
-        _foreign(conductor, action, event.type, event.key, event.data, event.content_type)
+    """Publish a trigger once more, under another id, as a producer does that knows nothing of choreo."""
+    flow = conductor.world.project.definitions[action.flow]
+    triggers = sorted({type_ for step in flow.steps for type_ in step.triggers if not type_.startswith(facts.PREFIX)})
+    record = await conductor.first(action.flow, action.target, triggers[action.n % len(triggers)])
+    await asyncio.sleep(action.duration_ms / 1_000)
+    _foreign(conductor, action, record.event.type, record.event.key, record.event.data, record.event.content_type)
 
 
 async def foreign_start(conductor: Conductor, action: Action) -> None:

@@ -25,7 +25,11 @@ _FIRST_MS, _SOON_MS = 10, 120_000
 """Most faults come within two minutes, evenly on a logarithmic scale: so long do the steps of a run take."""
 _TURNS_MAX = 200
 """A process dies within so many turns of its own. It has some only while it works: a few hundred for a few runs."""
+_WITH_DEATH, _TURNS_SOON = 0.2, 60
+"""Of so many faults one comes with the death of a process, which then dies within so many turns."""
 _LONG_MS = (1_000, 7_000, 40_000, 180_000)
+_AFTER_MS = (0, 3, 10, 30, 100, 1_000, 60_000)
+"""Times after a trigger: before the host has it, while it works, when it is over."""
 _FAILED_CALLS = (1, 2, 5, 12, 60)
 """Calls of a compensation that fail: some are fewer than its attempts, some more."""
 
@@ -95,7 +99,14 @@ class _Planner:
             if must not in _OUTSIDE:
                 faults += [must] * chance.randint(0, 2)
             yield from (action for action in self._support(must) if action.kind in kinds)
-        yield from (self._fault(kind) for kind in faults if kind not in _OUTSIDE)
+        for kind in faults:
+            if kind not in _OUTSIDE:
+                fault = self._fault(kind)
+                yield fault
+                if "kill" in kinds and chance.random() < _WITH_DEATH:
+                    yield msgspec.structs.replace(
+                        self._fault("kill"), at_ms=fault.at_ms, n=chance.randrange(_TURNS_SOON)
+                    )
         for name, key in self._runs:
             yield from self._outside(self._definitions[name], key, [kind for kind in faults if kind in _OUTSIDE])
 
@@ -177,6 +188,17 @@ class _Planner:
         target = self._chance.choice(("", *self._roles))
         return msgspec.structs.replace(action, target=target, duration_ms=self._chance.choice(_LONG_MS))
 
+    def on_leader(self, action: Action, _: str) -> Action:
+        """Meet one partition for a while, or from the midst of the longest waits on until they are over."""
+        chance, whole_ms = self._chance, self._longest_ms()
+        if chance.random() < 0.5:
+            return msgspec.structs.replace(action, duration_ms=chance.choice(_LONG_MS))
+        return msgspec.structs.replace(action, at_ms=chance.randrange(whole_ms), duration_ms=2 * whole_ms)
+
+    def on_trigger(self, action: Action, key: str) -> Action:
+        """Meet a trigger of one run, some time after it."""
+        return msgspec.structs.replace(action, at_ms=0, target=key, duration_ms=self._chance.choice(_AFTER_MS))
+
     def on_batches(self, action: Action, _: str) -> Action:
         """Meet the first batches of every process."""
         return msgspec.structs.replace(action, at_ms=0)
@@ -235,16 +257,18 @@ _OUTSIDE = frozenset({"outside-early", "outside-late", "outside-never"})
 _MAKERS: dict[str, Callable[[_Planner, Action, str], Action]] = {
     "kill": _Planner.on_death,
     "zombie": _Planner.on_freeze,
+    "rebalance": _Planner.on_process,
     "slow-network": _Planner.on_process,
     "clock-skew": _Planner.on_process,
     "lost-answer": _Planner.on_servers,
     "torn-batch": _Planner.on_batches,
+    "broker-skew": _Planner.on_leader,
     "broker-away": _Planner.on_servers,
     "redis-away": _Planner.on_servers,
     "inbox-emptied": _Planner.on_service,
     "read-model-emptied": _Planner.on_key,
     "duplicate": _Planner.on_key,
-    "foreign-duplicate": _Planner.on_key,
+    "foreign-duplicate": _Planner.on_trigger,
     "foreign-start": _Planner.on_key,
     "poison": _Planner.on_key,
     "handler-error": _Planner.on_handler,

@@ -34,6 +34,15 @@ def freeze(conductor: Conductor, action: Action) -> None:
     _after_turns(conductor, action, stop)
 
 
+async def scale(conductor: Conductor, action: Action) -> None:
+    """Start another process of a role, which takes some of its partitions; stop it later, as an operator does."""
+    process = conductor.started(action.target)
+    conductor.note(action.kind, process.name, "another process of the role joins")
+    await asyncio.sleep(action.duration_ms / 1_000)
+    if not process.is_over:
+        await conductor.world.stop(process)
+
+
 def _after_turns(conductor: Conductor, action: Action, act: Callable[[Process], None]) -> None:
     for process in list(conductor.processes(action.target))[:1]:
         process.lane.at_turn = (process.lane.turns + action.n, lambda process=process: act(process))
@@ -80,6 +89,16 @@ async def skew(conductor: Conductor, action: Action) -> None:
     await asyncio.sleep(action.duration_ms / 1_000)
     for process in conductor.world.processes:
         process.backend.own_clock.skew_ms = 0
+
+
+async def leader_skew(conductor: Conductor, action: Action) -> None:
+    """Let the clock of a partition's leaders be wrong for a while, mostly behind; the next leader's is right."""
+    topics, skew_ms = conductor.world.cluster.topics, (action.n - 700) * 100
+    partition = action.n % len(topics.of(action.flow))
+    topics.skews_ms[partition] = skew_ms
+    conductor.note(action.kind, "broker", f"the clock of the leaders of partition {partition} is wrong by {skew_ms} ms")
+    await asyncio.sleep(action.duration_ms / 1_000)
+    topics.skews_ms.pop(partition, None)
 
 
 async def empty_inbox(conductor: Conductor, action: Action) -> None:

@@ -10,23 +10,21 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from choreo.app.query.installation import Installation
 from choreo.app.query.replay import Kind, Replay
-from choreo.app.tracking.fold import PartitionFold
 from choreo.app.tracking.views import Detail, detail_of
 from choreo.core import facts
-from choreo.core.declare.invariants import name_of
 from choreo.core.definition import FlowDefinition
 from choreo.core.events import Record
-from choreo.core.run_view import broken as invariant_broken
-from choreo.core.run_view import view_of
 from choreo.core.state import COMPENSATED, COMPLETED, FAILED, STUCK, TERMINATED, UNSETTLED
 from choreo.ports.log import TRACKER_GROUP
 from choreo.ports.read_model import InstanceView
 from choreo.testing.books import Books
+from choreo.testing.simulation import log_checks
 from choreo.testing.simulation.conductor import Conductor
 from choreo.testing.simulation.hooks import EndedRun, Hooks
 from choreo.testing.simulation.world import IDLE_S, World
 from choreo.wiring.hosting import attributes_reader, fields_reader
 
+_LETTERS_MAX = 10_000
 ENDS = frozenset({COMPLETED, COMPENSATED, TERMINATED})
 
 
@@ -37,14 +35,18 @@ async def broken(conductor: Conductor, hooks: Hooks) -> list[str]:
     found = [f"promise 1: {failure}" for failure in world.failures]
     found += [f"{error.get('message')}: {error.get('exception')!r}" for error in world.loop.unhandled]
     found += [f"not owned: {error}" for error in world.loop.refused]
+    found += conductor.calls.faults
     found += _unknown(conductor, rows)
     for row in rows:
         found += [f"{row.flow} {row.key}, run {row.run}: {fault}" for fault in _of_run(world, row)]
+    letters = await world.cluster.dead_letters.list(limit=_LETTERS_MAX)
     for name, flow in world.project.definitions.items():
         records = [record for partition in world.cluster.topics.of(name) for record in partition]
         if not _doubles_are_allowed(conductor):
             found += [f"promise 2: {fault}" for fault in _twice(flow, records)]
-        found += [f"invariant {fault}" for fault in _invariants(world, name)]
+        found += _of_log(world, name)
+        found += [f"promise 5: {fault}" for fault in log_checks.repeated_timers(records)]
+        found += [f"promise 8: {fault}" for fault in log_checks.lost_letters(records, letters)]
         found += [f"promise 6: {fault}" async for fault in _folded(world, name)]
     await asyncio.sleep(2 * IDLE_S)  # offsets of records that concern nobody are committed by an idle poll
     for name in world.project.definitions:
@@ -131,25 +133,13 @@ async def _folded(world: World, name: str) -> AsyncIterator[str]:
             yield f"{place}: {each.about} is shown as {each.recorded}, the fold has {each.replayed}"
 
 
-def _invariants(world: World, name: str) -> Iterator[str]:
-    """Yield the invariants of a flow that a state of a run breaks, each once a run."""
+def _of_log(world: World, name: str) -> Iterator[str]:
+    """Yield the promises that a fold of the flow's log shows to be broken."""
     app = world.client.app
     flow, table = app.flows[name], app.queries.flows.table(name)
-    partitions = world.cluster.topics.of(name) if flow.invariants else []
-    broken_ones: set[tuple[str, str]] = set()
-    for number, records in enumerate(partitions):
-        fold = PartitionFold(table, number, len(partitions), fields_of=fields_reader(app, flow))
-        for record in records:
-            fold.put({}, fold.missing([record]))
-            fold.fold([record], 0)
-            key = record.event.key
-            for run in fold.cache[key].state.runs if key in fold.cache else ():
-                view = view_of(table.nearest(run.version), key, run)
-                for rule in flow.invariants:
-                    reason = invariant_broken(rule, view)
-                    if reason and (name_of(rule), run.id) not in broken_ones:
-                        broken_ones.add((name_of(rule), run.id))
-                        yield f"{name_of(rule)} of {name} {key} at {number}/{record.offset}: {reason}"
+    partitions = world.cluster.topics.of(name)
+    for number in range(len(partitions)):
+        yield from log_checks.of_partition(table, partitions, number, fields_reader(app, flow), flow.invariants)
 
 
 async def _lag(world: World, name: str) -> AsyncIterator[str]:

@@ -29,6 +29,8 @@ from choreo.wiring import everything
 
 PARTITIONS = 2
 """Partitions of each topic: the fewest with which a rebalance moves one and keeps one."""
+TURNS_MAX = 200_000
+"""Callbacks after which a seed is restless: thirty times those of a long sound one, some seconds."""
 SHRINKS_MAX = 120
 """Runs of a failing seed, to find a shorter plan: half a minute."""
 
@@ -92,6 +94,7 @@ class Simulation:
         chosen = None if is_calm else choose
         folder = Path(tempfile.mkdtemp(prefix="choreo-simulation-"))
         world = World(self._project, seed=plan.seed, partitions=PARTITIONS, choose_lane=chosen, choose_latency=chosen)
+        world.loop.turns_max = TURNS_MAX
         muted = logging.root.manager.disable
         logging.disable(logging.CRITICAL)  # planned faults fill the log of the hosts; the timeline shows them
         try:

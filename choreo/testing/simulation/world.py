@@ -123,6 +123,10 @@ class World:
         """Return the processes with roles that run, or are frozen."""
         return [process for process in self.processes if process.roles and not process.is_over]
 
+    def is_alive(self, name: str) -> bool:
+        """Return whether the process of this name was not killed, and has not ended."""
+        return any(process.name == name and not process.is_over for process in self.processes)
+
     def start_all(self) -> None:
         """Start one process for each role of the project."""
         for role in everything(self.client.app, rest=False):

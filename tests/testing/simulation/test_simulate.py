@@ -23,7 +23,7 @@ from choreo.testing.simulation.world import project_of
 from schemas.orders import OrderPlaced
 
 ROOT = Path(__file__).resolve().parents[3]
-SEEDS = 116
+SEEDS = 124
 """Each kind of fault has its turn four times."""
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +13,9 @@ import pytest
 
 from choreo.testing.verification.moves import budget_of
 from choreo.testing.verification.verify import explored
+from tests.support.faulty_copy import breaks, environment, files_of, patches, planted
 from tests.testing.verification.flows import FLOWS
 
-ROOT = Path(__file__).parents[3]
-GIT = shutil.which("git") or "git"
-PLANTED = ROOT / "tests" / "planted"
 _TOOL = re.compile(r"^tools: .*\bverify \((?P<flow>\w+) --with (?P<moves>\S+)\)", re.MULTILINE)
 _VERIFY = """
 import json, sys
@@ -43,9 +39,9 @@ class Fault(NamedTuple):
 def faults() -> list[Fault]:
     """Return the planted faults that verify finds, by their headers."""
     found = []
-    for patch in sorted(PLANTED.glob("*.diff")):
+    for patch in patches():
         text = patch.read_text()
-        assert text.startswith(f"name: {patch.stem}\nbreaks: "), f"{patch.name} has no header"
+        assert breaks(patch)
         assert re.search(r"^tools: \S", text, re.MULTILINE), f"{patch.name} does not name the tools that find it"
         tool = _TOOL.search(text)
         if tool is not None:
@@ -56,32 +52,14 @@ def faults() -> list[Fault]:
 FAULTS = faults()
 
 
-def planted(fault: Fault, folder: Path) -> Path:
-    """Return a folder with a copy of the package that has the fault; unchanged files are links."""
-    shutil.copytree(ROOT / "choreo", folder / "choreo", copy_function=os.symlink)
-    for name in re.findall(r"^\+\+\+ b/(\S+)", fault.patch.read_text(), re.MULTILINE):
-        (folder / name).unlink()
-        shutil.copy(ROOT / name, folder / name)
-    applied = subprocess.run(
-        [GIT, "apply", "--whitespace=nowarn", fault.patch],
-        cwd=folder,
-        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert applied.returncode == 0, f"{fault.patch.name} does not fit the code any more: {applied.stderr}"
-    return folder
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.patch.stem for fault in FAULTS])
 def test_a_planted_fault_is_found(fault: Fault, tmp_path: Path) -> None:
     """By the moves in its header, with a timeline."""
-    folder = planted(fault, tmp_path)
+    folder = planted(fault.patch, tmp_path)
     answer = subprocess.run(
         [sys.executable, "-c", _VERIFY, fault.flow, fault.moves],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment(folder),
         capture_output=True,
         text=True,
         check=False,
@@ -102,8 +80,4 @@ def test_without_the_fault_every_promise_holds(flow: str, moves: str) -> None:
 def test_there_are_faults_of_core_hosts_and_inbox() -> None:
     """A folder that was moved would leave a test without a case."""
     assert len(FAULTS) >= 24
-    assert {"core", "app", "adapters"} <= {
-        name.split("/")[1]
-        for fault in FAULTS
-        for name in re.findall(r"^--- a/(\S+)", fault.patch.read_text(), re.MULTILINE)
-    }
+    assert {"core", "app", "adapters"} <= {name.split("/")[1] for fault in FAULTS for name in files_of(fault.patch)}

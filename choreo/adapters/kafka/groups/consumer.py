@@ -11,13 +11,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from choreo.adapters.assignment import MemberId
+from choreo.adapters.commit_writer import CommitWriter
 from choreo.adapters.errors import lease_lost
 from choreo.adapters.kafka.errors import MEMBERSHIP_GONE, PARTITION_END, REFUSED, complaint, for_good
-from choreo.adapters.kafka.groups.commits import CommitWriter, IdentityNote, OffsetCommits
+from choreo.adapters.kafka.groups.commits import IdentityNote, OffsetCommits
 from choreo.adapters.kafka.groups.fetch_buffer import Backpressure, BatchLinger, FetchBuffer
 from choreo.adapters.kafka.groups.lookups import Lookups
 from choreo.adapters.kafka.groups.stall_watchdog import StallWatchdog
@@ -124,21 +126,12 @@ class KafkaConsumer:
     async def commit(self, work: CommitBatch) -> None:
         """Write outcomes, dead letters, outputs, states and views, offsets: each when the one before is durable.
 
-        Offsets beside other work are committed in the background. Raises LeaseLostError before any write if this
-        member knows that a partition is not its own. Raises LeaseLostError after the writes if the group refuses a
-        commit of offsets alone, which are not moved then. Raises StorageError, ConflictError.
+        Offsets beside other work are committed in the background. Raises LeaseLostError before any write if a partition
+        is known to be another's, after the writes if the group refuses offsets alone; StorageError, ConflictError.
         """
         self._require({*work.done, *(row.partition for row in work.states), *(view.partition for view in work.views)})
-        await self._writer.write(self._member_id, work)
-        if not work.done:
-            return
-        self._require(work.done)  # revoked during the write: the group takes an offset from any member
-        self._offsets.reached(work.done)
-        alone = not (work.outcomes or work.outputs or work.dead_letters or work.states or work.views)
-        if alone or self._leaving:
-            await self._offsets.commit()
-        else:
-            self._offsets.commit_in_background()
+        others = work.outcomes or work.outputs or work.dead_letters or work.states or work.views
+        await self._writer.commit(self._member_id, work, partial(self._move, alone=not others))
 
     def pause(self, partitions: Sequence[int]) -> None:
         """Deliver nothing of these partitions until `resume`."""
@@ -191,6 +184,15 @@ class KafkaConsumer:
     def on_committed(self, offsets: Mapping[int, int], failure: str) -> None:
         """Take the group's answer to a background commit. Called by the consumer thread."""
         self._offsets.on_committed(offsets, failure)
+
+    async def _move(self, done: Mapping[int, int], *, alone: bool) -> None:
+        """Commit offsets; `alone`, or before a revocation, wait for the answer."""
+        self._require(done)  # revoked during the write: the group takes an offset from any member
+        self._offsets.reached(done)
+        if alone or self._leaving:
+            await self._offsets.commit()
+        else:
+            self._offsets.commit_in_background()
 
     def _lose(self, partitions: Iterable[int]) -> None:
         mine = [partition for partition in partitions if partition in self._buffer.partitions()]

@@ -1,0 +1,55 @@
+"""Planted faults of hosts and adapters: each is found at the seed that tests/planted/seeds.csv names.
+
+The unplanted package keeps every promise on the same seeds. Where a change of the code has moved the schedules, a few
+seeds more are tried; `python -m tests.testing.simulation.survey` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.faulty_copy import PLANTED, environment, planted
+from tests.testing.simulation.search import found
+from tests.testing.simulation.survey import Row, known_rows, wanted_rows
+
+MORE = 40
+"""Seeds that are tried from the known one on: as many as most faults need from the first seed."""
+ROWS = known_rows()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.fault for row in ROWS])
+def test_a_planted_fault_breaks_a_promise(row: Row, tmp_path: Path) -> None:
+    """At the known seed, or soon after it."""
+    folder = planted(PLANTED / f"{row.fault}.diff", tmp_path)
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.testing.simulation.search", row.project, row.faults, str(row.seed), str(MORE)],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    place, seed, broken = json.loads(answer.stdout)
+    assert Path(place).is_relative_to(folder)
+    assert seed, f"{row.fault} is not found from seed {row.seed} on"
+    assert broken
+
+
+@pytest.mark.parametrize(("project", "faults"), sorted({(row.project, row.faults) for row in ROWS}))
+def test_without_a_fault_no_promise_is_broken(project: str, faults: str) -> None:
+    """On the same seeds."""
+    for seed in sorted({row.seed for row in ROWS if (row.project, row.faults) == (project, faults)}):
+        assert found(project, faults, range(seed, seed + 1)) == (0, [])
+
+
+def test_the_table_has_every_fault_that_the_simulator_is_to_find() -> None:
+    """Neither fewer nor more, with the projects of the patches' headers."""
+    assert [(row.fault, row.project, row.faults) for row in ROWS] == [
+        (row.fault, row.project, row.faults) for row in wanted_rows()
+    ]
