@@ -14,6 +14,7 @@ import msgspec
 from choreo.app.pace import Pace
 from choreo.app.query.attribute_filters import checked
 from choreo.app.query.flows import Flows
+from choreo.app.query.freshness import Freshness, freshness
 from choreo.app.query.group_memory import GroupMemory
 from choreo.app.query.groups import Group, Groups
 from choreo.app.query.history import Attribution, Histories, HistoryRow
@@ -280,6 +281,11 @@ class Queries:
     async def overdue(self, flow: str, limit: int = 1_000) -> list[DueRun]:
         """Return runs with a due time that has passed and that no fact in the log has settled, at most `limit`."""
         return await self._stalls.overdue(flow, limit)
+
+    async def freshness(self, flow: str) -> Freshness:
+        """Return how far the read model shows the flow's log."""
+        self.flows.definition(flow)
+        return await freshness(flow, self._log, self._read_model, self._clock)
 
     async def dead_letters(self, flow: str = "", limit: int = 100, after: str = "") -> list[DeadLetter]:
         """Return dead letters, newest first, of one flow or of all; `after` is the last id of the page before."""

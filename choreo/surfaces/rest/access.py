@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from choreo.core.access import ANONYMOUS, EVERY_FLOW, EVERYBODY, Caller, Role
-from choreo.core.errors import ChoreoError
+from choreo.core.errors import ChoreoError, StorageError, UnavailableError
 from choreo.ports.access import UnauthenticatedError
 from choreo.surfaces.rest.access_control import (
     CALLER,
@@ -30,6 +30,10 @@ from choreo.surfaces.rest.roles import METRICS, OPEN, ROUTES, Need, Within
 
 _ROUTE = "choreo.route"
 """Key of the table's entry in a request's scope."""
+_STILL = "choreo.still"
+"""Key of the question whether the caller would still be admitted."""
+CHECK_MS = 1_000
+"""How often an open stream asks it: a revoked key reads on for a second at most."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +79,37 @@ def refusal(scope: Scope, error: ChoreoError) -> Response:
     return problem(scope["path"], status, error.what, where=error.where, remedy=error.remedy, headers=headers)
 
 
+class StillAdmitted:
+    """Asks again whether the caller of an open stream would be admitted; at most once a second."""
+
+    def __init__(
+        self, control: AccessControl, authorization: Callable[[], Sequence[str]], need: Need | None, flow: str
+    ) -> None:
+        """Take the function that returns the caller's credential, for as long as the stream is open."""
+        self._control = control
+        self._authorization = authorization
+        self._need = need
+        self._flow = flow
+        self._asked_ms = control.clock.elapsed_ms()
+
+    async def __call__(self) -> bool:
+        """Return False once the credential is revoked or expired, or its role does not suffice any more."""
+        now_ms = self._control.clock.elapsed_ms()
+        if now_ms - self._asked_ms < CHECK_MS:
+            return True
+        self._asked_ms = now_ms
+        try:
+            caller = await self._control.owner(self._authorization())
+            if self._need is not None:
+                _require(caller, self._need, self._flow)
+        except (UnauthenticatedError, ForbiddenError):
+            return False
+        except (UnavailableError, StorageError) as error:
+            # It cannot be decided now: the stream goes on, as long as the provider or the file is away.
+            _log.warning("whether an open stream may go on cannot be decided: %s", error)
+        return True
+
+
 class Access:
     """Passes requests with a sufficient role on, with their caller in the scope."""
 
@@ -108,7 +143,8 @@ class Access:
             _log.info("%s %s from %s: %d, %s", scope["method"], scope["path"], address, status, error.what)
             await self._refuse(scope, error)(scope, receive, send)
             return
-        await self._app({**scope, CALLER: caller, _ROUTE: name}, receive, send)
+        still = StillAdmitted(self._control, lambda: self._authorization(scope), self._table.need(name), flow)
+        await self._app({**scope, CALLER: caller, _ROUTE: name, _STILL: still}, receive, send)
 
     async def _admitted(self, control: AccessControl, scope: Scope, name: str, flow: str) -> Caller:
         """Return the caller; a path that is not in the table needs only a credential here, and `Listed` follows."""
@@ -120,6 +156,16 @@ class Access:
         if need is not None:
             _require(caller, need, flow)
         return caller
+
+
+async def _always() -> bool:
+    return True
+
+
+def still_admitted(request: Request) -> Callable[[], Awaitable[bool]]:
+    """Return a function that says, for a stream, whether its reader would still be admitted."""
+    still: Callable[[], Awaitable[bool]] = request.scope.get(_STILL, _always)
+    return still
 
 
 async def _listed(request: Request) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -26,6 +26,7 @@ from choreo.surfaces.json_format import (
     summary_of,
     timeline_of,
 )
+from choreo.surfaces.rest.access import still_admitted
 from choreo.surfaces.rest.error_responses import refused
 from choreo.surfaces.rest.masking import Masking
 from choreo.surfaces.rest.parameters import (
@@ -191,6 +192,8 @@ _STREAM: dict[str, Any] = {
     responses={200: _STREAM, **refused(404)},
 )
 async def follow_instance(
+    *,
+    request: Request,
     flow: FlowName,
     key: Key,
     use_cases: Injected,
@@ -201,10 +204,13 @@ async def follow_instance(
         Whole, Header(description="Continue after this offset; browsers send it by themselves.")
     ] = -1,
 ) -> StreamingResponse:
-    """Stream events from the run's first, or from after `Last-Event-ID`; the stream ends when the run has ended."""
+    """Stream events from the run's first, or from after `Last-Event-ID`, until the run has ended.
+
+    The stream also ends when the credential is revoked or expires.
+    """
     run = (await use_cases.queries.instance(flow, key, run)).row.run
     return StreamingResponse(
-        _stream(use_cases, _Reader(caller, hiding), flow, key, run, last_event_id),
+        _stream(use_cases, _Reader(caller, hiding, still_admitted(request)), flow, key, run, last_event_id),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -215,6 +221,7 @@ class _Reader(NamedTuple):
 
     caller: Caller
     hiding: Masking
+    admitted: Callable[[], Awaitable[bool]]
 
 
 async def _stream(
@@ -223,7 +230,7 @@ async def _stream(
     yield f"retry: {round(FOLLOW_S * 10_000)}\n\n"
     silent = 0
     async for row in use_cases.queries.follow(flow, key, run, after):
-        if use_cases.closing.is_set():
+        if use_cases.closing.is_set() or not await reader.admitted():
             return
         if row is None:
             silent += 1

@@ -11,18 +11,25 @@ from choreo.surfaces.rest.roles import OPEN
 from choreo.surfaces.rest.transport import BoundedBody, EncodedPath
 from choreo.surfaces.rest.use_cases import UseCases
 from choreo.surfaces.web import errors, static_files
+from choreo.surfaces.web.changes import Changes
 from choreo.surfaces.web.pages import PAGES, ROLES
-from choreo.surfaces.web.rendering import Renderer
+from choreo.surfaces.web.rendering import Begun, Renderer
 
 
 def create_pages(use_cases: UseCases) -> FastAPI:
     """Create the page over these use cases; it opens and closes nothing."""
     app = FastAPI(
-        title="choreo", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, dependencies=[Listed]
+        title="choreo",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Listed, Begun],
     )
     app.state.use_cases = use_cases
     app.state.masking = Masking(use_cases.flows)
     app.state.renderer = Renderer()
+    app.state.changes = Changes(use_cases.queries)
     for page in PAGES:
         app.include_router(page.router)
     app.include_router(static_files.router)

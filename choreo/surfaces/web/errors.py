@@ -36,7 +36,7 @@ def install(app: FastAPI) -> None:
 
 def error_page(request: Request, status: int, what: str, *, where: str = "", remedy: str = "") -> Response:
     """Return the page of an error."""
-    by_script = request.method == "POST" and request.headers.get("hx-request") == "true"
+    by_script = request.headers.get("hx-request") == "true"
     answer = render(
         request,
         "error_box.html" if by_script else "error.html",

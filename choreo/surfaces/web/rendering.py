@@ -12,17 +12,19 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from choreo.app.query.freshness import Freshness
 from choreo.app.query.status_text import moment
 from choreo.core.access import Actor, Caller, Role
 from choreo.core.wording import counted
 from choreo.surfaces.rest.access_control import CALLER
 from choreo.surfaces.rest.use_cases import UseCases
 from choreo.surfaces.web import csrf
+from choreo.surfaces.web.changes import Changes, mark_of
 from choreo.surfaces.web.links import Links
 
 VERSION: str = version("choreo-kafka")
@@ -84,6 +86,25 @@ def as_json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
+async def _begun(request: Request) -> None:
+    changes: Changes = request.app.state.changes
+    use_cases: UseCases = request.app.state.use_cases
+    request.state.known = {state.flow: state for state in changes.known(use_cases.flows.names)}
+
+
+Begun: Any = Depends(_begun)
+"""Dependency of every page: take note of the positions that are known before the page is read."""
+
+
+def _mark(request: Request, live: Live | None, caller: Caller) -> str:
+    """Return the mark of the positions known before the page was read: a later change brings the page anew."""
+    if live is None:
+        return ""
+    known: dict[str, Freshness] = request.state.known
+    names = [live.flow] if live.flow else [name for name in known if caller.may(Role.VIEWER, name)]
+    return mark_of([known[name] for name in names if name in known], live.partition)
+
+
 class Renderer:
     """The templates."""
 
@@ -106,8 +127,21 @@ class Renderer:
         return self.environment.get_template(name).render(values)
 
 
-def render(request: Request, template: str, *, title: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Return a page. Templates get `title`, `links`, `caller`, `may`, `csrf` and `nav` beside the values given here."""
+class Live(NamedTuple):
+    """The part of the log that a page shows: the page comes anew when it changes. Without a flow it is every flow."""
+
+    flow: str = ""
+    partition: int = -1
+    """Of the flow; -1: all."""
+
+
+def render(
+    request: Request, template: str, *, title: str, status: int = 200, live: Live | None = None, **values: Any
+) -> HTMLResponse:
+    """Return a page; with `live` the browser keeps it up to date.
+
+    Templates get `title`, `links`, `caller`, `may`, `csrf`, `nav` and `live` beside the values given here.
+    """
     from choreo.surfaces.web.pages import NAV  # noqa: PLC0415 - the pages use this module
 
     renderer: Renderer = request.app.state.renderer
@@ -124,6 +158,8 @@ def render(request: Request, template: str, *, title: str, status: int = 200, **
             "controlled": use_cases.access is not None,
             "csrf": token,
             "nav": NAV,
+            "live": live,
+            "mark": _mark(request, live, caller),
             "section": request.scope["path"].split("/")[2:3],
             **values,
         },

@@ -14,7 +14,7 @@ from choreo.core.definition import FlowDefinition
 from choreo.core.errors import UnavailableError
 from choreo.surfaces.rest.parameters import WAIT_S_DEFAULT, FlowName, Key, Run
 from choreo.surfaces.rest.use_cases import Asking, Hiding, Injected
-from choreo.surfaces.web.rendering import Entry, render
+from choreo.surfaces.web.rendering import Entry, Live, render
 
 INSTANCE = "/flows/{flow}/instances/{key}"
 
@@ -47,6 +47,7 @@ class RunPage(NamedTuple):
             request,
             template,
             title=f"{row.key} – {row.flow}",
+            live=Live(row.flow, row.partition),
             instance=self.instance,
             row=row,
             detail=self.instance.detail,

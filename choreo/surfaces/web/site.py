@@ -14,10 +14,10 @@ from choreo.surfaces.web.headers import Headers
 PREFIX = "/ui"
 
 
-def create_site(use_cases: UseCases) -> FastAPI:
-    """Create the REST view with the page; it opens and closes nothing."""
+def create_site(use_cases: UseCases, pages: FastAPI | None = None) -> FastAPI:
+    """Create the REST view with the page; it opens and closes nothing. `pages`: those made before, for tests."""
     app = create_app(use_cases)
-    app.add_middleware(_Pages, pages=Headers(create_pages(use_cases)))
+    app.add_middleware(_Pages, pages=Headers(pages or create_pages(use_cases)))
     return app
 
 

@@ -7,7 +7,7 @@ of a script, a violation of the content security policy. A test fails on a fault
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,8 @@ from choreo.settings import Settings
 from choreo.surfaces.rest.access_control import AccessControl
 from choreo.surfaces.rest.server import use_cases_of
 from choreo.surfaces.web import create_site
+from choreo.surfaces.web.app import create_pages
+from choreo.surfaces.web.changes import Changes
 from choreo.wiring import App
 from tests.support.page_shop import Ordered, Picked
 from tests.support.patience import PATIENCE_S
@@ -47,11 +49,20 @@ class Site:
 
     app: App
     port: int
+    changes: Changes
+    """The watcher of changes of its server."""
 
     @property
     def url(self) -> str:
         """Return the address of the page."""
         return f"http://127.0.0.1:{self.port}/ui"
+
+    @asynccontextmanager
+    async def served(self, keys: Path) -> AsyncIterator[str]:
+        """Serve the same project once more, with access control by this file of keys; yields the address."""
+        access = AccessControl([ApiKeys(keys, self.app.clock)], self.app.clock)
+        async with served(create_site(replace(use_cases_of(self.app), access=access))) as port:
+            yield f"http://127.0.0.1:{port}"
 
     def run(self, key: str, *more: str) -> str:
         """Return the address of a run's page; the key is encoded already."""
@@ -106,16 +117,20 @@ class Site:
         await self.set_aside("open-1", LETTER)
 
 
+def settings_in(folder: Path) -> Settings:
+    """Return the settings of the project with its log in this folder."""
+    flows = ("tests.support.page_shop:order",)
+    return Settings(flows=flows, database=folder / "page.db", topics=folder / "none", port=0)
+
+
 @asynccontextmanager
-async def site_in(folder: Path, keys: Path | None = None) -> AsyncIterator[Site]:
-    """Run the project and its page; with a file of keys access is controlled."""
-    settings = Settings(
-        flows=("tests.support.page_shop:order",), database=folder / "page.db", topics=folder / "none", port=0
-    )
-    async with running(settings) as app:
-        access = AccessControl([ApiKeys(keys, app.clock)], app.clock) if keys else None
-        async with served(create_site(replace(use_cases_of(app), access=access))) as port:
-            yield Site(app, port)
+async def site_in(folder: Path, without: Collection[str] = ()) -> AsyncIterator[Site]:
+    """Run the project, but for the roles named, and its page."""
+    async with running(settings_in(folder), without=without) as app:
+        use_cases = use_cases_of(app)
+        pages = create_pages(use_cases)
+        async with served(create_site(use_cases, pages)) as port:
+            yield Site(app, port, pages.state.changes)
 
 
 @dataclass
@@ -125,6 +140,12 @@ class Watched:
     page: Any
     faults: list[str] = field(default_factory=list)
     _expected: list[str] = field(default_factory=list)
+
+    async def shows(self, selector: str, pattern: str) -> None:
+        """Wait until the element's text matches; the policy forbids waits that evaluate a text as a script."""
+        from playwright.async_api import expect
+
+        await expect(self.page.locator(selector)).to_have_text(re.compile(pattern), timeout=TIMEOUT_MS)
 
     def expect(self, pattern: str) -> None:
         """Expect faults that match this pattern; at least one has to come."""

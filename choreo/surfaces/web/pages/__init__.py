@@ -9,10 +9,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from choreo.surfaces.rest.roles import Need
-from choreo.surfaces.web.pages import actions, audit, dead_letters, flows, history, instance, instances, publish, views
+from choreo.surfaces.web.pages import (
+    actions,
+    audit,
+    dead_letters,
+    flows,
+    history,
+    instance,
+    instances,
+    publish,
+    stream,
+    views,
+)
 from choreo.surfaces.web.rendering import Entry
 
-PAGES: Sequence[Any] = (flows, instances, instance, history, actions, publish, dead_letters, audit, views)
+PAGES: Sequence[Any] = (flows, instances, instance, history, actions, publish, dead_letters, audit, views, stream)
 
 NAV: Sequence[Entry] = (
     Entry("Flows", ("flows",)),

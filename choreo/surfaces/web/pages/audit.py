@@ -13,7 +13,7 @@ from choreo.core.access import Role
 from choreo.surfaces.rest.access import require
 from choreo.surfaces.rest.roles import Need, Within
 from choreo.surfaces.rest.use_cases import Asking, Injected
-from choreo.surfaces.web.rendering import render
+from choreo.surfaces.web.rendering import Live, render
 
 router: APIRouter = APIRouter(prefix="/ui")
 ROLES: Mapping[str, Need] = {"GET /ui/audit": Need(Role.VIEWER, Within.ANY)}
@@ -39,6 +39,7 @@ async def list_actions(
         request,
         "audit.html",
         title="Audit",
+        live=Live(flow) if flow else None,
         flow=flow,
         flows=names,
         rows=[(row, token_of(row.position)) for row in page.items] if page else [],

@@ -20,7 +20,7 @@ from choreo.surfaces.rest.roles import Need, Within
 from choreo.surfaces.rest.use_cases import Asking, Hiding, Injected, UseCases
 from choreo.surfaces.web.forms import Posted, done
 from choreo.surfaces.web.links import Links
-from choreo.surfaces.web.rendering import render
+from choreo.surfaces.web.rendering import Live, render
 
 router: APIRouter = APIRouter(prefix="/ui")
 _LIST = "/dead-letters"
@@ -65,6 +65,7 @@ async def list_dead_letters(
         request,
         "dead_letters.html",
         title="Dead letters",
+        live=Live(flow),
         flow=flow,
         flows=[name for name in use_cases.flows.names if caller.may(Role.VIEWER, name)],
         groups=grouped(letters),

@@ -14,7 +14,7 @@ from choreo.surfaces.rest.parameters import FlowName
 from choreo.surfaces.rest.roles import Need, Within
 from choreo.surfaces.rest.use_cases import Asking, Injected
 from choreo.surfaces.web.links import Links
-from choreo.surfaces.web.rendering import render
+from choreo.surfaces.web.rendering import Live, render
 
 router: APIRouter = APIRouter(prefix="/ui")
 
@@ -39,7 +39,7 @@ async def list_flows(request: Request, use_cases: Injected, caller: Asking) -> H
         if caller.may(Role.VIEWER, name):
             letters = await queries.dead_letter_count(name)
             rows.append((use_cases.flows.definition(name), await queries.counts(name), letters))
-    return render(request, "flows.html", title="Flows", rows=rows, statuses=STATUSES)
+    return render(request, "flows.html", title="Flows", live=Live(), rows=rows, statuses=STATUSES)
 
 
 @router.get("/flows/{flow}")
@@ -50,6 +50,7 @@ async def show_flow(request: Request, flow: FlowName, use_cases: Injected) -> HT
         request,
         "flow.html",
         title=f"Flow {flow}",
+        live=Live(flow),
         flow=definition,
         counts=await use_cases.queries.counts(flow),
         letters=await use_cases.queries.dead_letter_count(flow),

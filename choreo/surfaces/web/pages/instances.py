@@ -20,7 +20,7 @@ from choreo.surfaces.rest.parameters import FlowName
 from choreo.surfaces.rest.roles import Need
 from choreo.surfaces.rest.use_cases import Asking, Hiding, Injected
 from choreo.surfaces.web import saved_views
-from choreo.surfaces.web.rendering import render
+from choreo.surfaces.web.rendering import Live, render
 
 router: APIRouter = APIRouter(prefix="/ui")
 LIST: str = "/flows/{flow}/instances"
@@ -117,6 +117,7 @@ async def list_instances(
         request,
         "instances.html",
         title=f"Instances of {flow}",
+        live=Live(flow),
         flow=use_cases.flows.definition(flow),
         page=Page(hiding.instances(caller, page.items), page.cursor),
         asked=asked,
