@@ -158,7 +158,7 @@ def load(**values: object) -> Settings:
         raise SettingsError(
             redact(f"{fault_text(first)}, got {first['input']!r}"), where=f"setting {name}", remedy=remedy
         ) from error
-    except (UnreadableSetting, ValueError, RecursionError, OSError) as error:
+    except (UnreadableSetting, ValueError, RecursionError, OSError, AttributeError) as error:
         raise SettingsError(
             redact(str(error)),
             where="pyproject.toml or environment",

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from choreo.adapters.whole_files import CANNOT_BE_WRITTEN, write_whole
 from choreo.core.definition import FlowDefinition, export, load
 from choreo.core.errors import ChoreoError, SchemaError
 from choreo.core.flow_changes import FlowChange, flow_changes
@@ -83,11 +84,9 @@ def freeze(declared: FlowDefinition, frozen: FrozenFlows, schemas: Path) -> Path
     text = json.dumps({"format": FORMAT, **json.loads(export(declared))}, indent=2, ensure_ascii=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{text}\n", encoding="utf-8")
+        write_whole(path, f"{text}\n")
     except OSError as error:
-        raise SchemaError(
-            f"cannot be written: {error.strerror}", where=str(path), remedy="Name a folder you may write to."
-        ) from error
+        raise SchemaError(f"cannot be written: {error.strerror}", where=str(path), remedy=CANNOT_BE_WRITTEN) from error
     return path
 
 

@@ -110,7 +110,11 @@ class Export:
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
         self._file: BinaryIO = self._part.open("wb")
-        self._line(head)
+        try:
+            self._line(head)
+        except OSError:
+            self._give_up()
+            raise
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -118,13 +122,19 @@ class Export:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Write the last line and give the file its name; after an error remove it."""
-        if error is None:
-            self._line({"end": {"records": self.records, "views": self.views}})
+        try:
+            if error is None:
+                self._line({"end": {"records": self.records, "views": self.views}})
+                self._file.close()
+                self._part.replace(self._path)
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Remove the part of a file; there is none where it has got its name."""
+        with suppress(OSError):  # a full disk refuses the rest that is to be written
             self._file.close()
-            self._part.replace(self._path)
-            return
-        self._file.close()
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             self._part.unlink()
 
     def add_view(self, view: InstanceView) -> None:

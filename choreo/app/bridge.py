@@ -19,7 +19,7 @@ from choreo.core.declare.flow import Flow
 from choreo.core.definition import CHILDREN_RULE, FlowDefinition
 from choreo.core.errors import ChoreoError, ConflictError, DecodeError, described
 from choreo.core.events import Envelope
-from choreo.core.keys import key_text
+from choreo.core.keys import key_text, require_own_key
 from choreo.ports.codec import Codec
 
 
@@ -48,7 +48,8 @@ class CarryRule:
         if self._is_copy:
             content = Content(event.type, event.key, event.content_type, event.data)
         else:
-            made = self._made(self._codec.decode(self._carry.on, event.content_type, event.data))
+            read = self._codec.decode(self._carry.on, event.content_type, event.data)
+            made = self._made(require_own_key(read, self._source.key, event.key))
             if made is None:
                 return ()
             key = self._key_of(made)

@@ -12,6 +12,7 @@ from choreo import settings
 from choreo.adapters import frozen_flows
 from choreo.adapters.frozen_flows import Problem
 from choreo.adapters.topics_yaml import load_topics
+from choreo.adapters.whole_files import write_whole
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, frozen_files, table, write
@@ -135,8 +136,10 @@ def _give(text: str, to: Path | None) -> None:
         write(text)
         return
     try:
-        to.write_text(f"{text}\n", encoding="utf-8")
+        write_whole(to, f"{text}\n")
     except OSError as error:
         raise SettingsError(
-            f"cannot be written: {error.strerror}", where=str(to), remedy="Name a file in a folder you may write to."
+            f"cannot be written: {error.strerror}",
+            where=str(to),
+            remedy="Free disk space, or name a file in a folder you may write to.",
         ) from error

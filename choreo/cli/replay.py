@@ -170,7 +170,12 @@ async def _export(app: App, flow: str, key: str, path: Path, output: Format) -> 
         keys=[key] if key else [],
         as_of_ms=recording.as_of_ms,
     )
-    written = await export(recording, head, path, fields_of)
+    try:
+        written = await export(recording, head, path, fields_of)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot be written: {error.strerror}", where=str(path), remedy="Free disk space, or name another file."
+        ) from error
     if output is Format.JSON:
         document({"file": str(path), "flow": name, "records": written.records, "runs": written.views})
         return

@@ -23,6 +23,7 @@ from choreo.adapters.kafka.topics.changes import (
     wanted_topics,
 )
 from choreo.adapters.topics_yaml import load_topics, topic_text
+from choreo.adapters.whole_files import write_whole
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, table, write
@@ -62,8 +63,7 @@ def init(*, owner: Owner = "", output: Output = Format.TABLE) -> None:
         config.topics.mkdir(parents=True, exist_ok=True)
         for flow, path in zip(missing, written, strict=True):
             text = topic_text(flow, partitions=config.partitions, owner=owner or Path.cwd().name)
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
+            write_whole(path, text, new=True)
     except OSError as error:
         raise StorageError(
             f"cannot be written: {error.strerror}",

@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from choreo.core.errors import DecodeError
+
 
 def key_text(value: Any) -> str:
     """Return the text of a key; raises TypeError on a value that cannot be a key, such as None or a list."""
@@ -22,6 +24,21 @@ def key_text(value: Any) -> str:
             return text(value)
     message = f"a {type(value).__name__} is no key"
     raise TypeError(message)
+
+
+def require_own_key(event: Any, field: str, key: str) -> Any:
+    """Return the event of a record with this message key.
+
+    Raises DecodeError where the event's own key field names another: a run would do the work of another one.
+    """
+    own = getattr(event, field, None)
+    if own is not None and own != key and key_text(own) != key:
+        raise DecodeError(
+            f"it is about {key_text(own)!r:.100}, and its message key is {key!r:.100}",
+            where=f"{type(event).event_type}.{field}",
+            remedy="Write the event's own key as the message key.",
+        )
+    return event
 
 
 def _decimal(value: Decimal) -> str:
@@ -40,7 +57,8 @@ _TEXTS: tuple[tuple[Any, Callable[[Any], str]], ...] = (
     (bool, lambda value: "true" if value else "false"),
     (Decimal, _decimal),
     (datetime, _moment),
-    ((int, float, UUID), str),
+    (float, lambda value: str(value + 0.0)),  # -0.0 is 0.0
+    ((int, UUID), str),
     (date, date.isoformat),
 )
 KEY_TYPES = (str, bool, int, float, Decimal, datetime, date, UUID)

@@ -85,6 +85,8 @@ def _load_flow(name: str) -> Flow:
         flow = getattr(module, attribute)
     except AttributeError as error:
         raise SettingsError(f"{module_name} has no {attribute!r}", where=where, remedy=remedy) from error
+    except Exception as error:  # of the module's own __getattr__
+        raise _failed(module_name, f"give {attribute!r}", where, error) from error
     if not isinstance(flow, Flow):
         raise SettingsError(f"it is a {type(flow).__name__}, not a Flow", where=where, remedy=remedy)
     return flow
@@ -104,8 +106,12 @@ def _imported(module: str, where: str, remedy: str) -> ModuleType:
     except BaseException as error:
         if isinstance(error, ImportError):
             raise SettingsError(f"it cannot be imported: {error}", where=where, remedy=remedy) from error
-        raise ProjectError(
-            f"{module} cannot be imported: its own code failed with {described(error)}",
-            where=where,
-            remedy="Correct the module; the lines that failed are below.",
-        ) from error
+        raise _failed(module, "be imported", where, error) from error
+
+
+def _failed(module: str, what: str, where: str, error: BaseException) -> ProjectError:
+    return ProjectError(
+        f"{module} cannot {what}: its own code failed with {described(error)}",
+        where=where,
+        remedy="Correct the module; the lines that failed are below.",
+    )

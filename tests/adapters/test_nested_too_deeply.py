@@ -1,4 +1,4 @@
-"""Files of a project that are nested too deeply to be read: each is refused as what it is, with the remedy."""
+"""Files of a project that are nested too deeply to be read: each is refused, with the remedy."""
 
 from __future__ import annotations
 

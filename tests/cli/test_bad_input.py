@@ -145,6 +145,28 @@ def test_an_error_in_a_module_of_the_project_is_shown_as_that(
     assert desk("list", "--debug").code == USAGE
 
 
+def test_an_error_of_a_modules_own_getattr_is_shown_as_that(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module may make its names when they are asked for."""
+    monkeypatch.setenv("CHOREO_FLOWS", "lazy_flow:flow")
+    monkeypatch.syspath_prepend(str(desk.folder))
+    monkeypatch.delitem(sys.modules, "lazy_flow", raising=False)
+    (desk.folder / "lazy_flow.py").write_text("def __getattr__(name):\n    raise RuntimeError(f'no {name} today')\n")
+    answer = desk("list")
+    assert answer.code == USAGE
+    assert "its own code failed with RuntimeError: no flow today" in answer.err
+
+
+@pytest.mark.parametrize("text", ["tool = 5", "[tool]\nchoreo = 5", "[[tool.choreo]]", "[tool.choreo", "\x00"])
+def test_a_pyproject_that_is_none_is_refused(desk: Any, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A number, a list or nonsense stands where the settings are expected."""
+    project = desk.folder / "elsewhere"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(text)
+    monkeypatch.chdir(project)
+    answer = desk("list")
+    assert (answer.code, "  remedy: " in answer.err) == (USAGE, True), answer.err
+
+
 def test_outside_of_a_project_it_says_how_to_begin(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first thing a new user does wrong."""
     monkeypatch.chdir(desk.folder)

@@ -14,7 +14,7 @@ from choreo.core.errors import DeclarationError, DecodeError, SchemaError
 
 
 class Item(Part):
-    """A part whose name an event takes too."""
+    """A part with a name that an event takes too."""
 
     sku: str
 
@@ -90,7 +90,7 @@ def _of_class() -> Any:
 
 
 class _Inner(Part):
-    """A part whose number grows with each reading."""
+    """A part with a number that grows at each reading."""
 
     count: Annotated[int, AfterValidator(_raised)]
 

@@ -38,6 +38,10 @@ GARBAGE: dict[str, tuple[dict[str, Any], str]] = {
         {"data": b'{"order_id": null, "amount": 1, "declined": false}', "content_type": JSON},
         "order_id",
     ),
+    "an event about another key": (
+        {"data": b'{"order_id": "other", "amount": 1, "declined": false}', "content_type": JSON},
+        "it is about 'other', and its message key is 'bad'",
+    ),
     "JSON in another encoding": ({"data": '{"order_id": "ü"}'.encode("utf-16"), "content_type": JSON}, "JSON"),
     "Avro cut short": ({"data": AVRO[:-2], "content_type": "application/avro"}, "OrderPlaced"),
     "Avro of an unknown schema": (

@@ -16,6 +16,7 @@ from fastavro.schema import SchemaParseException, UnknownType
 
 from choreo.adapters.avro.compat import Change, changes
 from choreo.adapters.avro.schema import Schema, schema_from, schema_of
+from choreo.adapters.whole_files import CANNOT_BE_WRITTEN, write_whole
 from choreo.core.errors import SchemaError
 from choreo.event.event import Event
 
@@ -41,8 +42,12 @@ def freeze(event_classes: Iterable[type[Event]], folder: Path) -> list[Path]:
     for event_class in classes:
         for problem in _incompatible(event_class, frozen.get(event_class.event_type, [])):
             raise problem
-    folder.mkdir(parents=True, exist_ok=True)
-    return [path for each in classes if (path := _write(each, folder, frozen.get(each.event_type, [])))]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [path for each in classes if (path := _write(each, folder, frozen.get(each.event_type, [])))]
+    except OSError as error:
+        place = str(error.filename or folder)
+        raise SchemaError(f"cannot be written: {error.strerror}", where=place, remedy=CANNOT_BE_WRITTEN) from error
 
 
 def check(event_classes: Iterable[type[Event]], folder: Path) -> list[SchemaError]:
@@ -150,5 +155,5 @@ def _write(event_class: type[Event], folder: Path, frozen: list[Version]) -> Pat
         return None
     declaration = present.declaration
     path = folder / f"{event_class.event_type}.{len(frozen) + 1}.avsc"
-    path.write_text(json.dumps(declaration, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(declaration, indent=2, ensure_ascii=False) + "\n")
     return path

@@ -23,6 +23,7 @@ from choreo.core.definition import ParameterDefinition
 from choreo.core.errors import DecodeError, LeaseLostError, NotFoundError, StorageError
 from choreo.core.events import Envelope, Position
 from choreo.core.gates import NEEDED_MAX
+from choreo.core.keys import require_own_key
 from choreo.hosts.runners.port import Attempt
 from choreo.hosts.step.context import HostContext
 from choreo.hosts.step.heartbeats import Heartbeats
@@ -235,7 +236,8 @@ class AttemptStarter:
         )
 
     def _decoded(self, spec: HandlerSpec, event: Envelope) -> Any:
-        return self._context.ports.codec.decode(spec.takes[event.type], event.content_type, event.data)
+        decoded = self._context.ports.codec.decode(spec.takes[event.type], event.content_type, event.data)
+        return require_own_key(decoded, self._context.table.flow.key, event.key)
 
     def _begin_of(self, job: Job) -> AttemptRequest:
         slot = job.event.run if job.spec.once and not job.redriven else ""
