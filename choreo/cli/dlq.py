@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from choreo.app.operator.preview import Preview
 from choreo.app.publish.publisher import Receipt
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
+from choreo.cli.operate import DryRun, show_preview
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import FlowArgument, FlowOption, in_app, os_user
 from choreo.core.errors import ConflictError, SettingsError
@@ -79,6 +81,7 @@ def redrive(
     *,
     every: Annotated[bool, typer.Option("--all", help="Every dead letter that was not redriven yet.")] = False,
     flow: FlowOption = "",
+    dry_run: DryRun = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Give dead letters back to the step they failed in, under their old id.
@@ -91,6 +94,10 @@ def redrive(
             where="choreo dlq redrive",
             remedy="Name their ids, or give --all.",
         )
+    if dry_run:
+        for preview in in_app(lambda app: _previews(app, dead_letter_ids or [])):
+            show_preview(preview, output)
+        return
     receipts, refused = in_app(lambda app: _all(app, flow) if every else _named(app, dead_letter_ids or []))
     if output is Format.JSON:
         shown = [
@@ -105,6 +112,11 @@ def redrive(
         write(f"{len(receipts)} redriven, {len(refused)} refused")
     if refused:
         raise typer.Exit(PROBLEM)
+
+
+async def _previews(app: App, dead_letter_ids: list[str]) -> list[Preview]:
+    """Return the consequences of redriving these; the first refusal ends the call."""
+    return [await app.operator.preview_of_redrive(dead_letter_id, by=os_user()) for dead_letter_id in dead_letter_ids]
 
 
 async def _named(app: App, dead_letter_ids: list[str]) -> tuple[list[Receipt], dict[str, ConflictError]]:

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from choreo.app.operator.actions import Action, Kind
 from choreo.cli.deferred import group
-from choreo.cli.operate import Reason, operate
+from choreo.cli.operate import DryRun, Reason, operate
 from choreo.cli.output import Format, Output
-from choreo.cli.project import FlowOption, KeyArgument, RunOption, os_user
+from choreo.cli.project import FlowOption, KeyArgument, RunOption
 
 cli: typer.Typer = group("Retry or resolve an undo that failed.")
 
@@ -24,15 +25,11 @@ def retry(
     flow: FlowOption = "",
     run: RunOption = "",
     reason: Reason = "",
+    dry_run: DryRun = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Request a failed undo once more: a new round."""
-    operate(
-        flow,
-        key,
-        lambda app, name: app.operator.retry_compensation(name, key, entry, run=run, reason=reason, by=os_user()),
-        output,
-    )
+    operate(Action(Kind.RETRY, flow, key, run, entry, reason), output, dry_run=dry_run)
 
 
 @cli.command("resolve")
@@ -43,12 +40,8 @@ def resolve(
     flow: FlowOption = "",
     run: RunOption = "",
     reason: Reason = "",
+    dry_run: DryRun = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Record that an effect was undone by hand, and how. Needs a --reason."""
-    operate(
-        flow,
-        key,
-        lambda app, name: app.operator.resolve_compensation(name, key, entry, run=run, reason=reason, by=os_user()),
-        output,
-    )
+    operate(Action(Kind.RESOLVE, flow, key, run, entry, reason), output, dry_run=dry_run)

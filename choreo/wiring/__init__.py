@@ -171,7 +171,7 @@ async def app_of(
     stores = (backend.log, backend.read_model, backend.dead_letters)
     steps = {name: flow.steps for name, flow in flows.items()}
     queries = Queries(known, *stores, codec, backend.clock, pace, steps=steps)
-    operator = Operator(known, backend.log, backend.read_model, backend.dead_letters, backend.clock)
+    operator = Operator(known, *stores, backend.clock, codec)
     return App(
         settings,
         flows,

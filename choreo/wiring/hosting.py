@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from choreo.app.bridge import rules
 from choreo.app.metrics import Metrics
+from choreo.app.query import readers
 from choreo.app.tracking.fold import FieldsOf
-from choreo.app.tracking.views import attributes_of
 from choreo.core.declare.flow import Flow
-from choreo.core.errors import ChoreoError, DecodeError, NotFoundError, SettingsError
+from choreo.core.errors import NotFoundError, SettingsError
 from choreo.core.events import Envelope
 from choreo.hosts.bridge import IDLE_S as BRIDGE_IDLE_S
 from choreo.hosts.bridge import BridgeHost
@@ -208,28 +208,9 @@ KINDS: Mapping[str, Callable[[App, Flow], Host]] = {
 
 def attributes_reader(app: App, flow: Flow) -> Callable[[Envelope], Mapping[str, str]]:
     """Return a function that gives the filterable fields of a start event; none of an unreadable one."""
-    start_class: type[Any] = flow.event_classes[app.definitions[flow.name].starts]
-
-    def read(event: Envelope) -> Mapping[str, str]:
-        try:
-            return attributes_of(app.codec.fields(start_class, event.content_type, event.data))
-        except ChoreoError:
-            return {}  # the steps that need it report the fault, as a dead letter
-
-    return read
+    return readers.attributes_reader(app.codec, flow.event_classes[app.definitions[flow.name].starts])
 
 
 def fields_reader(app: App, flow: Flow) -> FieldsOf:
     """Return a function that gives the fields of an event of this flow as Python values, for its conditions."""
-    classes = flow.event_classes
-
-    def read(event: Envelope) -> Mapping[str, Any]:
-        if event.type not in classes:
-            raise DecodeError(
-                "no event of the flow as it is declared now has this type",
-                where=event.type,
-                remedy="Keep the event's class until the runs of the version that decides by it have ended.",
-            )
-        return app.codec.values(classes[event.type], event.content_type, event.data)
-
-    return read
+    return readers.fields_reader(app.codec, flow.event_classes)

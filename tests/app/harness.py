@@ -165,7 +165,9 @@ class Shop:
             new_id=lambda: ids.derive("test", next(numbers)),
         )
         self.memory = GroupMemory()
-        self.operator = Operator(self.flows, backend.log, backend.read_model, backend.dead_letters, self.clock)
+        self.operator = Operator(
+            self.flows, backend.log, backend.read_model, backend.dead_letters, self.clock, self.codec
+        )
         self.queries = Queries(
             self.flows,
             backend.log,

@@ -62,3 +62,18 @@ def test_a_failed_undo_is_resolved_by_hand(desk: Any) -> None:
     assert "an operator to retry or resolve the undo of seats.take" in desk("show", "t-1").out
     assert desk("undo", "resolve", "t-1", "seats.take", "--reason", "freed by the janitor").code == 0
     assert status(desk, "t-1") == "compensated"
+
+
+def test_a_dry_run_foresees_and_writes_nothing(desk: Any) -> None:
+    """Each action prints its consequences; the run stays as it is."""
+    desk.opened("t-1", seated=True)
+    foreseen = desk("cancel", "t-1", "--dry-run", "-o", "json").json
+    assert [undo["step"] for undo in foreseen["undos"]] == ["seats.take"]
+    assert (foreseen["becomes"], foreseen["end"]) == ("compensating", "compensated")
+    assert "Undoes seats.take." in desk("cancel", "t-1", "--dry-run").out
+    for act in (("pause",), ("terminate",)):
+        answer = desk(*act, "t-1", "--dry-run")
+        assert (answer.code, answer.out.splitlines()[-1]) == (0, "nothing was written")
+    assert status(desk, "t-1") == "running"
+    for act in (("resume", "t-1"), ("undo", "retry", "t-1", "seats.take"), ("undo", "resolve", "t-1", "seats.take")):
+        assert desk(*act, "--dry-run").code == desk(*act, "--reason", "x").code != 0

@@ -1,4 +1,5 @@
 """Publish the facts with which operators steer a run.
 
-`operator` for runs and compensations, `dead_letters` for redriving; `audit` lists what was done.
+`actions` makes facts about runs and compensations, `dead_letters` those that redrive; `preview` foresees their
+consequences, `operator` publishes them; `audit` lists past actions.
 """

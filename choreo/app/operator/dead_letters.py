@@ -41,14 +41,18 @@ class Redriver:
         Raises NotFoundError (no such dead letter), ConflictError (a redrive would be useless; see its remedy).
         """
         dead_letter = await self._dead_letters.get(dead_letter_id)
+        event = await self.event_of(dead_letter, by)
+        position = (await self._log.append(dead_letter.topic, [event]))[0]
+        await self._dead_letters.redriven(dead_letter_id)
+        return Receipt(event.id, event.type, dead_letter.topic, event.key, event.run, position)
+
+    async def event_of(self, dead_letter: DeadLetter, by: Actor) -> Envelope:
+        """Return the event that a redrive of this dead letter would publish now. Raises ConflictError."""
         table = self._flows.table(dead_letter.topic)
         event = await (
             self._to_its_step(table, dead_letter) if dead_letter.step else self._to_the_log(table, dead_letter)
         )
-        event = msgspec.structs.replace(event, actor=by.text)
-        position = (await self._log.append(dead_letter.topic, [event]))[0]
-        await self._dead_letters.redriven(dead_letter_id)
-        return Receipt(event.id, event.type, dead_letter.topic, event.key, event.run, position)
+        return msgspec.structs.replace(event, actor=by.text)
 
     async def _to_its_step(self, table: FlowTable, dead_letter: DeadLetter) -> Envelope:
         """Return the fact that makes the host of this step, or the bridge, and no other read the record once more."""

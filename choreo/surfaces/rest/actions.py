@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from choreo.app.operator.operator import REASON_LENGTH_MAX, REASON_PATTERN, Operator
+from choreo.app.operator.actions import REASON_LENGTH_MAX, REASON_PATTERN, Action, Kind
+from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Receipt
 from choreo.app.query.read_your_writes import token_of
 from choreo.core.access import Actor
 from choreo.surfaces.json_format import ReceiptAnswer, receipt_of
-from choreo.surfaces.rest.error_responses import refused_write
+from choreo.surfaces.preview_format import PreviewAnswer
+from choreo.surfaces.rest.error_responses import refused, refused_write
 from choreo.surfaces.rest.flows import WRITTEN, location_of
-from choreo.surfaces.rest.parameters import FlowName, Key, Run, Segment
+from choreo.surfaces.rest.parameters import FlowName, Key, ReadYourWrites, Run, Segment
 from choreo.surfaces.rest.use_cases import Asking, Injected
 
 router: APIRouter = APIRouter(prefix="/flows/{flow}/instances/{key}", tags=["operate"])
@@ -52,7 +54,7 @@ _ROUTE: dict[str, Any] = {
 }
 
 
-class Action(NamedTuple):
+class Acted(NamedTuple):
     """The run that an operator acts on, and the operator."""
 
     flow: str
@@ -71,11 +73,31 @@ class Action(NamedTuple):
 
 async def _action(
     flow: FlowName, key: Key, response: Response, use_cases: Injected, caller: Asking, run: Run = ""
-) -> Action:
-    return Action(flow, key, run, caller.actor, use_cases.operator, response)
+) -> Acted:
+    return Acted(flow, key, run, caller.actor, use_cases.operator, response)
 
 
-Acting = Annotated[Action, Depends(_action)]
+Acting = Annotated[Acted, Depends(_action)]
+
+
+@router.get(
+    "/preview",
+    operation_id="previewAction",
+    summary="The consequences of an action, if it were done now",
+    dependencies=[ReadYourWrites],
+    responses=refused(400, 404, 409),
+)
+async def preview(
+    act: Acting,
+    action: Annotated[Kind, Query(description="The action; it is not done.")],
+    entry: Annotated[
+        str, Query(description="Of a retry or a resolution: a ledger entry's id, or its step's name.", max_length=512)
+    ] = "",
+    reason: Annotated[str, Query(max_length=REASON_LENGTH_MAX, pattern=REASON_PATTERN)] = "",
+) -> PreviewAnswer:
+    """Fold the action on a copy of the run: which facts are decided, what is undone in which order, the end."""
+    asked = Action(action, act.flow, act.key, act.run, entry, reason)
+    return PreviewAnswer.model_validate(await act.operator.preview(asked, by=act.by))
 
 
 def _reason_of(body: Reason | None) -> str:

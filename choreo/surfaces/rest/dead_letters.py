@@ -20,6 +20,7 @@ from choreo.surfaces.json_format import (
     dead_letter_of,
     receipt_of,
 )
+from choreo.surfaces.preview_format import PreviewAnswer
 from choreo.surfaces.rest.access import require
 from choreo.surfaces.rest.error_responses import refused, refused_write
 from choreo.surfaces.rest.flows import WRITTEN
@@ -101,6 +102,18 @@ async def get_dead_letter(
     if hiding.hides(caller, found.topic, found.record.event.type):
         answer.data_base64 = ""
     return answer
+
+
+@router.get(
+    "/{dead_letter}/preview",
+    operation_id="previewRedrive",
+    summary="The consequences of a redrive, if it were done now",
+    responses=refused(400, 404, 409),
+)
+async def preview_redrive(dead_letter: Segment, use_cases: Injected, caller: Asking) -> PreviewAnswer:
+    """Fold the redriven record on a copy of its run; the outcome of a step that runs again is not foreseen."""
+    found = await _one(use_cases, caller, dead_letter)
+    return PreviewAnswer.model_validate(await use_cases.operator.preview_of_redrive(found.id, by=caller.actor))
 
 
 @router.post(

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from choreo.core import facts, ids
 from choreo.core.definition import FlowDefinition, RetryRule
 from choreo.core.events import Envelope
-from choreo.core.state import FAILED
+from choreo.core.state import FAILED, Run
 from tests.core.model.host import Host
 from tests.core.model.tracker import Tracker
 from tests.core.model.world import KEY, World
@@ -47,6 +47,13 @@ class Scheduler:
 
     def play(self) -> None:
         """Play the whole history: faults, then none, then all the time that is needed."""
+        self.stir(STEPS_MAX)
+        for run in self.calm():
+            self._pause(run.id, facts.FLOW_RESUMED)
+        self.drain()
+
+    def stir(self, moves_max: int) -> None:
+        """Let chance make this many moves."""
         moves: list[tuple[Callable[[], object], int]] = [
             (lambda: self.tracker.work(self.world.chance.randint(1, 4)), 25),
             (lambda: self.world.chance.choice(self.hosts).read(), 80),
@@ -61,9 +68,13 @@ class Scheduler:
             (self._crash, 1),
         ]
         actions, weights = zip(*moves, strict=True)
-        for _ in range(STEPS_MAX):
+        for _ in range(moves_max):
             self.world.chance.choices(actions, weights)[0]()
-        self._drain()
+
+    def calm(self) -> list[Run]:
+        """End the faults; return the runs."""
+        self.world.faults = False
+        return self.tracker.state.runs
 
     # The moves of the adversary.
 
@@ -168,11 +179,9 @@ class Scheduler:
 
     # After the faults.
 
-    def _drain(self) -> None:
-        self.world.faults = False
-        for run in self.tracker.state.runs:
-            self._pause(run.id, facts.FLOW_RESUMED)
-        self._settle()
+    def drain(self) -> None:
+        """Let all the time pass that is needed."""
+        self.settle()
         self.drained_from_ms = self.world.now_ms
         for _ in range(DRAIN_MAX):
             due_ms = self.tracker.next_due_ms()
@@ -180,10 +189,10 @@ class Scheduler:
                 return
             self.world.now_ms = max(self.world.now_ms, due_ms)
             self.tracker.emit_due()
-            self._settle()
+            self.settle()
         raise AssertionError("it never ends")
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Let all parts read and work until nothing more follows."""
         for _ in range(DRAIN_MAX):
             while self.world.late:
