@@ -26,7 +26,7 @@ class UndoAnswer(Answer):
 
 
 class MovedAnswer(Answer):
-    """A timer whose due time changes."""
+    """A timer with another due time."""
 
     about: str = Field(examples=["the flow's deadline"])
     before: Moment = Field(validation_alias="before_ms")

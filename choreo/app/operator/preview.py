@@ -42,7 +42,7 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Moved(NamedTuple):
-    """A timer whose due time changes; 0: it is not there, or stands still."""
+    """A timer with another due time; 0: it is not there, or stands still."""
 
     about: str
     before_ms: int
@@ -76,7 +76,7 @@ class Preview(msgspec.Struct, frozen=True):
     fragile: list[str]
     """Those of them that leave the run stuck if they end in doubt."""
     remaining: list[str]
-    """Steps whose effects stay in the world, because the run ends as it is."""
+    """Steps with effects that stay in the world, because the run ends as it is."""
     timers: list[Moved]
     changed: list[Changed]
     """Fields of the shown state that differ right after it."""

@@ -78,7 +78,7 @@ def _why_not(table: FlowTable, type_: str, detail: Detail) -> str:
         return ""
     table = table.of(detail.version)
     if type_ not in table.satisfies and any(type_ in part for part in (table.triggers, table.joins, table.opens)):
-        return ""  # what only moves a timer starts steps and opens waits at any time
+        return ""  # an event that only moves a timer starts steps and opens waits at any time
     waits = (*table.satisfies.get(type_, ()), *table.moves.get(type_, ()))
     if all(wait.name in detail.over for wait in waits):
         return "the wait for it is over"

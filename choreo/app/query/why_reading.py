@@ -46,7 +46,7 @@ History = Callable[[str, str, str], Awaitable[list[HistoryRow]]]
 Reached = Callable[[Position, float], Awaitable[None]]
 """Wait for the read model; raises UnavailableError after so many seconds."""
 Seen = Callable[[str, str], SeenGroup]
-"""Return what this process has observed of a group of a flow."""
+"""Return the observations of this process of a group of a flow."""
 Unserved = Callable[[str, int], str]
 """Return why the present code cannot serve runs of a flow and version; "" if it can, or that is not known."""
 
