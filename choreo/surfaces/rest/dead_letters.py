@@ -112,7 +112,7 @@ async def get_dead_letter(
 )
 async def preview_redrive(dead_letter: Segment, use_cases: Injected, caller: Asking) -> PreviewAnswer:
     """Fold the redriven record on a copy of its run; the outcome of a step that runs again is not foreseen."""
-    found = await _one(use_cases, caller, dead_letter)
+    found = await one(use_cases, caller, dead_letter)
     return PreviewAnswer.model_validate(await use_cases.operator.preview_of_redrive(found.id, by=caller.actor))
 
 
