@@ -38,6 +38,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "why": ("choreo.cli.why:why", "Say why an instance stands still, and which command helps."),
         "stalled": ("choreo.cli.stalled:stalled", "List instances that stand longer in a step than usual."),
         "timers": ("choreo.cli.stalled:timers", "List instances by their next due time."),
+        "events": ("choreo.cli.events:events", "List event types: declared and seen producers, schemas, drift."),
         "groups": ("choreo.cli.groups:groups", "List consumer groups: owners, lag, and how long it will take."),
         "replay": ("choreo.cli.replay:replay", "Fold the log again with the present code; show an instance's past."),
         "tail": ("choreo.cli.tail:tail", "Print events as they come."),

@@ -13,12 +13,14 @@ import msgspec
 
 from choreo.app.pace import Pace
 from choreo.app.query.attribute_filters import checked
+from choreo.app.query.catalogue import Catalogue, catalogue
 from choreo.app.query.flows import Flows
 from choreo.app.query.freshness import Freshness, freshness
 from choreo.app.query.group_memory import GroupMemory
 from choreo.app.query.groups import Group, Groups
 from choreo.app.query.history import Attribution, Histories, HistoryRow
 from choreo.app.query.read_your_writes import IF_JUST_STARTED, Positions
+from choreo.app.query.sightings import Sightings
 from choreo.app.query.stalled import DuePage, DueRun, Stalled, StalledRun, Stalls
 from choreo.app.query.status_text import waiting_for
 from choreo.app.query.timeline import TimelineRow, timeline
@@ -105,6 +107,7 @@ class Queries:
         self._clock = clock
         self._pace = pace
         self._histories = Histories(flows, read_model, codec)
+        self._sightings: dict[str, Sightings] = {}
         self._stalls = Stalls(flows, log, read_model, clock)
         self._groups = Groups(flows, log, clock, memory)
 
@@ -286,6 +289,13 @@ class Queries:
         """Return how far the read model shows the flow's log."""
         self.flows.definition(flow)
         return await freshness(flow, self._log, self._read_model, self._clock)
+
+    async def catalogue(self, flow: str) -> Catalogue:
+        """Return the events of a flow: declared, and seen in the newest records of its log."""
+        table = self.flows.table(flow)
+        seen = self._sightings.setdefault(flow, Sightings(flow, self._log))
+        await seen.look()
+        return catalogue(table, self.flows.classes.get(flow, {}), self._codec, seen)
 
     async def dead_letters(self, flow: str = "", limit: int = 100, after: str = "") -> list[DeadLetter]:
         """Return dead letters, newest first, of one flow or of all; `after` is the last id of the page before."""

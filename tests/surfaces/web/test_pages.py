@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from choreo.surfaces.web.pages import NAV
 from tests.surfaces.web.harness import STATES, Site, Watched
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -15,6 +16,11 @@ PAGES = [
     "/flows/order/publish",
     *(f"/flows/order/instances/{key}" for key in STATES),
     "/flows/order/instances/stuck-1/history",
+    "/flows/order/timers",
+    "/flows/order/groups/payment/partitions/0/runs",
+    "/stalled",
+    "/groups",
+    "/events",
     "/dead-letters",
     "/audit",
 ]
@@ -26,7 +32,7 @@ async def test_a_page_has_no_fault(site: Site, tab: Watched, path: str) -> None:
     answer = await tab.page.goto(site.url + path)
     assert answer.status == 200
     assert await tab.page.locator("h1").count() == 1
-    assert await tab.page.locator("header nav a").all_inner_texts() == ["Flows", "Dead letters", "Audit"]
+    assert await tab.page.locator("header nav a").all_inner_texts() == [entry.text for entry in NAV]
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["cache-control"] == "no-store"
 

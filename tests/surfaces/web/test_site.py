@@ -96,7 +96,7 @@ async def test_a_route_takes_the_roles_of_its_table(shop: Shop, tmp_path: Path, 
 
 
 def _part(found: re.Match[str]) -> str:
-    return {"flow": "order", "key": "o-1"}.get(found[1], "none")
+    return {"flow": "order", "key": "o-1", "group": "stock", "partition": "0"}.get(found[1], "none")
 
 
 async def test_a_form_is_taken_only_from_this_browsers_page(shop: Shop) -> None:

@@ -13,21 +13,41 @@ from choreo.surfaces.web.pages import (
     actions,
     audit,
     dead_letters,
+    events,
     flows,
+    groups,
     history,
     instance,
     instances,
     publish,
+    stalled,
     stream,
     views,
 )
 from choreo.surfaces.web.rendering import Entry
 
-PAGES: Sequence[Any] = (flows, instances, instance, history, actions, publish, dead_letters, audit, views, stream)
+PAGES: Sequence[Any] = (
+    flows,
+    instances,
+    instance,
+    history,
+    actions,
+    publish,
+    dead_letters,
+    audit,
+    views,
+    stream,
+    groups,
+    stalled,
+    events,
+)
 
 NAV: Sequence[Entry] = (
     Entry("Flows", ("flows",)),
+    Entry("Stalled", ("stalled",)),
     Entry("Dead letters", ("dead-letters",)),
+    Entry("Groups", ("groups",)),
+    Entry("Events", ("events",)),
     Entry("Audit", ("audit",)),
 )
 """The navigation, in its order."""
