@@ -13,11 +13,11 @@ from choreo.app.query.status_text import moment
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import FlowArgument, in_app
 from choreo.core.errors import SettingsError
+from choreo.core.state import STATUSES
 from choreo.ports.read_model import Condition, Filter, InstanceView, Page
 from choreo.surfaces.json_format import summary_of
 from choreo.wiring import App
 
-STATUSES = ("running", "paused", "compensating", "completed", "compensated", "stuck", "terminated", "truncated")
 STYLES = {"stuck": "red", "compensating": "yellow", "paused": "yellow", "truncated": "yellow", "terminated": "dim"}
 
 

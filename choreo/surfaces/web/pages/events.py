@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from choreo.core.access import Role
 from choreo.surfaces.rest.roles import Need, Within
 from choreo.surfaces.rest.use_cases import Asking, Injected
-from choreo.surfaces.web.rendering import render
+from choreo.surfaces.web.rendering import Live, render
 
 router: APIRouter = APIRouter(prefix="/ui")
 ROLES: Mapping[str, Need] = {"GET /ui/events": Need(Role.VIEWER, Within.ANY)}
@@ -21,4 +21,4 @@ async def list_events(request: Request, use_cases: Injected, caller: Asking) -> 
     """Show the event types of the flows that the caller may see, those with a difference first."""
     flows = [name for name in use_cases.flows.names if caller.may(Role.VIEWER, name)]
     found = [await use_cases.queries.catalogue(name) for name in flows]
-    return render(request, "events.html", title="Events", found=found)
+    return render(request, "events.html", title="Events", live=Live(), found=found)

@@ -12,7 +12,7 @@ from choreo.core.access import Role
 from choreo.surfaces.rest.parameters import FlowName, Segment
 from choreo.surfaces.rest.roles import Need, Within
 from choreo.surfaces.rest.use_cases import Asking, Injected
-from choreo.surfaces.web.rendering import render
+from choreo.surfaces.web.rendering import Live, render
 
 router: APIRouter = APIRouter(prefix="/ui")
 _RUNS = "/flows/{flow}/groups/{group}/partitions/{partition}/runs"
@@ -29,7 +29,7 @@ async def list_groups(request: Request, use_cases: Injected, caller: Asking) -> 
     flows = [name for name in use_cases.flows.names if caller.may(Role.VIEWER, name)]
     groups = [group for name in flows for group in await use_cases.queries.groups(name)]
     groups.sort(key=lambda group: -group.lag)
-    return render(request, "groups.html", title="Groups", groups=groups)
+    return render(request, "groups.html", title="Groups", live=Live(), groups=groups)
 
 
 @router.get(_RUNS)
@@ -43,4 +43,4 @@ async def list_held_up(
     """Show the runs that wait for a group in one partition, the longest first."""
     runs = await use_cases.queries.held_up(flow, group, partition, ROWS_MAX)
     title = f"Runs that wait for {group} in partition {partition}"
-    return render(request, "held_up.html", title=title, flow=flow, runs=runs, most=ROWS_MAX)
+    return render(request, "held_up.html", title=title, live=Live(flow), flow=flow, runs=runs, most=ROWS_MAX)

@@ -12,7 +12,7 @@ from choreo.core.access import Role
 from choreo.surfaces.rest.parameters import FlowName
 from choreo.surfaces.rest.roles import Need, Within
 from choreo.surfaces.rest.use_cases import Asking, Injected
-from choreo.surfaces.web.rendering import render
+from choreo.surfaces.web.rendering import Live, render
 
 router: APIRouter = APIRouter(prefix="/ui")
 _TIMERS = "/flows/{flow}/timers"
@@ -29,7 +29,7 @@ async def list_stalled(request: Request, use_cases: Injected, caller: Asking) ->
     """Show all that stands still in the flows that the caller may see."""
     flows = [name for name in use_cases.flows.names if caller.may(Role.VIEWER, name)]
     found = [await use_cases.queries.stalled(name, ROWS_MAX) for name in flows]
-    return render(request, "stalled.html", title="Stalled", found=found, most=ROWS_MAX)
+    return render(request, "stalled.html", title="Stalled", live=Live(), found=found, most=ROWS_MAX)
 
 
 @router.get(_TIMERS)
@@ -41,4 +41,6 @@ async def list_timers(
 ) -> HTMLResponse:
     """Show runs by their next due time, the earliest first."""
     page = await use_cases.queries.timers(flow, PAGE_ROWS, cursor)
-    return render(request, "timers.html", title=f"Timers of {flow}", flow=flow, page=page, cursor=cursor)
+    return render(
+        request, "timers.html", title=f"Timers of {flow}", live=Live(flow), flow=flow, page=page, cursor=cursor
+    )
