@@ -95,9 +95,18 @@ class GateBook:
 
     async def read(self, records: Sequence[Record]) -> list[tuple[Record, Answer]]:
         """Fold these records in and return their decisions, in order; a record read before decides the same again."""
-        records = [record for record in records if record.event.type in self.types]
-        await self._load({record.event.key: record.partition for record in records})
-        return [(record, answer) for record in records for answer in self._fold(record)]
+        starts, fresh, known = self._table.flow.starts, self._fresh, self._cached
+        # A key without a state belongs to no known run, and only a start makes one: a log that is read from its first
+        # record has many events of runs that ended long ago.
+        keys = {
+            record.event.key: record.partition
+            for record in records
+            if record.event.type in self.types
+            and (record.event.type == starts or record.event.key in known or record.partition not in fresh)
+        }
+        await self._load(keys)
+        folded = [record for record in records if record.event.key in keys and record.event.type in self.types]
+        return [(record, answer) for record in folded for answer in self._fold(record)]
 
     async def scan(self, log: Log, place: Position, until: int, partitions: int) -> int:
         """Fold a piece of a partition from `place` on, but nothing from offset `until` on; return the next offset.
