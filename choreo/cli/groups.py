@@ -80,9 +80,10 @@ def eta_text(eta_s: float | None) -> str:
 
 def _remarks(group: Group) -> None:
     """Print the changes of a group that was seen to change."""
+    place = f"group {group.name} of {group.flow}"
     for name in group.contested:
-        write(plain(f"group {group.name} of {group.flow}: several processes use the name {name}"))
+        write(plain(f"{place}: the instance {name} is taken over again and again: processes share it"))
     if group.changes:
         last = group.changes[-1]
         text = f"{counted(len(group.changes), 'change')} of its members, the last at {moment(last.at_ms)}"
-        write(plain(f"group {group.name} of {group.flow}: {text}"))
+        write(plain(f"{place}: {text}"))

@@ -59,7 +59,8 @@ class GroupAnswer(Answer):
     members: list[MemberAnswer]
     partitions: list[GroupPartitionAnswer]
     changes: list[GroupChangeAnswer] = Field(description="Of the last five minutes, as this process saw them.")
-    contested: list[str] = Field(description="Names under which several processes put each other out of the group.")
+    contested: list[str] = Field(description="Instances that were taken over again and again: processes share them.")
+    changed: int = Field(description="All changes that this process has seen.")
     since: Moment = Field(validation_alias="since_ms", description="When this process began to observe the group.")
     as_of: Moment = Field(validation_alias="as_of_ms")
 

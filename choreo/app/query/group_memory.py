@@ -19,6 +19,7 @@ RATE_MS = 60_000
 """Rates are those of the last minute: shorter ones jump with every batch."""
 SAMPLE_MS = 1_000
 SAMPLES_KEPT = 64
+TAKEOVERS_MIN = 3
 GROUPS_KEPT = 2_000
 """Some 20 KB each at most; the one observed longest ago is forgotten."""
 
@@ -85,10 +86,13 @@ class SeenGroup:
         """Begin at this time, without an observation."""
         self.since_ms: int = now_ms
         self.changes: deque[GroupChange] = deque(maxlen=CHANGES_KEPT)
+        self.changed: int = 0
+        """All changes that were seen, also those that are forgotten."""
         self._members: dict[str, GroupMember] | None = None
         self._owners: dict[int, str] = {}
         self._partitions: dict[int, _Partition] = {}
-        self._clients: dict[str, deque[tuple[int, str]]] = {}
+        self._instances: dict[str, str] = {}
+        self._takeovers: dict[str, deque[int]] = {}
 
     def add(
         self, now_ms: int, members: Sequence[GroupMember], committed: Mapping[int, int], ends: Mapping[int, int]
@@ -103,10 +107,10 @@ class SeenGroup:
             left = tuple(sorted(member.name for id_, member in known.items() if id_ not in found))
             if moved or joined or left:
                 self.changes.append(GroupChange(now_ms, joined, left, moved))
+                self.changed += 1
         self._members = found
         self._owners |= owners  # a partition without an owner for a moment has not moved
-        for member in members:
-            self._note_client(now_ms, member)
+        self._note_takeovers(now_ms, found)
         for number, end in ends.items():
             offset = committed.get(number, 0)
             if number in self._partitions:
@@ -123,24 +127,24 @@ class SeenGroup:
         """Return the changes of the last five minutes."""
         return [change for change in self.changes if change.at_ms > now_ms - WINDOW_MS]
 
-    def contested(self, now_ms: int) -> dict[str, tuple[str, ...]]:
-        """Return the names under which processes put each other out, each with these processes.
+    def contested(self, now_ms: int) -> dict[str, int]:
+        """Return the instances that were taken over again and again in the last five minutes, with how often.
 
-        A process that was replaced under its name and came back is one of them. A restart is another process.
+        A broker keeps the client's name and address of an instance's first member, so that the processes cannot be told
+        apart: a process that restarts as often looks the same. One restart is one takeover.
         """
-        found = {}
-        for name, turns in self._clients.items():
-            clients = [client for at_ms, client in turns if at_ms > now_ms - WINDOW_MS]
-            if len(clients) > len(set(clients)):
-                found[name] = tuple(sorted(set(clients)))
-        return found
+        times = {name: sum(at_ms > now_ms - WINDOW_MS for at_ms in taken) for name, taken in self._takeovers.items()}
+        return {name: number for name, number in times.items() if number >= TAKEOVERS_MIN}
 
-    def _note_client(self, now_ms: int, member: GroupMember) -> None:
-        turns = self._clients.setdefault(member.name, deque(maxlen=8))
-        if not turns or turns[-1][1] != member.client:
-            turns.append((now_ms, member.client))
-        while len(self._clients) > CHANGES_KEPT:
-            del self._clients[next(iter(self._clients))]
+    def _note_takeovers(self, now_ms: int, found: Mapping[str, GroupMember]) -> None:
+        """Note each instance whose member is another one than at the last look, without having been away."""
+        ids = {member.name: id_ for id_, member in found.items() if member.name != member.client}
+        for name, id_ in ids.items():
+            if self._instances.get(name, id_) != id_:
+                self._takeovers.setdefault(name, deque(maxlen=CHANGES_KEPT)).append(now_ms)
+        self._instances = ids
+        while len(self._takeovers) > CHANGES_KEPT:
+            del self._takeovers[next(iter(self._takeovers))]
 
 
 class GroupMemory:

@@ -48,7 +48,9 @@ class Group(msgspec.Struct, frozen=True):
     changes: Sequence[GroupChange]
     """Changes that this process has seen in the last five minutes, oldest first."""
     contested: Sequence[str]
-    """Names of members under which several processes put each other out of the group."""
+    """Instances of static members that were taken over again and again: processes share them, or one restarts."""
+    changed: int
+    """All changes that this process has seen: it only grows, for a counter."""
     since_ms: int
     """When this process began to observe the group."""
     as_of_ms: int
@@ -131,7 +133,15 @@ class Groups:
             _partition(number, owners.get(number), committed.get(number, 0), end, seen) for number, end in ends.items()
         ]
         return Group(
-            flow, name, members, partitions, seen.recent(now_ms), [*seen.contested(now_ms)], seen.since_ms, now_ms
+            flow,
+            name,
+            members,
+            partitions,
+            seen.recent(now_ms),
+            [*seen.contested(now_ms)],
+            seen.changed,
+            seen.since_ms,
+            now_ms,
         )
 
 

@@ -203,8 +203,8 @@ def _members_fight(facts: RunFacts) -> Iterator[Finding]:
         group = step.group
         values: dict[str, object] = {"service": step.service, "step": name_of(step)}
         evidence = (*group_evidence(group), *changes_evidence(group), trigger_evidence(facts, step))
-        for name, clients in group.contested.items():
-            shared = {"name": name, "clients": " and ".join(clients)}
+        for name, times in group.contested.items():
+            shared = {"name": name, "times": times}
             yield Finding(Cause.CONTESTED, {**values, **shared}, evidence)
         if group.contested or len(group.changes) < LOOP_CHANGES:
             continue

@@ -29,8 +29,8 @@ class GroupFacts(msgspec.Struct, frozen=True):
     """Changes of its members that this process has seen in the last minutes."""
     moved_ms: int = 0
     """When this process last saw its offset move; 0: it did not."""
-    contested: Mapping[str, tuple[str, ...]] = {}
-    """Names under which processes put each other out, each with these processes."""
+    contested: Mapping[str, int] = {}
+    """Instances that were taken over again and again, each with how often."""
 
     @property
     def owner(self) -> GroupMember | None:

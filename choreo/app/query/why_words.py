@@ -105,8 +105,10 @@ WORDS: Mapping[Cause, Words] = {
         "choreo deploy check {flow}",
     ),
     Cause.CONTESTED: Words(
-        "{clients} share the instance {name} of service {service}, and put each other out of the group",
-        "Stop one of them, or give each process a CHOREO_KAFKA_GROUP_INSTANCE_ID of its own.",
+        "the instance {name} of service {service} was taken over {times} times in five minutes: processes that share "
+        "it put each other out of the group",
+        "Stop one of them, or give each process a CHOREO_KAFKA_GROUP_INSTANCE_ID of its own. If only one has it, look "
+        "in its log for the reason of its restarts.",
         "choreo groups {flow} --watch 10",
     ),
     Cause.REBALANCE_LOOP: Words(

@@ -81,6 +81,7 @@ async def test_owners_and_unowned_partitions() -> None:
     group, place = await looked(shop)
     assert (group.unowned, place.owner, place.client) == ([], "stock-pod", "stock-pod")
     assert [change.joined for change in group.changes] == [("stock-pod",)]
+    assert group.changed == 1
 
 
 async def test_an_unknown_group_is_an_error() -> None:
@@ -107,16 +108,26 @@ def test_changes_are_seen_between_observations() -> None:
     assert not seen.recent(400_000)
 
 
-def test_two_processes_of_one_instance_are_told_from_restarts() -> None:
-    """A process that was replaced and comes back competes; ever new processes are restarts."""
-    turns = ["a", "b", "c", "d"]
+def test_two_processes_of_one_instance_are_told_from_a_restart() -> None:
+    """Three takeovers in five minutes; a restart is one, and so is a member that was away between two looks."""
     seen = SeenGroup(0)
-    for number, client in enumerate(turns):
-        seen.add(number * 1_000, [GroupMember("pod-1", "", (0,), f"id-{number}", client)], {}, ENDS)
+    for number in range(3):
+        seen.add(number * 1_000, [GroupMember("pod-1", "", (0,), f"id-{number}", "payment-7")], {}, ENDS)
+    assert seen.contested(3_000) == {}
+    seen.add(3_000, [], {}, ENDS)
+    seen.add(4_000, [GroupMember("pod-1", "", (0,), "id-8", "payment-7")], {}, ENDS)
     assert seen.contested(4_000) == {}
-    seen.add(5_000, [GroupMember("pod-1", "", (0,), "id-9", "c")], {}, ENDS)
-    assert seen.contested(5_000) == {"pod-1": ("a", "b", "c", "d")}
-    assert seen.contested(900_000) == {}
+    seen.add(5_000, [GroupMember("pod-1", "", (0,), "id-9", "payment-7")], {}, ENDS)
+    assert seen.contested(5_000) == {"pod-1": 3}
+    assert seen.contested(302_500) == {}
+
+
+def test_a_dynamic_member_that_joins_again_competes_with_nobody() -> None:
+    """Its name is its process's own."""
+    seen = SeenGroup(0)
+    for number in range(9):
+        seen.add(number * 1_000, [GroupMember("payment-7", "", (0,), f"id-{number}", "payment-7")], {}, ENDS)
+    assert seen.contested(9_000) == {}
 
 
 def test_many_questions_a_second_still_make_a_rate() -> None:
@@ -137,6 +148,7 @@ def test_the_memory_is_bounded() -> None:
     for number in range(3 * CHANGES_KEPT):
         seen.add(number, [GroupMember(f"m-{number}", "", (0,), str(number), "")], {0: number}, ENDS)
     assert len(seen.changes) == CHANGES_KEPT
+    assert seen.changed == 3 * CHANGES_KEPT - 1
     for number in range(GROUPS_KEPT):
         memory.seen("order", f"g-{number}", 0)
     assert memory.seen("order", "stock", 5) is not seen
