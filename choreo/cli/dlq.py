@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated
 
 import typer
 
+from choreo.app.operator.batch_plans import Draft, Wish
 from choreo.app.operator.preview import Preview
 from choreo.app.publish.publisher import Receipt
+from choreo.app.query.dead_letter_groups import DeadLetterGroup
+from choreo.cli.batch import Rate, planned, planner_of, rate_of
 from choreo.cli.deferred import group
 from choreo.cli.failures import PROBLEM
 from choreo.cli.operate import DryRun, show_preview
 from choreo.cli.output import Format, Output, document, plain, table, write
-from choreo.cli.project import FlowArgument, FlowOption, in_app, os_user
+from choreo.cli.project import FlowArgument, FlowOption, chosen, in_app, os_user
+from choreo.core.batch import REDRIVE
 from choreo.core.errors import ConflictError, SettingsError
 from choreo.core.events import to_headers
 from choreo.ports.dead_letters import DeadLetter
+from choreo.surfaces.batch_format import GroupAnswer
 from choreo.surfaces.json_format import dead_letter_and_record_of, dead_letter_of, receipt_of
 from choreo.wiring import App
 
@@ -75,19 +81,41 @@ def show(dead_letter_id: DeadLetterArgument, *, output: Output = Format.TABLE) -
     table(("", ""), shown.items())
 
 
+@cli.command("groups")
+def groups(flow: FlowArgument = "", *, output: Output = Format.TABLE) -> None:
+    """List dead letters in groups of one step, event, schema and cause, the largest first."""
+
+    async def ask(app: App) -> list[DeadLetterGroup]:
+        return await planner_of(app).groups(chosen(app.flows, flow))
+
+    found = in_app(ask)
+    if output is Format.JSON:
+        document({"items": [GroupAnswer.model_validate(each).model_dump(by_alias=True) for each in found]})
+        return
+    rows = [(each.id, each.count, each.redriven, each.schema, each.step, each.cause) for each in found]
+    table(("group", "count", "redriven", "event", "step", "cause"), rows)
+
+
 @cli.command("redrive")
 def redrive(
     dead_letter_ids: Annotated[list[str] | None, typer.Argument(help="Ids, as `choreo dlq list` shows them.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Every dead letter that was not redriven yet.")] = False,
+    of_group: Annotated[str, typer.Option("--group", help="The letters of this group, as `dlq groups` shows it.")] = "",
+    rate: Rate = "",
     flow: FlowOption = "",
     dry_run: DryRun = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Give dead letters back to the step they failed in, under their old id.
 
-    With --all, those that are refused do not keep the others, and make it exit with 1.
+    With --all, those that are refused do not keep the others, and make it exit with 1. With --group, --rate or a dry
+    run of --all it is a batch (`choreo batch`) of one flow.
     """
+    if of_group or rate or (every and dry_run):
+        _refuse_both(of_group, every=every, named=bool(dead_letter_ids))
+        _batch(of_group, rate or "100/s", flow, output, dry_run=dry_run)
+        return
     if every == bool(dead_letter_ids):
         raise SettingsError(
             "no dead letter is named" if not every else "--all and ids exclude each other",
@@ -112,6 +140,21 @@ def redrive(
         write(f"{len(receipts)} redriven, {len(refused)} refused")
     if refused:
         raise typer.Exit(PROBLEM)
+
+
+def _refuse_both(of_group: str, *, every: bool, named: bool) -> None:
+    if named or bool(of_group) == every:
+        raise SettingsError(
+            "a batch takes one group, or all", where="choreo dlq redrive", remedy="Give --group GROUP or --all."
+        )
+
+
+def _batch(of_group: str, rate: str, flow: str, output: Format, *, dry_run: bool) -> None:
+    async def plan(app: App) -> Draft:
+        wish = Wish(REDRIVE, chosen(app.flows, flow), os_user(), rate_of(rate), secrets.token_hex(8))
+        return await planner_of(app).of_dead_letters(wish, of_group)
+
+    planned(plan, output, dry_run=dry_run)
 
 
 async def _previews(app: App, dead_letter_ids: list[str]) -> list[Preview]:

@@ -36,10 +36,7 @@ def list_(
     output: Output = Format.TABLE,
 ) -> None:
     """List instances, newest first; without FLOW those of every flow."""
-    if status and status not in STATUSES:
-        raise SettingsError(f"{status!r} is no status", where="--status", remedy=f"Use one of {', '.join(STATUSES)}.")
-    equal, conditions = _attributes(attr or ())
-    filter_ = Filter(flow, status, key, equal, _time(since, "--since"), _time(before, "--before"), conditions)
+    filter_ = filter_of(flow, status, key, attr or (), since, before)
 
     async def ask(app: App) -> Page:
         return await app.queries.instances(filter_, limit, cursor)
@@ -57,6 +54,14 @@ def list_(
     table(header, rows, styles=[STYLES.get(row.status, "") for row in page.items])
     if page.cursor:
         write(plain(f"more: --cursor {page.cursor}"))
+
+
+def filter_of(flow: str, status: str, key: str, attr: Sequence[str], since: str, before: str) -> Filter:
+    """Return the filter in the options of a command. Raises SettingsError."""
+    if status and status not in STATUSES:
+        raise SettingsError(f"{status!r} is no status", where="--status", remedy=f"Use one of {', '.join(STATUSES)}.")
+    equal, conditions = _attributes(attr)
+    return Filter(flow, status, key, equal, _time(since, "--since"), _time(before, "--before"), conditions)
 
 
 def _declared(row: InstanceView) -> str:

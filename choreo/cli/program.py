@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("choreo.cli.operate:cancel", "Compensate an instance: all it has done is undone."),
         "terminate": ("choreo.cli.operate:terminate", "End an instance as it is; nothing is undone."),
         "undo": ("choreo.cli.undo:cli", "Retry or resolve an undo that failed."),
+        "batch": ("choreo.cli.batch:cli", "Do one action on many instances, at a rate."),
         "deploy": ("choreo.cli.deploy:cli", "Check that a deployment strands no run; show versions in flight."),
         "keys": ("choreo.cli.keys:cli", "Make, list and revoke API keys of the REST view."),
         "projections": ("choreo.cli.projections:cli", "Rebuild states and read model from the log."),

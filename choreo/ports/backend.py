@@ -20,6 +20,7 @@ from choreo.ports.dead_letters import DeadLetters
 from choreo.ports.dependencies import Dependencies
 from choreo.ports.inbox import Inbox, InboxIdentity
 from choreo.ports.log import Log
+from choreo.ports.notes import Notes
 from choreo.ports.projections import Projections
 from choreo.ports.read_model import ReadModel
 from choreo.ports.state import StateStore
@@ -43,6 +44,11 @@ class Stores(Protocol):
     @property
     def projections(self) -> Projections:
         """Return the writer's side of `read_model`."""
+        ...
+
+    @property
+    def notes(self) -> Notes:
+        """Return the notes of the installation."""
         ...
 
     def inbox(self, service: str) -> StoredInbox:
@@ -134,6 +140,11 @@ class Backend(Protocol):
     @property
     def dead_letters(self) -> DeadLetters:
         """Return the dead letters of every flow."""
+        ...
+
+    @property
+    def notes(self) -> Notes:
+        """Return the notes of the installation: plans and progress of batches."""
         ...
 
     @property

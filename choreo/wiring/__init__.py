@@ -17,6 +17,7 @@ from choreo.adapters.clock import SystemClock
 from choreo.app.dependencies import DependencyReports
 from choreo.app.log_context import HOST
 from choreo.app.metrics import Metrics
+from choreo.app.operator.batches import Batches
 from choreo.app.operator.operator import Operator
 from choreo.app.pace import Pace
 from choreo.app.publish.publisher import Publisher
@@ -95,6 +96,7 @@ class App:
     """Publisher, queries and operator may be awaited on any loop, in any thread: also in handlers."""
     queries: Queries
     operator: Operator
+    batches: Batches = field(kw_only=True)
     metrics: Metrics = field(default_factory=Metrics)
     dependencies: DependencyReports = field(kw_only=True)
     """Reports of adapters and hosts: all dependencies that this process cannot use now. `/readyz` shows them."""
@@ -183,6 +185,7 @@ async def app_of(
         for_any_loop(queries),
         for_any_loop(operator),
         metrics or Metrics(),
+        batches=Batches(known, *stores, backend.notes, backend.clock, owned.new_id),
         dependencies=dependencies,
         owned=owned,
     )
@@ -217,6 +220,7 @@ async def run(app: App, roles: Sequence[str], stop: asyncio.Event) -> None:
         from choreo.surfaces.web import create_site  # noqa: PLC0415
 
         tasks.append(asyncio.create_task(serve_app(app, stop, access=access, create=create_site)))
+        tasks.append(asyncio.create_task(app.batches.work(stop)))
         tasks.append(asyncio.create_task(watch_groups(app.queries, app.clock, stop)))
     if app.settings.health_port:
         from choreo.surfaces.rest.server import serve_health  # noqa: PLC0415 - an optional extra

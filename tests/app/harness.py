@@ -10,6 +10,7 @@ from typing import Any
 from choreo import Event, Flow, Service, StepContext
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.memory import MemoryBackend
+from choreo.app.operator.batches import Batches
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
@@ -302,3 +303,11 @@ class Shop:
     async def _append(self, event: Envelope) -> None:
         await self.backend.log.append("order", [event])
         await self.track()
+
+
+def batches_of(shop: Shop, name: str = "one", **parts: Any) -> Batches:
+    """Return the batches of a shop as a process of this name sees them; `parts` take the place of its own."""
+    backend = shop.backend
+    known = {"log": backend.log, "read_model": backend.read_model, "dead_letters": backend.dead_letters}
+    known |= {"notes": backend.notes} | parts
+    return Batches(shop.flows, clock=shop.clock, new_name=lambda: name, **known)  # type: ignore[arg-type]

@@ -84,3 +84,23 @@ def test_a_value_of_any_bytes_is_shown(desk: Any) -> None:
     shown = desk("dlq", "show", "letter-t-1")
     assert shown.code == 0
     assert "\x1b" not in shown.out
+
+
+def test_a_group_is_redriven_as_a_batch(dead_letters: Any) -> None:
+    """A dry run writes nothing; the batch redrives those that fit, and names the others."""
+    (group,) = dead_letters("dlq", "groups", "-o", "json").json["items"]
+    assert (group["count"], group["step"]) == (2, "seats.take")
+    assert group["id"] in dead_letters("dlq", "groups").out
+    for choice in (("--group", group["id"]), ("--all",)):
+        dry = dead_letters("dlq", "redrive", *choice, "--dry-run").out
+        assert "2 items" in dry or "1 item" in dry
+        assert "its run is terminated" in dry
+    done = dead_letters("dlq", "redrive", "--group", group["id"], "--rate", "200/s", "-o", "json").json
+    assert (done["state"], done["done"], done["refused"]) == ("done", 1, 0)
+    (listed,) = dead_letters("batch", "list", "-o", "json").json["items"]
+    assert listed["id"] == done["id"]
+    assert "done: 1 of 1 done" in dead_letters("batch", "show", done["id"]).out
+    assert dead_letters("batch", "stop", done["id"]).code != 0
+    assert dead_letters("batch", "resume", done["id"]).code == 0
+    assert dead_letters("dlq", "redrive", "letter-t-1", "--group", group["id"]).code != 0
+    assert dead_letters("dlq", "redrive", "--all", "--rate", "fast").code != 0

@@ -77,3 +77,17 @@ def test_a_dry_run_foresees_and_writes_nothing(desk: Any) -> None:
     assert status(desk, "t-1") == "running"
     for act in (("resume", "t-1"), ("undo", "retry", "t-1", "seats.take"), ("undo", "resolve", "t-1", "seats.take")):
         assert desk(*act, "--dry-run").code == desk(*act, "--reason", "x").code != 0
+
+
+def test_a_batch_acts_on_every_instance_of_the_filter(desk: Any) -> None:
+    """A dry run tells how many; the batch has the author of the command."""
+    for key in ("t-1", "t-2"):
+        desk.opened(key)
+    desk("terminate", "t-2", "--reason", "over")
+    desk.fold()
+    dry = desk("batch", "run", "pause", "--dry-run")
+    assert "pause of every run in flow desk: 1 item" in dry.out
+    assert "the run has ended: terminated" in dry.out
+    assert desk("batch", "run", "pause", "--status", "running", "--reason", "stocktaking").code == 0
+    assert status(desk, "t-1") == "paused"
+    assert desk("batch", "run", "explode").code != 0

@@ -28,6 +28,7 @@ from choreo.event.event import Event
 from choreo.ports.backend import PROJECTOR, TRACKER, BackendOptions, OpenStores, ProjectedBackend, StoredInbox, Stores
 from choreo.ports.dependencies import Dependencies, report_error
 from choreo.ports.log import BRIDGE_GROUP
+from choreo.ports.notes import Notes
 from choreo.ports.projections import PROJECTOR_GROUP, Projections
 from choreo.ports.read_model import ReadModel
 from choreo.redaction import redact
@@ -101,6 +102,11 @@ class KafkaBackend:
     def dead_letters(self) -> KafkaDeadLetters:
         """Return the dead letters of every flow."""
         return self.log.dead_letters
+
+    @property
+    def notes(self) -> Notes:
+        """Return the notes of the installation."""
+        return self._stores.notes
 
     def inbox(self, service: str) -> StoredInbox:
         """Return the service's inbox."""

@@ -11,6 +11,7 @@ from choreo.adapters.memory.consumer_groups import MemoryGroups, Stores
 from choreo.adapters.memory.dead_letters import MemoryDeadLetters
 from choreo.adapters.memory.inbox import MemoryInbox
 from choreo.adapters.memory.log import MemoryLog
+from choreo.adapters.memory.notes import MemoryNotes
 from choreo.adapters.memory.projections import MemoryProjections
 from choreo.adapters.memory.read_model import MemoryReadModel
 from choreo.adapters.memory.state import MemoryStates
@@ -32,6 +33,7 @@ class MemoryBackend(Embedded):
         topics = Topics(clock)
         self._inboxes: dict[str, MemoryInbox] = {}
         self.dead_letters: MemoryDeadLetters = MemoryDeadLetters()
+        self.notes: MemoryNotes = MemoryNotes()
         self.states: MemoryStates = MemoryStates(self._rewind_tracker)
         self.read_model: MemoryReadModel = MemoryReadModel(topics, self._rewind_tracker, self._folded)
         self.projections: MemoryProjections = MemoryProjections(topics)

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable
 
 from choreo.adapters.postgres.inbox import PostgresInbox
+from choreo.adapters.postgres.notes import PostgresNotes
 from choreo.adapters.postgres.projections import PostgresProjections
 from choreo.adapters.postgres.read_model import PostgresReadModel
 from choreo.adapters.postgres.schema import name_of
@@ -49,6 +50,7 @@ class PostgresStores:
         self._linger_ms = linger_ms
         self._name = secrets.token_hex(4)
         self._inboxes: dict[str, PostgresInbox] = {}
+        self.notes: PostgresNotes = PostgresNotes(self.server)
         self.projections: PostgresProjections = PostgresProjections(self.server)
         self.read_model: PostgresReadModel = PostgresReadModel(self.server, log)
 

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable
 
 from choreo.adapters.redis.inbox import RedisInbox
+from choreo.adapters.redis.notes import RedisNotes
 from choreo.adapters.redis.projections import RedisProjections
 from choreo.adapters.redis.read_model import RedisReadModel
 from choreo.adapters.redis.server import TIMEOUT_S, RedisServer
@@ -43,6 +44,7 @@ class RedisStores:
         self._prefix = prefix
         self._name = secrets.token_hex(4)
         self._inboxes: dict[str, RedisInbox] = {}
+        self.notes: RedisNotes = RedisNotes(self.server, prefix)
         generations = ViewGenerations(self.server, prefix)
         self.projections: RedisProjections = RedisProjections(self.server, generations)
         self.read_model: RedisReadModel = RedisReadModel(self.server, generations, log)

@@ -18,6 +18,7 @@ from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.dead_letters import SqliteDeadLetters
 from choreo.adapters.sqlite.inbox import SqliteInbox
 from choreo.adapters.sqlite.log import SqliteLog
+from choreo.adapters.sqlite.notes import SqliteNotes
 from choreo.adapters.sqlite.read_model import SqliteReadModel
 from choreo.adapters.sqlite.reboot_detection import newest_ms
 from choreo.adapters.sqlite.records import Records
@@ -65,6 +66,7 @@ class SqliteBackend(Embedded):
         self._inboxes: dict[str, SqliteInbox] = {}
         self._records = records = Records(database, wal_sync, self.writer, watch, notifier, clock)
         self.dead_letters: SqliteDeadLetters = SqliteDeadLetters(database, self.writer)
+        self.notes: SqliteNotes = SqliteNotes(database, self.writer)
         self.states: SqliteStates = SqliteStates(database, self.writer, self._rewind)
         self.read_model: SqliteReadModel = SqliteReadModel(
             database, self.writer, records, self._shown, self._rewind, self._folded

@@ -7,7 +7,7 @@ foreign producers use the view `log`, which has the plain columns.
 
 from __future__ import annotations
 
-VERSION = 8
+VERSION = 9
 
 OFFSET_BITS = 40
 """10**12 offsets in a partition, 8 million partitions in a file."""
@@ -148,6 +148,10 @@ CREATE TABLE attributes (
 ) STRICT, WITHOUT ROWID;
 """
 
+_NOTES = """
+CREATE TABLE notes (name TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
 _PENDING = """
 CREATE INDEX states_pending ON states (topic, partition, key, due_ms, unacknowledged)
     WHERE due_ms > 0 OR unacknowledged;
@@ -159,7 +163,8 @@ _FIRST_ROWS = f"""
 INSERT INTO meta VALUES ('schema_version', {VERSION}), ('epoch', 0);
 """  # noqa: S608 -- our own number
 
-SCRIPT = _META + _LOG + _LOG_VIEW + _GROUPS + _INBOX + _GATES + _STORES + _PENDING + _LISTS + _STANDING + _FIRST_ROWS
+SCRIPT = _META + _LOG + _LOG_VIEW + _GROUPS + _INBOX + _GATES + _STORES + _NOTES + _PENDING + _LISTS + _STANDING
+SCRIPT += _FIRST_ROWS
 
 _FORMER_TYPES = {
     "FlowTurned": "CompensationStarted",
@@ -221,5 +226,6 @@ UPGRADES = {
     5: _former(f"DROP INDEX states_due;\nDROP INDEX states_unsaid;\n{_PENDING}"),
     6: _NAMES + _LOG_VIEW,
     7: _PLACES + _STANDING,
+    8: _NOTES,
 }
 """Version → the statements that make the next one of it."""

@@ -42,7 +42,7 @@ class Operator:
         codec: Codec | None = None,
     ) -> None:
         """Keep the parts; nothing is read yet. `codec`: for previews of flows that decide by fields of events."""
-        self._redriver = Redriver(flows, log, read_model, dead_letters, clock)
+        self.redriver: Redriver = Redriver(flows, log, read_model, dead_letters, clock)
         self._previews = Previews(flows, log, read_model, dead_letters, clock, codec)
         self._flows = flows
         self._log = log
@@ -92,12 +92,12 @@ class Operator:
 
     async def redrive(self, dead_letter_id: str, *, by: Actor = PROGRAM) -> Receipt:
         """Redrive a dead letter to its failed step, or to the log if it was no step's."""
-        return await self._redriver.redrive(dead_letter_id, by)
+        return await self.redriver.redrive(dead_letter_id, by)
 
     async def preview_of_redrive(self, dead_letter_id: str, *, by: Actor = PROGRAM) -> Preview:
         """Return the consequences that a redrive of the dead letter would have now. Refuses as the redrive does."""
         dead_letter = await self._dead_letters.get(dead_letter_id)
-        event = await self._redriver.event_of(dead_letter, by)
+        event = await self.redriver.event_of(dead_letter, by)
         return await self._previews.of(msgspec.structs.replace(event, flow=dead_letter.topic))
 
     async def audit(self, flow: str, limit: int, cursor: str = "") -> AuditPage:

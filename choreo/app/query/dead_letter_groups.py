@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from choreo.core import ids
 from choreo.ports.dead_letters import DeadLetter
 
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
@@ -38,6 +39,51 @@ class Group(msgspec.Struct, frozen=True):
     def open(self) -> int:
         """Return the number of letters that were never redriven."""
         return sum(not letter.redriven for letter in self.letters)
+
+
+class DeadLetterGroup(msgspec.Struct):
+    """The letters of one fault, counted."""
+
+    id: str
+    flow: str
+    step: str
+    """The step, or the service where it was no step's."""
+    cause: str
+    schema: str
+    count: int = 0
+    redriven: int = 0
+    """Letters of it that were redriven already."""
+    oldest_ms: int = 0
+    newest_ms: int = 0
+    example: str = ""
+    """Id of the newest letter."""
+
+
+def group_of(letter: DeadLetter) -> str:
+    """Return the id of a dead letter's group."""
+    return id_of(fault_of(letter))
+
+
+def id_of(fault: Fault) -> str:
+    """Return the id of a fault's group."""
+    return ids.derive("dead-letter-group", *fault)[:8]
+
+
+def counted_in(groups: dict[Fault, DeadLetterGroup], letter: DeadLetter) -> None:
+    """Count a dead letter in its group; letters come newest first."""
+    fault = fault_of(letter)
+    group = groups.get(fault)
+    if group is None:
+        group = groups[fault] = DeadLetterGroup(id_of(fault), *fault)
+        group.newest_ms, group.example = letter.set_aside_ms, letter.id
+    group.count += 1
+    group.redriven += letter.redriven > 0
+    group.oldest_ms = letter.set_aside_ms
+
+
+def largest_first(groups: Iterable[DeadLetterGroup]) -> list[DeadLetterGroup]:
+    """Return the groups with the most letters that were not redriven first."""
+    return sorted(groups, key=lambda group: (-(group.count - group.redriven), -group.newest_ms))
 
 
 def fault_of(letter: DeadLetter) -> Fault:

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from choreo.surfaces.rest import (
     actions,
     audit,
+    batches,
     dead_letters,
     docs,
     events,
@@ -52,7 +53,7 @@ def create_app(use_cases: UseCases) -> FastAPI:
     )
     app.state.use_cases = use_cases
     app.state.masking = Masking(use_cases.flows)
-    for module in (flows, instances, stalled, groups, events, actions, audit, dead_letters, health, docs):
+    for module in (flows, instances, stalled, groups, events, actions, audit, batches, dead_letters, health, docs):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app, use_cases)

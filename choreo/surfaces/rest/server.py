@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from choreo.app.metrics import Metrics
+from choreo.app.operator.batches import Batches
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.queries import Queries
@@ -82,6 +83,7 @@ class Opened(Protocol):
     publisher: Publisher
     queries: Queries
     operator: Operator
+    batches: Batches
     clock: Clock
     metrics: Metrics
 
@@ -172,6 +174,7 @@ def use_cases_of(opened: Opened) -> UseCases:
         publisher=opened.publisher,
         operator=opened.operator,
         queries=opened.queries,
+        batches=opened.batches,
         clock=opened.clock,
         heartbeats=heartbeats,
         metrics=opened.metrics,

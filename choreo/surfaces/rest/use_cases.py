@@ -10,6 +10,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from choreo.app.metrics import Metrics
+from choreo.app.operator.batch_plans import Planner
+from choreo.app.operator.batches import Batches
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
@@ -43,6 +45,7 @@ class UseCases:
     operator: Operator
     queries: Queries
     clock: Clock
+    batches: Batches | None = None
     heartbeats: Callable[[], Mapping[str, int]] = _no_heartbeats
     metrics: Metrics = field(default_factory=Metrics)
     dependencies: Dependencies = field(default_factory=NoReports)
@@ -57,6 +60,11 @@ class UseCases:
     """Decides on each request; None: everybody may do everything, as on the loopback."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server stops: streams end."""
+
+    @property
+    def planner(self) -> Planner:
+        """Return the planner of batches."""
+        return Planner(self.queries, self.operator.redriver, self.clock)
 
 
 async def _use_cases(request: Request) -> UseCases:

@@ -19,6 +19,7 @@ from choreo.adapters.embedded import Embedded
 from choreo.adapters.errors import admit, lease_lost
 from choreo.adapters.log_clock import LogClock, LogTime
 from choreo.adapters.memory.log import MemoryLog
+from choreo.adapters.memory.notes import MemoryNotes
 from choreo.core.errors import LeaseLostError
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.backend import PROJECTOR, TRACKER
@@ -275,6 +276,7 @@ class ProcessBackend(Embedded):
         self.dead_letters: Any = cluster.dead_letters
         self.read_model: Any = _OverRedis(cluster.read_model, network)
         self.projections: Any = _OverRedis(cluster.projections, network)
+        self.notes: Any = _OverRedis(MemoryNotes(), network)
 
     @property
     def deadline_clock(self) -> Clock:

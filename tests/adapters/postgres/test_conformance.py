@@ -6,6 +6,7 @@ from choreo.adapters.memory import MemoryBackend
 from choreo.ports.backend import Stores
 from choreo.testing.conformance.attributes import AttributesSuite
 from choreo.testing.conformance.inbox import InboxSuite
+from choreo.testing.conformance.notes import NotesSuite
 from choreo.testing.conformance.projections import ProjectionsSuite
 from choreo.testing.conformance.read_model import ReadModelSuite
 from choreo.testing.conformance.stores import StoresSuite
@@ -22,6 +23,16 @@ def backend(stores: Stores, beside: MemoryBackend) -> BesideTheLog:
 def projected(stores: Stores, beside: MemoryBackend) -> BesideTheLog:
     """Return an empty backend for the suite of writing."""
     return BesideTheLog(stores, beside.log)
+
+
+@pytest.fixture
+def noted(stores: Stores) -> Stores:
+    """Return empty stores for the suite of notes."""
+    return stores
+
+
+class TestNotes(NotesSuite):
+    """Small named texts."""
 
 
 class TestInbox(InboxSuite):

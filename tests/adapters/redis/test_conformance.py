@@ -11,6 +11,7 @@ from choreo.ports.projections import Projections
 from choreo.ports.read_model import ReadModel
 from choreo.testing.conformance.attributes import AttributesSuite
 from choreo.testing.conformance.inbox import InboxSuite
+from choreo.testing.conformance.notes import NotesSuite
 from choreo.testing.conformance.projections import ProjectionsSuite
 from choreo.testing.conformance.read_model import ReadModelSuite
 from choreo.testing.conformance.stores import StoresSuite
@@ -38,6 +39,16 @@ def projected(request: pytest.FixtureRequest, beside: MemoryBackend) -> BesideTh
     if request.param == "memory":
         return MemoryProjected(beside.log, beside.projections, beside.projections.read_model)
     return BesideTheLog(request.getfixturevalue("stores"), beside.log)
+
+
+@pytest.fixture
+def noted(stores: RedisStores) -> RedisStores:
+    """Return empty stores for the suite of notes."""
+    return stores
+
+
+class TestNotes(NotesSuite):
+    """Small named texts."""
 
 
 class TestInbox(InboxSuite):

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from choreo.ports.clock import Clock
 from choreo.surfaces.rest import UseCases, create_app
 from choreo.surfaces.rest.access_control import AccessControl
-from tests.app.harness import Shop
+from tests.app.harness import Shop, batches_of
 
 
 async def populated() -> Shop:
@@ -31,6 +31,7 @@ def tracked_app(access: Callable[[Clock], AccessControl] | None = None) -> ASGIA
             shop.operator,
             shop.queries,
             shop.clock,
+            batches=batches_of(shop),
             allowed_hosts=("testserver",),
             access=access(shop.clock) if access else None,
         )
