@@ -1,7 +1,8 @@
 """Batches: plan one, run it at a rate, stop it, go on with it. The notes of the backend keep plan and progress.
 
 One runner at a time works on a batch: each write of the progress replaces the one that the runner has read, and a
-runner whose write fails leaves off. Two that overlap for a moment publish the same facts, with the same ids.
+runner whose write fails leaves off. Two that overlap for a moment publish the same facts, with the same ids; a dead
+letter may then count as redriven once too often.
 """
 
 from __future__ import annotations

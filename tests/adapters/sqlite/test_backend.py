@@ -156,7 +156,7 @@ async def test_a_file_of_the_version_before_is_upgraded(
         connection.executescript(
             "DROP INDEX instances_by_flow; DROP INDEX instances_by_key; DROP INDEX dead_letters_by_topic;"
             "DROP TRIGGER instance_added; DROP TRIGGER instance_moved; DROP TRIGGER instance_removed;"
-            "DROP TABLE instance_counts; DROP TABLE gates; DROP TABLE gate_positions;"
+            "DROP TABLE notes; DROP TABLE instance_counts; DROP TABLE gates; DROP TABLE gate_positions;"
             "ALTER TABLE marks DROP COLUMN stopped_at; DROP INDEX states_pending;"
             "ALTER TABLE marks RENAME COLUMN compensating TO turned; ALTER TABLE memberships RENAME TO seats;"
             "ALTER TABLE partitions RENAME COLUMN partition_id TO lane; ALTER TABLE partitions RENAME TO lanes;"

