@@ -14,6 +14,7 @@ from choreo.surfaces.web import errors, static_files
 from choreo.surfaces.web.changes import Changes
 from choreo.surfaces.web.pages import PAGES, ROLES
 from choreo.surfaces.web.rendering import Begun, Renderer
+from choreo.surfaces.web.sessions import Sessions
 
 
 def create_pages(use_cases: UseCases) -> FastAPI:
@@ -29,6 +30,7 @@ def create_pages(use_cases: UseCases) -> FastAPI:
     app.state.use_cases = use_cases
     app.state.masking = Masking(use_cases.flows)
     app.state.renderer = Renderer()
+    app.state.sessions = sessions = Sessions(use_cases.clock)
     app.state.changes = Changes(use_cases.queries)
     for page in PAGES:
         app.include_router(page.router)
@@ -37,7 +39,13 @@ def create_pages(use_cases: UseCases) -> FastAPI:
     table = RouteTable({**ROLES, f"GET /ui{static_files.PATH}": OPEN})
     # The last one added handles the request first.
     app.add_middleware(BoundedBody)
-    app.add_middleware(Access, control=use_cases.access, table=table, refuse=errors.refusal_of(app))
+    app.add_middleware(
+        Access,
+        control=use_cases.access,
+        table=table,
+        authorization=sessions.authorization,
+        refuse=errors.refusal_of(app),
+    )
     app.add_middleware(Guard, allowed_hosts=use_cases.allowed_hosts)
     app.add_middleware(EncodedPath)
     return app

@@ -11,16 +11,19 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from choreo.core.errors import ChoreoError
 from choreo.core.wording import fault_text
+from choreo.ports.access import UnauthenticatedError
 from choreo.redaction import redact
-from choreo.surfaces.rest.access import refusal_status
+from choreo.surfaces.rest.access import authorization_of, refusal_status
 from choreo.surfaces.rest.problems import TITLES, status_of
+from choreo.surfaces.web.links import Links
 from choreo.surfaces.web.rendering import render
+from choreo.surfaces.web.sessions import token_in
 
 _log = logging.getLogger(__name__)
 _LOST = "Follow a link of the navigation."
@@ -56,11 +59,26 @@ def refusal_of(app: FastAPI) -> Callable[[Scope, ChoreoError], Response]:
 
     def refuse(scope: Scope, error: ChoreoError) -> Response:
         status, headers = refusal_status(error)
-        answer = error_page(Request({**scope, "app": app}), status, error.what, where=error.where, remedy=error.remedy)
+        request = Request({**scope, "app": app})
+        remedy = error.remedy
+        if isinstance(error, UnauthenticatedError) and not authorization_of(scope):
+            # The session is over, or there was none.
+            app.state.sessions.end(token_in(scope))
+            if _is_page(request):
+                links = Links.of(request)
+                return RedirectResponse(links.to("login", next=links.place), 303)
+            remedy = "Load the page anew to log in."
+        answer = error_page(request, status, error.what, where=error.where, remedy=remedy)
         answer.headers.update(headers)
         return answer
 
     return refuse
+
+
+def _is_page(request: Request) -> bool:
+    """Return whether a person asks for a page, and not a program or a script of the page."""
+    asks_for_html = "text/html" in request.headers.get("accept", "")
+    return request.method in ("GET", "HEAD") and asks_for_html and "hx-request" not in request.headers
 
 
 async def _of_choreo(request: Request, error: Any) -> Response:

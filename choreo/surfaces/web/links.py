@@ -18,6 +18,8 @@ class Links:
         depth = path.count("/") - 1
         self._up = "../" * (depth - 1) if depth else _HERE
         last = path.rpartition("/")[2]
+        self.place: str = f"{path.removeprefix('/ui').lstrip('/')}{f'?{query}' if query else ''}"
+        """The page below `/ui`, to come back to."""
         self.here: str = f"{last or './'}{f'?{query}' if query else ''}"
         """The page itself."""
 

@@ -157,6 +157,7 @@ def render(
             "may": lambda role, flow: caller.may(Role[role.upper()], flow),
             "controlled": use_cases.access is not None,
             "csrf": token,
+            "session": request.app.state.sessions.is_open(request.scope),
             "nav": NAV,
             "live": live,
             "mark": _mark(request, live, caller),

@@ -19,6 +19,7 @@ from choreo.surfaces.web.pages import (
     history,
     instance,
     instances,
+    login,
     publish,
     stalled,
     stream,
@@ -40,6 +41,7 @@ PAGES: Sequence[Any] = (
     groups,
     stalled,
     events,
+    login,
 )
 
 NAV: Sequence[Entry] = (
