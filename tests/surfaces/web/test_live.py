@@ -44,6 +44,21 @@ async def test_a_change_comes_by_itself(site: Site, tab: Watched) -> None:
     assert int(stamp[1]) >= row.position
 
 
+async def test_the_stream_begins_however_late_its_script_comes(site: Site, tab: Watched) -> None:
+    """The library begins only when its extension is there, too: it once began before, and the page stayed as it was."""
+
+    async def late(route: Any) -> None:
+        """Give the extension's script only after the library's has run, and all that it has put off."""
+        while not await tab.page.evaluate("Boolean(window.htmx)"):
+            await tab.page.evaluate("new Promise(done => setTimeout(done, 5))")
+        await tab.page.evaluate("new Promise(done => setTimeout(done, 20))")
+        await route.continue_()
+
+    await tab.page.route("**/hx-sse-*", late)
+    await tab.page.goto(f"{site.url}/flows/order")
+    await connected(tab)
+
+
 async def test_nothing_moves_that_a_person_holds(site: Site, tab: Watched) -> None:
     """The scroll position, the focus, the text and its selection in a field, and open parts stay through a refresh."""
     page = tab.page
