@@ -30,6 +30,8 @@ class Calls:
         """
         self.faults: list[str] = []
         """The sentences of broken promises."""
+        self.called: set[tuple[str, str]] = set()
+        """(run, step) of every forward call."""
         self._is_alive = is_alive
         self._has_outcome = has_outcome
         self._loses_leases = loses_leases
@@ -37,16 +39,22 @@ class Calls:
         self._keys: dict[Place, str] = {}
         self._slots: dict[tuple[str, str], str] = {}
         """By (run, step), of steps that run once in a run: the trigger of the first call."""
+        self._returned: dict[Place, str] = {}
+        """The process in which a call has returned, and was not given up before."""
         self._numbers = 0
 
     @contextmanager
     def watched(self, process: str, service: str, attempt: Attempt) -> Iterator[None]:
         """Check a call that begins now; it is open until the block ends."""
         self._begin(process, service, attempt)
+        if not attempt.spec.undo:
+            self.called.add((attempt.job.event.run, attempt.spec.step))
         number = self._numbers = self._numbers + 1
         self._open[number] = (process, attempt)
         try:
             yield
+            if not attempt.reported:
+                self._returned[attempt.job.inbox_key] = process
         finally:
             self._open.pop(number, None)
 
@@ -66,6 +74,9 @@ class Calls:
             first = self._slots.setdefault((job.event.run, attempt.spec.step), job.event.id)
             if first != job.event.id and not self._loses_leases():
                 self.faults.append(f"promise 2: {name} is called for event {job.event.id} after {first}")
+        before = self._returned.get(place)
+        if before is not None and self._is_alive(before) and not self._loses_leases():
+            self.faults.append(f"promise 2: {name} is called in {process} although its call in {before} has returned")
         known = self._keys.setdefault(place, attempt.context.idempotency_key)
         if known != attempt.context.idempotency_key:
             self.faults.append(f"promise 2: {name} is called with another idempotency key than before")

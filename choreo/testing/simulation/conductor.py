@@ -58,7 +58,7 @@ class Conductor:
         self._acts = acts
         self.calls: Calls = Calls(world.is_alive, world.cluster.has_outcome, self._loses_leases)
         """Checks each call of a handler."""
-        self._handlers = HandlerFaults(plan.actions, self.note, self._failure, self.calls)
+        self._handlers = HandlerFaults(plan.actions, self.note, self._failure, self.calls, self._join)
         world.meddler = self._meddler
 
     async def conduct(self) -> None:
@@ -87,6 +87,10 @@ class Conductor:
     def _loses_leases(self) -> bool:
         """Return whether a lease on an attempt may have ended while its process works: it was not renewed, or lost."""
         return any(self.fired[kind] for kind in _LEASES_END)
+
+    def _join(self, role: str) -> None:
+        """Start another process of a role."""
+        self.note("rebalance", self.started(role).name, "another process of the role joins")
 
     def _start_all(self) -> None:
         self.world.start_all()
@@ -242,7 +246,7 @@ class Conductor:
             network.lose.clear()
             network.tear, network.slow_s = 0, 0.0
             process.backend.own_clock.skew_ms = 0
-            process.lane.at_turn = None
+            process.lane.at_turn = network.at_way = None
         self.world.cluster.topics.skews_ms.clear()
         self.world.cluster.note(CLIENT, "all faults are over")
         self.world.cluster.groups.wake()

@@ -29,6 +29,11 @@ def steps_of(definitions: Definitions) -> list[StepDefinition]:
     return list(found.values())
 
 
+def older_versions(flow: FlowDefinition) -> list[int]:
+    """Return the numbers of the flow's frozen versions before the present one."""
+    return sorted(each.version for each in flow.frozen if each.version < flow.version)
+
+
 def reactions_of(definitions: Definitions) -> list[str]:
     """Return the steps on nothing but failures: their dead letters can be redriven after the end of a run."""
     found: list[str] = []
@@ -62,6 +67,11 @@ def _has_waits(definitions: Definitions) -> bool:
     return any(wait.answers for flow in definitions.values() for wait in flow.waits)
 
 
+def _has_versions(definitions: Definitions) -> bool:
+    return any(older_versions(flow) for flow in definitions.values())
+
+
+OLD_VERSION = "old-version"
 KINDS: Mapping[str, Kind] = {
     "kill": Kind("a process dies at any await point, and another one starts later", _always),
     "handler-death": Kind("a process dies in a handler, before its work or after it", _always),
@@ -79,6 +89,7 @@ KINDS: Mapping[str, Kind] = {
     "duplicate": Kind("a record stands in the log a second time", _always),
     "foreign-duplicate": Kind("a foreign producer repeats an event under another id", _always),
     "foreign-start": Kind("a foreign producer starts a key that has a run", _always),
+    OLD_VERSION: Kind("a run was started under an older version of its flow", _has_versions),
     "poison": Kind("a record cannot be decoded", _always),
     "handler-error": Kind("a handler raises before its work", _always),
     "late-error": Kind("a handler raises after its work", _always),

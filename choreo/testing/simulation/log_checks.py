@@ -6,12 +6,13 @@ Folds with the tracker's own core; each check compares its answer with something
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from choreo.app.tracking.fold import FieldsOf, PartitionFold
 from choreo.core import facts
 from choreo.core.admission import early_ms
+from choreo.core.crossing import ORDERS, crossings
 from choreo.core.declare.invariants import name_of
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
@@ -102,6 +103,27 @@ def _invariants(
             if reason and (name_of(rule), run.id) not in told:
                 told.add((name_of(rule), run.id))
                 yield f"{name_of(rule)} of {place}: {reason}"
+
+
+def not_crossed(logs: Mapping[str, Sequence[Sequence[Record]]]) -> Iterator[str]:
+    """Yield the facts between a parent and its children that do not stand in the other's log; `logs` by flow."""
+    known = {name: {r.event.id for records in partitions for r in records} for name, partitions in logs.items()}
+    for records in (records for partitions in logs.values() for records in partitions):
+        for record in records:
+            about = record.event.outcome if record.event.type in ORDERS else -1
+            planned = records[about].event if 0 <= about < len(records) else None
+            for crossed in crossings(record.event, planned):
+                if crossed.id not in known.get(crossed.flow, ()):
+                    place = f"{record.topic} {record.event.key} at {record.partition}/{record.offset}"
+                    yield f"{record.event.type} of {place} has not reached {crossed.flow} {crossed.key}"
+
+
+def never_called(records: Sequence[Record], called: Container[tuple[str, str]]) -> Iterator[str]:
+    """Yield the steps whose deadline has passed although their handlers were never called: their triggers were lost."""
+    for record in records:
+        event = record.event
+        if event.type == facts.STEP_DEADLINE_PASSED and (event.run, event.step) not in called:
+            yield f"{record.topic} {event.key}, run {event.run}: {event.step} was not called before its deadline"
 
 
 def repeated_timers(records: Sequence[Record]) -> Iterator[str]:

@@ -33,11 +33,13 @@ class HandlerFaults:
         fired: Callable[[str, str, str, str], None],
         failure: Callable[[Attempt, Action], Any],
         watched: Calls,
+        join: Callable[[str], None],
     ) -> None:
         """Call `fired(kind, process, text, key)` for each fault; `failure` makes the event of a declared failure.
 
-        `watched` checks every call.
+        `watched` checks every call; `join` lets another process of a service join.
         """
+        self._join = join
         self._watched = watched
         self._armed: dict[tuple[str, bool], list[Action]] = {}
         for action in actions:
@@ -67,6 +69,8 @@ class HandlerFaults:
             return await handler()
         name = f"{'undo of ' if spec.undo else ''}{spec.step}"
         self._fired(action.kind, process, f"{name}, call {number}: {action.kind}", attempt.job.event.key)
+        if action.joins:
+            self._join(spec.step.rpartition(".")[0])
         return await self._behaviour(action, attempt, die)(attempt, handler)
 
     def _due(self, place: tuple[str, bool], number: int) -> Action | None:

@@ -40,6 +40,8 @@ class Network:
         """By server: how many answers get lost, from now on."""
         self.tear: int = 0
         """How many batches of several events are torn: the first events are published, and the request fails."""
+        self.at_way: tuple[int, Callable[[], None]] | None = None
+        """A number of ways, there and back, and the action that takes place on the last of them."""
         self.fired: Callable[[str], None] = lambda _: None
         """Called with the kind of a fault that a request has met."""
         self.sending: Callable[[str, Sequence[Envelope]], Sequence[Envelope]] = _unchanged
@@ -79,6 +81,12 @@ class Network:
         return StorageError(what, where=f"{server}, from {self.process}", remedy="The simulation has planned it.")
 
     async def _travel(self) -> None:
+        if self.at_way is not None:
+            left, act = self.at_way
+            self.at_way = (left - 1, act) if left > 1 else None
+            if left <= 1:
+                act()
+                await asyncio.sleep(0)  # a killed process does not go on from here
         latency_s = _LATENCIES_S[self._choose(len(_LATENCIES_S))] + self.slow_s
         if latency_s:
             await asyncio.sleep(latency_s)

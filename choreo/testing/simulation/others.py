@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
 
 from choreo.app.publish.publisher import Receipt
-from choreo.core import facts
+from choreo.core import facts, ids
 from choreo.core.events import Envelope
 from choreo.testing.simulation.conductor import Conductor
+from choreo.testing.simulation.kinds import OLD_VERSION
 from choreo.testing.simulation.plan import Action
 from choreo.testing.simulation.world import CLIENT
 
 
 async def start(conductor: Conductor, action: Action) -> None:
-    """Start a run through the client."""
+    """Start a run through the client, or through one of an older version of the program."""
     event = conductor.made(action.flow, conductor.world.project.definitions[action.flow].starts, action.target)
-    conductor.acknowledged.append(await conductor.world.client.app.publisher.publish(action.flow, event))
+    if action.n:
+        conductor.acknowledged.append(_old_start(conductor, action, event))
+    else:
+        conductor.acknowledged.append(await conductor.world.client.app.publisher.publish(action.flow, event))
+
+
+def _old_start(conductor: Conductor, action: Action, event: Any) -> Receipt:
+    """Publish a start as a program did that knew this version of the flow; return its receipt."""
+    flow, key, codec, cluster = action.flow, action.target, conductor.world.project.codec, conductor.world.cluster
+    id_, type_ = ids.start(flow, key, ""), type(event).event_type
+    data, now_ms = codec.encode(event), cluster.clock.now_ms()
+    published = Envelope(id_, type_, key, flow, run=id_, version=action.n, source=f"choreo/{flow}", time_ms=now_ms)
+    published = msgspec.structs.replace(published, data=data, content_type=codec.content_type)
+    (position,) = cluster.topics.append(flow, [published])
+    conductor.note(OLD_VERSION, CLIENT, f"a run of version {action.n} is started", key)
+    return Receipt(id_, type_, flow, key, id_, position)
 
 
 async def early(conductor: Conductor, action: Action) -> None:

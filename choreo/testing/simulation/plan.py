@@ -13,7 +13,7 @@ from random import Random
 import msgspec
 
 from choreo.core.definition import FlowDefinition
-from choreo.testing.simulation.kinds import Definitions, reactions_of, steps_of
+from choreo.testing.simulation.kinds import OLD_VERSION, Definitions, older_versions, reactions_of, steps_of
 
 START, OUTSIDE = "start", "outside"
 ORDERS_MAX = 4
@@ -44,14 +44,17 @@ class Action(msgspec.Struct, frozen=True):
     """A role, `service.step`, or business key."""
     flow: str = ""
     n: int = 0
-    """Of a handler: its first call. Of a death: the turns until then. Else a number that chooses among the records."""
+    """Of a handler: its first call. Of a death: the turns until then. Of a start: the older version of the program that
+    publishes it, or 0. Else a number that chooses among the records."""
     duration_ms: int = 0
     calls: int = 1
     """How many calls of a handler it meets."""
     undo: bool = False
     """Whether it meets the compensation of the step."""
     after: bool = False
-    """Whether it meets a handler after its work."""
+    """Whether it meets a handler after its work; a process on its way to a server or back, instead of at a turn."""
+    joins: bool = False
+    """Whether another process of the service joins while the handler works."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -82,25 +85,28 @@ class _Planner:
         self._roles = roles
         self._steps = steps_of(definitions)
         self._runs: list[tuple[str, str]] = []
+        self._may_join = False
 
     def actions(self, kinds: Sequence[str], index: int) -> Iterator[Action]:
         """Yield starts, then faults, then outside events."""
-        chance = self._chance
+        chance, self._may_join = self._chance, "rebalance" in kinds
         first = [flow for flow in self._definitions.values() if not set(flow.parents) & set(self._definitions)]
+        must = kinds[index % len(kinds)] if kinds else ""
         spread_ms = chance.choice((1, 1_000, STARTS_MS))  # starts of one moment make batches
         for number in range(chance.randint(1, ORDERS_MAX)):
             flow = chance.choice(first)
             self._runs.append((flow.name, f"k-{number + 1}"))
-            yield Action(START, chance.randrange(spread_ms) if number else 0, f"k-{number + 1}", flow.name)
+            at_ms = chance.randrange(spread_ms) if number else 0
+            version = self._version(flow, must) if OLD_VERSION in kinds else 0
+            yield Action(START, at_ms, f"k-{number + 1}", flow.name, version)
         faults: list[str] = []
         if kinds:
-            must = kinds[index % len(kinds)]
             faults = [must, *chance.choices(kinds, k=chance.randint(0, 6))]
             if must not in _OUTSIDE:
                 faults += [must] * chance.randint(0, 2)
             yield from (action for action in self._support(must) if action.kind in kinds)
         for kind in faults:
-            if kind not in _OUTSIDE:
+            if kind not in _OUTSIDE and kind != OLD_VERSION:
                 fault = self._fault(kind)
                 yield fault
                 if "kill" in kinds and chance.random() < _WITH_DEATH:
@@ -109,6 +115,12 @@ class _Planner:
                     )
         for name, key in self._runs:
             yield from self._outside(self._definitions[name], key, [kind for kind in faults if kind in _OUTSIDE])
+
+    def _version(self, flow: FlowDefinition, must: str) -> int:
+        """Return an older version under which a run is started; 0: under the present one."""
+        older = older_versions(flow)
+        is_older = self._chance.random() < (0.7 if must == OLD_VERSION else 0.3)
+        return self._chance.choice(older) if older and is_older else 0
 
     def _support(self, kind: str) -> Iterator[Action]:
         """Yield the faults without which this kind meets nothing: failures for good, after a cancel."""
@@ -180,8 +192,9 @@ class _Planner:
         """Return the action at a turn of a process, early enough that it works still."""
         chance = self._chance
         at_ms = chance.choice((0, 0, chance.randrange(STARTS_MS)))
-        turns = int(_TURNS_MAX * chance.random())
-        return msgspec.structs.replace(action, at_ms=at_ms, target=chance.choice(self._roles), n=turns)
+        turns, is_on_way = int(_TURNS_MAX * chance.random()), chance.random() < 0.5
+        role = chance.choice(self._roles)
+        return msgspec.structs.replace(action, at_ms=at_ms, target=role, n=turns, after=is_on_way)
 
     def on_servers(self, action: Action, _: str) -> Action:
         """Meet every process, or one."""
@@ -250,9 +263,11 @@ class _Planner:
             duration_ms=duration_ms,
             undo=undo,
             after=chance.random() < 0.5,
+            joins=self._may_join and action.kind in _LONG and chance.random() < 0.3,
         )
 
 
+_LONG = frozenset({"slow-handler", "hanging-handler"})
 _OUTSIDE = frozenset({"outside-early", "outside-late", "outside-never"})
 _MAKERS: dict[str, Callable[[_Planner, Action, str], Action]] = {
     "kill": _Planner.on_death,

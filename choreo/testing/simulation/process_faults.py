@@ -10,9 +10,12 @@ from choreo.testing.simulation.network import BROKER, REDIS
 from choreo.testing.simulation.plan import Action
 from choreo.testing.simulation.world import CLIENT, Process
 
+WAYS_MAX = 40
+"""A process that is to die on a way to a server or back does so within so many: some runs' worth."""
+
 
 def kill(conductor: Conductor, action: Action) -> None:
-    """Let a process die after some turns of its own."""
+    """Let a process die after some turns of its own, or on its way to a server or back."""
 
     def die(process: Process) -> None:
         if not process.is_over:
@@ -45,7 +48,10 @@ async def scale(conductor: Conductor, action: Action) -> None:
 
 def _after_turns(conductor: Conductor, action: Action, act: Callable[[Process], None]) -> None:
     for process in list(conductor.processes(action.target))[:1]:
-        process.lane.at_turn = (process.lane.turns + action.n, lambda process=process: act(process))
+        if action.after:
+            process.network.at_way = (action.n % WAYS_MAX + 1, lambda process=process: act(process))
+        else:
+            process.lane.at_turn = (process.lane.turns + action.n, lambda process=process: act(process))
 
 
 async def servers(conductor: Conductor, action: Action) -> None:

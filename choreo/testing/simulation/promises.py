@@ -45,9 +45,12 @@ async def broken(conductor: Conductor, hooks: Hooks) -> list[str]:
         if not _doubles_are_allowed(conductor):
             found += [f"promise 2: {fault}" for fault in _twice(flow, records)]
         found += _of_log(world, name)
+        found += [f"promise 3: {fault}" for fault in log_checks.never_called(records, conductor.calls.called)]
         found += [f"promise 5: {fault}" for fault in log_checks.repeated_timers(records)]
         found += [f"promise 8: {fault}" for fault in log_checks.lost_letters(records, letters)]
         found += [f"promise 6: {fault}" async for fault in _folded(world, name)]
+    logs = {name: world.cluster.topics.of(name) for name in world.project.definitions}
+    found += [f"promise 1: {fault}" for fault in log_checks.not_crossed(logs)]
     await asyncio.sleep(2 * IDLE_S)  # offsets of records that concern nobody are committed by an idle poll
     for name in world.project.definitions:
         found += [f"promise 9: {fault}" async for fault in _lag(world, name)]
@@ -99,7 +102,14 @@ def _doubles_are_allowed(conductor: Conductor) -> bool:
 
 
 def _twice(flow: FlowDefinition, records: Sequence[Record]) -> Iterator[str]:
-    """Yield each visible fact that a run has under two ids."""
+    """Yield each visible fact that a run has under two ids, and each child that was started under two."""
+    starts: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.event.type == flow.starts and record.event.parent:
+            starts.setdefault(record.event.parent, {})[record.event.id] = None
+    for parent, of_parent in starts.items():
+        if len(of_parent) > 1:
+            yield f"{flow.name}: the child of {parent} was started {len(of_parent)} times"
     if flow.hops_max:
         return
     once = {type_ for step in flow.steps for type_ in (*step.emits, *_undone_by(step))}

@@ -1,6 +1,7 @@
 """The table of planted faults that the simulator finds, and the tool that measures it anew.
 
-python -m tests.testing.simulation.survey [FAULT …] searches from seed 1 on, and writes tests/planted/seeds.csv.
+python -m tests.testing.simulation.survey [FAULT …] searches from seed 1 on, and writes tests/planted/seeds.csv and
+docs/detection.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support.faulty_copy import PLANTED, environment, patches, planted
+from tests.testing.detection import PAGE, page
 
 TABLE = PLANTED / "seeds.csv"
 SEEDS_MAX = 2_000
@@ -82,6 +84,7 @@ def main(names: list[str]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(known[row.fault] for row in wanted_rows())
+    PAGE.write_text(page({row.fault: row.seed for row in known_rows()}))
 
 
 if __name__ == "__main__":

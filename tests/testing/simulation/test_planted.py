@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faulty_copy import PLANTED, environment, planted
+from tests.support.faulty_copy import PLANTED, environment, patches, planted
+from tests.testing.detection import PAGE, page
 from tests.testing.simulation.search import found
 from tests.testing.simulation.survey import Row, known_rows, wanted_rows
 
@@ -53,3 +54,13 @@ def test_the_table_has_every_fault_that_the_simulator_is_to_find() -> None:
     assert [(row.fault, row.project, row.faults) for row in ROWS] == [
         (row.fault, row.project, row.faults) for row in wanted_rows()
     ]
+
+
+def test_the_page_has_the_table() -> None:
+    """Written by the survey."""
+    assert PAGE.read_text() == page({row.fault: row.seed for row in ROWS})
+
+
+def test_there_are_forty_planted_faults() -> None:
+    """Over all tools."""
+    assert len(patches()) >= 40

@@ -1,0 +1,62 @@
+"""Planted faults of adapters: each is found by a test of a port's conformance suite, or of an adapter.
+
+The same tests pass on the package as it is: they are run where they stand.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.faulty_copy import ROOT, environment, patches, planted
+
+_TOOL = re.compile(r"^tools: .*\bsuite \((?P<file>\S+) -k (?P<test>\w+)\)", re.MULTILINE)
+
+
+class Fault(NamedTuple):
+    """A patch, and the test that finds its fault."""
+
+    patch: Path
+    file: str
+    test: str
+
+
+def faults() -> list[Fault]:
+    """Return the planted faults whose headers name a suite."""
+    found = ((patch, _TOOL.search(patch.read_text())) for patch in patches())
+    return [Fault(patch, tool["file"], tool["test"]) for patch, tool in found if tool]
+
+
+FAULTS = faults()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.patch.stem for fault in FAULTS])
+def test_a_suite_finds_a_planted_fault(fault: Fault, tmp_path: Path) -> None:
+    """The test fails in the copy, by an assertion or an error of its own."""
+    folder = planted(fault.patch, tmp_path)
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n0",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        ROOT / "pyproject.toml",
+    ]
+    command += ["-o", f"pythonpath={folder} {ROOT}", "--rootdir", ROOT, ROOT / fault.file, "-k", fault.test]
+    answer = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    assert answer.returncode == 1, f"{fault.test} does not fail: {answer.stdout}{answer.stderr}"
+    assert re.search(rf"^FAILED .*{fault.test}", answer.stdout, re.MULTILINE)
+
+
+def test_there_are_faults_of_adapters() -> None:
+    """A folder that was moved would leave a test without a case."""
+    assert len(FAULTS) >= 6
