@@ -6,7 +6,7 @@ import asyncio
 
 from choreo.testing.simulation.loop import START_S, SimulationLoop
 
-EPOCH_MS = 1_767_225_600_000
+EPOCH_MS: int = 1_767_225_600_000
 """2026-01-01T00:00:00Z: a plausible moment, the same in every run."""
 
 

@@ -26,7 +26,7 @@ from choreo.ports.state import StateRow
 from choreo.testing.simulation.clock import LoopClock
 from choreo.testing.simulation.loop import SimulationLoop
 
-SESSION_S = 6.0
+SESSION_S: float = 6.0
 """After so long without a sign of life a broker expels a member, and another process begins its attempts."""
 _NEVER_S = 1e9
 """Members need not renew: their process speaks for them."""

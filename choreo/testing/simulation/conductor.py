@@ -27,10 +27,10 @@ from choreo.testing.simulation.runners import Meddler
 from choreo.testing.simulation.sampling import sampled
 from choreo.testing.simulation.world import CLIENT, Process, World
 
-SLACK_S = 3_600.0
+SLACK_S: float = 3_600.0
 """Beyond the declared times: lag, sessions, and the skew of clocks."""
-RESTART_S = 1.0
-ROUNDS_MAX = 4
+RESTART_S: float = 1.0
+ROUNDS_MAX: int = 4
 """Rounds in which operators retry failed compensations."""
 _EXPECTED = (ConflictError, NotFoundError)
 """Answers that an operator may get: the run has ended, or is not known yet."""
@@ -47,8 +47,8 @@ class Conductor:
 
     def __init__(self, world: World, plan: Plan, hooks: Hooks, kinds: Sequence[str], acts: Mapping[str, Act]) -> None:
         """Start nothing yet. `kinds`: the faults that are enabled; `acts` perform the actions."""
-        self.world = world
-        self.plan = plan
+        self.world: World = world
+        self.plan: Plan = plan
         self.fired: Counter[str] = Counter()
         """Faults that have met something, by kind."""
         self.acknowledged: list[Receipt] = []

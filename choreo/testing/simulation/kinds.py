@@ -71,7 +71,7 @@ def _has_versions(definitions: Definitions) -> bool:
     return any(older_versions(flow) for flow in definitions.values())
 
 
-OLD_VERSION = "old-version"
+OLD_VERSION: str = "old-version"
 KINDS: Mapping[str, Kind] = {
     "kill": Kind("a process dies at any await point, and another one starts later", _always),
     "handler-death": Kind("a process dies in a handler, before its work or after it", _always),

@@ -26,7 +26,7 @@ from choreo.testing.simulation.unowned import Unowned
 
 _T = TypeVar("_T")
 
-START_S = 1.0
+START_S: float = 1.0
 """Time of the loop at first. Not 0: hosts take 0 for "not yet"."""
 
 

@@ -12,7 +12,7 @@ from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
 
 BROKER, REDIS = "broker", "redis"
-REQUEST_S = 0.4
+REQUEST_S: float = 0.4
 """How long a request waits for a server that is away before it fails."""
 _LATENCIES_S = (0.0, 0.001, 0.004, 0.02)
 """Latencies of one way; the first one costs no timer."""
@@ -31,7 +31,7 @@ class Network:
 
     def __init__(self, process: str, choose: Callable[[int], int] = _never) -> None:
         """`choose(n)` returns a number below n: which latency a request has."""
-        self.process = process
+        self.process: str = process
         self.away: set[str] = set()
         """Servers that do not answer this process."""
         self.slow_s: float = 0.0

@@ -16,10 +16,10 @@ from choreo.core.definition import FlowDefinition
 from choreo.testing.simulation.kinds import OLD_VERSION, Definitions, older_versions, reactions_of, steps_of
 
 START, OUTSIDE = "start", "outside"
-ORDERS_MAX = 4
-STARTS_MS = 30_000
+ORDERS_MAX: int = 4
+STARTS_MS: int = 30_000
 """Starts come within this time, so that faults meet several runs at once."""
-FAULTS_MS = 60_000
+FAULTS_MS: int = 60_000
 """Faults are possible for at least so long."""
 _FIRST_MS, _SOON_MS = 10, 120_000
 """Most faults come within two minutes, evenly on a logarithmic scale: so long do the steps of a run take."""

@@ -10,7 +10,7 @@ from choreo.testing.simulation.network import BROKER, REDIS
 from choreo.testing.simulation.plan import Action
 from choreo.testing.simulation.world import CLIENT, Process
 
-WAYS_MAX = 40
+WAYS_MAX: int = 40
 """A process that is to die on a way to a server or back does so within so many: some runs' worth."""
 
 

@@ -16,7 +16,7 @@ from choreo.app.steps.jobs import Withdrawn
 from choreo.hosts.runners.port import Attempt, Result
 from choreo.testing.simulation.ownership import SLEPT, Slept
 
-GRACE_S = 1.0
+GRACE_S: float = 1.0
 """How long a handler may clean up after its timeout cancelled it, before the attempt is given up all the same."""
 
 

@@ -37,8 +37,8 @@ Behaviour = Callable[[Attempt, Handler], Awaitable[Any]]
 
 class _Planned:
     def __init__(self, behaviour: Behaviour, times: int | None) -> None:
-        self.behaviour = behaviour
-        self.left = times
+        self.behaviour: Behaviour = behaviour
+        self.left: int | None = times
 
 
 class Script:

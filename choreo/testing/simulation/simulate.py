@@ -27,11 +27,11 @@ from choreo.testing.simulation.plan import OUTSIDE, START, Action, Plan, plan_of
 from choreo.testing.simulation.world import Project, World
 from choreo.wiring import everything
 
-PARTITIONS = 2
+PARTITIONS: int = 2
 """Partitions of each topic: the fewest with which a rebalance moves one and keeps one."""
-TURNS_MAX = 200_000
+TURNS_MAX: int = 200_000
 """Callbacks after which a seed is restless: thirty times those of a long sound one, some seconds."""
-SHRINKS_MAX = 120
+SHRINKS_MAX: int = 120
 """Runs of a failing seed, to find a shorter plan: half a minute."""
 
 

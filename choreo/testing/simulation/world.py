@@ -33,9 +33,9 @@ from choreo.wiring.hosting import Host
 
 _T = TypeVar("_T")
 
-IDLE_S = 43_200.0
+IDLE_S: float = 43_200.0
 """The longest wait of an idle poll: every event and every timer ends it, and each poll costs turns of the loop."""
-CLIENT = "client"
+CLIENT: str = "client"
 """The process of the clients: it publishes, asks and operates."""
 
 
@@ -50,9 +50,9 @@ class Project:
         schemas: Path | None = None,
     ) -> None:
         """Take checked flows; `schemas` is the folder of frozen event classes."""
-        self.flows = flows
-        self.definitions = definitions
-        self.settings = settings
+        self.flows: dict[str, Flow] = flows
+        self.definitions: dict[str, FlowDefinition] = definitions
+        self.settings: Settings = settings
         self.codec: AvroCodec = AvroCodec(schemas)
 
     @property
@@ -66,9 +66,9 @@ class Process:
 
     def __init__(self, name: str, roles: Sequence[str], network: Network) -> None:
         """Belong to no world yet."""
-        self.name = name
-        self.roles = roles
-        self.network = network
+        self.name: str = name
+        self.roles: Sequence[str] = roles
+        self.network: Network = network
         self.lane: Lane = Lane(name)
         self.backend: ProcessBackend
         self.app: App
@@ -92,8 +92,8 @@ class World:
         choose_latency: Callable[[int], int] | None = None,
     ) -> None:
         """Create the topics, with so many partitions each. `choose_...(n)` return numbers below n."""
-        self.project = project
-        self.seed = seed
+        self.project: Project = project
+        self.seed: object = seed
         self.loop: SimulationLoop = SimulationLoop(choose_lane)
         topics = dict.fromkeys(project.flows, partitions)
         self.cluster: Cluster = Cluster(self.loop, topics, linger_ms=project.linger_ms, is_atomic=is_atomic)
