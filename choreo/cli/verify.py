@@ -10,6 +10,7 @@ import typer
 from choreo.cli.failures import PROBLEM, UNDECIDED
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import FlowArgument, chosen_or_all, declared
+from choreo.core.wording import counted
 from choreo.testing.verification.moves import MOVES
 from choreo.testing.verification.verify import LIMIT, Report
 from choreo.testing.verification.verify import verify as verified
@@ -59,7 +60,18 @@ def _print(report: Report) -> None:
     write(plain(f"flow {report.flow}: {_SENTENCES[report.verdict]}; {_counted(report)}"))
     if report.unexplored:
         write(plain(f"  not explored: the children of {', '.join(report.unexplored)}"))
+    _print_ends(report)
     write(plain(f"  moves: {moves or 'none'}; invariants: {', '.join(report.invariants) or 'none of its own'}"))
+
+
+def _print_ends(report: Report) -> None:
+    """Print how runs end; of an end that a person must look at, the shortest way to it."""
+    good = ", ".join(f"{end.text} ({end.states:,})" for end in report.ends if not end.is_stuck)
+    write(plain(f"  ends: {good or 'none was seen'}"))
+    for end in report.ends:
+        if end.is_stuck:
+            way = "; ".join(moment.move for moment in end.timeline)
+            write(plain(f"  may end {end.text}: {counted(end.states, 'state')}; the shortest way: {way}"))
 
 
 def _counted(report: Report) -> str:

@@ -63,7 +63,7 @@ def step_deadline_passed(fold: Fold, run: Run) -> None:
         step = fold.table.steps.get(event.step)
         within = _within(fold, expected.due_ms, step.deadline_ms if step else 0)
         given_up(run, expected)
-        doubt(fold, run, event.step, event.trigger, raw=expected.raw)
+        doubt(fold, run, event.step, event.trigger, raw=expected.raw, stays=bool(expected.attempt))
         start_compensation(fold, run, f"{event.step} gave no outcome {within}")
 
 

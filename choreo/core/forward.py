@@ -249,13 +249,13 @@ def failed(fold: Fold, run: Run, name: str, cause: str) -> None:
     if expected is not None:
         given_up(run, expected)
         if not event.certain or expected.attempt:  # of several attempts no failure is certain
-            doubt(fold, run, expected.step, expected.trigger, raw=expected.raw, unexpected=event.certain)
+            doubt(fold, run, expected.step, expected.trigger, raw=expected.raw, stays=True)
         start_compensation(fold, run, cause)
     elif not trigger_id:
         fold.orphan()
     elif not event.certain:
         # The step was not expected: a host whose inbox was lost, or an operator's redrive, may have left an effect.
-        doubt(fold, run, name, trigger_id, unexpected=True)
+        doubt(fold, run, name, trigger_id, stays=True)
     elif not redriven:
         settle_doubt(run, entry_of(fold, run, name, trigger_id), trigger_id)
 

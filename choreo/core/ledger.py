@@ -58,21 +58,22 @@ def _make_certain(fold: Fold, run: Run, entry: LedgerEntry) -> None:
         run.put(certain)
 
 
-def doubt(fold: Fold, run: Run, name: str, trigger_id: str, *, raw: str = "", unexpected: bool = False) -> None:
+def doubt(fold: Fold, run: Run, name: str, trigger_id: str, *, raw: str = "", stays: bool = False) -> None:
     """Note that the step may have left its effect; also for a step that is not declared any more.
 
-    A certain failure does not settle the doubt about an unexpected failure: the certain one may be older.
+    `stays`: no later outcome settles it. So it is once an attempt is known to have begun: a host that then reports that
+    none has left anything has lost its inbox. For the same reason such a doubt counts after a certain outcome, too.
     """
     step = fold.table.steps.get(name)
     if step is not None and (step.compensation is None or not step.effect):
         return
-    doubted_trigger = UNSETTLEABLE if unexpected else trigger_id
+    doubted_trigger = UNSETTLEABLE if stays else trigger_id
     entry = entry_of(fold, run, name, trigger_id)
     if entry is None:
         entry_id = ids.entry(run.id, name, trigger_id)
         run.put(LedgerEntry(entry_id, name, trigger_id, fold.offset, doubted=(doubted_trigger,), raw=raw))
         _reopen(run)
-    elif entry.in_doubt and trigger_id not in (*entry.doubted, *entry.cleared):
+    elif entry.in_doubt and trigger_id not in entry.doubted and (stays or trigger_id not in entry.cleared):
         _doubt_more(run, entry, doubted_trigger)
 
 

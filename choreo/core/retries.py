@@ -61,7 +61,7 @@ def _begun_unexpectedly(fold: Fold, run: Run) -> None:
     """Put a forward step in doubt whose attempt has begun without being expected: no further attempt follows."""
     event = fold.event
     if not event.entry and event.step not in fold.table.reactions:
-        doubt(fold, run, event.step, event.trigger or event.causation, unexpected=True)
+        doubt(fold, run, event.step, event.trigger or event.causation, stays=True)
 
 
 def retry_due(fold: Fold, run: Run) -> None:

@@ -151,6 +151,30 @@ def test_a_late_failure_that_is_not_certain_settles_nothing() -> None:
     story.when(event("PaymentDeclined", certain=False)).then_nothing().then(status="stuck")
 
 
+@pytest.mark.parametrize("fact", ["choreo.StepFailed", "choreo.StepAttemptFailed"])
+def test_an_attempt_after_a_certain_failure_is_in_doubt_all_the_same(fact: str) -> None:
+    """Only a host that has lost its inbox begins a settled trigger again: a failed undo is then not taken for done."""
+    story = given(ORDER, *DOUBTED).when("PaymentDeclined")
+    trigger = story.log[1].event.id
+    story.when(event(fact, step="payment.charge", certain=False, entry="", trigger=trigger, causation=trigger))
+    story.then(ledger={"stock.reserve": "open", "payment.charge": "requested in doubt"})
+    story.when("choreo.CompensationFailed").then(
+        ledger={"stock.reserve": "requested", "payment.charge": "failed in doubt"}
+    )
+
+
+def test_a_certain_failure_does_not_settle_a_doubt_with_a_known_attempt() -> None:
+    """The host that says so has lost its inbox: the log has the failed attempt, or the uncertain outcome."""
+    not_asked = but(ORDER, payment__charge=with_undo(bars=False))
+    failed = event("choreo.StepAttemptFailed", step="payment.charge", attempt=1)
+    skipped = event("choreo.StepSkipped", step="payment.charge", certain=True)
+    story = given(not_asked, "OrderPlaced", "StockReserved", failed, *DOUBTED[2:], "StockReleased")
+    story.then(status="stuck").when(skipped).then_nothing().then(status="stuck")
+    given_up = event("choreo.StepFailed", step="payment.charge", certain=False)
+    story = given(not_asked, "OrderPlaced", "StockReserved", given_up, "StockReleased")
+    story.then(status="stuck").when(skipped).then_nothing().then(status="stuck")
+
+
 def test_a_failure_that_nobody_expected_and_that_is_not_certain_is_undone_too() -> None:
     """A host whose inbox was lost may have begun a step after compensation started, and then gives it up."""
     story = given(ORDER, "OrderPlaced", CANCEL, event("StockReserved", id="late")).then(expected=[])

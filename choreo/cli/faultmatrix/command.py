@@ -168,6 +168,9 @@ def _print(report: Report) -> None:
     table(("step", "fault", *POINTS), rows, styles=styles)
     for group in _groups(report):
         _print_group(group, report)
+    for text in dict.fromkeys(text for result in report.results for text in result.declared):
+        names = [result.name for result in report.results if text in result.declared]
+        write(plain(f"by declaration, in {counted(len(names), 'cell')} such as {names[0]}: {text}"))
     _print_reasons(report, Verdict.NOT_HIT)
     _print_reasons(report, Verdict.IMPOSSIBLE)
     hit = report.counts[Verdict.PASSED] + report.counts[Verdict.FAILED]

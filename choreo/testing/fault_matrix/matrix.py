@@ -56,6 +56,8 @@ class CellResult(msgspec.Struct, frozen=True):
     """Why it could not be hit."""
     broken: tuple[str, ...] = ()
     """The broken promises."""
+    declared: tuple[str, ...] = ()
+    """Effects that stay in doubt by the declaration of the flow: the run ends stuck, and that breaks no promise."""
     route: str = ""
     """The run that the fault met."""
     played: tuple[Ended, ...] = ()
@@ -121,6 +123,7 @@ class Matrix:
             verdict=verdict,
             reason=reason,
             broken=broken,
+            declared=tuple(dict.fromkeys(text for _, play in plays for text in play.declared)),
             route=route.text,
             played=tuple(Ended(way, play.ends) for way, play in plays),
             timeline=min(shown, key=len, default=""),

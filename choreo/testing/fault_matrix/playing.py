@@ -53,6 +53,8 @@ class Play(msgspec.Struct, frozen=True):
     """The statuses of its runs: "completed", or "completed, compensated" of a parent and a child."""
     faults: tuple[str, ...] = ()
     """Broken promises."""
+    declared: tuple[str, ...] = ()
+    """Effects that stay in doubt by the declaration of the flow."""
     called: tuple[tuple[str, bool], ...] = ()
     """Every call of a handler, in order: step, and whether it was its compensation."""
     hits: int = 0
@@ -92,18 +94,19 @@ class Players:
             conductor.strike = Strike(cell, conductor, times=times, deaths=deaths)
         try:
             world.drive(conductor.conduct())
-            found, ends = world.drive(judging.judged(conductor, self.hooks, cell, expected))
+            judged = world.drive(judging.judged(conductor, self.hooks, cell, expected))
         except ChoreoError as error:
-            found, ends = [f"the simulation could not go on: {error}"], ""
+            judged = judging.Judgement((f"the simulation could not go on: {error}",), "")
         strike = conductor.strike
         return Play(
-            ends=ends,
-            faults=tuple(found),
+            ends=judged.ends,
+            faults=judged.faults,
+            declared=judged.declared,
             called=tuple(conductor.called),
             hits=strike.hits if strike else 0,
             passages=strike.passages if strike else 0,
             deaths=strike.died if strike else 0,
-            timeline=_story(world) if found else "",
+            timeline=_story(world) if judged.faults else "",
             is_late=strike is not None and strike.is_late,
         )
 

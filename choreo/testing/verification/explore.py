@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
 
 from choreo.testing.verification.world import State, World
+
+Trace: TypeAlias = tuple[tuple[str, State], ...]
+"""Moves, each with the state after it."""
 
 
 class Violation(NamedTuple):
     """A broken promise, and the moves that lead to it."""
 
     sentence: str
-    trace: tuple[tuple[str, State], ...]
+    trace: Trace
 
 
 class Exploration(NamedTuple):
@@ -26,6 +30,8 @@ class Exploration(NamedTuple):
     ends: frozenset[State]
     """States in which nothing more happens."""
     violation: Violation | None = None
+    kinds: Mapping[str, tuple[int, Trace]] = {}
+    """How runs end, in words → the number of such states, and the shortest way to one."""
 
 
 class Explorer:
@@ -97,7 +103,7 @@ class Explorer:
         lost = reached.find(0)
         return None if lost < 0 else Violation("promise 3: no end can be reached from here", self._trace(lost))
 
-    def _trace(self, number: int) -> tuple[tuple[str, State], ...]:
+    def _trace(self, number: int) -> Trace:
         return tuple(reversed(list(self._back(number))))
 
     def _back(self, number: int) -> Iterator[tuple[str, State]]:
@@ -107,4 +113,14 @@ class Explorer:
 
     def _result(self, *, complete: bool, violation: Violation | None = None) -> Exploration:
         ends = frozenset(self.states[number] for number in self._ends)
-        return Exploration(len(self.states), self._transitions, complete, ends, violation)
+        return Exploration(len(self.states), self._transitions, complete, ends, violation, self._kinds())
+
+    def _kinds(self) -> dict[str, tuple[int, Trace]]:
+        """Return the kinds of ends. States are numbered by their distance: the first of a kind is the nearest."""
+        first: dict[str, int] = {}
+        counted: Counter[str] = Counter()
+        for number in self._ends:
+            for kind in self.world.ends_of(self.states[number]):
+                first.setdefault(kind, number)
+                counted[kind] += 1
+        return {kind: (counted[kind], self._trace(number)) for kind, number in first.items()}

@@ -33,8 +33,8 @@ from choreo.testing.verification.specs import Rules, compensation, forward
 
 ON_TIME_MS, DEADLINE_MS, TOO_LATE_MS = 0, 10, 20
 """The host's clock before and after the deadline of its job."""
-OLD_MS, NEW_MS = 1, 2
-"""Stamps of triggers from before and after the loss of the inbox."""
+STAMP_MS, _EVERY_MS = 1, 2
+"""The stamp of each trigger, and a time after it: after a loss of the inbox nothing is certain for `linger`."""
 
 
 _STOPPED = "an attempt begins, and its host has read that the run is compensating or has ended"
@@ -83,14 +83,13 @@ class Host:
         known = self._delivered.get(key)
         if known is None:
             state = self.states[host]
-            old = state.forgot and job.trigger != job.source and not job.undo
             known_begun = any(row.trigger == job.inbox_id and row.begun >= job.failed for row in state.rows)
             asked_for = job
             if self.reduces.pauses and known_begun and (job.undo or job.before):
                 # Without pauses nobody reads which record has asked for it.
                 asked_for = job._replace(source=job.trigger)
             counted = known_begun and self.reduces.calls
-            job = asked_for._replace(old=old, failed=0 if counted else job.failed)
+            job = asked_for._replace(failed=0 if counted else job.failed)
             known = self.states.number(state._replace(queue=(*state.queue, job)))
             self._delivered[key] = known
         return known
@@ -194,8 +193,8 @@ class Host:
 
     def _lost(self, state: HostState, mark: Mark) -> Iterator[Step]:
         """Yield the loss of the inbox: of a host at rest, and of one with a running handler."""
-        queue = tuple(job._replace(old=True) for job in state.queue)
-        lost = state._replace(rows=(), slots=(), forgot=True, queue=queue)
+        queue = state.queue
+        lost = state._replace(rows=(), slots=(), forgot=True)
         yield self.step_of(lost, "loses its inbox", costs="lost-inbox")
         if queue and not queue[0].begun and not queue[0].undo and (queue[0].before or not mark.stopped):
             job = queue[0]._replace(begun=True)
@@ -216,9 +215,8 @@ class Host:
     def work(self, job: Job, attempt: int = 0, spec: HandlerSpec | None = None) -> StepJob:
         """Return the job in the form of the product's rules."""
         event, source = self.records[job.trigger], self.records[job.source]
-        stamp_ms = OLD_MS if job.old else NEW_MS
-        record = Record("", 0, 0 if job.before else 2, stamp_ms, event)
-        call = record if job.source == job.trigger else Record("", 0, 3, NEW_MS, source)
+        record = Record("", 0, 0 if job.before else 2, STAMP_MS, event)
+        call = record if job.source == job.trigger else Record("", 0, 3, STAMP_MS, source)
         answered = event.id if job.source == job.trigger else source.id
         made = StepJob(
             spec or self.rules(job).spec, call if job.undo else record, event, call, answered, job.inbox_id, DEADLINE_MS
@@ -232,7 +230,7 @@ class Host:
         if result.outcome is not None:
             rows, slots = state.inbox(self.step.name, self.records)
             outcome = replace(result.outcome, events=[made(event) for event in result.outcome.events])
-            published, _ = inbox_rules.record([outcome], rows, OLD_MS if state.forgot else -1)
+            published, _ = inbox_rules.record([outcome], rows, _EVERY_MS if state.forgot else -1)
             state = state.with_inbox(rows, slots, self.records)
             events += published
         return state, tuple(self.records.number(made(event)) for event in events)

@@ -28,8 +28,6 @@ class Job(NamedTuple):
     """The newest fact of the pause series before it in the log."""
     paused: bool = False
     failed: int = 0
-    old: bool = False
-    """Whether its trigger stands in the log before the inbox was lost."""
     redriven: bool = False
     begun: bool = False
     """Whether its attempt has begun and goes on."""
@@ -87,6 +85,14 @@ class HostState(NamedTuple):
     def times(self, trigger: str) -> int:
         """Return how many attempts of this trigger have begun."""
         return next((n for _, known, n in self.ran if known == trigger), 0)
+
+    @property
+    def runs_again(self) -> bool:
+        """Return whether a lost inbox may let a step run again, and the end of its job is still to come.
+
+        A success, and a failure that leaves a doubt, open a compensated run again.
+        """
+        return self.forgot and any(not job.undo for job in self.queue)
 
     def outcome(self, trigger: str) -> tuple[int, ...] | None:
         """Return the outcome that the inbox has for this trigger."""

@@ -12,7 +12,7 @@ from choreo.core.declare.invariants import name_of
 from choreo.core.definition import FlowDefinition
 from choreo.core.run_view import Invariant, RunView, view_of
 from choreo.testing.verification.canonical import KEY
-from choreo.testing.verification.explore import Exploration, Explorer
+from choreo.testing.verification.explore import Exploration, Explorer, Trace
 from choreo.testing.verification.moves import budget_of
 from choreo.testing.verification.world import State, World
 
@@ -43,6 +43,21 @@ class Moment(msgspec.Struct, frozen=True):
     """The ledger after the move: each step with the state of its effect."""
 
 
+class End(msgspec.Struct, frozen=True):
+    """One kind of end of a flow's runs."""
+
+    text: str
+    """The status, and the reason where it is no good end: "stuck, because the compensation of a.b fails"."""
+    states: int
+    timeline: list[Moment]
+    """The shortest way to it."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Return whether a person has to look: a run is stuck, or an effect stays for which nothing is declared."""
+        return "because" in self.text
+
+
 class Report(msgspec.Struct, frozen=True):
     """The verdict on one flow."""
 
@@ -62,6 +77,8 @@ class Report(msgspec.Struct, frozen=True):
     """The promise or invariant that does not hold."""
     timeline: list[Moment] = []
     """The shortest way to the state that breaks it."""
+    ends: list[End] = []
+    """The kinds of ends that were seen, the nearest first."""
 
     @property
     def transitions_s(self) -> int:
@@ -95,8 +112,13 @@ def explored(
         invariants=[name_of(rule) for rule in invariants],
         unexplored=sorted(world.table.families),
         broken=found.violation.sentence if found.violation else "",
-        timeline=[_moment(world, label, state) for label, state in found.violation.trace] if found.violation else [],
+        timeline=_timeline(world, found.violation.trace) if found.violation else [],
+        ends=[End(text, count, _timeline(world, trace)) for text, (count, trace) in found.kinds.items()],
     )
+
+
+def _timeline(world: World, trace: Trace) -> list[Moment]:
+    return [_moment(world, label, state) for label, state in trace]
 
 
 def _verdict(found: Exploration, *, all_seen: bool) -> Verdict:

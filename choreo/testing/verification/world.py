@@ -15,7 +15,7 @@ from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
 from choreo.core.run_view import Invariant
 from choreo.core.state import REQUESTED, KeyState, Run
-from choreo.testing.verification import canonical, promises
+from choreo.testing.verification import canonical, ends, promises
 from choreo.testing.verification.adversary import Adversary, Left
 from choreo.testing.verification.host import Host, Step
 from choreo.testing.verification.host_state import Job
@@ -252,7 +252,7 @@ class World:
             return self.tracker.wrong[tracker]
         state = host.states[number]
         for run in self.tracker.states[tracker].runs:
-            under_way = any(zombie.stubborn for zombie in state.zombies)
+            under_way = any(zombie.stubborn for zombie in state.zombies) or state.runs_again
             mine = [] if under_way else [e for e in state.effects if e.key.startswith(f"{run.id}/")]
             wrong = promises.of_effects(run, host.step.name, mine)
             if wrong:
@@ -263,6 +263,10 @@ class World:
                 if wrong:
                     return wrong
         return ""
+
+    def ends_of(self, state: State) -> list[str]:
+        """Return how the runs end in a state in which nothing more happens, in words."""
+        return ends.ends_of(self.table, self.state_of(state).runs)
 
     def wrong_end(self, state: State) -> str:
         """Return promise 3 if a state in which nothing more happens is no sound end."""
