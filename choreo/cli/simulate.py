@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,6 +60,8 @@ class Report(msgspec.Struct, frozen=True):
     """Faults that have met something, by enabled kind."""
     never_fired: list[str]
     failures: list[Failure]
+    doubts: Mapping[str, int] = {}
+    """Effects that stay in doubt by the declaration → how many runs end stuck for it; that breaks no promise."""
     digest: str = ""
     """Of the last seed: the hash of its log."""
 
@@ -130,6 +133,7 @@ def _report(
         fired=fired,
         never_fired=[],
         failures=failures,
+        doubts=dict(Counter(text for outcome in outcomes for text in outcome.doubts)),
         digest=outcomes[-1].digest,
     )
 
@@ -202,6 +206,8 @@ def _print(report: Report) -> None:
         for line in failure.timeline.splitlines():
             write(plain(line))
         write(plain(f"replay it with: {failure.replay}\n"))
+    for text, count in report.doubts.items():
+        write(plain(f"by declaration, {counted(count, 'run')} ended stuck: {text}"))
     for kind in report.never_fired:
         write(plain(f"never fired: {kind} ({_text(kind)}). Run more seeds, or leave it out with --faults=-{kind}."))
     ratio = report.virtual_s / max(report.real_s, 0.001)

@@ -25,6 +25,7 @@ from choreo.core.wording import did_you_mean
 from choreo.settings import load
 from choreo.testing import flow_story
 from choreo.testing.simulation import script
+from choreo.testing.simulation.compensations import failed_of
 from choreo.testing.simulation.errors import SimulationError
 from choreo.testing.simulation.world import Process, Project, World, project_of
 
@@ -277,7 +278,8 @@ class FlowTest:
         if row.status != status or cause not in row.cause:
             wanted = f"{status}{f', because of {cause!r}' if cause else ''}"
             found = f"{row.status}{f', because of {row.cause!r}' if row.cause else ''}"
-            raise AssertionError(self._complaint(key, name, f"it is {found}, not {wanted}"))
+            why = "".join(f"\n{each.text}" for each in failed_of(self._flows[name], [row]))
+            raise AssertionError(self._complaint(key, name, f"it is {found}, not {wanted}{why}"))
 
     # Below
 

@@ -69,9 +69,8 @@ class _Requests:
                     strike.again(strike.trigger)
                 strike.again(*(r for r in strike.conductor.records(topic, strike.key) if r.event.id == strike.outcome))
             case "double-gateway":
-                assert strike.handler is not None  # noqa: S101 - the outcome is that of a call
                 loop = strike.conductor.world.loop
-                spawn(loop, loop.main, strike.repeat(strike.handler))
+                spawn(loop, loop.main, strike.repeat())
 
     def _append_garbage(self, topic: str) -> None:
         strike = self._strike

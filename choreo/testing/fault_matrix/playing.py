@@ -169,7 +169,7 @@ class _Between:
         of_route: Handler = inner
         if conductor.strike is None:
             return await of_route()
-        return await conductor.strike.call(self._process, attempt, of_route)
+        return await conductor.strike.call(self._process, attempt, of_route, handler)
 
 
 async def cancel_after(conductor: Conductor, action: Action) -> None:

@@ -7,7 +7,6 @@ the handler.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -62,17 +61,17 @@ class Strike:
 
     # At a handler
 
-    async def call(self, process: Process, attempt: Attempt, handler: Callable[[], Awaitable[Any]]) -> Any:
-        """Call a handler; the fault strikes if it is the cell's."""
+    async def call(self, process: Process, attempt: Attempt, handler: Handler, again: Handler) -> Any:
+        """Call a handler; the fault strikes if it is the cell's. `again` repeats the call beside the host."""
         if not self._meets(attempt):
             return await handler()
-        self.handler = self.handler or handler
+        self.handler = self.handler or again
         if self.cell.point == BEFORE:
             struck = await self.strikes(process)
             return await (self._before(process, attempt, handler) if struck else handler())
         value = await handler()
         if self.cell.point == AFTER and await self.strikes(process):
-            return await self._after(process, attempt, handler, value)
+            return await self._after(process, attempt, value)
         return value
 
     async def strikes(self, process: Process) -> bool:
@@ -170,13 +169,13 @@ class Strike:
                 await self.stand_still(process, self._too_late_s(attempt), replaced=False)
             case "late-gateway":
                 if self.hits == 1:
-                    spawn(self.conductor.world.loop, self.conductor.world.loop.main, self._landing(handler))
+                    spawn(self.conductor.world.loop, self.conductor.world.loop.main, self._landing())
                 await asyncio.get_running_loop().create_future()
             case "double-gateway":
-                return await _at_once(handler)
+                return await self._at_once(handler)
         return await handler()
 
-    async def _after(self, process: Process, attempt: Attempt, handler: Handler, value: Any) -> Any:
+    async def _after(self, process: Process, attempt: Attempt, value: Any) -> Any:
         match self.cell.fault:
             case "error" | "compensation-failure":
                 raise PlannedError("the fault matrix has planned that it fails")
@@ -193,14 +192,14 @@ class Strike:
             case "late-gateway":
                 await asyncio.sleep(max(0.0, attempt.timeout_s - _ALMOST_S))
             case "double-gateway":
-                return await handler()
+                return await self._again()
         return value
 
     @staticmethod
     def _too_late_s(attempt: Attempt) -> float:
         return attempt.spec.deadline_ms / 1_000 + 60.0
 
-    async def _landing(self, handler: Handler) -> None:
+    async def _landing(self) -> None:
         """Call the handler once its step was undone, or its run has ended."""
         conductor, flow = self.conductor, self.flow
         undos = conductor.world.project.definitions[flow].steps
@@ -216,26 +215,30 @@ class Strike:
             for record in conductor.records(flow, self.key)
         ):
             await conductor.world.cluster.groups.listen(flow, frozenset(types))
-        await self.repeat(handler)
+        await self.repeat()
 
-    async def repeat(self, handler: Handler) -> None:
+    async def repeat(self) -> None:
         """Call the handler, and drop its answer."""
         cluster = self.conductor.world.cluster
         try:
-            await handler()
+            await self._again()
         except Exception as error:  # noqa: BLE001 - the gateway may refuse the call
             cluster.note("the gateway", f"a call of {self.cell.step} lands, and is refused: {error}", self.key)
         else:
             cluster.note("the gateway", f"a call of {self.cell.step} lands", self.key)
 
+    async def _again(self) -> Any:
+        """Call the user's handler once more, with the same context; its host knows nothing of it."""
+        assert self.handler is not None  # noqa: S101 - the fault has met a call
+        return await self.handler()
 
-async def _at_once(handler: Handler) -> Any:
-    """Call a handler twice at the same time; return the first answer, or raise the first error."""
-    answers = await asyncio.gather(handler(), handler(), return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
-    return answers[0]
+    async def _at_once(self, handler: Handler) -> Any:
+        """Call a handler twice at the same time; return the first answer, or raise the first error."""
+        answers = await asyncio.gather(handler(), self._again(), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return answers[0]
 
 
 class Unreadable:

@@ -16,6 +16,9 @@ from choreo.core.declare.steps import Step
 from choreo.core.state import FAILED, STUCK
 from choreo.ports.read_model import InstanceView
 
+_OWN = ("failed with ", "answered nothing", ", expected ")
+"""Parts of a cause by which a handler has failed, and not a deadline, a pause or an unreadable record."""
+
 
 class Failed(NamedTuple):
     """A compensation that has failed, of a stuck run."""
@@ -25,6 +28,8 @@ class Failed(NamedTuple):
     """A sentence about it."""
     is_declared: bool
     """Whether the flow's declaration says that the effect may stay in doubt."""
+    is_own: bool
+    """Whether its handler has failed: it raised, or has returned something else than its event."""
 
 
 def failed_of(flow: Flow, rows: Iterable[InstanceView]) -> Iterator[Failed]:
@@ -34,8 +39,9 @@ def failed_of(flow: Flow, rows: Iterable[InstanceView]) -> Iterator[Failed]:
             step = _step(flow, effect.step)
             if effect.state == FAILED and step is not None and step.compensation is not None:
                 lack = _lack(step) if effect.in_doubt else ""
-                text = _declared(step, lack) if lack else _sentence(step, effect, effect.cause or row.cause)
-                yield Failed(step.name, text, is_declared=bool(lack))
+                cause = effect.cause or row.cause
+                text = _declared(step, lack) if lack else _sentence(step, effect, cause)
+                yield Failed(step.name, text, is_declared=bool(lack), is_own=any(sign in cause for sign in _OWN))
 
 
 def _sentence(step: Step, effect: Effect, cause: str) -> str:

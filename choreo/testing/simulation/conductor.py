@@ -80,6 +80,11 @@ class Conductor:
             await self._retry_compensations()
 
     @property
+    def met(self) -> set[tuple[str, bool]]:
+        """Return the handlers that a fault has met: step, and whether it was its compensation."""
+        return self._handlers.met
+
+    @property
     def is_settled(self) -> bool:
         """Return whether every bound has passed, so that no fault meets a handler any more."""
         return self._handlers.is_over

@@ -50,6 +50,8 @@ class HandlerFaults:
         self._calls: dict[tuple[str, bool], int] = {}
         self.is_over: bool = False
         """Whether handlers behave well from now on."""
+        self.met: set[tuple[str, bool]] = set()
+        """Handlers that a fault has met: step, and whether it was its compensation."""
 
     def of(self, process: str, die: Callable[[], None]) -> _OfProcess:
         """Return the meddler of one process; `die` kills it."""
@@ -67,6 +69,7 @@ class HandlerFaults:
         action = None if self.is_over else self._due(place, number)
         if action is None:
             return await handler()
+        self.met.add(place)
         name = f"{'undo of ' if spec.undo else ''}{spec.step}"
         self._fired(action.kind, process, f"{name}, call {number}: {action.kind}", attempt.job.event.key)
         if action.joins:

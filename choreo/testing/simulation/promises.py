@@ -19,6 +19,7 @@ from choreo.ports.log import TRACKER_GROUP
 from choreo.ports.read_model import InstanceView
 from choreo.testing.books import Books
 from choreo.testing.simulation import log_checks
+from choreo.testing.simulation.compensations import failed_of
 from choreo.testing.simulation.conductor import Conductor
 from choreo.testing.simulation.hooks import EndedRun, Hooks
 from choreo.testing.simulation.world import IDLE_S, World
@@ -39,6 +40,7 @@ async def broken(conductor: Conductor, hooks: Hooks) -> list[str]:
     found += _unknown(conductor, rows)
     for row in rows:
         found += [f"{row.flow} {row.key}, run {row.run}: {fault}" for fault in _of_run(world, row)]
+    found += _unanswered(conductor, rows)
     letters = await world.cluster.dead_letters.list(limit=_LETTERS_MAX)
     for name, flow in world.project.definitions.items():
         records = [record for partition in world.cluster.topics.of(name) for record in partition]
@@ -58,6 +60,14 @@ async def broken(conductor: Conductor, hooks: Hooks) -> list[str]:
     for book in Books.opened:
         found += [f"books: {fault}" for fault in book.faults((run.run, run.status) for run in runs)]
     return found + [f"hook {fault}" for fault in hooks.faults(runs)]
+
+
+async def declared(conductor: Conductor) -> list[str]:
+    """Return a sentence about each effect that stays in doubt by its flow's declaration; that breaks no promise."""
+    rows = await conductor.rows()
+    flows = conductor.world.project.flows.items()
+    found = [each for name, flow in flows for each in failed_of(flow, [row for row in rows if row.flow == name])]
+    return [each.text for each in found if each.is_declared]
 
 
 def _unknown(conductor: Conductor, rows: Sequence[InstanceView]) -> Iterator[str]:
@@ -80,6 +90,14 @@ def _of_run(world: World, row: InstanceView) -> Iterator[str]:
     elif row.status not in ENDS and not (detail.waits and not detail.timers and not flow.deadline_ms):
         yield f"promise 3: it is {row.status}, and every bound has passed: expected {[s.step for s in detail.expected]}"
     yield from _effects(row, detail)
+
+
+def _unanswered(conductor: Conductor, rows: Sequence[InstanceView]) -> Iterator[str]:
+    """Yield each compensation that has failed by itself: no planned fault has met it."""
+    for name, flow in conductor.world.project.flows.items():
+        for each in failed_of(flow, [row for row in rows if row.flow == name]):
+            if each.is_own and (each.step, True) not in conductor.met:
+                yield each.text
 
 
 def _effects(row: InstanceView, detail: Detail) -> Iterator[str]:

@@ -17,7 +17,7 @@ _FORMATS = {
     "email": "name@example.com",
     "uri": "https://example.com",
 }
-_NUMBER_MAX = 1_000
+_NUMBER_MAX, _NUMBER_SMALL = 1_000, 9
 
 
 def sampled(event_class: type[Any], chance: Random, fields: Mapping[str, Any]) -> Any:
@@ -80,4 +80,5 @@ def _text(name: str, declared: Mapping[str, Any], chance: Random) -> str:
 def _number(declared: Mapping[str, Any], chance: Random) -> int:
     least = declared.get("minimum", declared.get("exclusiveMinimum", -1) + 1)
     most = declared.get("maximum", declared.get("exclusiveMaximum", max(least, 0) + _NUMBER_MAX) - 1)
-    return chance.randint(int(least), max(int(least), int(min(most, least + _NUMBER_MAX))))
+    width = chance.choice((_NUMBER_SMALL, _NUMBER_MAX))  # limits of a project are often below most of its numbers
+    return chance.randint(int(least), max(int(least), int(min(most, least + width))))

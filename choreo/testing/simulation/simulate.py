@@ -44,6 +44,8 @@ class Outcome(msgspec.Struct):
     plan: Plan
     faults: list[str]
     """Broken promises."""
+    doubts: list[str]
+    """Effects that stay in doubt by the declaration: each leaves a run stuck."""
     fired: dict[str, int]
     runs: int
     turns: int
@@ -109,9 +111,11 @@ class Simulation:
 
     def _driven(self, world: World, plan: Plan, index: int, *, is_calm: bool) -> Outcome:
         conductor = Conductor(world, plan, self._hooks, self._kinds, ACTS)
+        doubts: list[str] = []
         try:
             world.drive(conductor.conduct())
             found = world.drive(promises.broken(conductor, self._hooks))
+            doubts = world.drive(promises.declared(conductor))
         except ChoreoError as error:
             found = [f"the simulation could not go on: {error}"]
         return Outcome(
@@ -119,6 +123,7 @@ class Simulation:
             index=index,
             plan=plan,
             faults=list(dict.fromkeys(found)),
+            doubts=doubts,
             fired=dict(conductor.fired),
             runs=len(conductor.acknowledged),
             turns=world.loop.turns,
