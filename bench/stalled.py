@@ -98,6 +98,7 @@ async def measure(runs: int, orders: int, times: int) -> dict[str, Any]:
                 "held_up": await timed(lambda: queries.held_up(FLOW, "payment", 3, 50) for _ in some),
                 "timers": await timed(lambda: queries.timers(FLOW, 50) for _ in some),
                 "groups": await timed(lambda: queries.groups(FLOW) for _ in some),
+                "catalogue": await timed(lambda: queries.catalogue(FLOW) for _ in some),
                 "why": await timed((lambda key=key: queries.why(FLOW, key)) for key in keys[:1_000]),
                 "why_open": await timed((lambda n=n: queries.why(FLOW, f"open-{n}")) for n in some),
             }

@@ -107,7 +107,7 @@ def test_children_join_within_a_window() -> None:
 def test_lists_of_runs_that_stand_still_are_timed() -> None:
     """With `why`, over orders that were worked."""
     figures, _ = run("stalled", "--runs", "500", "--orders", "30", "--times", "3")
-    assert {"stalled", "held_up", "timers", "groups", "why", "why_open"} <= figures.keys()
+    assert {"stalled", "held_up", "timers", "groups", "catalogue", "why", "why_open"} <= figures.keys()
     assert {"first_ms", "p50_ms", "p95_ms"} == figures["why"].keys()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -118,7 +118,8 @@ def _entry(
     producers = list(dict.fromkeys(name for flow in flows for name in _producers(flow, type_)))
     consumers = list(dict.fromkeys(name for flow in flows for name in _consumers(flow, type_)))
     versions = {str(flow.version) for flow in flows}
-    seen_producers = [_part(each, _is_declared(each.name, producers)) for each in seen.producers.values()]
+    steps = {step.name for flow in flows for step in flow.steps}
+    seen_producers = [_part(each, _is_declared(each.name, producers, steps)) for each in seen.producers.values()]
     seen_versions = [_part(each, each.name in versions) for each in seen.versions.values()]
     schemas = [_schema(each, class_, codec) for each in seen.schemas.values()]
     return EventEntry(
@@ -158,12 +159,9 @@ def _consumers(flow: FlowDefinition, type_: str) -> Iterator[str]:
             yield wait.name
 
 
-def _is_declared(name: str, producers: Sequence[str]) -> bool:
-    """Return whether a producer may emit the type: a step that declares it, anybody for an event from outside.
-
-    A step that makes an event from outside is none of these: its runs would be satisfied from within.
-    """
-    return name in producers or name in _OURS or name == OTHERS or (OUTSIDE in producers and "/" in name)
+def _is_declared(name: str, producers: Sequence[str], steps: Collection[str]) -> bool:
+    """Return whether a producer may emit the type: a step that declares it, anybody but steps if it is from outside."""
+    return name in producers or name in _OURS or name == OTHERS or (OUTSIDE in producers and name not in steps)
 
 
 def _part(seen: Sighting, declared: bool) -> SeenPart:  # noqa: FBT001 - a value of the part

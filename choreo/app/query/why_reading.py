@@ -90,23 +90,28 @@ class Reading:
         """
         partitions = await self._log.partitions(self._flow)
         partition = partition_of(key, partitions)
-        services = {step.service for each in self._tables() for step in each.flow.steps}
-        names = sorted({*services, TRACKER_GROUP})
-        read = await asyncio.gather(*(self._group(name, partition) for name in names))
-        groups = dict(zip(names, read, strict=True))
-        end = await self._log.stable_end(self._flow, partition)
-        reached = await self._caught_up(Position(self._flow, partition, end - 1), patience_s)
-        shown = (await self._read_model.positions(self._flow)).get(partition, 0)
-        try:
-            row = await self._row_of(self._flow, key, run)
-        except NotFoundError as error:
-            if reached:
-                raise
-            raise self._unread(key, groups[TRACKER_GROUP]) from error
-        detail = detail_of(row)
+        groups: dict[str, GroupFacts] = {}
+        needed = await self._expected_services(key, run)
+        while missing := sorted({*needed, TRACKER_GROUP} - groups.keys()):
+            # A group that the run turned out to need is read, and the run once more behind it.
+            groups |= zip(
+                missing, await asyncio.gather(*(self._group(name, partition) for name in missing)), strict=True
+            )
+            end, reached, shown, row = await self._view(key, run, partition, patience_s, groups[TRACKER_GROUP])
+            detail = detail_of(row)
+            needed = _services(self._table, detail)
         is_open = not detail.ended_ms
-        rows = await self._history(self._flow, key, row.run) if is_open else []
-        tail = await self._log.read(self._flow, partition, max(0, end - LOOKED_AT), LOOKED_AT) if is_open else []
+        rows: list[HistoryRow] = []
+        tail: list[Record] = []
+        letters: list[DeadLetter] = []
+        orphan: Orphan | None = None
+        if is_open:
+            rows, tail, letters, orphan = await asyncio.gather(
+                self._history(self._flow, key, row.run),
+                self._log.read(self._flow, partition, max(0, end - LOOKED_AT), LOOKED_AT),
+                self._letters(row, detail),
+                self._orphan(key, detail, partitions),
+            )
         steps = [await self._step(each, detail, rows, groups, tail) for each in _awaited(detail)]
         paused = next((each for each in reversed(rows) if each.type == facts.FLOW_PAUSED), None)
         return RunFacts(
@@ -118,21 +123,33 @@ class Reading:
             reached,
             groups[TRACKER_GROUP],
             paused if detail.paused_ms else None,
-            await self._letters(row, detail) if is_open else [],
+            letters,
             steps,
             self._unserved(self._flow, detail.version) if is_open else "",
-            await self._orphan(key, detail, partitions) if is_open else None,
+            orphan,
             partitions,
         )
 
-    def _unread(self, key: str, tracker: GroupFacts) -> UnavailableError:
-        """Return the error for a run that the views may not have yet."""
-        away = not tracker.members
-        return UnavailableError(
-            f"no run of key {key!r} is shown, and the read model is behind the log",
-            where=f"flow {self._flow}, partition {tracker.partition}: {'no tracker is running' if away else 'reading'}",
-            remedy="Start a tracker: choreo run tracker." if away else "Ask again in a moment.",
-        )
+    async def _view(
+        self, key: str, run: str, partition: int, patience_s: float, tracker: GroupFacts
+    ) -> tuple[int, bool, int, InstanceView]:
+        """Return the log's end, whether the views have reached it, how far they show the log, and the run."""
+        end = await self._log.stable_end(self._flow, partition)
+        reached = await self._caught_up(Position(self._flow, partition, end - 1), patience_s)
+        shown = (await self._read_model.positions(self._flow)).get(partition, 0)
+        try:
+            return end, reached, shown, await self._row_of(self._flow, key, run)
+        except NotFoundError as error:
+            if reached:
+                raise
+            raise _unread(self._flow, key, tracker) from error
+
+    async def _expected_services(self, key: str, run: str) -> set[str]:
+        """Return the services that the run waits for as it is shown now, to read their groups before the run."""
+        try:
+            return _services(self._table, detail_of(await self._row_of(self._flow, key, run)))
+        except NotFoundError:
+            return set()
 
     def _tables(self) -> Iterable[FlowTable]:
         return (self._table, *self._table.versions.values())
@@ -147,10 +164,12 @@ class Reading:
         return True
 
     async def _group(self, name: str, partition: int) -> GroupFacts:
-        offsets = await self._log.committed(self._flow, name)
-        committed, end = offsets.get(partition, 0), await self._log.stable_end(self._flow, partition)
-        unread = await self._log.read(self._flow, partition, committed, 1) if committed < end else []
-        members = await self._log.members(self._flow, name)
+        log = self._log
+        offsets, members, end = await asyncio.gather(
+            log.committed(self._flow, name), log.members(self._flow, name), log.stable_end(self._flow, partition)
+        )
+        committed = offsets.get(partition, 0)
+        unread = await log.read(self._flow, partition, committed, 1) if committed < end else []
         seen, now_ms = self._seen(self._flow, name), self._clock.now_ms()
         seen.add(now_ms, members, offsets, {partition: end})
         return GroupFacts(
@@ -177,7 +196,7 @@ class Reading:
         undo = isinstance(awaited, Effect)
         definition = self._table.nearest(detail.version).steps.get(awaited.step)
         service = definition.service if definition else awaited.step.partition(".")[0]
-        group = groups.get(service) or await self._group(service, groups[TRACKER_GROUP].partition)
+        group = groups[service]
         trigger = _trigger_of(awaited, rows)
         failed = [row for row in rows if row.type == facts.STEP_ATTEMPT_FAILED and row.step == awaited.step]
         children = None if undo else next((each for each in detail.children if each.step == awaited.step), None)
@@ -252,14 +271,18 @@ class Reading:
         wanted = frozenset(type_ for wait in waits for type_ in self._answers(wait.name, detail.version))
         since_ms = min((wait.since_ms for wait in waits), default=0)
         found: Record | None = None
-        for number in range(partitions if wanted else 0):
-            end = await self._log.stable_end(self._flow, number)
-            records, _ = await self._log.scan(self._flow, number, max(0, end - LOOKED_AT), LOOKED_AT, wanted)
+        tails = await asyncio.gather(*(self._newest(number, wanted) for number in range(partitions if wanted else 0)))
+        for records in tails:
             for record in records:
                 is_new = record.stamp_ms >= since_ms and (found is None or record.stamp_ms > found.stamp_ms)
                 if is_new and record.event.key != key and alike(record.event.key, key):
                     found = record if await self._is_orphan(record) else found
         return None if found is None else self._orphan_of(found, key)
+
+    async def _newest(self, partition: int, types: frozenset[str]) -> Sequence[Record]:
+        end = await self._log.stable_end(self._flow, partition)
+        records, _ = await self._log.scan(self._flow, partition, max(0, end - LOOKED_AT), LOOKED_AT, types)
+        return records
 
     async def _is_orphan(self, record: Record) -> bool:
         event = record.event
@@ -284,6 +307,23 @@ def alike(one: str, other: str) -> bool:
     if digits[0] != digits[1]:
         return False  # keys differ by their numbers: o-1001 is not o-1002
     return SequenceMatcher(None, plain[0], plain[1], autojunk=False).ratio() >= LIKE
+
+
+def _unread(flow: str, key: str, tracker: GroupFacts) -> UnavailableError:
+    """Return the error for a run that the views may not have yet."""
+    away = not tracker.members
+    return UnavailableError(
+        f"no run of key {key!r} is shown, and the read model is behind the log",
+        where=f"flow {flow}, partition {tracker.partition}: {'no tracker is running' if away else 'reading'}",
+        remedy="Start a tracker: choreo run tracker." if away else "Ask again in a moment.",
+    )
+
+
+def _services(table: FlowTable, detail: Detail) -> set[str]:
+    """Return the services of the steps and undos that a run waits for."""
+    steps = table.nearest(detail.version).steps
+    names = [each.step for each in _awaited(detail)]
+    return {steps[name].service if name in steps else name.partition(".")[0] for name in names}
 
 
 def _awaited(detail: Detail) -> list[ExpectedStep | Effect]:

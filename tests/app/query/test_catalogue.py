@@ -9,7 +9,7 @@ import pytest
 from choreo.app.query.catalogue import Catalogue, EventEntry
 from choreo.app.query.sightings import OTHERS, PARTS_MAX, SeenType, encoding_of
 from choreo.core.events import Envelope, Record
-from tests.app.harness import PaymentCharged, Shop, StockReserved
+from tests.app.harness import PaymentCharged, ShipmentPicked, Shop, StockReserved
 
 JSON = "application/json"
 
@@ -99,6 +99,17 @@ async def test_a_step_that_publishes_an_event_of_another(shop: Shop) -> None:
     await foreign(shop, "StockReserved", data, content_type=shop.codec.content_type, step="desk.confirm")
     found = await shop.queries.catalogue("order")
     assert found.drift == ["StockReserved: desk.confirm publishes it and does not declare it"]
+
+
+async def test_anybody_but_a_step_may_publish_an_event_from_outside(shop: Shop) -> None:
+    """A foreign program without a name is welcome; a step that satisfies a wait from within is not."""
+    data, content = shop.codec.encode(ShipmentPicked(order_id="o-1")), shop.codec.content_type
+    nameless = Envelope("n-1", "ShipmentPicked", "o-1", "order", content_type=content, data=data)
+    await shop.backend.log.append("order", [nameless])
+    assert (await shop.queries.catalogue("order")).drift == []
+    await foreign(shop, "ShipmentPicked", data, content_type=content, step="desk.tell")
+    drift = (await shop.queries.catalogue("order")).drift
+    assert drift == ["ShipmentPicked: desk.tell publishes it and does not declare it"]
 
 
 async def test_fields_that_are_not_declared_and_fields_that_are_missing(shop: Shop) -> None:
