@@ -22,7 +22,10 @@ from choreo.app.operator.operator import Operator
 from choreo.app.pace import Pace
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
+from choreo.app.query.installation import Installation
+from choreo.app.query.past import Pasts
 from choreo.app.query.queries import Queries
+from choreo.app.query.readers import attributes_of_flows, fields_of_flows
 from choreo.core.declare.flow import Flow
 from choreo.core.declare.steps import Service
 from choreo.core.definition import FlowDefinition
@@ -97,6 +100,7 @@ class App:
     queries: Queries
     operator: Operator
     batches: Batches = field(kw_only=True)
+    pasts: Pasts = field(kw_only=True)
     metrics: Metrics = field(default_factory=Metrics)
     dependencies: DependencyReports = field(kw_only=True)
     """Reports of adapters and hosts: all dependencies that this process cannot use now. `/readyz` shows them."""
@@ -185,6 +189,13 @@ async def app_of(
         for_any_loop(queries),
         for_any_loop(operator),
         metrics or Metrics(),
+        pasts=Pasts(
+            known,
+            Installation(*stores, backend.clock, backend.place),
+            codec,
+            attributes_of_flows(codec, known),
+            fields_of_flows(codec, known),
+        ),
         batches=Batches(known, *stores, backend.notes, backend.clock, owned.new_id),
         dependencies=dependencies,
         owned=owned,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from choreo.app.query.flows import EventClasses
+from choreo.app.query.flows import EventClasses, Flows
 from choreo.app.tracking.fold import AttributesOf, FieldsOf
 from choreo.app.tracking.views import attributes_of
 from choreo.core.errors import ChoreoError, DecodeError
@@ -38,3 +38,24 @@ def fields_reader(codec: Codec, classes: EventClasses) -> FieldsOf:
         return codec.values(classes[event.type], event.content_type, event.data)
 
     return read
+
+
+def attributes_of_flows(codec: Codec, flows: Flows) -> AttributesOf:
+    """Return a reader as `attributes_reader` gives, for the start events of every flow that has its classes here."""
+    readers = {
+        name: attributes_reader(codec, classes[flows.definition(name).starts])
+        for name, classes in flows.classes.items()
+        if flows.definition(name).starts in classes
+    }
+
+    def read(event: Envelope) -> Mapping[str, str]:
+        reader = readers.get(event.flow)
+        return reader(event) if reader else {}
+
+    return read
+
+
+def fields_of_flows(codec: Codec, flows: Flows) -> FieldsOf:
+    """Return a reader as `fields_reader` gives, for the events of every flow."""
+    readers = {name: fields_reader(codec, classes) for name, classes in flows.classes.items()}
+    return lambda event: readers[event.flow](event)

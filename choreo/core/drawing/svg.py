@@ -6,7 +6,7 @@ definition gives the same text; nothing of it is loaded from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from choreo.core.conditions import text
@@ -14,7 +14,7 @@ from choreo.core.definition import FlowDefinition, StepDefinition
 from choreo.core.diagram import shown_wait
 from choreo.core.drawing.layout import Point, layout
 
-_LETTER, _LINE, _PAD = 7.0, 15.0, 10.0
+_LETTER, LINE, _PAD = 7.0, 15.0, 10.0
 _WIDE = 34
 """Letters in a line of a box; a longer text goes on in the next line."""
 _COLOURS = ("#dbeafe", "#dcfce7", "#fef3c7", "#fae8ff", "#ffe4e6", "#e0f2fe", "#ecfccb", "#ede9fe")
@@ -45,7 +45,7 @@ class Box(NamedTuple):
     def size(self) -> tuple[float, float]:
         """Return width and height."""
         longest = max(len(line) for line in self.lines)
-        return longest * _LETTER + 2 * _PAD, len(self.lines) * _LINE + _PAD
+        return longest * _LETTER + 2 * _PAD, len(self.lines) * LINE + _PAD
 
 
 class Arrow(NamedTuple):
@@ -58,8 +58,8 @@ class Arrow(NamedTuple):
 
 def svg(flow: FlowDefinition) -> str:
     """Return the flow as SVG with a final newline; it shows every step, wait, compensation and event."""
-    boxes = dict(_boxes(flow))
-    arrows = list(dict.fromkeys(each for each in _arrows(flow) if {each.source, each.target} <= boxes.keys()))
+    boxes = dict(boxes_of(flow))
+    arrows = arrows_of(flow, boxes)
     placed = layout({name: box.size for name, box in boxes.items()}, [(a.source, a.target) for a in arrows])
     size = f'width="{placed.width:g}" height="{placed.height:g}" viewBox="0 0 {placed.width:g} {placed.height:g}"'
     lines = [
@@ -75,7 +75,7 @@ def svg(flow: FlowDefinition) -> str:
     return "\n".join(lines)
 
 
-def _boxes(flow: FlowDefinition) -> Iterator[tuple[str, Box]]:
+def boxes_of(flow: FlowDefinition) -> Iterator[tuple[str, Box]]:
     """Yield every box with its name; events are drawn once, also where several parts emit them."""
     services = list(dict.fromkeys(step.service for step in flow.steps))
     failures = {type_ for step in flow.steps for type_ in step.fails} | {flow.fails}
@@ -94,6 +94,11 @@ def _boxes(flow: FlowDefinition) -> Iterator[tuple[str, Box]]:
     yield "completed", Box(("completed",), "end", round=12.0)
     if failures - {""} or undos:
         yield "compensation", Box(("compensation:", "undone newest first"), "end", round=12.0)
+
+
+def arrows_of(flow: FlowDefinition, boxes: Mapping[str, Box]) -> list[Arrow]:
+    """Return every arrow once whose ends are drawn."""
+    return list(dict.fromkeys(each for each in _arrows(flow) if {each.source, each.target} <= boxes.keys()))
 
 
 def _step_lines(step: StepDefinition) -> Iterator[str]:
@@ -148,22 +153,26 @@ def _drawn(box: Box, centre: Point) -> Iterator[str]:
     fill = f' style="fill:{box.fill}"' if box.fill else ""
     place = f'x="{x - width / 2:g}" y="{y - height / 2:g}" width="{width:g}" height="{height:g}" rx="{box.round:g}"'
     yield f'<rect class="{box.kind}" {place}{fill} />'
-    first = y - (len(box.lines) - 1) * _LINE / 2 + 4
+    first = y - (len(box.lines) - 1) * LINE / 2 + 4
     for number, line in enumerate(box.lines):
         note = ' class="note"' if number and box.kind == "step" else ""
-        yield f'<text x="{x:g}" y="{first + number * _LINE:g}"{note}>{_escaped(line)}</text>'
+        yield f'<text x="{x:g}" y="{first + number * LINE:g}"{note}>{_escaped(line)}</text>'
 
 
 def _path(route: Iterable[Point], kind: str) -> str:
-    """Return a curve through these points, upright at each of them."""
+    styled = f' class="{kind}"' if kind else ""
+    return f'<path{styled} d="{curve(route)}" marker-end="url(#head)" />'
+
+
+def curve(route: Iterable[Point]) -> str:
+    """Return the path data of a curve through these points, upright at each of them."""
     (x, y), *others = route
     parts = [f"M{x:g} {y:g}"]
     for to_x, to_y in others:
         middle = (y + to_y) / 2
         parts.append(f"C{x:g} {middle:g} {to_x:g} {middle:g} {to_x:g} {to_y:g}")
         x, y = to_x, to_y
-    styled = f' class="{kind}"' if kind else ""
-    return f'<path{styled} d="{"".join(parts)}" marker-end="url(#head)" />'
+    return "".join(parts)
 
 
 def _wrapped(words: str) -> tuple[str, ...]:

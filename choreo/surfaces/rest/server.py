@@ -20,6 +20,7 @@ from choreo.app.metrics import Metrics
 from choreo.app.operator.batches import Batches
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
+from choreo.app.query.past import Pasts
 from choreo.app.query.queries import Queries
 from choreo.core.errors import SettingsError
 from choreo.ports.clock import Clock
@@ -84,6 +85,7 @@ class Opened(Protocol):
     queries: Queries
     operator: Operator
     batches: Batches
+    pasts: Pasts
     clock: Clock
     metrics: Metrics
 
@@ -175,6 +177,7 @@ def use_cases_of(opened: Opened) -> UseCases:
         operator=opened.operator,
         queries=opened.queries,
         batches=opened.batches,
+        pasts=opened.pasts,
         clock=opened.clock,
         heartbeats=heartbeats,
         metrics=opened.metrics,

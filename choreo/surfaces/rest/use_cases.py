@@ -15,6 +15,7 @@ from choreo.app.operator.batches import Batches
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
+from choreo.app.query.past import Pasts
 from choreo.app.query.queries import Queries
 from choreo.core.access import Caller
 from choreo.ports.clock import Clock
@@ -46,6 +47,7 @@ class UseCases:
     queries: Queries
     clock: Clock
     batches: Batches | None = None
+    pasts: Pasts | None = None
     heartbeats: Callable[[], Mapping[str, int]] = _no_heartbeats
     metrics: Metrics = field(default_factory=Metrics)
     dependencies: Dependencies = field(default_factory=NoReports)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from choreo.app.operator.actions import Kind
 from choreo.app.tracking.views import Detail, Effect
 from choreo.core.access import Caller, Role
 from choreo.core.state import FAILED, UNSETTLED
+
+_OF_EFFECTS = {"retry": Kind.RETRY, "resolve": Kind.RESOLVE}
 
 
 class Button(NamedTuple):
@@ -21,6 +24,11 @@ class Button(NamedTuple):
     """Why it may not be pressed; empty where it may."""
     needs_reason: bool = False
     """Whether it is about money or truth, so that its reason must stand in the log."""
+
+    @property
+    def kind(self) -> Kind:
+        """Return the action that it does."""
+        return _OF_EFFECTS.get(self.path[-1]) or Kind(self.path[-1])
 
 
 def of_run(detail: Detail, caller: Caller, flow: str) -> Iterator[Button]:

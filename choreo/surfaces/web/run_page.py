@@ -20,6 +20,8 @@ INSTANCE = "/flows/{flow}/instances/{key}"
 
 TABS: tuple[Entry, ...] = (
     Entry("State"),
+    Entry("Graph", ("graph",)),
+    Entry("Timeline", ("timeline",)),
     Entry("History", ("history",)),
 )
 """The pages of one run, in their order; the path stands below the run's own."""
