@@ -55,5 +55,4 @@ async def show_preview(
         refusal=refusal,
         action=action,
         button=button,
-        needs_reason=action in NEEDS_REASON,
     )
