@@ -14,6 +14,8 @@ from typing import NamedTuple, TypeAlias
 GAP_X, GAP_Y, MARGIN = 24.0, 44.0, 16.0
 _SWEEPS = 12
 _PASSES = 10
+_VISITS_MAX = 6_000
+"""Visits of places over all sweeps, about 100 ms: in a picture with thousands of bends fewer sweeps must do."""
 
 Size: TypeAlias = tuple[float, float]
 Edge: TypeAlias = tuple[str, str]
@@ -34,8 +36,9 @@ def layout(sizes: Mapping[str, Size], edges: Sequence[Edge]) -> Layout:
     turned = _turned(sizes, edges)
     down = [(b, a) if at in turned else (a, b) for at, (a, b) in enumerate(edges)]
     layers, chains, all_sizes = _layered(sizes, down)
-    ordered = _ordered(layers, chains)
-    x = _columns(ordered, chains, all_sizes)
+    effort = _VISITS_MAX // max(1, len(all_sizes))
+    ordered = _ordered(layers, chains, min(_SWEEPS, max(2, effort)))
+    x = _columns(ordered, chains, all_sizes, min(_PASSES, max(2, effort)))
     y, height = _rows(ordered, all_sizes)
     left = min((x[name] - all_sizes[name][0] / 2 for name in x), default=0.0) - MARGIN
     centres = {name: (round(x[name] - left, 1), round(y[name], 1)) for name in x}
@@ -98,12 +101,12 @@ def _layered(
     return layers, chains, all_sizes
 
 
-def _ordered(layers: list[list[str]], chains: Sequence[Sequence[str]]) -> list[list[str]]:
+def _ordered(layers: list[list[str]], chains: Sequence[Sequence[str]], sweeps: int) -> list[list[str]]:
     """Return the layers with few crossings of edges: each is sorted by the middle of its neighbours, in some sweeps."""
     above, below = _neighbours(chains)
     best, fewest = layers, _crossings(layers, below)
     order = [list(layer) for layer in layers]
-    for sweep in range(_SWEEPS):
+    for sweep in range(sweeps):
         if not fewest:
             break
         downward = sweep % 2 == 0
@@ -151,14 +154,14 @@ def _crossings(layers: Sequence[Sequence[str]], below: Mapping[str, Sequence[str
 
 
 def _columns(
-    layers: Sequence[Sequence[str]], chains: Sequence[Sequence[str]], sizes: Mapping[str, Size]
+    layers: Sequence[Sequence[str]], chains: Sequence[Sequence[str]], sizes: Mapping[str, Size], passes: int
 ) -> dict[str, float]:
     """Return the x of each box: near the middle of its neighbours, in its order, and apart from the next one."""
     above, below = _neighbours(chains)
     x: dict[str, float] = {}
     for layer in layers:
         x |= _apart(layer, [0.0] * len(layer), sizes)
-    for turn in range(_PASSES):
+    for turn in range(passes):
         near = above if turn % 2 == 0 else below
         for layer in layers if turn % 2 == 0 else reversed(layers):
             wanted = [_mean([x[other] for other in near.get(name, ())], x[name]) for name in layer]

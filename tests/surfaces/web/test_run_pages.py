@@ -10,7 +10,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_the_graph_shows_the_state_of_each_part(site: Site, tab: Watched) -> None:
-    """A failed undo is told in the picture and in the list; each step is reached by the keyboard."""
+    """A failed undo stands in the picture and in the list; the keyboard reaches each step."""
     page = tab.page
     await page.goto(site.run("stuck-1", "graph"))
     parts = await page.locator("ol.parts li").all_inner_texts()

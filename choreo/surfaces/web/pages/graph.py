@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -26,7 +27,8 @@ KEPT_MAX = 64
 @router.get(f"{INSTANCE}/graph")
 async def show_graph(request: Request, page: OneRun, moment: OneMoment) -> HTMLResponse:
     """Draw the graph; a list of the same parts stands below it."""
-    drawn = picture_of(page.flow)
+    # A large flow takes a second, once: requests that come meanwhile do not wait for it.
+    drawn = await asyncio.to_thread(picture_of, page.flow)
     parts = parts_of(page.flow, moment.instance.detail, moment.rows)
     steps = [(step.name, parts.get(f"step {step.name}", AHEAD)) for step in page.flow.steps]
     steps += [(wait.name, parts.get(wait.name, AHEAD)) for wait in page.flow.waits]
