@@ -29,6 +29,10 @@ from tests.app.harness import Shop
 from tests.surfaces.rest.test_access import routes_of
 
 STATIC = Path(choreo.surfaces.web.__file__).parent / "static"
+PICTURES = Path("docs/pictures")
+VENDORED = Path("tests/support/vendored")
+EXTENSIONS = {"hx-sse-4.0.1": "htmx-4.0.1"}
+"""Files of another file's package."""
 JAVASCRIPT_KB_MAX = 60
 RUN = "/ui/flows/order/instances/o-1"
 
@@ -54,21 +58,31 @@ async def shop() -> Shop:
     return own
 
 
-def test_each_file_is_the_published_one() -> None:
+@pytest.mark.parametrize("folder", [STATIC, VENDORED], ids=["of the page", "of the tests"])
+def test_each_file_is_the_published_one(folder: Path) -> None:
     """The list has the hash of every foreign file, each of which has its licence."""
-    listed = dict(reversed(line.split("  ")) for line in (STATIC / "SHA256SUMS").read_text().splitlines())
-    foreign = {file.name for file in STATIC.iterdir() if re.search(r"-\d", file.name)}
+    listed = dict(reversed(line.split("  ")) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    foreign = {file.name for file in folder.iterdir() if re.search(r"-\d", file.name)}
     assert set(listed) == foreign
     for name, digest in listed.items():
-        assert hashlib.sha256((STATIC / name).read_bytes()).hexdigest() == digest, name
-    licences = {name.removesuffix(".LICENSE.txt") for name in foreign if name.endswith(".LICENSE.txt")}
-    assert licences == {"htmx-4.0.1"}
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    packages = {name.removesuffix(".min.js") for name in foreign if name.endswith(".js")}
+    assert {f"{EXTENSIONS.get(package, package)}.LICENSE.txt" for package in packages} <= foreign
 
 
 def test_scripts_are_small() -> None:
     """All of them together, as they are sent compressed."""
     size = sum(len(gzip.compress(file.read_bytes())) for file in STATIC.glob("*.js"))
     assert 10_000 < size <= JAVASCRIPT_KB_MAX * 1_024
+
+
+def test_each_page_has_a_small_picture() -> None:
+    """`python docs/draw_pages.py` makes them."""
+    pictures = {file.stem: file.stat().st_size for file in PICTURES.iterdir()}
+    program = (PICTURES.parent / "draw_pages.py").read_text(encoding="utf-8")
+    assert len(pictures) > 10
+    assert not [name for name in pictures if f'"{name}' not in program]
+    assert max(pictures.values()) < 100_000
 
 
 async def test_each_route_has_a_role(shop: Shop) -> None:
