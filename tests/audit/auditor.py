@@ -49,7 +49,7 @@ def judge_log(evidence: Evidence, shape: Shape, told: Told) -> Report:
     """Check the records of one flow, from any backend, against its declaration."""
     log, dead, statuses = evidence.log, evidence.dead_letters, evidence.shown
     runs = by_run(log, shape)
-    outcomes = {run: _outcome(told_of) for run, told_of in runs.items()}
+    outcomes = {run: outcome(told_of) for run, told_of in runs.items()}
     keys = {run: told_of[0].key for run, told_of in runs.items()}
     now_ms = max((fact.stamp_ms for fact in log), default=0)
     found = [*_acknowledged(log, runs, statuses, shape, told), *_poison(log, dead, told), *_order(log, shape)]
@@ -71,13 +71,18 @@ def judge_log(evidence: Evidence, shape: Shape, told: Told) -> Report:
 def by_run(log: Sequence[Fact], shape: Shape) -> dict[str, list[Fact]]:
     """Return each run's facts in order, without duplicates; a fact without a run is of the key's oldest open one.
 
+    A duplicate of such a fact is of the same run, also after the end of that run.
     A failure that is no longer certain is no duplicate: its step ran again after its inbox was lost.
     """
     runs: dict[str, list[Fact]] = {}
     open_runs: dict[str, list[str]] = {}
     seen: dict[tuple[str, str, str], bool] = {}
+    unnamed: dict[tuple[str, str, str], str] = {}
     for fact in log:
-        run = fact.id if fact.type == shape.start else fact.run or next(iter(open_runs.get(fact.key, ())), "")
+        run = fact.id if fact.type == shape.start else fact.run
+        if not run:
+            oldest = next(iter(open_runs.get(fact.key, ())), "")
+            run = unnamed.setdefault((fact.key, fact.id, fact.type), oldest) or oldest
         unknown = not fact.key or (run not in runs and fact.type != shape.start)
         before = seen.get((run, fact.id, fact.type))
         repeated = before is not None and (fact.certain or not before)
@@ -119,9 +124,16 @@ def _twice(run: Sequence[Fact], shape: Shape) -> Iterator[str]:
             yield f"{type_} happened {count} times"
 
 
-def _outcome(run: Sequence[Fact]) -> str:
+def outcome(run: Sequence[Fact]) -> str:
+    """Return the end of the run; a second one counts only where something was to be undone after the first."""
+    outcome = ""
+    for fact in run:
+        if fact.type == "choreo.CompensationRequested":
+            outcome = ""
+        elif fact.type in ENDS:
+            outcome = outcome or ENDS[fact.type]
     ends = [ENDS[fact.type] for fact in run if fact.type in ENDS]
-    return ends[-1] if ends else "open"
+    return outcome or (ends[-1] if ends else "open")
 
 
 def _ended(run: Sequence[Fact], shape: Shape, outcome: str, status: str) -> Iterator[str]:
