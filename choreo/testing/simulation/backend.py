@@ -259,7 +259,7 @@ class ProcessBackend(Embedded):
 
     def __init__(self, cluster: Cluster, network: Network, codec: AvroCodec) -> None:
         """Connect a process. Its clock may be wrong, and is held within the log's time as on Kafka."""
-        self.own_clock: LoopClock = LoopClock(cluster.loop)
+        self.own_clock: LoopClock = cluster.make_clock(cluster.loop)
         observed = LogTime(cluster.clock.elapsed_ms)
         super().__init__(LogClock(self.own_clock, observed), lease_s=SESSION_S)
         self.place = "the simulated Kafka"

@@ -151,15 +151,22 @@ class Cluster:
     """The modelled Kafka with its topics, and the modelled Redis with inboxes and read model."""
 
     def __init__(
-        self, loop: SimulationLoop, partitions: Mapping[str, int], *, linger_ms: int, is_atomic: bool = False
+        self,
+        loop: SimulationLoop,
+        partitions: Mapping[str, int],
+        *,
+        linger_ms: int,
+        is_atomic: bool = False,
+        make_clock: Callable[[SimulationLoop], LoopClock] = LoopClock,
     ) -> None:
         """Create the topics. `is_atomic`: a commit is one transaction, as on SQLite, and the tracker fills the views.
 
-        `linger_ms`: how long inboxes keep ended runs.
+        `linger_ms`: how long inboxes keep ended runs. `make_clock` makes the clocks of brokers and processes.
         """
         self.loop: SimulationLoop = loop
+        self.make_clock: Callable[[SimulationLoop], LoopClock] = make_clock
         self.is_atomic: bool = is_atomic
-        self.clock: LoopClock = LoopClock(loop)
+        self.clock: LoopClock = make_clock(loop)
         """The brokers' clock, which stamps records."""
         self.partitions: Mapping[str, int] = partitions
         self.topics: SimulatedTopics = SimulatedTopics(self.clock)

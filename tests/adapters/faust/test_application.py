@@ -118,6 +118,18 @@ def test_a_restore_loses_no_record_when_faust_drops_its_queue(tmp_path: Path) ->
     local.close()
 
 
+def test_a_restore_keeps_the_state_with_the_highest_position(tmp_path: Path) -> None:
+    """A former owner may still write an older one, in the same fetch or a later one."""
+    options, local = FaustOptions("b:1", tmp_path), LocalCopy(tmp_path)
+    app = TrackerApp.of("order", options, tmp_path, 2, Owner(), local)  # type: ignore[arg-type]
+    changelog = TP("changelog", 0)
+    app.restore(changelog, [Message(0, n, b"o-1", state(position)) for n, position in enumerate((4, 9, 7))])
+    assert local.read(0, b"o-1") == state(9)
+    app.restore(changelog, [Message(0, 3, b"o-1", state(8))])
+    assert local.read(0, b"o-1") == state(9)
+    local.close()
+
+
 @pytest.mark.parametrize(("generation", "handovers"), [(3, 0), (4, 1)])
 async def test_a_restore_that_a_rebalance_has_overtaken_hands_nothing_over(
     generation: int, handovers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
