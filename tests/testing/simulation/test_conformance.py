@@ -37,6 +37,7 @@ class SteppedClock(LoopClock):
         """Follow `clock`."""
         super().__init__(loop)
         self._clock = clock
+        vars(self)["sleep"] = clock.sleep
 
     def now_ms(self) -> int:
         """Return the time of day."""
@@ -45,10 +46,6 @@ class SteppedClock(LoopClock):
     def elapsed_ms(self) -> int:
         """Return the time since the beginning."""
         return self._clock.elapsed_ms()
-
-    async def sleep(self, duration_s: float) -> None:
-        """Wait until the test has moved the clock."""
-        await self._clock.sleep(duration_s)
 
 
 @pytest.fixture
