@@ -65,7 +65,7 @@ async def test_two_processes_share_an_instance(harness: Harness) -> None:
 
 
 async def test_members_that_die_again_and_again(harness: Harness) -> None:
-    """Incident 1: each owns the partition and dies in the handler; the printed command lets others go on."""
+    """Incidents 4 and 1: no process; then each that owns the partition dies in the handler. Both commands are run."""
     for role in ("tracker", "projector", "inventory"):
         harness.fleet.start(role)
     await harness.place("looped", card="visa+slow:600")
@@ -75,9 +75,11 @@ async def test_members_that_die_again_and_again(harness: Harness) -> None:
     async def looped() -> str:
         return "looped"
 
+    await harness.until(with_cause(harness, looped, "no-member", found), "no process of the payment runs", PATIENCE_S)
+    assert found.pop().command == "choreo run payment"
     look = with_cause(harness, looped, "rebalance-loop", found)
     while not found:
-        victim = harness.fleet.start("payment")
+        victim = harness.fleet.start("payment")  # as that command does
 
         async def is_owner(worker=victim) -> bool:  # type: ignore[no-untyped-def] # noqa: ANN001 - this turn's process
             return await look() or partition in owned(worker)
