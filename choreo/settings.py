@@ -118,7 +118,13 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = "text"
     """Form of the lines on stderr: `json` has one object a line, with flow, run, step, key, attempt and trace id."""
     log_keys: bool = True
-    """Whether log lines name the keys of instances; false masks them, where a key is a person's data."""
+    """Whether log lines and spans name the keys of instances; false masks them, where a key is a person's data."""
+    otlp: str = Field(default="", repr=False)
+    """URL of an OpenTelemetry collector (OTLP over HTTP, port 4318): traces and metrics go there; empty: nowhere."""
+    trace_ratio: float = Field(default=1, ge=0, le=1)
+    """Share of the runs that are traced, each with all its segments; the same in every process."""
+    trace_gap_s: float = Field(default=900, ge=1, le=86_400 * 365)
+    """After a wait of so many seconds a run's next spans begin a new trace, linked to the one before."""
     check: dict[str, Any] = {}
     """Table of `choreo check`: `ignore` lists warnings that are accepted, each with code, where and reason."""
 
@@ -143,7 +149,7 @@ def load(**values: object) -> Settings:
     """Return the settings of this process; raises SettingsError with the setting, its value and the remedy."""
     try:
         settings = Settings(**values)  # type: ignore[arg-type]
-        redact.learn({"redis": settings.redis, "postgres": settings.postgres, "kafka": settings.kafka})
+        redact.learn({name: getattr(settings, name) for name in ("redis", "postgres", "kafka", "otlp")})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -6,18 +6,23 @@ A metric's name in Prometheus is `choreo_` and its name here, with `_total` behi
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from threading import Lock
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+from choreo.ports.measures import Kind, Series
+
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 PREFIX: Final = "choreo_"
 
 SHORT_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Buckets of an attempt: OpenTelemetry's for messaging, and two for slow gateways."""
+
+
+LONG_S: Final = (0.05, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0, 2_592_000.0)
+"""Buckets of a run: from a flow of quick steps to one that waits for a month."""
 
 
 class Metric(NamedTuple):
@@ -65,6 +70,7 @@ CATALOGUE: Final[Mapping[str, Metric]] = {
     "timer_lateness_seconds": Metric("histogram", "Time from a timer's due moment to its fact.", buckets=SHORT_S),
     "runs_started": Metric("counter", "Runs whose start the tracker has read."),
     "runs_ended": Metric("counter", "Runs whose end the tracker has read.", ("flow", "status")),
+    "run_duration_seconds": Metric("histogram", "Time from a run's start to its end.", ("flow", "status"), LONG_S),
     "projector_events": Metric("counter", "Records that the projector has folded."),
     "bridge_events": Metric("counter", "Events that the bridge has carried to other flows."),
     "clock_skew_seconds": Metric("gauge", "This machine's clock, ahead of the brokers' stamps.", ()),
@@ -160,6 +166,15 @@ class Metrics:
         with self._numbers.lock:
             found = sorted(self._numbers.distributions.items(), key=lambda item: item[0])
             return [(name, dict(labels), list(each.counts), each.sum) for (name, labels), each in found]
+
+    def series(self) -> Iterator[Series]:
+        """Yield everything as an exporter needs it, without the prefix."""
+        for name, labels, value in self.numbers():
+            entry = CATALOGUE[name]
+            yield Series(name, entry.help, entry.kind, labels, value)
+        for name, labels, counts, total in self.distributions():
+            entry = CATALOGUE[name]
+            yield Series(name, entry.help, entry.kind, labels, total, counts, entry.buckets)
 
     def _key(self, name: str, labels: Mapping[str, str]) -> tuple[str, Labels]:
         place = (name, *labels.values())  # a name is always used with the same labels, in one order

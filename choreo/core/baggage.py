@@ -38,7 +38,7 @@ class Carried(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tracestate: str = ""
 
 
-_NOTHING = Carried()
+NOTHING = Carried()
 
 
 def carried_of(event: Envelope) -> Carried | None:
@@ -57,7 +57,7 @@ def carrying(event: Envelope, carried: Carried | None) -> Envelope:
 
 def fields_of(carried: Carried | None) -> dict[str, Any]:
     """Return the headers as fields of an envelope."""
-    one = carried or _NOTHING
+    one = carried or NOTHING
     return {"baggage": one.baggage, "traceparent": one.traceparent, "tracestate": one.tracestate}
 
 

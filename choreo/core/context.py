@@ -55,7 +55,7 @@ class StepContext(msgspec.Struct, frozen=True):
     deadline_ms: int = 0
     """Time at which the step is given up."""
     traceparent: str = ""
-    """W3C trace context of the trigger, for calls to outside systems."""
+    """W3C trace context for calls to outside systems: of this attempt's span, without tracing that of the trigger."""
     progress: Any = None
     """In a step with `heartbeat=`: the last report of its attempts, also before a crash; None: there is none."""
     pulse: Pulse | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from choreo.core import facts, ids
+from choreo.core.baggage import NOTHING, traced_by
 from choreo.core.fold import Fold, wake
 from choreo.core.forward import expectation
 from choreo.core.ledger import doubt
@@ -54,7 +55,9 @@ def attempt_failed(fold: Fold, run: Run) -> None:
         given_up = run.compensating and isinstance(item, PendingStep)
         delay_ms = 0 if given_up else retry.delay_ms(max(1, event.attempt))
         retry_ms = fold.clock_ms(run) + delay_ms
-        _store(run, replace(item, attempt=event.attempt, retry_ms=retry_ms, answers=event.id))
+        carried = traced_by(item.carried or NOTHING, fold.headers)  # the next attempt follows from the failed one
+        carried = None if carried == NOTHING else carried
+        _store(run, replace(item, attempt=event.attempt, retry_ms=retry_ms, answers=event.id, carried=carried))
 
 
 def _begun_unexpectedly(fold: Fold, run: Run) -> None:

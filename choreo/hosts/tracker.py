@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from choreo.app.dependencies import DependencyReports
 from choreo.app.metrics import Metrics
+from choreo.app.tracing import TrackerTraces
 from choreo.app.tracking.fold import AttributesOf, FieldsOf
 from choreo.app.tracking.worker import TrackerWorker
 from choreo.core.backoff import Backoff
@@ -57,21 +58,22 @@ class TrackerHost:
         dependencies: Dependencies | None = None,
         join: Callable[[], Awaitable[Consumer]] | None = None,
         is_waiting: Callable[[], bool] = _never,
+        traces: TrackerTraces | None = None,
         idle_s: float = IDLE_S,
     ) -> None:
         """Give each worker a unique `name`; without `attributes_of` it makes no views.
 
         Branches on data and search attributes need `fields_of`; the latter also the `read_model` to which the commits
-        write. `join` returns the consumer, where the log itself does not. `is_waiting`
-        returns whether the consumer waits for the cluster: such a worker neither hangs nor is ready. `idle_s` is the
-        longest wait of a poll.
+        write. `join` returns the consumer, where the log itself does not. `is_waiting` returns whether the consumer
+        waits for the cluster: such a worker neither hangs nor is ready. `traces` makes spans. `idle_s` is the longest
+        wait of a poll.
         """
         self.flow = flow
         self.metrics: Metrics = metrics or Metrics()
         self.dependencies: Dependencies | DependencyReports = dependencies or DependencyReports(clock)
         self._role = f"tracker of {flow.name}"
         self._worker = TrackerWorker(
-            FlowTable(flow), log, states, clock, self.metrics, attributes_of, fields_of, read_model
+            FlowTable(flow), log, states, clock, self.metrics, attributes_of, fields_of, read_model, traces=traces
         )
         self._join = join or self._join_log
         self._log = log

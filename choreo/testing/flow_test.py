@@ -22,6 +22,7 @@ from choreo.core.durations import Duration, milliseconds
 from choreo.core.errors import NotFoundError, described
 from choreo.core.events import Record
 from choreo.core.wording import did_you_mean
+from choreo.ports.tracing import Tracing
 from choreo.settings import load
 from choreo.testing import flow_story
 from choreo.testing.simulation import script
@@ -100,12 +101,12 @@ class FlowTest:
     Time moves only in `skip`. Each method returns when nothing is left to do at the present moment.
     """
 
-    def __init__(self, *flows: Flow) -> None:
-        """Check the flows. Raises DeclarationError."""
+    def __init__(self, *flows: Flow, tracing: Tracing | None = None) -> None:
+        """Check the flows; the spans of their processes go to `tracing`. Raises DeclarationError."""
         if not flows:
             raise SimulationError("it has no flow", where="FlowTest", remedy="Write FlowTest(order).")
         self._flows = {flow.name: flow for flow in flows}
-        self._project = project_of(self._flows, load(time_scale=1, tracebacks=False))
+        self._project = project_of(self._flows, load(time_scale=1, tracebacks=False), tracing)
         self._names = _Names(self._project)
         self._world: World | None = None
         self._script: script.Script

@@ -37,6 +37,7 @@ from choreo.ports.backend import PROJECTOR, TRACKER, Backend
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.log import BRIDGE_GROUP
+from choreo.ports.tracing import Tracing
 from choreo.settings import Settings
 from choreo.wiring.access import access_control
 from choreo.wiring.any_loop import for_any_loop
@@ -45,6 +46,7 @@ from choreo.wiring.dependencies import watch
 from choreo.wiring.flows import load_flows
 from choreo.wiring.group_watch import watch_groups
 from choreo.wiring.hosting import Host, bridge_hosts, role_hosts, step_hosts, worker_name
+from choreo.wiring.telemetry import open_tracing, send_metrics
 from choreo.wiring.versions import with_frozen
 
 __all__ = [
@@ -107,6 +109,8 @@ class App:
     hosts: list[Host] = field(default_factory=list)
     """Hosts that run in this process, for its health."""
     owned: Ownership = field(default_factory=Ownership)
+    tracing: Tracing | None = None
+    """The spans of this process go there; None: nowhere."""
 
     @property
     def services(self) -> dict[str, Service]:
@@ -134,8 +138,12 @@ them, and they get half of the lists that they would without turns; with one at 
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | None = None) -> AsyncIterator[App]:
+async def open_app(
+    settings: Settings, *, memory: bool = False, clock: Clock | None = None, tracing: Tracing | None = None
+) -> AsyncIterator[App]:
     """Open the parts of one process; `memory=True` keeps log and stores in this process only.
+
+    `tracing` takes the spans in place of the collector that the settings name.
 
     Raises DeclarationError on a wrong declaration of a flow, SettingsError and StorageError on a failed opening.
     """
@@ -144,11 +152,16 @@ async def open_app(settings: Settings, *, memory: bool = False, clock: Clock | N
     clock = clock or SystemClock()
     dependencies = DependencyReports(clock)
     metrics = Metrics()
+    collector = open_tracing(settings) if tracing is None else None
     backend = await open_backend(settings, definitions, clock, dependencies, metrics.put, memory=memory)
     try:
-        yield await app_of(settings, flows, definitions, backend, dependencies=dependencies, metrics=metrics)
+        app = await app_of(settings, flows, definitions, backend, dependencies=dependencies, metrics=metrics)
+        app.tracing = tracing or collector
+        yield app
     finally:
         await backend.close()
+        if collector is not None:
+            await asyncio.to_thread(collector.close)
 
 
 def definitions_of(flows: Mapping[str, Flow], settings: Settings) -> dict[str, FlowDefinition]:
@@ -239,6 +252,7 @@ async def run(app: App, roles: Sequence[str], stop: asyncio.Event) -> None:
         reads = bool({REST, app.beside[-1]} & set(roles))
         tasks.append(asyncio.create_task(serve_health(app, app.settings.health_port, stop, reads=reads)))
     tasks.append(asyncio.create_task(watch(app.backend, stop)))
+    tasks.append(asyncio.create_task(send_metrics(app, stop)))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)

@@ -27,6 +27,7 @@ from choreo.hosts.tracker import IDLE_S as TRACKER_IDLE_S
 from choreo.hosts.tracker import TrackerHost
 from choreo.ports.backend import PROJECTOR, TRACKER, ProjectedBackend, StatefulBackend
 from choreo.ports.log import BRIDGE_GROUP
+from choreo.wiring.telemetry import attempt_traces, tracker_traces
 
 if TYPE_CHECKING:
     from choreo.adapters.faust.group import FaustBackend
@@ -79,6 +80,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             dependencies=app.dependencies,
             log_clock=app.backend.deadline_clock,
             linger_ms=linger_ms,
+            traces=attempt_traces(app, flow, part.name),
             runners=app.owned.runners,
             idle_s=app.owned.idle_s or STEP_IDLE_S,
         )
@@ -136,6 +138,7 @@ def _tracker(app: App, flow: Flow) -> Host:
         attributes_of=attributes_reader(app, flow),
         fields_of=fields_reader(app, flow),
         read_model=backend.read_model,
+        traces=tracker_traces(app, flow.name),
         metrics=app.metrics.labelled(flow=flow.name, role=TRACKER),
         dependencies=app.dependencies,
         idle_s=app.owned.idle_s or TRACKER_IDLE_S,
@@ -175,6 +178,7 @@ def _faust_tracker(app: App, flow: Flow) -> Host:
         fields_of=fields_reader(app, flow),
         metrics=app.metrics.labelled(flow=flow.name, role=TRACKER),
         dependencies=app.dependencies,
+        traces=tracker_traces(app, flow.name),
         join=group.join,
         is_waiting=group.is_waiting,
         idle_s=FAUST_IDLE_S,

@@ -31,8 +31,8 @@ class Withdrawn(Exception):  # noqa: N818 - the same
 class Job(msgspec.Struct, eq=False, gc=False):
     """The work and its progress. Times are epoch milliseconds.
 
-    The dispatcher makes it. `attempt`, `given`, `prepared`, `key` and `looks` are written where an attempt begins;
-    `encoded` and `baggage` where it ends; `running`, `queued` and `revoked` by the work queue.
+    The dispatcher makes it. `attempt`, `given`, `prepared`, `key`, `span` and `looks` are written where an attempt
+    begins; `encoded` and `baggage` where it ends; `running`, `queued` and `revoked` by the work queue.
     """
 
     spec: HandlerSpec
@@ -65,6 +65,10 @@ class Job(msgspec.Struct, eq=False, gc=False):
     """The baggage that the newest attempt has set; None: its outcome carries that of `event`."""
     key: str = ""
     """The idempotency key, once derived."""
+    span: Any = None
+    """The place of the newest attempt's span; None without tracing."""
+    undoes_trace: str = ""
+    """`traceparent` of the outcome that a compensation undoes."""
     looks: int = 0
     """How often another process held it."""
     running: Any = None
@@ -73,6 +77,17 @@ class Job(msgspec.Struct, eq=False, gc=False):
     """Whether it has a place in a key queue."""
     revoked: bool = False
     """Its partition was revoked: its result is recorded, not committed."""
+
+    @property
+    def traceparent(self) -> str:
+        """Return the trace context of its consequences: of its newest attempt, or as its trigger has brought it."""
+        traceparent: str = self.event.traceparent if self.span is None else self.span.at.traceparent
+        return traceparent
+
+    @property
+    def tracestate(self) -> str:
+        """Return the trace state of its consequences: that of another trace is left out."""
+        return self.event.tracestate if self.span is None else ""
 
     @property
     def called_again(self) -> bool:

@@ -25,7 +25,7 @@ from choreo.core.identity import identified
 from choreo.core.moments import moments_of
 from choreo.core.partition import partition_of
 from choreo.core.react import react
-from choreo.core.state import KeyState, decode, encode
+from choreo.core.state import KeyState, Run, decode, encode
 from choreo.core.timers import next_due
 from choreo.ports.dead_letters import DeadLetter
 from choreo.ports.read_model import InstanceView
@@ -71,6 +71,8 @@ class Batch(msgspec.Struct):
     """Ids of own facts that were read from the log."""
     early: list[tuple[str, int]] = []
     """Timer facts that were read before they were due: id, and by how many milliseconds."""
+    ended: list[tuple[str, Run]] = []
+    """Runs whose end was read, each with its key."""
     touched: dict[str, int] = {}
     """Keys folded, each with the position that its state had before."""
 
@@ -84,6 +86,7 @@ class Followed(msgspec.Struct):
     rows: list[StateRow]
     views: list[InstanceView]
     read_back: list[str]
+    ended: list[tuple[str, Run]]
 
 
 class PartitionFold:
@@ -175,6 +178,7 @@ class PartitionFold:
             except VersionError as error:  # the run's state is kept; the event can be redriven
                 batch.dead_letters.append(self._dead_letter(record, error.sentence, now_ms))
                 continue
+            batch.ended += _ended(event, before, tracked.state)
             if event.type in self._setters and not record.unreadable:
                 self._set_attributes(tracked, before, record)
             if not tracked.state.runs and not tracked.state.forgot:
@@ -193,6 +197,7 @@ class PartitionFold:
         """
         states: dict[str, KeyState] = {}
         read_back: list[str] = []
+        ended: list[tuple[str, Run]] = []
         for record in self.opened(list(records)):
             event = record.event
             if record.offset != position or event.key not in batch.touched or early_ms(record):
@@ -207,6 +212,7 @@ class PartitionFold:
             if decisions or len(state.runs) < len(known.runs):
                 break  # the last view of a run that is let go is made by `fold`
             states[event.key] = state
+            ended += _ended(event, known, state)
             read_back.append(event.id)
             position += 1
         if not states:
@@ -217,13 +223,14 @@ class PartitionFold:
             for key, state in states.items()
             for view in self._views(key, Tracked(state, self.cache[key].attributes), batch.touched[key])
         ]
-        return Followed(position, states, rows, views, read_back)
+        return Followed(position, states, rows, views, read_back, ended)
 
     def adopt(self, batch: Batch, followed: Followed) -> None:
         """Take over the result of `follow`, after it was committed."""
         for key, state in followed.states.items():
             self.cache[key].state = state
         batch.read_back += followed.read_back
+        batch.ended += followed.ended
 
     def trim(self) -> None:
         """Keep the cache within its bound: drop the states that were not used for longest."""
@@ -329,6 +336,14 @@ class PartitionFold:
 
     def _dead_letter(self, record: Record, cause: str, now_ms: int, step: str = "") -> DeadLetter:
         return dead_letter_of(record, TRACKER, step, cause, now_ms, made_by=TRACKER)
+
+
+def _ended(event: Envelope, before: KeyState, after: KeyState) -> Sequence[tuple[str, Run]]:
+    """Return the runs that an event has ended, each with its key."""
+    if event.type not in facts.ENDS:
+        return ()
+    ended = (run for run in after.runs if run.ended)
+    return [(event.key, run) for run in ended if (known := before.run(run.id)) is not None and not known.ended]
 
 
 def _known_types(table: FlowTable) -> frozenset[str]:

@@ -7,26 +7,25 @@ ones: the caller then calls `forget`, and the partitions are assigned anew.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from choreo.app.metrics import Metrics
+from choreo.app.tracing import TrackerTraces
 from choreo.app.tracking.fold import AttributesOf, Batch, FieldsOf, state_of
 from choreo.app.tracking.partition import TrackedPartition
 from choreo.app.tracking.read_back import ReadBack
 from choreo.app.tracking.timer_index import TimerIndex
-from choreo.core import facts
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
-from choreo.core.state import COMPENSATED, COMPLETED, TERMINATED, KeyState
+from choreo.core.state import KeyState, Run
 from choreo.ports.clock import Clock
 from choreo.ports.log import Assigned, CommitBatch, Consumer, Log, Poll
 from choreo.ports.read_model import ReadModel
 from choreo.ports.state import TrackerStates
 
-_ENDED = {facts.FLOW_COMPLETED: COMPLETED, facts.FLOW_COMPENSATED: COMPENSATED, facts.FLOW_TERMINATED: TERMINATED}
 _ENTRIES_AT_ONCE = 1_000
 """Pending keys taken into an index before others get their turn: about a millisecond."""
 
@@ -44,8 +43,13 @@ class TrackerWorker:
         attributes_of: AttributesOf | None,
         fields_of: FieldsOf | None = None,
         read_model: ReadModel | None = None,
+        *,
+        traces: TrackerTraces | None = None,
     ) -> None:
-        """Start with no partition. Without `attributes_of` no views are made; commits write them to `read_model`."""
+        """Start with no partition. Without `attributes_of` no views are made; commits write them to `read_model`.
+
+        `traces` makes spans.
+        """
         self.owned: dict[int, TrackedPartition] = {}
         self._table = table
         self._topic = table.flow.name
@@ -53,6 +57,7 @@ class TrackerWorker:
         self._states = states
         self._clock = clock
         self._metrics = metrics
+        self._traces = traces
         self._attributes_of = attributes_of
         self._fields_of = fields_of
         self._read_model = read_model if table.attributes else None
@@ -89,7 +94,9 @@ class TrackerWorker:
             batches[partition] = await self._fold(self.owned[partition], records)
         done = {partition: offset for partition, offset in poll.read.items() if partition in self.owned}
         work = CommitBatch(
-            outputs=[event for number, batch in batches.items() for event in self.owned[number].outputs_of(batch)],
+            outputs=[
+                event for number, batch in batches.items() for event in self._outputs_of(batch, by_partition[number])
+            ],
             done=done,
             dead_letters=[dead_letter for batch in batches.values() for dead_letter in batch.dead_letters],
             states=[row for batch in batches.values() for row in batch.states],
@@ -106,10 +113,26 @@ class TrackerWorker:
         self._metrics.add("tracker_events", len(poll.records))
         self._metrics.add("tracker_decisions", len(work.outputs) - rerouted)
         self._metrics.add("tracker_rerouted", rerouted)
-        types = Counter(record.event.type for record in poll.records)
-        self._metrics.add("runs_started", types[self._table.flow.starts])
-        for end, status in _ENDED.items():
-            self._metrics.add("runs_ended", types[end], status=status)
+        starts = sum(record.event.type == self._table.flow.starts for record in poll.records)
+        self._metrics.add("runs_started", starts)
+        self._note_ended([each for batch in batches.values() for each in batch.ended], now_ms)
+
+    def _outputs_of(self, batch: Batch, records: Sequence[Record]) -> list[Envelope]:
+        """Return the events to publish for the batch of these records, each in its trace."""
+        outputs = self.owned[records[0].partition].outputs_of(batch)
+        return self._traces.opened(outputs, records) if self._traces is not None and outputs else outputs
+
+    def _note_ended(self, ended: Sequence[tuple[str, Run]], now_ms: int) -> None:
+        """Count runs that have ended. Runs of long ago, which a rebuild reads, have had their spans."""
+        took: dict[str, list[float]] = defaultdict(list)
+        for _, run in ended:
+            took[run.status].append((run.ended_ms - run.started_ms) / 1_000)
+        for status, seconds in took.items():
+            self._metrics.add("runs_ended", len(seconds), status=status)
+            self._metrics.observe("run_duration_seconds", seconds, status=status)
+        if self._traces is not None and ended:
+            recent_ms = now_ms - self._traces.gap_ms
+            self._traces.ended((key, run) for key, run in ended if run.ended_ms >= recent_ms)
 
     async def publish_pending(self, consumer: Consumer) -> None:
         """Publish unacknowledged decisions, of partitions that are now read to their end, and timer facts."""
@@ -118,6 +141,7 @@ class TrackerWorker:
                 continue
             again = owned.publish_again(await self._load(owned, owned.unacknowledged_keys()))
             if again:
+                again = self._traces.opened(again) if self._traces is not None else again
                 await consumer.commit(CommitBatch(outputs=again, done={partition: owned.position}))
                 self._metrics.add("tracker_published_again", len(again))
         await self._publish_due(consumer)
@@ -140,6 +164,7 @@ class TrackerWorker:
                 outputs += facts
                 done[partition] = owned.position
         if outputs:
+            outputs = self._traces.opened(outputs) if self._traces is not None else outputs
             await consumer.commit(CommitBatch(outputs=outputs, done=done))
             self._metrics.add("tracker_timers", len(outputs))
             late_s = [(now_ms - fact.due_ms) / 1_000 for fact in outputs]

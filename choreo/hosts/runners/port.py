@@ -63,6 +63,7 @@ class Attempt:
         "_reported",
         "cancel",
         "context",
+        "failure",
         "given",
         "given_up",
         "job",
@@ -80,6 +81,8 @@ class Attempt:
         self.spec: HandlerSpec = job.spec
         self.given: tuple[Any, ...] = job.given
         self.context: StepContext = context
+        self.failure: str = ""
+        """Kind of the error that it has ended with."""
         self.withdrawn: bool = False
         """Set to call it off; without effect once the handler is called."""
         self.suspended: bool = False

@@ -167,6 +167,7 @@ class AttemptStarter:
         spec, event = job.spec, job.event
         try:
             if spec.undo:
+                job.undoes_trace = outcome.traceparent if outcome is not None else ""
                 self._prepare_compensation(job, outcome)
             else:
                 job.given = self._arguments(job)
@@ -257,6 +258,8 @@ class AttemptStarter:
             job.looks += 1
             return
         job.attempt = max(begun.count, job.failed + 1)
+        if self._context.traces is not None:
+            job.span = self._context.traces.place(job, now_ms)
         encode = partial(_encoded, self._context.ports.codec, job.spec)
         started.attempts.append(Attempt(job, self._step_context(job, progress), encode))
         job.given, job.prepared = (), False  # the next attempt decodes a copy of its own
@@ -277,10 +280,10 @@ class AttemptStarter:
             undoes,
             event.id,
             job.deadline_ms,
-            event.traceparent,
+            job.traceparent,
             progress,
             self._heartbeats.pulse(job) if spec.heartbeat_ms else None,
-            event.tracestate,
+            job.tracestate,
             BaggageHeader(event.baggage),
         )
 

@@ -12,6 +12,7 @@ from choreo.app.steps.gates import GateBook
 from choreo.app.steps.handlers import Handlers
 from choreo.app.steps.outcomes import OutcomeFactory, StepRules
 from choreo.app.steps.runs import Runs
+from choreo.app.tracing import AttemptTraces
 from choreo.core.declare.steps import Service
 from choreo.core.definition import FlowDefinition
 from choreo.core.flow_table import FlowTable
@@ -54,6 +55,8 @@ class HostContext:
     rules: StepRules
     linger_ms: int
     """How long the inbox keeps a run after its end: it belongs to the service, which may be in several flows."""
+    traces: AttemptTraces | None = None
+    """Makes the spans of attempts; None without tracing."""
 
     @property
     def topic(self) -> str:
@@ -71,6 +74,7 @@ def context_of(
     *,
     tracebacks: bool,
     linger_ms: int = 0,
+    traces: AttemptTraces | None = None,
 ) -> HostContext:
     """Return the context of a service's host in a flow, which may be scaled. `tracebacks`: see `OutcomeFactory`."""
     table = FlowTable(flow)
@@ -90,4 +94,5 @@ def context_of(
         factory=factory,
         rules=StepRules(factory),
         linger_ms=max(flow.linger_ms, linger_ms),
+        traces=traces,
     )

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from choreo.app.dependencies import DependencyReports
 from choreo.app.metrics import Metrics
+from choreo.app.tracing import AttemptTraces
 from choreo.core.backoff import Backoff
 from choreo.core.declare.steps import Service
 from choreo.core.definition import FlowDefinition
@@ -196,6 +197,7 @@ class StepHost:
         dependencies: Dependencies | None = None,
         log_clock: Clock | None = None,
         linger_ms: int = 0,
+        traces: AttemptTraces | None = None,
         runners: RunnersFactory = ThreadedRunners,
         idle_s: float = IDLE_S,
     ) -> None:
@@ -204,14 +206,13 @@ class StepHost:
         `concurrency`: handlers of one step that run at once; `queued_max`: jobs before reading pauses; `stop_s`: how
         long a stop waits for handlers; `lease_s`: how long after the last renewal no other process begins an attempt
         that runs here; `tracebacks`: see `OutcomeFactory`; `linger_ms`: how long the inbox keeps an ended run, at least
-        as the flow says; `runners` call the handlers; `idle_s`: the longest wait of a poll.
+        as the flow says; `traces` makes spans; `runners` call the handlers; `idle_s`: the longest wait of a poll.
         """
         ports = Ports(log, inbox, dead_letters, codec, clock, log_clock or clock)
         lease = AttemptLease(name, round(lease_s * 1_000))
         reports = dependencies or DependencyReports(clock)
-        self._context = context_of(
-            service, flow, ports, lease, metrics or Metrics(), reports, tracebacks=tracebacks, linger_ms=linger_ms
-        )
+        about = (service, flow, ports, lease, metrics or Metrics(), reports)
+        self._context = context_of(*about, tracebacks=tracebacks, linger_ms=linger_ms, traces=traces)
         self.polled_ms: int = 0
         """When it last polled, began the running commit, or reported the reason why it waits: a sign of life."""
         self._stop_s = stop_s

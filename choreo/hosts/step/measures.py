@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from choreo.app.metrics import Metrics
-from choreo.app.steps.jobs import JobResult
+from choreo.app.steps.jobs import Job, JobResult
+from choreo.app.tracing import AttemptTraces, Place
 from choreo.hosts.runners.port import Attempt
 from choreo.ports.clock import Clock
 
@@ -20,9 +21,10 @@ WITHDRAWN = "withdrawn"
 class AttemptMeasures:
     """Adds to a host's metrics. `clock` is the log's, which stamps the triggers."""
 
-    def __init__(self, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock, traces: AttemptTraces | None = None) -> None:
         self._metrics = metrics
         self._clock = clock
+        self._traces = traces
 
     def began(self, attempts: Sequence[Attempt]) -> None:
         """Note that the runners get these attempts."""
@@ -47,6 +49,20 @@ class AttemptMeasures:
             self._metrics.add("attempts", len(seconds), step=step, outcome=outcome)
             if outcome != WITHDRAWN:
                 self._metrics.observe("attempt_duration_seconds", seconds, step=step)
+        if self._traces is not None:
+            self._traces.export(self._spans(results, now_s))
+
+    def _spans(
+        self, results: Sequence[tuple[Attempt, JobResult]], now_s: float
+    ) -> Iterator[tuple[Job, Place, float, float, str]]:
+        """Yield the parts of the spans of attempts whose handler was called."""
+        now_ms = self._clock.now_ms()
+        for attempt, result in results:
+            place, end = attempt.job.span, _end(result)
+            if place is not None and end != WITHDRAWN and attempt.started_s:
+                begin_ms = now_ms - (now_s - attempt.started_s) * 1_000
+                failure = (attempt.failure or FAILED) if end != DONE else ""
+                yield attempt.job, place, begin_ms, now_ms, failure
 
     def abandoned(self, attempts: int) -> None:
         """Note that the host leaves while so many attempts are open."""

@@ -55,10 +55,18 @@ class ResultHandler:
             if job.spec.children is not None:
                 return self._rules.planned(job, job.spec.children, result.value, now_ms)
             return self._rules.returned(job, result.value, now_ms)
+        result.attempt.failure = _kind_of(result.error)
         _log_failure(job, result.error)
         status = self._runs.of(job.event.run)
         hasty = not job.spec.reaction and not job.spec.undo and (status.stopped or status.paused)
         return self._rules.raised(job, result.error, now_ms, hasty=hasty)
+
+
+def _kind_of(error: BaseException) -> str:
+    """Return the kind of a failure, for its span."""
+    if isinstance(error, (AttemptTimedOut, HeartbeatMissed)):
+        return "timeout"
+    return type(error.error if isinstance(error, HookFailed) else error).__qualname__
 
 
 def _log_failure(job: Job, error: BaseException) -> None:

@@ -155,7 +155,7 @@ class WorkQueue:
 
     def __init__(self, context: HostContext, limits: Limits, wake: Callable[[], None]) -> None:
         """Call `wake` when the delay before a retry is over."""
-        self._measures = AttemptMeasures(context.metrics, context.ports.log_clock)
+        self._measures = AttemptMeasures(context.metrics, context.ports.log_clock, context.traces)
         self._runs = context.runs
         self._steps = tuple(sorted(context.handlers.names))
         self._limits = limits

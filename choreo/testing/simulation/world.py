@@ -20,6 +20,7 @@ from choreo.core.declare.flow import Flow
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import described
 from choreo.hosts.runners.port import Runners
+from choreo.ports.tracing import Tracing
 from choreo.settings import Settings
 from choreo.testing.simulation.backend import ProcessBackend
 from choreo.testing.simulation.cluster import SESSION_S, Cluster
@@ -48,8 +49,10 @@ class Project:
         definitions: dict[str, FlowDefinition],
         settings: Settings,
         schemas: Path | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """Take checked flows; `schemas` is the folder of frozen event classes."""
+        """Take checked flows; `schemas` is the folder of frozen event classes, `tracing` takes the spans."""
+        self.tracing: Tracing | None = tracing
         self.flows: dict[str, Flow] = flows
         self.definitions: dict[str, FlowDefinition] = definitions
         self.settings: Settings = settings
@@ -197,9 +200,11 @@ class World:
         )
         project, backend = self.project, process.backend
         reports = DependencyReports(backend.clock)
-        return await app_of(
+        app = await app_of(
             project.settings, project.flows, project.definitions, backend, dependencies=reports, owned=ownership
         )
+        app.tracing = project.tracing
+        return app
 
     async def _work(self, process: Process) -> None:
         try:
@@ -233,9 +238,9 @@ def _ready(work: Awaitable[_T]) -> _T:
     raise AssertionError(message)
 
 
-def project_of(flows: Mapping[str, Flow], settings: Settings) -> Project:
+def project_of(flows: Mapping[str, Flow], settings: Settings, tracing: Tracing | None = None) -> Project:
     """Return flows as a project, by their present declaration alone: without frozen versions."""
     from choreo.core.parents import with_parents  # noqa: PLC0415
 
     definitions = with_parents({name: flow.definition for name, flow in flows.items()})
-    return Project(dict(flows), definitions, settings)
+    return Project(dict(flows), definitions, settings, tracing=tracing)

@@ -1,0 +1,82 @@
+"""The tracker counts each run that ends once, also where it folds its own end facts in the commit that appends them."""
+
+from __future__ import annotations
+
+import pytest
+
+from choreo import Event, Flow, Retry, Service, StepContext
+from choreo.testing import FlowTest
+from choreo.wiring import TRACKER
+
+
+class Asked(Event):
+    """Something is wanted."""
+
+    order_id: str
+
+
+class Given(Event):
+    """It is given."""
+
+    order_id: str
+
+
+class TakenBack(Event):
+    """It is taken back."""
+
+    order_id: str
+
+
+class Forgotten(Event):
+    """They have not said thanks."""
+
+    order_id: str
+    reason: str = ""
+
+
+class Thanked(Event):
+    """They have said thanks."""
+
+    order_id: str
+
+
+shop = Service("shop")
+
+
+@shop.step(on=Asked, emits=Given, timeout="5s", retry=Retry(initial="1s", max_attempts=1))
+async def give(event: Asked, ctx: StepContext) -> Given:
+    """Give it."""
+    return Given(order_id=event.order_id)
+
+
+@give.compensate(emits=TakenBack, timeout="5s", retry=Retry(initial="1s", max_attempts=1))
+async def take_back(given: Given | None, ctx: StepContext) -> TakenBack | None:
+    """Take it back."""
+    return TakenBack(order_id=ctx.key)
+
+
+gift = Flow("gift", key="order_id", starts=Asked, completes=Thanked, deadline="2d", services=[shop])
+gift.wait(on=Given, until=Thanked, timeout="1d", fails=Forgotten)
+
+
+@pytest.mark.parametrize("end", ["completed", "compensated", "terminated"])
+def test_an_ended_run_is_counted_with_its_duration(end: str) -> None:
+    """Started once, ended once, after an hour."""
+    with FlowTest(gift) as env:
+        env.publish(Asked(order_id="g-1"))
+        env.skip("1h")
+        if end == "completed":
+            env.publish(Thanked(order_id="g-1"))
+        elif end == "compensated":
+            env.cancel("g-1", reason="no longer wanted")
+        else:
+            env.terminate("g-1", reason="settled by hand")
+        env.assert_status("g-1", end)
+        (tracker,) = (process for process in env._opened.processes if process.roles == (TRACKER,))
+        numbers = {name: (labels, value) for name, labels, value in tracker.app.metrics.numbers()}
+        (took,) = (each for each in tracker.app.metrics.distributions() if each[0] == "run_duration_seconds")
+    assert numbers["runs_started"] == ({"flow": "gift"}, 1)
+    assert numbers["runs_ended"] == ({"flow": "gift", "status": end}, 1)
+    assert took[1] == {"flow": "gift", "status": end}
+    assert sum(took[2]) == 1
+    assert 3_600 <= took[3] < 3_660
