@@ -43,6 +43,31 @@ CATALOGUE: Final[Mapping[str, Metric]] = {
     ),
     "dead_letters": Metric("gauge", "Records set aside."),
     "group_lag_records": Metric("gauge", "Records that a group has not finished.", ("flow", "group", "partition")),
+    "expected_steps": Metric(
+        "gauge", "Steps that open runs wait for, of the newest 500 runs of each status.", ("flow", "step")
+    ),
+    "expected_oldest_age_seconds": Metric(
+        "gauge", "Age of the run that stands longest in a step, wait or undo.", ("flow", "step")
+    ),
+    "effects": Metric(
+        "gauge",
+        "Effects of open runs, of the newest 500 of each status; those in doubt a second time.",
+        ("flow", "step", "state"),
+    ),
+    "runs_unbalanced": Metric("gauge", "Compensated runs with an effect that stands, of the newest 100."),
+    "runs_without_worker": Metric(
+        "gauge", "Open runs of a version that this project's code cannot finish.", ("flow", "version")
+    ),
+    "timers_overdue": Metric("gauge", "Runs with a timer that is due and of which the log has no fact; 1,000 at most."),
+    "timer_oldest_overdue_seconds": Metric("gauge", "How long the oldest of them has been due."),
+    "read_model_lag_seconds": Metric("gauge", "Age of the oldest record that the read model does not show."),
+    "group_members": Metric("gauge", "Live members of a group.", ("flow", "group")),
+    "group_changes": Metric(
+        "gauge", "Changes of a group's members and owners within the last five minutes.", ("flow", "group")
+    ),
+    "group_last_progress_timestamp_seconds": Metric(
+        "gauge", "When an offset of a group was last seen to move, or the first look at it.", ("flow", "group")
+    ),
     "flows_unanswered": Metric("gauge", "Flows whose numbers a store did not give now.", ("numbers",)),
     "dependency_unavailable": Metric("gauge", "1 while this process cannot use it.", ("dependency",)),
     "dependency_unavailable_seconds": Metric("gauge", "How long it cannot be used.", ("dependency",)),
@@ -71,6 +96,10 @@ CATALOGUE: Final[Mapping[str, Metric]] = {
     "runs_started": Metric("counter", "Runs whose start the tracker has read."),
     "runs_ended": Metric("counter", "Runs whose end the tracker has read.", ("flow", "status")),
     "run_duration_seconds": Metric("histogram", "Time from a run's start to its end.", ("flow", "status"), LONG_S),
+    "deadlines_passed": Metric(
+        "counter", "Deadlines that have passed: of flows, steps and compensations.", ("flow", "kind")
+    ),
+    "orphans": Metric("counter", "Events from outside that belonged to no run when they were read."),
     "projector_events": Metric("counter", "Records that the projector has folded."),
     "bridge_events": Metric("counter", "Events that the bridge has carried to other flows."),
     "clock_skew_seconds": Metric("gauge", "This machine's clock, ahead of the brokers' stamps.", ()),
@@ -132,6 +161,12 @@ class Metrics:
             key = self._key(name, labels)
             with self._numbers.lock:
                 self._numbers.values[key] = self._numbers.values.get(key, 0) + by
+
+    def begin(self, name: str, **labels: str) -> None:
+        """Show a counter as 0 from now on: Prometheus sees no increase in one that begins with its first event."""
+        key = self._key(name, labels)
+        with self._numbers.lock:
+            self._numbers.values.setdefault(key, 0)
 
     def put(self, name: str, value: float, **labels: str) -> None:
         """Set the number to its present value."""

@@ -45,21 +45,23 @@ class AttemptTraces:
         self._system = system
         self._keys = keys
 
-    def place(self, job: Job, now_ms: int) -> Place:
-        """Return the place of the job's next attempt, which begins now."""
+    def place(self, job: Job, now_ms: int) -> Place | None:
+        """Return the place of the job's next attempt, which begins now; None where its run is not recorded."""
         event = job.event
+        if not self._tracing.samples(event.run):
+            return None
         run, incoming = event.run, read(event.traceparent)
         own = incoming if incoming is not None and is_of_run(incoming.trace, run) else None
         opener = _opener(job, now_ms - self._tracing.gap_ms, traced=own is not None)
         trace = trace_id(run, opener) if opener or own is None else own.trace
-        at = SpanId(trace, span_id(job.inbox_id, job.spec.step, job.attempt), self._tracing.samples(trace))
+        at = SpanId(trace, span_id(job.inbox_id, job.spec.step, job.attempt))
         parent = own if own is not None and own.trace == trace else None
         links = [] if incoming is None else [Link(incoming, "cause" if own else "caller")]
-        return Place(at, parent, (*links, *_joined(job), _run_link(run, at)))
+        return Place(at, parent, (*links, *_joined(job), _run_link(run)))
 
     def export(self, ended: Iterable[tuple[Job, Place, float, float, str]]) -> None:
         """Export the spans of attempts: each with its begin, its end (epoch milliseconds) and its failure."""
-        spans = [self._span(*each) for each in ended if each[1].at.sampled]
+        spans = [self._span(*each) for each in ended]
         if spans:
             self._tracing.export(spans)
 
@@ -122,12 +124,12 @@ def _own(event: Envelope) -> SpanId | None:
     return span if span is not None and is_of_run(span.trace, event.run) else None
 
 
-def _run_span(run: str, *, sampled: bool) -> SpanId:
-    return SpanId(trace_id(run), span_id(run, "run"), sampled)
+def _run_span(run: str) -> SpanId:
+    return SpanId(trace_id(run), span_id(run, "run"))
 
 
-def _run_link(run: str, at: SpanId) -> Link:
-    return Link(_run_span(run, sampled=at.sampled), "run")
+def _run_link(run: str) -> Link:
+    return Link(_run_span(run), "run")
 
 
 def _of_run(flow: str, run: str, version: int) -> Attributes:
@@ -158,7 +160,7 @@ class TrackerTraces:
         return found
 
     def _opened(self, fact: Envelope, causes: Mapping[str, str], spans: dict[str, Span]) -> Envelope:
-        if not fact.run:
+        if not fact.run or not self._tracing.samples(fact.run):
             return fact
         if fact.due_ms or fact.type == facts.STEP_RETRY_DUE:
             opener, type_ = fact.id, fact.type
@@ -166,22 +168,19 @@ class TrackerTraces:
             opener, type_ = fact.causation, causes[fact.causation]
         else:
             return fact
-        trace = trace_id(fact.run, opener)
-        at = SpanId(trace, span_id(opener), self._tracing.samples(trace))
-        if at.sampled:
-            before = _own(fact)
-            links = (*([Link(before, "cause")] if before is not None else []), _run_link(fact.run, at))
-            attributes = _of_run(self._flow, fact.run, fact.version) | self._about(fact.key)
-            attributes |= {"messaging.message.id": opener, "messaging.message.conversation_id": fact.run}
-            if fact.step:
-                attributes["choreo.step"] = fact.step
-            name = f"{type_.removeprefix(facts.PREFIX)} {self._flow}"
-            spans[opener] = Span(name, at, TRACKER, None, links, fact.time_ms, fact.time_ms, attributes)
+        at, before = SpanId(trace_id(fact.run, opener), span_id(opener)), _own(fact)
+        links = (*([Link(before, "cause")] if before is not None else []), _run_link(fact.run))
+        attributes = _of_run(self._flow, fact.run, fact.version) | self._about(fact.key)
+        attributes |= {"messaging.message.id": opener, "messaging.message.conversation_id": fact.run}
+        if fact.step:
+            attributes["choreo.step"] = fact.step
+        name = f"{type_.removeprefix(facts.PREFIX)} {self._flow}"
+        spans[opener] = Span(name, at, TRACKER, None, links, fact.time_ms, fact.time_ms, attributes)
         return replace(fact, traceparent=at.traceparent, tracestate="")
 
     def ended(self, runs: Iterable[tuple[str, Run]]) -> None:
         """Export the spans of runs, each with its key, that have ended."""
-        spans = [self._ended(key, run) for key, run in runs if self._tracing.samples(trace_id(run.id))]
+        spans = [self._ended(key, run) for key, run in runs if self._tracing.samples(run.id)]
         if spans:
             self._tracing.export(spans)
 
@@ -192,7 +191,7 @@ class TrackerTraces:
             "messaging.message.conversation_id": run.id,
         }
         attributes |= _of_run(self._flow, run.id, run.version) | self._about(key)
-        at = _run_span(run.id, sampled=True)
+        at = _run_span(run.id)
         return Span(f"run {self._flow}", at, TRACKER, None, (), run.started_ms, run.ended_ms, attributes)
 
     def _about(self, key: str) -> Attributes:

@@ -8,6 +8,7 @@ segments of a run or none.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from choreo.core.ids import derive
@@ -33,7 +34,7 @@ class SpanId(NamedTuple):
 
 def trace_id(run: str, segment: str = "") -> str:
     """Return the id of a run's trace; `segment` is the id of the event that a later segment begins with."""
-    return _digits("segment", run, segment) + _digits("trace", run)
+    return _digits("segment", run, segment) + _low(run)
 
 
 def span_id(*parts: object) -> str:
@@ -43,7 +44,7 @@ def span_id(*parts: object) -> str:
 
 def is_of_run(trace: str, run: str) -> bool:
     """Return whether a trace id is the id of one of this run's segments."""
-    return trace[_HALF:] == _digits("trace", run)
+    return trace[_HALF:] == _low(run)
 
 
 def read(traceparent: str) -> SpanId | None:
@@ -57,9 +58,15 @@ def read(traceparent: str) -> SpanId | None:
     return SpanId(trace, span, bool(int(flags, 16) & _SAMPLED))
 
 
-def chance(trace: str) -> float:
-    """Return the number in [0, 1) by which a trace is sampled: below the ratio it is recorded."""
-    return int(trace[_HALF:], 16) / (1 << 64)
+def chance(run: str) -> float:
+    """Return the number in [0, 1) by which a run is sampled: below the ratio all its traces are recorded."""
+    return int(_low(run), 16) / (1 << 64)
+
+
+@lru_cache(16_384)  # a process handles several steps of a run, and asks at each
+def _low(run: str) -> str:
+    """Return the low half of the run's trace ids."""
+    return _digits("trace", run)
 
 
 def _digits(*parts: object) -> str:

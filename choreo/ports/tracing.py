@@ -45,8 +45,8 @@ class Tracing(Protocol):
         """Return the wait from which on a new segment begins."""
         ...
 
-    def samples(self, trace: str) -> bool:
-        """Return whether spans of this trace are recorded."""
+    def samples(self, run: str) -> bool:
+        """Return whether spans of this run are recorded: all of them, or none."""
         ...
 
     def export(self, spans: Sequence[Span]) -> None:

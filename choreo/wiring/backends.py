@@ -23,6 +23,8 @@ BACKENDS: Mapping[str, str] = {
 }
 """The modules with `open_backend`. The first setting that has a value chooses; `database` always has one."""
 MEMORY = "choreo.adapters.memory.backend"
+SYSTEMS: Mapping[str, str] = {"kafka": "kafka", "database": "sqlite"}
+"""The kind of each backend's log, as a span names it."""
 STORES: Mapping[str, str] = {
     "redis": "choreo.adapters.redis.stores",
     "postgres": "choreo.adapters.postgres.stores",

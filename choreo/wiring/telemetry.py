@@ -10,6 +10,7 @@ from choreo.app.tracing import AttemptTraces, TrackerTraces
 from choreo.core.errors import MissingExtraError, SettingsError
 from choreo.ports.tracing import Tracing
 from choreo.settings import Settings
+from choreo.wiring.backends import SYSTEMS, chosen
 
 if TYPE_CHECKING:
     from choreo.adapters.otel.metrics import OtlpMetrics
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 INTERVAL_VARIABLE, INTERVAL_MS = "OTEL_METRIC_EXPORT_INTERVAL", 60_000
 """OpenTelemetry's own setting and its default."""
-_KAFKA, _EMBEDDED = "kafka", "sqlite"
 
 
 def open_tracing(settings: Settings) -> OtelTracing | None:
@@ -49,7 +49,7 @@ def attempt_traces(app: App, flow: str, service: str) -> AttemptTraces | None:
     tracing: Tracing | None = app.tracing
     if tracing is None:
         return None
-    system = _KAFKA if app.settings.kafka else _EMBEDDED
+    system = SYSTEMS[chosen(app.settings)]
     return AttemptTraces(tracing, flow, service, system=system, keys=app.settings.log_keys)
 
 
@@ -65,7 +65,7 @@ async def send_metrics(app: App, stop: asyncio.Event) -> None:
         return
     from choreo.adapters.otel.metrics import otlp_metrics  # noqa: PLC0415 - an optional extra
 
-    system = _KAFKA if app.settings.kafka else _EMBEDDED
+    system = SYSTEMS[chosen(app.settings)]
     sender = otlp_metrics(app.metrics, app.settings.otlp, app.clock.now_ms(), system=system)
     interval_s = _interval_ms(os.environ.get(INTERVAL_VARIABLE, "")) / 1_000
     while not stop.is_set():

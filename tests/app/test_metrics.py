@@ -21,6 +21,16 @@ def test_what_grows_is_added_and_what_goes_up_and_down_is_put() -> None:
     assert metrics.read() == {"clock_skew_seconds": 1, "jobs": 5}
 
 
+def test_a_counter_that_an_alert_watches_begins_with_zero() -> None:
+    """An increase is a difference: without the 0 before it the first event would raise no alert."""
+    metrics = Metrics().labelled(flow="order")
+    metrics.begin("orphans")
+    assert metrics.numbers() == [("orphans", {"flow": "order"}, 0)]
+    metrics.add("orphans", 2)
+    metrics.begin("orphans")
+    assert metrics.numbers() == [("orphans", {"flow": "order"}, 2)]
+
+
 def test_a_host_counts_under_its_labels_as_far_as_the_catalogue_has_them() -> None:
     """A label that a metric does not have would split its number."""
     whole = Metrics()

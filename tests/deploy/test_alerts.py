@@ -80,7 +80,7 @@ def test_an_alert_says_how_urgent_it_is_and_what_to_do(rule: dict[str, Any]) -> 
     program, command, *_ = notes["command"].split()
     assert program == "choreo"
     assert command in {each for section in COMMANDS.values() for each in section}
-    first = notes["command"].replace("{{ $labels.flow }}", "FLOW")
+    first = notes["command"].replace("{{ $labels.flow }}", "FLOW").replace("{{ $labels.group }}", "SERVICE")
     page = (RUNBOOKS / f"{name}.md").read_text()
     assert page.startswith(f"# {name}\n")
     assert f"First: `{first}`" in page

@@ -80,3 +80,23 @@ def test_an_ended_run_is_counted_with_its_duration(end: str) -> None:
     assert took[1] == {"flow": "gift", "status": end}
     assert sum(took[2]) == 1
     assert 3_600 <= took[3] < 3_660
+
+
+def test_passed_deadlines_and_events_without_a_run_are_counted() -> None:
+    """Both numbers are there before anything has happened: an alert on their increase sees the first one."""
+    with FlowTest(gift) as env:
+        (tracker,) = (process for process in env._opened.processes if process.roles == (TRACKER,))
+
+        def counted() -> dict[tuple[str, ...], float]:
+            numbers = tracker.app.metrics.numbers()
+            return {(name, *labels.values()): value for name, labels, value in numbers}
+
+        before = counted()
+        assert (before["orphans", "gift"], before["deadlines_passed", "gift", "flow"]) == (0, 0)
+        env.kill("shop.give", times=None)
+        env.publish(Asked(order_id="g-2"))
+        env.skip("3d")
+        env._do(env._opened.client.app.publisher.publish("gift", Thanked(order_id="nobody"), force=True))
+        after = counted()
+    assert after["orphans", "gift"] == 1
+    assert after["deadlines_passed", "gift", "step"] + after["deadlines_passed", "gift", "flow"] >= 1

@@ -30,9 +30,9 @@ class OtelTracing:
         self._resources = Resources()
         self.gap_ms: int = gap_ms
 
-    def samples(self, trace: str) -> bool:
-        """Return whether spans of this trace are recorded: the low half decides, which all segments of a run share."""
-        return self._ratio >= 1 or chance(trace) < self._ratio
+    def samples(self, run: str) -> bool:
+        """Return whether spans of this run are recorded: the half decides that all its trace ids share."""
+        return self._ratio >= 1 or chance(run) < self._ratio
 
     def export(self, spans: Sequence[Span]) -> None:
         """Queue these spans; the queue drops what it cannot hold."""

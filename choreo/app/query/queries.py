@@ -207,7 +207,7 @@ class Queries:
             history=self._whole_history,
             reached=self.reached,
             fields=self._fields,
-            unserved=self._unserved,
+            unserved=self.unserved,
             seen=self._groups.seen,
         )
         return why(await reading.facts(key, run, patience_s))
@@ -222,7 +222,8 @@ class Queries:
         event = record.event
         return self._codec.fields(self.flows.event_class(flow, event.type), event.content_type, event.data)
 
-    def _unserved(self, flow: str, version: int) -> str:
+    def unserved(self, flow: str, version: int) -> str:
+        """Return why this project's services cannot finish a run of that version; "" if they can."""
         steps = self._steps.get(flow)
         return "; ".join(stranding(self.flows.table(flow), version, steps)) if steps else ""
 

@@ -73,6 +73,8 @@ class Batch(msgspec.Struct):
     """Timer facts that were read before they were due: id, and by how many milliseconds."""
     ended: list[tuple[str, Run]] = []
     """Runs whose end was read, each with its key."""
+    orphans: int = 0
+    """Events that belong to no run."""
     touched: dict[str, int] = {}
     """Keys folded, each with the position that its state had before."""
 
@@ -179,6 +181,7 @@ class PartitionFold:
                 batch.dead_letters.append(self._dead_letter(record, error.sentence, now_ms))
                 continue
             batch.ended += _ended(event, before, tracked.state)
+            batch.orphans += tracked.state.orphans is not before.orphans
             if event.type in self._setters and not record.unreadable:
                 self._set_attributes(tracked, before, record)
             if not tracked.state.runs and not tracked.state.forgot:

@@ -7,7 +7,7 @@ ones: the caller then calls `forget`, and the partitions are assigned anew.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -18,6 +18,7 @@ from choreo.app.tracking.fold import AttributesOf, Batch, FieldsOf, state_of
 from choreo.app.tracking.partition import TrackedPartition
 from choreo.app.tracking.read_back import ReadBack
 from choreo.app.tracking.timer_index import TimerIndex
+from choreo.core import facts
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
 from choreo.core.state import KeyState, Run
@@ -28,6 +29,18 @@ from choreo.ports.state import TrackerStates
 
 _ENTRIES_AT_ONCE = 1_000
 """Pending keys taken into an index before others get their turn: about a millisecond."""
+
+
+_KINDS = {
+    facts.FLOW_DEADLINE_PASSED: "flow",
+    facts.STEP_DEADLINE_PASSED: "step",
+    facts.COMPENSATION_DEADLINE_PASSED: "compensation",
+}
+
+
+def _kind_of(fact: Envelope) -> str:
+    """Return the kind of the deadline that a timer fact says has passed; "" of another timer."""
+    return _KINDS.get(fact.type, "")
 
 
 class TrackerWorker:
@@ -58,6 +71,10 @@ class TrackerWorker:
         self._clock = clock
         self._metrics = metrics
         self._traces = traces
+        metrics.begin("orphans")
+        metrics.begin("tracker_rerouted")
+        for kind in _KINDS.values():
+            metrics.begin("deadlines_passed", kind=kind)
         self._attributes_of = attributes_of
         self._fields_of = fields_of
         self._read_model = read_model if table.attributes else None
@@ -115,6 +132,7 @@ class TrackerWorker:
         self._metrics.add("tracker_rerouted", rerouted)
         starts = sum(record.event.type == self._table.flow.starts for record in poll.records)
         self._metrics.add("runs_started", starts)
+        self._metrics.add("orphans", sum(batch.orphans for batch in batches.values()))
         self._note_ended([each for batch in batches.values() for each in batch.ended], now_ms)
 
     def _outputs_of(self, batch: Batch, records: Sequence[Record]) -> list[Envelope]:
@@ -169,6 +187,8 @@ class TrackerWorker:
             self._metrics.add("tracker_timers", len(outputs))
             late_s = [(now_ms - fact.due_ms) / 1_000 for fact in outputs]
             self._metrics.observe("timer_lateness_seconds", late_s)
+            for kind, count in Counter(map(_kind_of, outputs)).items():
+                self._metrics.add("deadlines_passed", count if kind else 0, kind=kind)
 
     async def _fold(self, owned: TrackedPartition, records: Sequence[Record]) -> Batch:
         fold = owned.fold

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import accumulate
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -16,6 +16,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from choreo.app.metrics import CATALOGUE, PREFIX, series
+from choreo.app.query.gauges import Number
 from choreo.app.query.queries import READ_MODEL, Lag
 from choreo.core.errors import NotFoundError, StorageError, UnavailableError
 from choreo.core.state import COMPLETED, STATUSES
@@ -95,24 +96,7 @@ async def metrics(use_cases: Injected) -> Response:
 async def _families(use_cases: UseCases) -> list[Metric]:
     """Return every metric of the catalogue that has a number now."""
     families = {name: _family(name) for name in CATALOGUE}
-    queries = use_cases.queries
-    counts, outcomes, letters, lags = await asyncio.gather(
-        _answers(use_cases, queries.counts),
-        _answers(use_cases, queries.outcomes),
-        _answers(use_cases, queries.dead_letter_count),
-        _answers(use_cases, queries.lags),
-    )
-    for flow, by_status in counts.values.items():
-        _add_runs(families["runs"], flow, by_status, outcomes.values.get(flow, {}))
-    for flow, count in letters.values.items():
-        _add(families, "dead_letters", {"flow": flow}, count)
-    for flow, items in lags.values.items():
-        for item in items:
-            labels = {"flow": flow, "group": item.group, "partition": str(item.partition)}
-            _add(families, "group_lag_records", labels, item.behind)
-    for name, answered in (("instances", counts), ("dead letters", letters), ("lag", lags)):
-        unanswered = len(use_cases.flows.names) - len(answered.values)
-        _add(families, "flows_unanswered", {"numbers": name}, unanswered)
+    await _add_stored(families, use_cases)
     for name, labels, value in use_cases.metrics.numbers():
         _add(families, name, labels, value)
     for name, labels, buckets, total in use_cases.metrics.distributions():
@@ -124,6 +108,42 @@ async def _families(use_cases: UseCases) -> list[Metric]:
         _add(families, "dependency_unavailable_seconds", {"dependency": one.name}, age_s)
     _add(families, "build_info", BUILD, 1)
     return [family for family in families.values() if family.samples]
+
+
+async def _add_stored(families: Mapping[str, Metric], use_cases: UseCases) -> None:
+    """Add the numbers of the read model and the log; a process that does not read them leaves out the costly ones."""
+    queries = use_cases.queries
+    counts, outcomes, letters, lags, gauges = await asyncio.gather(
+        _answers(use_cases, queries.counts),
+        _answers(use_cases, queries.outcomes),
+        _answers(use_cases, queries.dead_letter_count),
+        _answers(use_cases, queries.lags),
+        _answers(use_cases, use_cases.gauges.of if use_cases.reads else _nothing),
+    )
+    for flow, by_status in counts.values.items():
+        _add_runs(families["runs"], flow, by_status, outcomes.values.get(flow, {}))
+    for flow, count in letters.values.items():
+        _add(families, "dead_letters", {"flow": flow}, count)
+    for flow, items in lags.values.items():
+        for item in items:
+            labels = {"flow": flow, "group": item.group, "partition": str(item.partition)}
+            _add(families, "group_lag_records", labels, item.behind)
+    for numbers in gauges.values.values():
+        for number in numbers:
+            _add(families, number.name, dict(number.labels), number.value)
+    asked: tuple[tuple[str, _Answers[Any]], ...] = (
+        ("instances", counts),
+        ("dead letters", letters),
+        ("lag", lags),
+        ("open runs", gauges),
+    )
+    for name, answered in asked:
+        unanswered = len(use_cases.flows.names) - len(answered.values)
+        _add(families, "flows_unanswered", {"numbers": name}, unanswered)
+
+
+async def _nothing(_flow: str) -> list[Number]:
+    return []
 
 
 class _Scrape(Collector):

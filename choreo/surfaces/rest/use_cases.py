@@ -16,6 +16,7 @@ from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
 from choreo.app.query.past import Pasts
+from choreo.app.query.gauges import Gauges
 from choreo.app.query.queries import Queries
 from choreo.core.access import Caller
 from choreo.ports.clock import Clock
@@ -60,6 +61,8 @@ class UseCases:
     """Names this process is called by, beside `localhost` and the addresses of the loopback."""
     access: AccessControl | None = None
     """Decides on each request; None: everybody may do everything, as on the loopback."""
+    gauges: Gauges = field(init=False)
+    """Numbers of the read model and the log, for metrics."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server stops: streams end."""
 
@@ -67,6 +70,10 @@ class UseCases:
     def planner(self) -> Planner:
         """Return the planner of batches."""
         return Planner(self.queries, self.operator.redriver, self.clock)
+
+    def __post_init__(self) -> None:
+        """Remember the numbers that are expensive to gather."""
+        object.__setattr__(self, "gauges", Gauges(self.queries))
 
 
 async def _use_cases(request: Request) -> UseCases:
