@@ -22,6 +22,7 @@ from choreo.core.durations import Duration, milliseconds
 from choreo.core.errors import NotFoundError, described
 from choreo.core.events import Record
 from choreo.core.wording import did_you_mean
+from choreo.ports.measures import Series
 from choreo.ports.tracing import Tracing
 from choreo.settings import load
 from choreo.testing import flow_story
@@ -151,14 +152,21 @@ class FlowTest:
     # Events, time and operators
 
     def publish(
-        self, event: Any, *, flow: str = "", run: str = "", idempotency_key: str = "", allow_early: bool = False
+        self,
+        event: Any,
+        *,
+        flow: str = "",
+        run: str = "",
+        idempotency_key: str = "",
+        allow_early: bool = False,
+        force: bool = False,
+        traceparent: str = "",
     ) -> Done[Receipt]:
         """Publish an event from outside, and let every step react to it. Raises as `Publisher.publish` does."""
         name = flow or self._names.flow_of(type(event))
-        publisher = self._opened.client.app.publisher
-        return self._do(
-            publisher.publish(name, event, run=run, idempotency_key=idempotency_key, allow_early=allow_early)
-        )
+        options: dict[str, Any] = {"run": run, "idempotency_key": idempotency_key, "allow_early": allow_early}
+        publish = self._opened.client.app.publisher.publish
+        return self._do(publish(name, event, force=force, traceparent=traceparent, **options))
 
     def skip(self, duration: Duration) -> Done[None]:
         """Let this much time pass: "24h", "90s", 1.5 (seconds)."""
@@ -238,6 +246,11 @@ class FlowTest:
     def calls(self) -> Sequence[script.Call]:
         """Return every call of a handler so far."""
         return self._script.calls
+
+    @property
+    def measures(self) -> list[Series]:
+        """Return the metrics of the processes that run."""
+        return [one for process in self._opened.alive for one in process.app.metrics.series()]
 
     def events(self, key: str, *, flow: str = "") -> list[str]:
         """Return the types of the key's events in the order of the log, the tracker's facts (`choreo.*`) included."""

@@ -6,7 +6,6 @@ import pytest
 
 from choreo import Event, Flow, Retry, Service, StepContext
 from choreo.testing import FlowTest
-from choreo.wiring import TRACKER
 
 
 class Asked(Event):
@@ -72,31 +71,28 @@ def test_an_ended_run_is_counted_with_its_duration(end: str) -> None:
         else:
             env.terminate("g-1", reason="settled by hand")
         env.assert_status("g-1", end)
-        (tracker,) = (process for process in env._opened.processes if process.roles == (TRACKER,))
-        numbers = {name: (labels, value) for name, labels, value in tracker.app.metrics.numbers()}
-        (took,) = (each for each in tracker.app.metrics.distributions() if each[0] == "run_duration_seconds")
-    assert numbers["runs_started"] == ({"flow": "gift"}, 1)
-    assert numbers["runs_ended"] == ({"flow": "gift", "status": end}, 1)
-    assert took[1] == {"flow": "gift", "status": end}
-    assert sum(took[2]) == 1
-    assert 3_600 <= took[3] < 3_660
+        found = {one.name: one for one in env.measures}
+    started, ended, took = (found[name] for name in ("runs_started", "runs_ended", "run_duration_seconds"))
+    assert (started.labels, started.value) == ({"flow": "gift"}, 1)
+    assert (ended.labels, ended.value) == ({"flow": "gift", "status": end}, 1)
+    assert took.labels == {"flow": "gift", "status": end}
+    assert sum(took.counts) == 1
+    assert 3_600 <= took.value < 3_660
 
 
 def test_passed_deadlines_and_events_without_a_run_are_counted() -> None:
     """Both numbers are there before anything has happened: an alert on their increase sees the first one."""
     with FlowTest(gift) as env:
-        (tracker,) = (process for process in env._opened.processes if process.roles == (TRACKER,))
 
         def counted() -> dict[tuple[str, ...], float]:
-            numbers = tracker.app.metrics.numbers()
-            return {(name, *labels.values()): value for name, labels, value in numbers}
+            return {(one.name, *one.labels.values()): one.value for one in env.measures}
 
         before = counted()
         assert (before["orphans", "gift"], before["deadlines_passed", "gift", "flow"]) == (0, 0)
         env.kill("shop.give", times=None)
         env.publish(Asked(order_id="g-2"))
         env.skip("3d")
-        env._do(env._opened.client.app.publisher.publish("gift", Thanked(order_id="nobody"), force=True))
+        env.publish(Thanked(order_id="nobody"), force=True)
         after = counted()
     assert after["orphans", "gift"] == 1
     assert after["deadlines_passed", "gift", "step"] + after["deadlines_passed", "gift", "flow"] >= 1

@@ -319,8 +319,7 @@ def test_the_first_span_is_linked_to_the_caller(whole: list[Traced]) -> None:
     """The caller's trace may be one that nobody records: the run is a root of its own."""
     shop = traced(whole, ticket)
     with shop.env as env:
-        publisher = env._opened.client.app.publisher
-        env._do(publisher.publish("ticket", Asked(order_id="t-6"), traceparent=CALLER))
+        env.publish(Asked(order_id="t-6"), traceparent=CALLER)
         run = env.instance("t-6").row.run
     assert shop.tree("t-6") == ["hall.hold ticket caller=?"]
     (span,) = shop.spans
@@ -364,7 +363,6 @@ def test_without_tracing_events_carry_what_the_caller_gave() -> None:
     """Nothing is derived, and nothing is sent."""
     SENT.clear()
     with FlowTest(ticket) as env:
-        publisher = env._opened.client.app.publisher
-        env._do(publisher.publish("ticket", Asked(order_id="t-8"), traceparent=CALLER))
+        env.publish(Asked(order_id="t-8"), traceparent=CALLER)
         env.publish(Paid(order_id="t-8"))
     assert SENT == [CALLER]
