@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SERVICES = [service.name for service in order.services]
+OBSERVERS = ["prometheus", "alertmanager"]
 ROLES = [*SERVICES, "tracker", "projector", "rest"]
 
 
@@ -48,7 +49,7 @@ def test_what_is_reached_from_outside_is_reached_from_this_machine_only() -> Non
     ports = [port for service in COMPOSE.values() for port in service.get("ports", [])]
     assert ports
     for port in ports:
-        assert re.fullmatch(r"127\.0\.0\.1:\$\{CHOREO_(REST|BROKER|REDIS)_PORT:-\d+\}:\d+", port)
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{CHOREO_(REST|BROKER|REDIS|PROMETHEUS|ALERTS)_PORT:-\d+\}:\d+", port)
 
 
 def test_no_variable_of_compose_is_taken_for_a_setting_of_ours() -> None:
@@ -60,7 +61,7 @@ def test_no_variable_of_compose_is_taken_for_a_setting_of_ours() -> None:
 
 def test_one_image_is_built_once_for_all_that_run_it() -> None:
     """By the service that all others wait for; nobody looks for it in a registry."""
-    ours = {name: service for name, service in COMPOSE.items() if name not in ("kafka", "redis")}
+    ours = {name: service for name, service in COMPOSE.items() if name not in ("kafka", "redis", *OBSERVERS)}
     assert {service["image"] for service in ours.values()} == {"${CHOREO_IMAGE:-choreo:local}"}
     assert {service["pull_policy"] for service in ours.values()} == {"never"}
     assert [name for name, service in ours.items() if "build" in service] == ["topics"]
@@ -81,7 +82,28 @@ def test_the_command_line_and_the_demo_start_only_when_they_are_asked_for() -> N
     assert {name: service["profiles"] for name, service in COMPOSE.items() if "profiles" in service} == {
         "cli": ["cli"],
         "demo": ["demo"],
+        "prometheus": ["observe"],
+        "alertmanager": ["observe"],
     }
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_observers_may_do_no_more_than_they_must(name: str) -> None:
+    """Debian's programs, as nobody, with the files of deploy/observe."""
+    service = COMPOSE[name]
+    assert service["build"] == "deploy/observe"
+    assert (service["cap_drop"], service["read_only"]) == (["ALL"], True)
+    assert "USER 65534:65534" in (ROOT / "deploy" / "observe" / "Dockerfile").read_text()
+
+
+def test_prometheus_scrapes_every_role() -> None:
+    """The REST view once, every container of the others."""
+    jobs = yaml.safe_load((ROOT / "deploy" / "observe" / "prometheus.yml").read_text())["scrape_configs"]
+    found = {job["job_name"]: job for job in jobs}
+    assert found["rest"]["static_configs"] == [{"targets": ["rest:8080"]}]
+    (roles,) = found["roles"]["dns_sd_configs"]
+    assert sorted([*roles["names"], "rest"]) == sorted(ROLES)
+    assert f"CHOREO_HEALTH_PORT={roles['port']}" in DOCKERFILE
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,16 @@ def test_each_alert_has_a_firing_and_a_quiet_case() -> None:
 PROMTOOL = shutil.which("promtool") or ""
 
 
+@pytest.mark.skipif(not shutil.which("amtool"), reason="no amtool (Debian: prometheus-alertmanager)")
+def test_alertmanagers_own_tool_takes_its_configuration() -> None:
+    """A page and a ticket have a route."""
+    amtool = shutil.which("amtool") or ""
+    call = (amtool, "config", "routes", "test", "--config.file=alertmanager.yml", "severity=page", "alertname=RunStuck")
+    for command in ((amtool, "check-config", "alertmanager.yml"), call):
+        ran = subprocess.run(command, cwd=OBSERVE, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 @pytest.mark.skipif(not PROMTOOL, reason="no promtool (Debian: prometheus)")
 @pytest.mark.parametrize("call", [("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")])
 def test_prometheus_own_tool_agrees(call: tuple[str, ...]) -> None:
