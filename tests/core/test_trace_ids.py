@@ -33,10 +33,8 @@ def test_the_ratio_is_the_share_of_the_runs(ratio: float) -> None:
     runs = [derive("run", number) for number in range(20_000)]
     share = sum(trace_ids.chance(run) < ratio for run in runs) / len(runs)
     assert abs(share - ratio) < 0.01
-    assert all(
-        trace_ids.chance(trace_ids.trace_id(run)) == trace_ids.chance(trace_ids.trace_id(run, "s"))
-        for run in runs[:100]
-    )
+    first, later = trace_ids.trace_id(runs[0]), trace_ids.trace_id(runs[0], "timer-1")
+    assert first[16:] == later[16:]
 
 
 def test_a_header_is_written_and_read() -> None:

@@ -15,8 +15,8 @@ from choreo.app.operator.batches import Batches
 from choreo.app.operator.operator import Operator
 from choreo.app.publish.publisher import Publisher
 from choreo.app.query.flows import Flows
-from choreo.app.query.past import Pasts
 from choreo.app.query.gauges import Gauges
+from choreo.app.query.past import Pasts
 from choreo.app.query.queries import Queries
 from choreo.core.access import Caller
 from choreo.ports.clock import Clock
