@@ -45,7 +45,7 @@ class CommitWriter(NamedTuple):
             await move(commit_batch.done)
 
     async def write(self, member_id: MemberId, commit_batch: CommitBatch) -> None:
-        """Write outcomes, dead letters, outputs, states and views; not the offsets.
+        """Write dead letters, outcomes, outputs, states and views; not the offsets.
 
         Raises ConflictError, before anything is written, on an event without a key or a missing store.
         """
@@ -54,11 +54,11 @@ class CommitWriter(NamedTuple):
             raise _missing(member_id, "marks, gates and outcomes", "inbox")
         if (commit_batch.states or commit_batch.views) and self.save is None:
             raise _missing(member_id, "states and views", "save")
+        if commit_batch.dead_letters:  # first: an owner that finds the outcome does not look at the record again
+            await self.add_dead_letters(commit_batch.dead_letters)
         events: list[Envelope] = []
         if commit_batch.outcomes and self.inbox is not None:
             events += await self.inbox(member_id.group).record(commit_batch.outcomes)
-        if commit_batch.dead_letters:
-            await self.add_dead_letters(commit_batch.dead_letters)
         events += commit_batch.outputs
         sending = self.publish(member_id.topic, events)
         if (commit_batch.marks or commit_batch.gates) and self.inbox is not None:

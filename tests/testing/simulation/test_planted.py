@@ -64,3 +64,8 @@ def test_the_page_has_the_table() -> None:
 def test_there_are_forty_planted_faults() -> None:
     """Over all tools."""
     assert len(patches()) >= 40
+
+
+def test_a_dead_letter_survives_a_death_between_it_and_its_outcome() -> None:
+    """It was lost: a sibling's failure had stopped the run, and the next owner of the partition found the outcome."""
+    assert found("trip", "", range(93, 94)) == (0, [])

@@ -124,7 +124,7 @@ class KafkaConsumer:
             waited = True
 
     async def commit(self, work: CommitBatch) -> None:
-        """Write outcomes, dead letters, outputs, states and views, offsets: each when the one before is durable.
+        """Write dead letters, outcomes, outputs, states and views, offsets: each when the one before is durable.
 
         Offsets beside other work are committed in the background. Raises LeaseLostError before any write if a partition
         is known to be another's, after the writes if the group refuses offsets alone; StorageError, ConflictError.
