@@ -56,7 +56,8 @@ def _print_roles(app: App, roles: Sequence[str]) -> None:
     write(plain(f"running   {', '.join(roles)}"))
     write(plain(f"log       {place_of_log(app)}"))
     if REST in roles:
-        shown = f"{_address(app)}, documented at {_address(app)}/docs" if app.settings.port else "see the log (info)"
+        address = _address(app)
+        shown = f"{address}/docs, the page {address}/ui" if app.settings.port else "see the log (info)"
         write(f"REST      {shown}")
     write("")
     write("Try, in another terminal:")

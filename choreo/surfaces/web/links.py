@@ -20,8 +20,9 @@ class Links:
         last = path.rpartition("/")[2]
         self.place: str = f"{path.removeprefix('/ui').lstrip('/')}{f'?{query}' if query else ''}"
         """The page below `/ui`, to come back to."""
-        self.here: str = f"{last or './'}{f'?{query}' if query else ''}"
-        """The page itself."""
+        kept = "&".join(part for part in query.split("&") if part and not part.startswith("after="))
+        self.here: str = f"{last or './'}{f'?{kept}' if kept else ''}"
+        """The page itself, without the write that it had to wait for."""
 
     @classmethod
     def of(cls, request: Request) -> Links:

@@ -82,6 +82,29 @@ async def test_nothing_moves_that_a_person_holds(site: Site, tab: Watched) -> No
     assert await page.evaluate(held) == before
 
 
+async def test_an_answer_to_a_person_outlasts_a_refresh(site: Site, tab: Watched) -> None:
+    """The note about a write, and the error of a form: both stay above the page when others change the run."""
+    page = tab.page
+    await site.start("noted-1")
+    await site.seen("noted-1", "Charged")
+    await page.goto(site.run("noted-1"))
+    await connected(tab)
+    await page.get_by_text("Pause…").click()
+    await page.get_by_role("button", name="Pause", exact=True).click()
+    await page.get_by_text("and shown here").wait_for()
+    await site.app.operator.resume("order", "noted-1")
+    await tab.shows("h1 .status", "^running$")
+    assert await page.get_by_text("and shown here").count() == 1
+    await page.get_by_text("Cancel…").click()
+    await page.get_by_label("Reason", exact=True).first.evaluate("field => field.removeAttribute('required')")
+    tab.expect("status of 422")
+    await page.get_by_role("button", name="Cancel", exact=True).click()
+    await tab.shows("#notice", "a reason is required")
+    await site.app.operator.pause("order", "noted-1")
+    await tab.shows("h1 .status", "^paused$")
+    await tab.shows("#notice", "a reason is required")
+
+
 async def test_one_look_serves_every_viewer(site: Site, browser: Any) -> None:
     """Three tabs do not look more often than one."""
     changes = site.changes

@@ -17,10 +17,22 @@ document.addEventListener("choreo-ended", () => {
   location.reload();
 });
 
-// A page that came well takes the last error away.
+// An answer to a person stays above the page, also when the page comes anew: a refresh takes only its own error away.
+function keepNote() {
+  const notes = document.querySelectorAll("#main .written");
+  if (notes.length) notice().replaceChildren(...notes);
+}
+
+let refreshFailed = false;
+keepNote();
 document.addEventListener("htmx:after:swap", event => {
   const context = event.detail?.ctx;
-  if (context?.target?.id === "main" && context.response?.raw?.ok) notice().replaceChildren();
+  const byForm = context?.sourceElement?.tagName === "FORM";
+  if (context?.target?.id === "notice") refreshFailed = !byForm;
+  if (context?.target?.id !== "main" || !context.response?.raw?.ok) return;
+  if (byForm || refreshFailed) notice().replaceChildren();
+  refreshFailed = false;
+  keepNote();
 });
 
 // Times are in UTC, as the log has them; a button shows them in the browser's own zone, and says so.
