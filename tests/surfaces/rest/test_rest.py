@@ -282,7 +282,7 @@ async def test_health_tells_a_host_that_hangs_and_a_read_model_that_lags(shop: S
         shop.operator,
         shop.queries,
         shop.clock,
-        lambda: {"payment": polled_ms},
+        heartbeats=lambda: {"payment": polled_ms},
         read_model_lag_max=2,
     )
     async with asking(use_cases) as client:
