@@ -9,7 +9,7 @@ from pydantic import Field
 
 from choreo.core.errors import NotFoundError
 from choreo.surfaces.rest.error_responses import refused
-from choreo.surfaces.rest.parameters import FlowName, PageLimit, ReadYourWrites, Segment
+from choreo.surfaces.rest.parameters import FlowName, PageLimit, ReadYourWrites, Segment, cursor_like
 from choreo.surfaces.rest.problems import BadCursorError
 from choreo.surfaces.rest.use_cases import Injected
 from choreo.surfaces.stalled_format import DuePageAnswer, HeldUpAnswer, StalledAnswer
@@ -62,7 +62,7 @@ async def list_timers(
     flow: FlowName,
     use_cases: Injected,
     limit: Annotated[PageLimit, Query(description="How many at most.")] = 50,
-    cursor: Annotated[str, Query(description="The cursor of the page before, unchanged.", max_length=2_000)] = "",
+    cursor: Annotated[str, cursor_like(r"^[0-9]{1,15}\.[0-9]{1,15}$")] = "",
 ) -> DuePageAnswer:
     """List runs with a deadline, time-out, reminder or retry that is due, with the next one of each."""
     try:
