@@ -28,7 +28,6 @@ from choreo.testing.simulation.conductor import Act, Conductor
 from choreo.testing.simulation.hooks import Hooks
 from choreo.testing.simulation.plan import Action, Plan
 from choreo.testing.simulation.runners import Meddler
-from choreo.testing.simulation.script import Handler
 from choreo.testing.simulation.world import Process, Project, World
 
 CANCEL = "cancel-after"
@@ -163,13 +162,14 @@ class _Between:
         conductor = self._conductor
         conductor.called.append((attempt.spec.step, attempt.spec.undo))
 
-        def inner() -> Awaitable[Any]:
-            return self._inner.call(attempt, handler)
+        strike = conductor.strike
+        if strike is None:
+            return await self._inner.call(attempt, handler)
 
-        of_route: Handler = inner
-        if conductor.strike is None:
-            return await of_route()
-        return await conductor.strike.call(self._process, attempt, of_route, handler)
+        def struck() -> Awaitable[Any]:  # within the checks of calls: the fault is a part of the call
+            return strike.call(self._process, attempt, handler, handler)
+
+        return await self._inner.call(attempt, struck)
 
 
 async def cancel_after(conductor: Conductor, action: Action) -> None:
