@@ -25,7 +25,7 @@ from choreo.testing.simulation.meddling import HandlerFaults
 from choreo.testing.simulation.plan import OUTSIDE, Action, Plan
 from choreo.testing.simulation.runners import Meddler
 from choreo.testing.simulation.sampling import sampled
-from choreo.testing.simulation.world import CLIENT, Process, World
+from choreo.testing.simulation.world import CLIENT, IDLE_S, Process, World
 
 SLACK_S: float = 3_600.0
 """Beyond the declared times: lag, sessions, and the skew of clocks."""
@@ -255,6 +255,7 @@ class Conductor:
         self.world.cluster.topics.skews_ms.clear()
         self.world.cluster.note(CLIENT, "all faults are over")
         self.world.cluster.groups.wake()
+        await asyncio.sleep(2 * IDLE_S)  # an idle projector looks only then whether its read model was emptied
         for _ in range(ROUNDS_MAX):
             await asyncio.sleep(SLACK_S)
             for row in await self.rows():
