@@ -60,15 +60,17 @@ class BatchRequest(BaseModel):
     ] = []
 
 
-def _batches(use_cases: UseCases) -> Batches:
+def batches_of(use_cases: UseCases) -> Batches:
+    """Return the batches of this process; raises NotFoundError where it keeps none."""
     if use_cases.batches is None:
         raise NotFoundError("this process keeps no batches", where="batches", remedy="Ask the REST view of a project.")
     return use_cases.batches
 
 
-async def _draft(
+async def draft_of_request(
     flow: str, body: BatchRequest, use_cases: UseCases, caller: Caller, hiding: Masking, *, token: str, dry: bool
 ) -> Draft:
+    """Return the plan of a wish. Raises ForbiddenError, NotFoundError, DecodeError."""
     require(caller, Role.ADMIN if body.action == REDRIVE else ROLES[Kind(body.action)], flow)
     use_cases.flows.definition(flow)
     wish = Wish(body.action, flow, caller.actor, body.rate, token, body.reason, body.entry)
@@ -88,9 +90,9 @@ def _condition(text: str) -> Condition:
     return found
 
 
-async def _one(flow: str, batch: str, use_cases: UseCases) -> Batch:
+async def one_batch(flow: str, batch: str, use_cases: UseCases) -> Batch:
     """Return a batch of this flow; of another flow it does not exist here."""
-    found = await _batches(use_cases).get(batch)
+    found = await batches_of(use_cases).get(batch)
     if found.plan.flow != flow:
         raise NotFoundError(f"there is no batch {batch!r:.100}", where=f"flow {flow}", remedy="List them.")
     return found
@@ -117,7 +119,7 @@ async def preview_batch(
     flow: FlowName, body: BatchRequest, use_cases: Injected, caller: Asking, hiding: Hiding
 ) -> DraftAnswer:
     """Plan a batch without beginning it."""
-    return draft_of(await _draft(flow, body, use_cases, caller, hiding, token="", dry=True))
+    return draft_of(await draft_of_request(flow, body, use_cases, caller, hiding, token="", dry=True))
 
 
 @router.post(
@@ -138,23 +140,23 @@ async def begin_batch(
 ) -> BatchAnswer:
     """Plan a batch and keep it: a process with the REST view runs it, also after a restart."""
     token = idempotency_key or ids.derive("batch", caller.actor.text, body.model_dump_json(), use_cases.clock.now_ms())
-    draft = await _draft(flow, body, use_cases, caller, hiding, token=token, dry=False)
-    await _batches(use_cases).begin(draft.plan)
+    draft = await draft_of_request(flow, body, use_cases, caller, hiding, token=token, dry=False)
+    await batches_of(use_cases).begin(draft.plan)
     response.headers["Location"] = f"batches/{draft.plan.id}"
-    return batch_of(await _batches(use_cases).get(draft.plan.id))
+    return batch_of(await batches_of(use_cases).get(draft.plan.id))
 
 
 @router.get("/batches", operation_id="listBatches", summary="The newest batches", responses=refused(404))
 async def list_batches(flow: FlowName, use_cases: Injected) -> BatchList:
     """List the batches of a flow, newest first."""
     use_cases.flows.definition(flow)
-    return BatchList(items=[batch_of(each) for each in await _batches(use_cases).list(flow)])
+    return BatchList(items=[batch_of(each) for each in await batches_of(use_cases).list(flow)])
 
 
 @router.get("/batches/{batch}", operation_id="getBatch", summary="One batch with its progress", responses=refused(404))
 async def get_batch(flow: FlowName, batch: Segment, use_cases: Injected) -> BatchAnswer:
     """Show how far a batch is, and the items that were refused."""
-    return batch_of(await _one(flow, batch, use_cases))
+    return batch_of(await one_batch(flow, batch, use_cases))
 
 
 @router.post(
@@ -167,8 +169,8 @@ async def stop_batch(
     flow: FlowName, batch: Segment, use_cases: Injected, caller: Asking, _body: Nothing | None = None
 ) -> BatchAnswer:
     """Stop a batch after the portion that is under way; it can be gone on with."""
-    _require(caller, await _one(flow, batch, use_cases))
-    return batch_of(await _batches(use_cases).stop(batch))
+    require_action(caller, await one_batch(flow, batch, use_cases))
+    return batch_of(await batches_of(use_cases).stop(batch))
 
 
 @router.post(
@@ -181,11 +183,11 @@ async def resume_batch(
     flow: FlowName, batch: Segment, use_cases: Injected, caller: Asking, _body: Nothing | None = None
 ) -> BatchAnswer:
     """Go on with a batch where it was stopped."""
-    _require(caller, await _one(flow, batch, use_cases))
-    return batch_of(await _batches(use_cases).resume(batch))
+    require_action(caller, await one_batch(flow, batch, use_cases))
+    return batch_of(await batches_of(use_cases).resume(batch))
 
 
-def _require(caller: Caller, batch: Batch) -> None:
+def require_action(caller: Caller, batch: Batch) -> None:
     """Raise ForbiddenError where the caller may not do the batch's action."""
     action = batch.plan.action
     require(caller, Role.ADMIN if action == REDRIVE else ROLES[Kind(action)], batch.plan.flow)

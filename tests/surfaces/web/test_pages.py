@@ -16,6 +16,8 @@ PAGES = [
     "/flows/order/publish",
     *(f"/flows/order/instances/{key}" for key in STATES),
     "/flows/order/instances/stuck-1/history",
+    "/flows/order/batches",
+    "/flows/order/batches?action=pause&status=running&rate=10",
     *(f"/flows/order/instances/{key}/{page}" for key in STATES for page in ("graph", "timeline")),
     "/flows/order/instances/open-1/preview/cancel",
     "/flows/order/instances/stuck-1/preview/undo-retry?entry=stock.reserve",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.surfaces.web.harness import Site, Watched
@@ -69,3 +71,27 @@ async def test_an_action_is_previewed_before_it_is_done(site: Site, tab: Watched
     await site.seen("preview-1", "choreo.FlowCompensated")
     await page.goto(site.run("preview-1", "preview", "cancel"))
     assert "It would be refused: the run has ended" in await page.locator("p.warning").inner_text()
+
+
+async def test_a_batch_is_planned_begun_and_goes_on_by_itself(site: Site, tab: Watched) -> None:
+    """The dry run tells the number; the batch is done though no page looks at it."""
+    page = tab.page
+    await site.start("batch-1")
+    await site.seen("batch-1", "Charged")
+    await page.goto(f"{site.url}/flows/order/batches")
+    await page.get_by_label("Action", exact=True).select_option("pause")
+    await page.get_by_label("Runs of status").select_option("running")
+    await page.get_by_label("Reason").fill("stocktaking")
+    await page.get_by_role("button", name="Dry run").click()
+    dry = await page.get_by_role("region", name="Dry run").inner_text()
+    assert "pause of runs with status running" in dry
+    await page.get_by_role("button", name="Begin the batch").click()
+    await page.wait_for_selector("tbody tr")
+    await page.goto("about:blank")
+    stop = asyncio.Event()
+    working = asyncio.create_task(site.app.batches.work(stop))
+    await site.seen("batch-1", "choreo.FlowPaused")
+    stop.set()
+    await working
+    await page.goto(f"{site.url}/flows/order/batches")
+    assert "done" in await page.locator("tbody tr").first.inner_text()

@@ -12,6 +12,7 @@ from choreo.surfaces.rest.roles import Need
 from choreo.surfaces.web.pages import (
     actions,
     audit,
+    batches,
     dead_letters,
     events,
     flows,
@@ -36,6 +37,7 @@ PAGES: Sequence[Any] = (
     instance,
     history,
     graph,
+    batches,
     run_timeline,
     preview,
     actions,
