@@ -107,7 +107,7 @@ def stop(batch_id: BatchArgument, *, output: Output = Format.TABLE) -> None:
 
 @cli.command("resume")
 def resume(batch_id: BatchArgument, *, output: Output = Format.TABLE) -> None:
-    """Go on with a batch that was stopped, or whose process has died."""
+    """Go on with a batch that was stopped, or left by a process that has died."""
 
     async def work(app: App) -> Batch:
         if (await app.batches.get(batch_id)).progress.state is State.STOPPED:

@@ -87,7 +87,7 @@ class Progress(msgspec.Struct, frozen=True):
     at: int = 0
     """Items that are settled."""
     taken: int = 0
-    """Items after these whose facts are in `pending`."""
+    """Items after these; their facts are in `pending`."""
     pending: list[Pending] = []
     done: int = 0
     """Items whose fact is in the log."""
@@ -111,7 +111,7 @@ def portion(plan: Plan, progress: Progress) -> Sequence[Item]:
 
 
 def taken(progress: Progress, items: int, pending: Sequence[Pending], refused: Sequence[Refused]) -> Progress:
-    """Return the progress with a portion whose facts are about to be published."""
+    """Return the progress with a portion that is about to be published."""
     shown = [*progress.reasons, *refused][:SHOWN_MAX]
     number = progress.refused + len(refused)
     return replace(progress, taken=items, pending=list(pending), refused=number, reasons=shown)

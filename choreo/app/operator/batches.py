@@ -1,7 +1,7 @@
 """Batches: plan one, run it at a rate, stop it, go on with it. The notes of the backend keep plan and progress.
 
 One runner at a time works on a batch: each write of the progress replaces the one that the runner has read, and a
-runner whose write fails leaves off. Two that overlap for a moment publish the same facts, with the same ids; a dead
+runner leaves off when its write fails. Two that overlap for a moment publish the same facts, with the same ids; a dead
 letter may then count as redriven once too often.
 """
 
@@ -35,7 +35,7 @@ INDEX = "batches"
 LISTED_MAX = 100
 """Batches that are listed; the notes of older ones stay."""
 BEAT_MS = 10_000
-"""A batch whose runner has not written for so long is taken over: a portion takes half a second, and a store that is
+"""A batch is taken over when its runner has not written for so long: a portion takes half a second, and a store that is
 away is given up after about five."""
 IDLE_S = 1.0
 """Time between two looks for batches without a runner: two small reads."""
@@ -163,7 +163,7 @@ class Batches:
         return self._name
 
     async def _take(self, plan: Plan, progress: Progress) -> Progress:
-        """Return the progress with the facts of the next portion; it settles at once what is refused."""
+        """Return the progress with the facts of the next portion; refused items are settled at once."""
         found: list[Pending] = []
         refused: list[Refused] = []
         items = batch.portion(plan, progress)

@@ -1,4 +1,4 @@
-"""The page of a flow's batches: plan one and see beforehand what it would do, begin it, follow it, stop it, go on."""
+"""The page of a flow's batches: plan one with a dry run, begin it, follow it, stop it, go on."""
 
 from __future__ import annotations
 

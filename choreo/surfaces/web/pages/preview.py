@@ -33,7 +33,7 @@ async def show_preview(
     page: OneRun,
     entry: Annotated[str, Query(max_length=512)] = "",
 ) -> HTMLResponse:
-    """Show which facts the action would decide, what it undoes, which deadlines move, and the end."""
+    """Show the facts that the action would decide, its undos, the deadlines that move, and the end."""
     run, detail = page.instance.row.run, page.instance.detail
     found, refusal = None, None
     try:
