@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from choreo.core import trace_ids
-
-if TYPE_CHECKING:  # `choreo --help` configures the log, and loads nothing that it does not need
-    from choreo.core.context import StepContext
-    from choreo.core.events import Envelope
+from choreo.core.context import StepContext
+from choreo.core.events import Envelope
 
 HOST: Final[ContextVar[Mapping[str, str]]] = ContextVar("choreo_host", default=MappingProxyType({}))
 ATTEMPT: Final[ContextVar[StepContext | None]] = ContextVar("choreo_attempt", default=None)

@@ -13,9 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from choreo import settings
-from choreo.app.log_context import EXTRA, fields_now
-from choreo.redaction import MASK, redact
+from choreo.redaction import redact
 
 QUIET_S = 30.0
 """How long a complaint is not repeated: short compared with any outage that a person looks into."""
@@ -30,6 +28,10 @@ Level = Annotated[
 
 def log_to_stderr(level: str) -> None:
     """Log to stderr, one line a message, with the time, in the form that the settings name. Raises SettingsError."""
+    # `choreo --help` needs this module, and neither the settings nor the ids of runs.
+    from choreo import settings  # noqa: PLC0415
+    from choreo.cli.log_ids import Ids  # noqa: PLC0415
+
     chosen = settings.load()
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Seldom())
@@ -58,25 +60,6 @@ class WithoutSecrets(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines, to write."""
         return redact(super().format(record))
-
-
-class Ids(logging.Filter):
-    """Gives each record the ids of the host, run and attempt that it is about; masks business keys without `keys`."""
-
-    def __init__(self, *, keys: bool) -> None:
-        """Let `keys` of instances be written, or not."""
-        super().__init__()
-        self._keys = keys
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Add the ids; every record passes."""
-        fields = {**fields_now(), **getattr(record, EXTRA, {})}
-        key = fields.get("key")
-        if key and not self._keys:
-            fields["key"] = MASK
-            record.msg, record.args = record.getMessage().replace(repr(key), repr(MASK)), ()
-        setattr(record, EXTRA, fields)
-        return True
 
 
 class Seldom(logging.Filter):

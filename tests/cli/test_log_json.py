@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from choreo.app.log_context import about
-from choreo.cli.log import Ids
+from choreo.cli.log_ids import Ids
 from choreo.cli.log_json import JsonLines
 from choreo.core import trace_ids
 from choreo.core.events import Envelope
