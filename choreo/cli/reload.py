@@ -21,12 +21,12 @@ from choreo.settings import Settings
 
 try:
     from watchfiles import PythonFilter, watch
-except ImportError as missing:
+except ImportError as _missing:
     raise MissingExtraError.of(
         "watching files needs watchfiles, which is not installed", where="--reload", extra="web"
-    ) from missing
+    ) from _missing
 
-CODE = PythonFilter(extra_extensions=(".toml", ".avsc", ".yaml"))
+CODE: PythonFilter = PythonFilter(extra_extensions=(".toml", ".avsc", ".yaml"))
 """Code, settings, contracts and topics; not the log, nor a virtual environment."""
 _SLACK_S = 5.0
 """Seconds beyond the time that handlers get: closing a file and a few sockets takes milliseconds, under load 1 s."""

@@ -33,8 +33,8 @@ try:
     from faust.tables.recovery import Recovery
     from faust.transport.drivers import aiokafka as driver
     from mode.threads import WorkerThread
-except ImportError as error:
-    raise MissingExtraError.of("Faust is not installed", where="choreo.adapters.faust", extra="faust") from error
+except ImportError as _missing:
+    raise MissingExtraError.of("Faust is not installed", where="choreo.adapters.faust", extra="faust") from _missing
 
 # aiokafka lets the broker create each topic that it asks about, and has no setting for it.
 kafka_client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)

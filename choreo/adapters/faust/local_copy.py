@@ -19,10 +19,10 @@ from choreo.core.errors import MissingExtraError, StorageError
 
 try:
     from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
-except ImportError as error:
+except ImportError as _missing:
     raise MissingExtraError.of(
         "RocksDB is not installed", where="choreo.adapters.faust.local_copy", extra="faust"
-    ) from error
+    ) from _missing
 
 _log = logging.getLogger(__name__)
 

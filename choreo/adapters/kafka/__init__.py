@@ -13,11 +13,11 @@ try:
     from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
     from choreo.adapters.kafka.log import KafkaLog
     from choreo.adapters.kafka.options import KafkaOptions
-except ImportError as error:
+except ImportError as _missing:
     raise MissingExtraError.of(
-        f"the log on Kafka needs {error.name}, which is not installed",
+        f"the log on Kafka needs {_missing.name}, which is not installed",
         where="choreo.adapters.kafka",
         extra="kafka",
-    ) from error
+    ) from _missing
 
 __all__ = ["KafkaDeadLetters", "KafkaLog", "KafkaOptions"]

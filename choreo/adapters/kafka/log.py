@@ -67,7 +67,7 @@ class KafkaLog:
         self.options: KafkaOptions = options
         self._dependencies = dependencies or NoReports()
         self._cluster = Cluster(options, self._dependencies)
-        self.log_time = LogTime()
+        self.log_time: LogTime = LogTime()
         """The log's time, as far as this process has seen it."""
         self._sender = KafkaProducer(options, self.log_time)
         self._bytes_max: dict[str, int] = {}

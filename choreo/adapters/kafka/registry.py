@@ -28,12 +28,12 @@ try:
     from confluent_kafka.schema_registry import Schema as RegistrySchema
     from confluent_kafka.schema_registry import SchemaRegistryClient
     from confluent_kafka.schema_registry.error import SchemaRegistryError
-except ImportError as error:
+except ImportError as _missing:
     raise MissingExtraError.of(
         "the client of the schema registry is not installed",
         where="setting CHOREO_SCHEMA_REGISTRY_URL",
         extra="registry",
-    ) from error
+    ) from _missing
 
 E = TypeVar("E")
 T = TypeVar("T")

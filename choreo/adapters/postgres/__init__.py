@@ -8,12 +8,12 @@ from choreo.core.errors import MissingExtraError
 
 try:
     import psycopg as _client  # noqa: F401 - every module of this package needs it
-except ImportError as missing:
+except ImportError as _missing:
     raise MissingExtraError.of(
-        f"PostgreSQL as a store needs {missing.name}, which is not installed",
+        f"PostgreSQL as a store needs {_missing.name}, which is not installed",
         where="choreo.adapters.postgres",
         extra="postgres",
-    ) from missing
+    ) from _missing
 
 from choreo.adapters.postgres.stores import PostgresStores
 

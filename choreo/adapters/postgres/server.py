@@ -97,6 +97,7 @@ class PostgresServer:
         client = logging.getLogger("psycopg")
         if not client.level:
             client.setLevel(logging.ERROR)  # each lost connection is a line in that log, and is reported here
+        self.where: str
         self._conninfo, self.where = address_of(url)
         self._schema = schema
         self._timeout_s = timeout_s

@@ -4,10 +4,10 @@ from choreo.core.errors import MissingExtraError
 
 try:
     import redis as _client  # noqa: F401 - every module of this package needs it
-except ImportError as missing:
+except ImportError as _missing:
     raise MissingExtraError.of(
-        f"Redis as a store needs {missing.name}, which is not installed", where="choreo.adapters.redis", extra="redis"
-    ) from missing
+        f"Redis as a store needs {_missing.name}, which is not installed", where="choreo.adapters.redis", extra="redis"
+    ) from _missing
 
 from choreo.adapters.redis.stores import RedisStores
 

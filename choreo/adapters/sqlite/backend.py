@@ -53,7 +53,7 @@ class SqliteBackend(Embedded):
         observe: Callable[[int], None],
     ) -> None:
         super().__init__(clock, lease_s=lease_s)
-        self.place = str(database.path)
+        self.place: str = str(database.path)
         self.database = database
         self.wal_sync = wal_sync
         self._observe = observe

@@ -10,7 +10,7 @@ Nothing here needs a flush of its own: another write is flushed before a handler
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from choreo.adapters.assignment import GroupState, Lease, MemberId, Membership, live_members, rebalance
@@ -25,6 +25,7 @@ from choreo.adapters.sqlite.read_model import SqliteReadModel
 from choreo.adapters.sqlite.records import Records
 from choreo.adapters.sqlite.state import SqliteStates
 from choreo.adapters.sqlite.writer import Until, Writer
+from choreo.core.events import Record
 from choreo.ports.clock import Clock
 from choreo.ports.log import CommitBatch, GroupMember
 
@@ -76,9 +77,9 @@ class ConsumerGroups:
         self._version: int | None = None
         self._leases: dict[tuple[str, str], tuple[int, dict[int, tuple[str, int]]]] = {}
         """(topic, group) → the version of these leases, and partition → (owner, epoch)."""
-        self.scan = records.scan
-        self.end = records.end
-        self.ends = records.ends
+        self.scan: Callable[[str, int, int, int, frozenset[str] | None], tuple[Sequence[Record], int]] = records.scan
+        self.end: Callable[[str, int], int] = records.end
+        self.ends: Callable[[str], list[int]] = records.ends
 
     def forget(self) -> None:
         """Drop the cached values after a write of another process."""

@@ -39,7 +39,7 @@ class TrackedPartition:
         bytes_max: int = 0,
     ) -> None:
         """Start; `index` has the partition's pending keys; `bytes_max` bounds records that are published again."""
-        self.fold = PartitionFold(table, assigned.partition, partitions, attributes_of, fields_of)
+        self.fold: PartitionFold = PartitionFold(table, assigned.partition, partitions, attributes_of, fields_of)
         self.fold.bytes_max = bytes_max
         self.index = index
         self.position: int = assigned.committed

@@ -27,7 +27,7 @@ _files = _read()
 
 
 @router.get(PATH)
-async def file(name: str) -> Response:
+async def _file(name: str) -> Response:
     """Return a file; 404 for a name that is none of them."""
     content = _files.get(name)
     if content is None:

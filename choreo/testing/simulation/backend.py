@@ -264,7 +264,7 @@ class ProcessBackend(Embedded):
         super().__init__(LogClock(self.own_clock, observed), lease_s=SESSION_S)
         self.place = "the simulated Kafka"
         if not cluster.is_atomic:
-            self.roles = {TRACKER: "log", PROJECTOR: "projector"}
+            self.roles: Mapping[str, str] = {TRACKER: "log", PROJECTOR: "projector"}
         self._cluster = cluster
         self._network = network
         self._codec = codec

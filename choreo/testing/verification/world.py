@@ -62,14 +62,16 @@ class World:
         reduced: bool = True,
     ) -> None:
         """Build the parts; with `reduced` off nothing is merged that differs in any way."""
-        table = self.table = FlowTable(canonical.explored(flow))
-        records = self.records = Pool[Envelope]()
+        self.table: FlowTable = FlowTable(canonical.explored(flow))
+        table = self.table
+        self.records: Pool[Envelope] = Pool[Envelope]()
+        records = self.records
         data = payloads_of(table)
         steps = [step for step in flow.steps if step.name not in table.reactions and step.children is None]
         reduces = reduces_of(budget) if reduced else NONE
-        self.hosts = [Host(table, step, records, data, reduces) for step in steps]
-        self.tracker = Tracker(table, records, invariants, reduced=reduced)
-        self.adversary = Adversary(table, records, budget, data)
+        self.hosts: list[Host] = [Host(table, step, records, data, reduces) for step in steps]
+        self.tracker: Tracker = Tracker(table, records, invariants, reduced=reduced)
+        self.adversary: Adversary = Adversary(table, records, budget, data)
         self.logs: Pool[Log] = Pool()
         self._marks = Marks(records)
         self._routing = Routing(table, steps, records)

@@ -53,7 +53,7 @@ class FetchBuffer:
         self._caught_up = False
         self._jumps: dict[int, tuple[int, int]] = {}
         self._log_time = log_time
-        self.waiting_bytes = 0
+        self.waiting_bytes: int = 0
         """Size of all messages that were put and not taken."""
         self._room_bytes = 0
         """The bytes that the present poll may still take."""

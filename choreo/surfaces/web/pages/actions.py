@@ -63,36 +63,36 @@ Acting = Annotated[Action, Depends(_action)]
 
 
 @router.post(f"{INSTANCE}/pause")
-async def pause(act: Acting) -> Response:
+async def _pause(act: Acting) -> Response:
     """Pause the run."""
     return await act.take(act.operator.pause)
 
 
 @router.post(f"{INSTANCE}/resume")
-async def resume(act: Acting) -> Response:
+async def _resume(act: Acting) -> Response:
     """Resume the run."""
     return await act.take(act.operator.resume)
 
 
 @router.post(f"{INSTANCE}/cancel")
-async def cancel(act: Acting) -> Response:
+async def _cancel(act: Acting) -> Response:
     """Compensate the run: its effects are undone."""
     return await act.take(act.operator.cancel, needs_reason=True)
 
 
 @router.post(f"{INSTANCE}/terminate")
-async def terminate(act: Acting) -> Response:
+async def _terminate(act: Acting) -> Response:
     """End the run as it is."""
     return await act.take(act.operator.terminate, needs_reason=True)
 
 
 @router.post(f"{_EFFECT}/retry")
-async def retry(act: Acting, entry: Segment) -> Response:
+async def _retry(act: Acting, entry: Segment) -> Response:
     """Ask for a failed undo once more."""
     return await act.take(act.operator.retry_compensation, entry)
 
 
 @router.post(f"{_EFFECT}/resolve")
-async def resolve(act: Acting, entry: Segment) -> Response:
+async def _resolve(act: Acting, entry: Segment) -> Response:
     """Record that an effect was undone by hand."""
     return await act.take(act.operator.resolve_compensation, entry, needs_reason=True)

@@ -21,7 +21,7 @@ PAGE_ROWS = 50
 
 
 @router.get("/audit")
-async def list_actions(
+async def _list_actions(
     request: Request,
     use_cases: Injected,
     caller: Asking,

@@ -44,7 +44,7 @@ def _asked(fields: Mapping[str, str]) -> BatchRequest:
 
 
 @router.get(_LIST)
-async def list_batches(
+async def _list_batches(
     *,
     request: Request,
     flow: FlowName,
@@ -76,7 +76,7 @@ async def list_batches(
 
 
 @router.post(_LIST)
-async def begin_batch(
+async def _begin_batch(
     request: Request, flow: FlowName, use_cases: Injected, caller: Asking, hiding: Hiding, form: Posted
 ) -> Response:
     """Begin a batch; the same form sent twice begins one."""
@@ -87,7 +87,7 @@ async def begin_batch(
 
 
 @router.post(f"{_LIST}/{{batch}}/{{change}}")
-async def change_batch(
+async def _change_batch(
     *,
     request: Request,
     flow: FlowName,

@@ -49,7 +49,7 @@ class Redriven(NamedTuple):
 
 
 @router.get(_LIST)
-async def list_dead_letters(
+async def _list_dead_letters(
     request: Request,
     use_cases: Injected,
     caller: Asking,
@@ -76,7 +76,7 @@ async def list_dead_letters(
 
 
 @router.get(f"{_LIST}/{{dead_letter}}")
-async def show_dead_letter(
+async def _show_dead_letter(
     *,
     request: Request,
     dead_letter: Segment,
@@ -115,7 +115,7 @@ def _shown(data: bytes) -> str:
 
 
 @router.post(f"{_LIST}/redrive")
-async def redrive(request: Request, use_cases: Injected, caller: Asking, form: Posted) -> Response:
+async def _redrive(request: Request, use_cases: Injected, caller: Asking, form: Posted) -> Response:
     """Give the chosen letters back, one after the other; show the result of each."""
     chosen = list(dict.fromkeys(form.all("id")))
     if not chosen:

@@ -17,7 +17,7 @@ ROLES: Mapping[str, Need] = {"GET /ui/events": Need(Role.VIEWER, Within.ANY)}
 
 
 @router.get("/events")
-async def list_events(request: Request, use_cases: Injected, caller: Asking) -> HTMLResponse:
+async def _list_events(request: Request, use_cases: Injected, caller: Asking) -> HTMLResponse:
     """Show the event types of the flows that the caller may see, those with a difference first."""
     flows = [name for name in use_cases.flows.names if caller.may(Role.VIEWER, name)]
     found = [await use_cases.queries.catalogue(name) for name in flows]

@@ -26,13 +26,13 @@ ROLES: Mapping[str, Need] = {
 
 
 @router.get("")
-async def begin(request: Request) -> Response:
+async def _begin(request: Request) -> Response:
     """Lead to the list of flows."""
     return RedirectResponse(Links.of(request).to("flows"), 303)
 
 
 @router.get("/flows")
-async def list_flows(request: Request, use_cases: Injected, caller: Asking) -> HTMLResponse:
+async def _list_flows(request: Request, use_cases: Injected, caller: Asking) -> HTMLResponse:
     """Show the flows that the caller may see, with their runs by status and their dead letters."""
     queries, rows = use_cases.queries, []
     for name in use_cases.flows.names:
@@ -43,7 +43,7 @@ async def list_flows(request: Request, use_cases: Injected, caller: Asking) -> H
 
 
 @router.get("/flows/{flow}")
-async def show_flow(request: Request, flow: FlowName, use_cases: Injected) -> HTMLResponse:
+async def _show_flow(request: Request, flow: FlowName, use_cases: Injected) -> HTMLResponse:
     """Show one flow: its runs by status, its steps with the open runs that stand there, its waits."""
     definition = use_cases.flows.definition(flow)
     return render(

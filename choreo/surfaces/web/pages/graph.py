@@ -25,7 +25,7 @@ KEPT_MAX = 64
 
 
 @router.get(f"{INSTANCE}/graph")
-async def show_graph(request: Request, page: OneRun, moment: OneMoment) -> HTMLResponse:
+async def _show_graph(request: Request, page: OneRun, moment: OneMoment) -> HTMLResponse:
     """Draw the graph; a list of the same parts stands below it."""
     # A large flow takes a second, once: requests that come meanwhile do not wait for it.
     drawn = await asyncio.to_thread(picture_of, page.flow)

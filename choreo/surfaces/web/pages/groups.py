@@ -24,7 +24,7 @@ ROWS_MAX = 100
 
 
 @router.get("/groups")
-async def list_groups(request: Request, use_cases: Injected, caller: Asking) -> HTMLResponse:
+async def _list_groups(request: Request, use_cases: Injected, caller: Asking) -> HTMLResponse:
     """Show the groups of the flows that the caller may see, those that lag first."""
     flows = [name for name in use_cases.flows.names if caller.may(Role.VIEWER, name)]
     groups = [group for name in flows for group in await use_cases.queries.groups(name)]
@@ -33,7 +33,7 @@ async def list_groups(request: Request, use_cases: Injected, caller: Asking) -> 
 
 
 @router.get(_RUNS)
-async def list_held_up(
+async def _list_held_up(
     request: Request,
     flow: FlowName,
     group: Segment,

@@ -20,7 +20,7 @@ PAGE_ROWS = 100
 
 
 @router.get(f"{INSTANCE}/history")
-async def show_history(
+async def _show_history(
     *,
     request: Request,
     flow: FlowName,

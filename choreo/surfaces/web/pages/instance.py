@@ -26,7 +26,7 @@ ATTEMPT_EVENTS_MAX = 2_000
 
 
 @router.get(INSTANCE)
-async def show_instance(
+async def _show_instance(
     request: Request, flow: FlowName, key: Key, use_cases: Injected, caller: Asking, hiding: Hiding, page: OneRun
 ) -> HTMLResponse:
     """Show one run; without `run` the key's newest."""

@@ -89,7 +89,7 @@ def places_of(flows: Flows, flow: str) -> list[str]:
 
 
 @router.get(LIST)
-async def list_instances(
+async def _list_instances(
     *,
     request: Request,
     flow: FlowName,

@@ -27,7 +27,7 @@ _PLACE = re.compile(r"(?!/)(?!.*(?:\.\.|//))[A-Za-z0-9%._~!$'()*+,;=:@/?&-]{0,20
 
 
 @router.get("/login")
-async def show_form(
+async def _show_form(
     request: Request, use_cases: Injected, next_: Annotated[str, Query(alias="next", max_length=2_000)] = ""
 ) -> Response:
     """Show the form; where nothing is controlled there is nothing to log in to."""
@@ -37,7 +37,7 @@ async def show_form(
 
 
 @router.post("/login")
-async def log_in(request: Request, use_cases: Injected, form: Posted) -> Response:
+async def _log_in(request: Request, use_cases: Injected, form: Posted) -> Response:
     """Begin a session with a credential that access control takes; wrong ones of an address are limited."""
     place, links = _place(form.get("next", "")), Links.of(request)
     if use_cases.access is None:
@@ -59,7 +59,7 @@ async def log_in(request: Request, use_cases: Injected, form: Posted) -> Respons
 
 
 @router.post("/logout")
-async def log_out(request: Request, form: Posted) -> Response:  # noqa: ARG001 - the form proves that it is this page's
+async def _log_out(request: Request, form: Posted) -> Response:  # noqa: ARG001 - the form proves that it is this page's
     """End the session, and its open streams."""
     sessions: Sessions = request.app.state.sessions
     sessions.end(token_in(request.scope))

@@ -22,7 +22,7 @@ ROLES: Mapping[str, Need] = {f"GET /ui{INSTANCE}/preview/{{action}}": Need(Role.
 
 
 @router.get(f"{INSTANCE}/preview/{{action}}")
-async def show_preview(
+async def _show_preview(
     *,
     request: Request,
     flow: FlowName,

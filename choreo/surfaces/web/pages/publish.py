@@ -38,7 +38,7 @@ def from_outside(flows: Flows, flow: str) -> Sequence[str]:
 
 
 @router.get(_PUBLISH)
-async def show_form(
+async def _show_form(
     request: Request,
     flow: FlowName,
     use_cases: Injected,
@@ -50,7 +50,7 @@ async def show_form(
 
 
 @router.post(_PUBLISH)
-async def publish(request: Request, flow: FlowName, use_cases: Injected, form: Posted) -> Response:
+async def _publish(request: Request, flow: FlowName, use_cases: Injected, form: Posted) -> Response:
     """Publish, and lead to the run; a form that is refused is shown again with the reason."""
     try:
         receipt = await use_cases.publisher.publish(

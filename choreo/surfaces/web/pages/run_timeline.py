@@ -20,7 +20,7 @@ PAGE_ROWS = 100
 
 
 @router.get(f"{INSTANCE}/timeline")
-async def show_timeline(
+async def _show_timeline(
     request: Request, page: OneRun, moment: OneMoment, begin: Annotated[int, Query(ge=0, le=2**31)] = 0
 ) -> HTMLResponse:
     """Draw a page of the run's events; the same as a list stands below it."""

@@ -25,7 +25,7 @@ PAGE_ROWS = 50
 
 
 @router.get("/stalled")
-async def list_stalled(request: Request, use_cases: Injected, caller: Asking) -> HTMLResponse:
+async def _list_stalled(request: Request, use_cases: Injected, caller: Asking) -> HTMLResponse:
     """Show all that stands still in the flows that the caller may see."""
     flows = [name for name in use_cases.flows.names if caller.may(Role.VIEWER, name)]
     found = [await use_cases.queries.stalled(name, ROWS_MAX) for name in flows]
@@ -33,7 +33,7 @@ async def list_stalled(request: Request, use_cases: Injected, caller: Asking) ->
 
 
 @router.get(_TIMERS)
-async def list_timers(
+async def _list_timers(
     request: Request,
     flow: FlowName,
     use_cases: Injected,

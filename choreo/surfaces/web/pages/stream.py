@@ -63,7 +63,7 @@ class Subject(NamedTuple):
 
 
 @router.get("/stream")
-async def stream(
+async def _stream(
     *,
     request: Request,
     use_cases: Injected,

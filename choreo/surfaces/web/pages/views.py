@@ -25,7 +25,7 @@ ROLES: Mapping[str, Need] = {
 
 
 @router.post(_VIEWS)
-async def save_view(request: Request, flow: FlowName, use_cases: Injected, form: Posted) -> Response:
+async def _save_view(request: Request, flow: FlowName, use_cases: Injected, form: Posted) -> Response:
     """Keep the filter under a name, and lead to it."""
     use_cases.flows.definition(flow)
     pairs = parse_qsl(form.get("query", ""))
@@ -37,7 +37,7 @@ async def save_view(request: Request, flow: FlowName, use_cases: Injected, form:
 
 
 @router.post(f"{_VIEWS}/remove")
-async def remove_view(request: Request, flow: FlowName, form: Posted) -> Response:
+async def _remove_view(request: Request, flow: FlowName, form: Posted) -> Response:
     """Forget a view."""
     answer = done(Links.of(request).to("flows", flow, "instances"))
     saved_views.remove(request, answer, flow, form.get("name", ""))
