@@ -128,7 +128,7 @@ async def test_no_route_that_writes_takes_what_a_foreign_page_can_send(sent: str
     headers, status = FOREIGN[sent]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         for method, path in routes:
-            place = path.format(flow="order", key="o-1", entry="stock.reserve", dead_letter="l-1")
+            place = path.format(flow="order", key="o-1", entry="stock.reserve", dead_letter="l-1", batch="b-1")
             for content in (b"", b'{"reason": "x"}', b'{"type": "OrderPlaced", "fields": {"order_id": "o-2"}}'):
                 answer = await client.request(method, place, content=content, headers=headers)
                 assert answer.status_code == status, (method, path, answer.text)
