@@ -70,7 +70,7 @@ async def door(tmp_path: Path) -> Door:
     return Door(shop, tmp_path / "keys.json")
 
 
-PARTS = {"key": "o-1", "entry": "x", "group": "stock", "partition": "0"}
+PARTS = {"key": "o-1", "entry": "x", "group": "stock", "partition": "0", "batch": "b-1"}
 """Values for the parts of a route's path."""
 
 
