@@ -16,7 +16,7 @@ from bench.figures import medians, percentile
 from bench.flight import LAYOUTS
 from bench.restate import folder_of
 
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 
 
 def run(module: str, *arguments: str) -> tuple[dict[str, Any], str]:

@@ -113,7 +113,7 @@ def foreign_page() -> FastAPI:
 def places(app: FastAPI) -> list[str]:
     """Return the path of every route that writes, for an order that is stuck."""
     return [
-        path.format(flow="order", key="o-1", entry="stock.reserve", dead_letter="l-1")
+        path.format(flow="order", key="o-1", entry="stock.reserve", dead_letter="l-1", batch="b-1")
         for path, operations in app.openapi()["paths"].items()
         if any(method.upper() not in SAFE_METHODS for method in operations)
     ]

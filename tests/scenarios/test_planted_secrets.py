@@ -75,6 +75,12 @@ CALLS: dict[str, list[list[str]]] = {
     "verify": [["verify", "order", "--limit", "10"]],
     "simulate": [["simulate", "order", "--seeds", "1"]],
     "audit": [["audit", "order"]],
+    "faultmatrix": [["faultmatrix", "order", "--cell", "inventory.reserve:error:before-handler"]],
+    "groups": [["groups", "order"]],
+    "stalled": [["stalled", "order"]],
+    "timers": [["timers", "order"]],
+    "events": [["events", "order"]],
+    "batch": [["batch", "list", "--flow", "order"]],
     "keys": [["keys", "list"]],
 }
 LOUDEST = ("run", "list", "topics", "demo", "publish")
@@ -228,7 +234,7 @@ def test_servers_that_refuse(strangers: dict[str, int], tmp_path: Path) -> None:
     assert sum("error:" in text for text in published.values()) >= 4
 
 
-WITHOUT_REDIS = ("new", "check", "schemas", "topics", "flow", "verify", "simulate", "keys")
+WITHOUT_REDIS = ("new", "check", "schemas", "topics", "flow", "verify", "simulate", "faultmatrix", "keys")
 BEHIND_KAFKA = tuple(name for name in CALLS if name not in WITHOUT_REDIS)
 """Commands that reach for Redis, once the broker has let them in."""
 

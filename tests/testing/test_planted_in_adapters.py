@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.faulty_copy import ROOT, environment, patches, planted
 
+FOUND_S = 30
+"""In seconds: a fault by which its test would wait for ever is found, too."""
 _TOOL = re.compile(r"^tools: .*\bsuite \((?P<file>\S+) -k (?P<test>\w+)\)", re.MULTILINE)
 
 
@@ -48,6 +50,7 @@ def test_a_suite_finds_a_planted_fault(fault: Fault, tmp_path: Path) -> None:
         "-x",
         "-p",
         "no:cacheprovider",
+        f"--timeout={FOUND_S}",
         "-c",
         ROOT / "pyproject.toml",
     ]

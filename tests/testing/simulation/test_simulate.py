@@ -36,13 +36,13 @@ def simulate(*words: str, hash_seed: str = "0", folder: Path = ROOT) -> subproce
 
 
 def test_the_order_flow_keeps_its_promises_under_every_kind_of_fault() -> None:
-    """Each kind fires, and no seed fails."""
+    """Each kind fires, and no seed fails; the flow has one version, so none of its runs has an older one."""
     answer = simulate("order", "--seeds", str(SEEDS))
     report = json.loads(answer.stdout)
     assert [failure["replay"] for failure in report["failures"]] == []
     assert report["never_fired"] == []
     assert answer.returncode == 0, answer.stderr
-    assert set(report["fired"]) >= set(kinds.KINDS)
+    assert set(report["fired"]) >= set(kinds.KINDS) - {"old-version"}
 
 
 def test_a_seed_is_the_same_in_another_process() -> None:
