@@ -16,6 +16,8 @@ from tests.support import required
 from tests.support.postgres_server import PASSWORD, running_postgres
 from tests.support.redis_server import OwnRedis
 
+pytestmark = pytest.mark.timeout(600)
+
 redis = required.needed("redis", "redis")
 AdminClient = required.needed("confluent_kafka.admin", "kafka").AdminClient
 
@@ -133,6 +135,6 @@ def choreo(folder: Path, *arguments: str, **settings: str) -> subprocess.Complet
         env={**environment(folder), **settings},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=480,
         check=False,
     )

@@ -30,7 +30,7 @@ OUTAGE_S = 80.0
 PAGES = (ROOT / "README.md").read_text() + (ROOT / "docs" / "containers.md").read_text()
 COMMANDS = dict(re.findall(r"<!-- commands: (containers|servers) -->\n```sh\n(.*?)```", PAGES, re.DOTALL))
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 @pytest.fixture(scope="session")
@@ -233,7 +233,7 @@ def test_the_commands_of_the_readme_do_what_they_say(stack: Stack) -> None:
     with stack.rest() as rest:
         here = COMMANDS["containers"].replace("http://localhost:8080", str(rest.base_url).rstrip("/"))
     assert here != COMMANDS["containers"]
-    done = ran("bash", "-euxo", "pipefail", "-c", here, timeout_s=400)
+    done = ran("bash", "-euxo", "pipefail", "-c", here, timeout_s=560)
     assert done.returncode == 0, f"{done.stdout[-4_000:]}\n{done.stderr[-4_000:]}"
     assert re.search(r"^order o-1001 +completed$", done.stdout, re.MULTILINE)
     assert "500 orders: 345 completed, 155 compensated, 0 stuck" in done.stdout

@@ -18,6 +18,8 @@ from tests.support.kafka import Broker
 from tests.support.patience import PATIENCE_S
 from tests.support.redis_server import OwnRedis
 
+pytestmark = pytest.mark.timeout(600)
+
 ORDERS = 5
 """In each partition."""
 

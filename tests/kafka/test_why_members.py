@@ -7,13 +7,16 @@ from asyncio import to_thread
 from collections.abc import Awaitable, Callable
 from itertools import count
 
+import pytest
+
 from choreo.app.query.why import Why
 from choreo.cli import program
 from choreo.core.errors import NotFoundError, UnavailableError
 from choreo.core.partition import partition_of
 from tests.kafka.harness import FLOW, PARTITIONS, Harness, owned
+from tests.support.patience import PATIENCE_S
 
-PATIENCE_S = 90
+pytestmark = pytest.mark.timeout(600)
 INSTANCE = {"CHOREO_KAFKA_GROUP_INSTANCE_ID": "pod-1"}
 
 
