@@ -49,7 +49,7 @@ _ROUTE: dict[str, Any] = {
     "response_model": ReceiptAnswer,
     "responses": {
         202: {"description": "Written to the log; the tracker decides.", **WRITTEN},
-        **refused_write(400, 404, 409, 413),
+        **refused_write(404, 409),
     },
 }
 

@@ -113,7 +113,7 @@ async def group_dead_letters(flow: FlowName, use_cases: Injected) -> GroupList:
     "/batches/preview",
     operation_id="previewBatch",
     summary="The items of a batch, and those that would be refused; nothing is done",
-    responses=refused_write(400, 404, 413),
+    responses=refused_write(404),
 )
 async def preview_batch(
     flow: FlowName, body: BatchRequest, use_cases: Injected, caller: Asking, hiding: Hiding
@@ -127,7 +127,7 @@ async def preview_batch(
     operation_id="beginBatch",
     summary="Begin a batch; it goes on by itself",
     status_code=202,
-    responses=refused_write(400, 404, 413),
+    responses=refused_write(404),
 )
 async def begin_batch(
     flow: FlowName,

@@ -121,7 +121,7 @@ async def preview_redrive(dead_letter: Segment, use_cases: Injected, caller: Ask
     operation_id="redriveDeadLetter",
     summary="Give it back to the step that could not take it",
     status_code=202,
-    responses={202: {"description": "Given back.", **WRITTEN}, **refused_write(400, 404, 409, 413)},
+    responses={202: {"description": "Given back.", **WRITTEN}, **refused_write(404, 409)},
 )
 async def redrive(
     dead_letter: Segment, response: Response, use_cases: Injected, caller: Asking, _body: Nothing | None = None

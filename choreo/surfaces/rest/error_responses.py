@@ -27,5 +27,5 @@ def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def refused_write(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of a route that writes."""
-    return refused(403, 415, *statuses)
+    """Return the `responses` of a route that writes: each takes a body, which may be no JSON or too large."""
+    return refused(400, 403, 413, 415, *statuses)

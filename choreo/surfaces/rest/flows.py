@@ -112,7 +112,7 @@ _PUBLISHED: dict[int | str, dict[str, Any]] = {
         "description": "The same start was published before; nothing new was published.",
         **WRITTEN,
     },
-    **refused_write(400, 404, 409, 413),
+    **refused_write(404, 409),
 }
 
 

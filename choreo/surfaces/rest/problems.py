@@ -226,6 +226,13 @@ def _fault_of(fault: Mapping[str, Any]) -> str:
     return f"{message}: {fault['ctx']['error']}" if fault["type"] == "json_invalid" else message
 
 
+def _allowed(request: Request, named: str) -> list[str]:
+    """Return the methods of the request's path: those of its first route, and of the others in the description."""
+    path = getattr(request.scope.get("route"), "path_format", "")
+    found = {*filter(None, named.split(", ")), *map(str.upper, request.app.openapi()["paths"].get(path, ()))}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+
 async def _of_http(request: Request, error: Any) -> Response:
     status = error.status_code
     detail = {
@@ -233,8 +240,8 @@ async def _of_http(request: Request, error: Any) -> Response:
         405: f"{request.method} is not allowed here",
     }.get(status, error.detail)
     headers = dict(error.headers or {})
-    if "GET" in headers.get("Allow", "").split(", "):
-        headers["Allow"] += ", HEAD"
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed(request, headers.get("Allow", "")))
     return problem(request.scope["path"], status, detail, remedy=REMEDIES.get(status, ""), headers=headers)
 
 

@@ -206,6 +206,7 @@ def test_a_problem_has_the_same_title_and_type_whatever_the_python() -> None:
 async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are(client: httpx.AsyncClient) -> None:
     """405 names the allowed methods (RFC 9110, 15.5.6)."""
     assert (await client.put("/flows/order")).headers["Allow"] == "GET, HEAD"
+    assert (await client.put("/flows/order/batches")).headers["Allow"] == "GET, HEAD, POST"
 
 
 async def test_a_fault_of_ours_is_a_problem_without_its_inside(shop: Shop) -> None:

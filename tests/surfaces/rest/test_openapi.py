@@ -3,11 +3,11 @@
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import Case
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.surfaces.rest.tracked import tracked_app
 
-# Not yet: plans of batches. The description lacks a filter's grammar, and `Allow` of /batches one method.
-schema = schemathesis.openapi.from_asgi("/openapi.json", tracked_app()).exclude(path_regex=r"/batches(/preview)?$")
+schema = schemathesis.openapi.from_asgi("/openapi.json", tracked_app())
 
 
 @schema.parametrize()
@@ -16,4 +16,7 @@ def test_the_api_does_what_its_description_says(case: Case) -> None:
     """Every route, with good and bad requests, all of schemathesis's checks."""
     if (case.headers or {}).get("choreo-position") == "0":
         return  # schemathesis's coverage phase takes a bare 0 to fit the header's pattern
-    case.call_and_validate()
+    # The description cannot name the attributes of a flow's filters, nor the partitions in a cursor of its log.
+    attributes = isinstance(case.body, dict) and case.body.get("attributes")
+    free = attributes or (case.path.endswith("/audit") and (case.query or {}).get("cursor"))
+    case.call_and_validate(excluded_checks=[positive_data_acceptance] if free else [])
