@@ -67,6 +67,8 @@ def refusal_of(app: FastAPI) -> Callable[[Scope, ChoreoError], Response]:
             if _is_page(request):
                 links = Links.of(request)
                 return RedirectResponse(links.to("login", next=links.place), 303)
+            if _is_refresh(request):
+                return Response(status_code=204, headers={"HX-Refresh": "true"})
             remedy = "Load the page anew to log in."
         answer = error_page(request, status, error.what, where=error.where, remedy=remedy)
         answer.headers.update(headers)
@@ -79,6 +81,11 @@ def _is_page(request: Request) -> bool:
     """Return whether a person asks for a page, and not a program or a script of the page."""
     asks_for_html = "text/html" in request.headers.get("accept", "")
     return request.method in ("GET", "HEAD") and asks_for_html and "hx-request" not in request.headers
+
+
+def _is_refresh(request: Request) -> bool:
+    """Return whether an open page asks for its newest state; it loads itself anew, which leads to the login."""
+    return request.method == "GET" and request.headers.get("hx-request") == "true"
 
 
 async def _of_choreo(request: Request, error: Any) -> Response:

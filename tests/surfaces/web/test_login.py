@@ -15,7 +15,7 @@ import pytest_asyncio
 from choreo.adapters.access.api_keys import create, revoke
 from choreo.core.access import Role
 from choreo.surfaces.rest.access_control import FAILURES_BURST
-from tests.surfaces.web.harness import Site, watched
+from tests.surfaces.web.harness import Site, Watched, watched
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,6 +37,14 @@ async def entered(client: httpx.AsyncClient, credential: str, place: str = "") -
     token = re.search(r'name="csrf" value="([^"]+)"', page.text)
     assert token
     return await client.post("/ui/login", data={"csrf": token[1], "credential": credential, "next": place})
+
+
+async def logged_in(tab: Watched, address: str, key: str) -> None:
+    """Log in on the page, and wait until its stream has begun."""
+    await tab.page.goto(f"{address}/ui/flows")
+    await tab.page.get_by_label("API key").fill(key)
+    await tab.page.get_by_role("button", name="Log in").click()
+    await tab.shows("#stamp", "^True up to")
 
 
 async def test_a_person_logs_in_acts_and_logs_out(door: tuple[str, Path, str], browser: Any) -> None:
@@ -68,14 +76,26 @@ async def test_a_person_logs_in_acts_and_logs_out(door: tuple[str, Path, str], b
 
 
 async def test_an_open_page_of_a_revoked_key_leads_to_the_login(door: tuple[str, Path, str], browser: Any) -> None:
-    """Its stream ends, and the page is gone from the screen."""
+    """Its stream ends and is not asked for again, and the page is gone from the screen."""
     address, path, key = door
     async with watched(browser) as tab:
-        await tab.page.goto(f"{address}/ui/flows")
-        await tab.page.get_by_label("API key").fill(key)
-        await tab.page.get_by_role("button", name="Log in").click()
-        await tab.shows("#stamp", "^True up to")
+        await logged_in(tab, address, key)
+        asked: list[str] = []
+        tab.page.on("request", lambda request: asked.append(request.url.partition("?")[0]))
         revoke(path, "ann", now_ms=2)
+        await tab.shows("h1", "^Log in$")
+        assert f"{address}/ui/stream" not in asked
+
+
+async def test_a_refresh_after_the_end_of_a_session_leads_to_the_login(
+    site: Site, door: tuple[str, Path, str], browser: Any
+) -> None:
+    """A change reaches the open page before the end of its stream does: the page goes, and shows no error."""
+    address, _, key = door
+    async with watched(browser) as tab:
+        await logged_in(tab, address, key)
+        await tab.page.context.clear_cookies()
+        await site.start("late-refresh-1")
         await tab.shows("h1", "^Log in$")
 
 

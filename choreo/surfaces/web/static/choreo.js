@@ -11,11 +11,14 @@ function warn(text) {
 }
 
 // The stream is cut: the page says so until the next message; htmx connects again by itself.
-document.addEventListener("htmx:sse:error", () => warn("No connection to the server: the page may be old."));
-document.addEventListener("choreo-ended", () => {
+// A credential that is over leads to the login: the server says so in the stream, or refuses to begin it again.
+const logIn = () => {
   warn("Your credential does not hold any more.");
   location.reload();
-});
+};
+document.addEventListener("htmx:sse:error", event =>
+  event.detail.status === 401 ? logIn() : warn("No connection to the server: the page may be old."));
+document.addEventListener("choreo-ended", logIn);
 
 // An answer to a person stays above the page, also when the page comes anew: a refresh takes only its own error away.
 function keepNote() {
