@@ -6,7 +6,7 @@ from choreo.adapters.clock import SystemClock
 from choreo.adapters.faust.group import FaustGroup
 from choreo.adapters.faust.options import FaustOptions
 from choreo.adapters.kafka import KafkaLog
-from choreo.adapters.kafka.messages.records import event_of
+from choreo.adapters.kafka.records import event_of
 from choreo.app.dependencies import DependencyReports
 from choreo.app.metrics import Metrics
 from choreo.core.definition import FlowDefinition

@@ -26,9 +26,9 @@ from bench.saga import inventory, order
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.faust.options import TABLE, FaustOptions
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
-from choreo.adapters.kafka.messages.records import message_of
 from choreo.adapters.kafka.options import settings_of as kafka_settings
-from choreo.adapters.kafka.topics.changes import CHANGELOG_CONFIG
+from choreo.adapters.kafka.records import message_of
+from choreo.adapters.kafka.topics import CHANGELOG_CONFIG
 from choreo.settings import load
 from choreo.wiring import open_app, run
 

@@ -15,7 +15,7 @@ from bench.kafka_harness import FLOW, PARTITIONS, Harness, harness
 from bench.kafka_million import lived, log_of, rate
 from bench.kafka_raw import pour
 from bench.saga import order
-from choreo.adapters.kafka.messages.records import message_of
+from choreo.adapters.kafka.records import message_of
 from choreo.core import facts, ids
 from choreo.core.events import Envelope
 

@@ -25,7 +25,7 @@ from bench.figures import rounded, say
 from bench.kafka_harness import FLOW, PARTITIONS, Harness, harness
 from bench.kafka_raw import pour
 from bench.saga import order
-from choreo.adapters.kafka.messages.records import message_of
+from choreo.adapters.kafka.records import message_of
 from choreo.core import ids
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable

@@ -12,7 +12,7 @@ import typer
 
 from choreo import settings
 from choreo.adapters.kafka.options import KafkaOptions, settings_of
-from choreo.adapters.kafka.topics.changes import (
+from choreo.adapters.kafka.topics import (
     BROKERS_OWN,
     Action,
     Change,

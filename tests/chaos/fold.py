@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka import Message
 
-from choreo.adapters.kafka.messages.records import record_of
+from choreo.adapters.kafka.records import record_of
 from choreo.app.tracking.fold import PartitionFold
 from choreo.core.flow_table import FlowTable
 from choreo.core.partition import partition_of

@@ -13,7 +13,7 @@ import yaml
 from choreo.adapters.faust.options import FaustOptions
 from choreo.adapters.kafka import KafkaOptions
 from choreo.adapters.kafka.options import settings_of
-from choreo.adapters.kafka.topics.changes import tracker_app
+from choreo.adapters.kafka.topics import tracker_app
 from choreo.adapters.topics_yaml import load_topics
 from choreo.settings import Settings
 from services.order_flow import order

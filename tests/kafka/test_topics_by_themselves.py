@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from choreo.adapters.kafka.topics.changes import changelog_of
+from choreo.adapters.kafka.topics import changelog_of
 from choreo.cli.failures import NOT_FOUND
 from choreo.cli.program import run
 from tests.kafka.conftest import Servers

@@ -21,7 +21,7 @@ from bench.saga import order
 from choreo.adapters.faust.options import FaustOptions
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
 from choreo.adapters.kafka.cluster.requests import Cluster
-from choreo.adapters.kafka.topics.changes import CHANGELOG_CONFIG, changelog_of
+from choreo.adapters.kafka.topics import CHANGELOG_CONFIG, changelog_of
 from choreo.core import facts
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError, StorageError

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from choreo.adapters.kafka.options import seconds_in
-from choreo.adapters.kafka.topics.changes import changelog_of, tracker_app
+from choreo.adapters.kafka.topics import changelog_of, tracker_app
 from choreo.core.errors import SettingsError
 
 TABLE = "states"

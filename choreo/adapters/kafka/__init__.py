@@ -1,8 +1,9 @@
 """The log on Apache Kafka, through confluent-kafka. Without the `kafka` extra the import error names the extra.
 
-`backend` connects the parts, with `options` and `registry`, after `fitness` has checked the topics. `log` is the port:
-`messages` are sent and read, `groups` have members that take and commit them, `dead_letters` stand in topics beside.
-`cluster` asks about topics and groups, `topics` changes topics; `errors` gives all of them texts and remedies.
+`backend` connects the parts, with `options` and `registry`, and checks the topics first. `log` is the port: `records`
+are events as messages, `producer` sends them, `reader` reads them at given places, `groups` have members that take and
+commit them, `dead_letters` stand in topics beside. `cluster` asks about topics and groups, `topics` changes topics,
+`adoption` makes another topic a flow's log; `errors` gives all of them texts and remedies.
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
 """The backend on Kafka: topics for the log, Faust and RocksDB for the tracker, and stores on a server beside it.
 
-Connects the parts; knows neither the stores' server nor the hosts.
+Connects the parts; knows neither the stores' server nor the hosts. Before anything works it checks that the topics keep
+every run from its start to its end; it waits for a cluster that is away, and logs a warning where this user may not
+read a topic's settings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -13,15 +16,15 @@ from pathlib import Path
 
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.faust.trust import reviewed
-from choreo.adapters.kafka import KafkaLog, KafkaOptions
+from choreo.adapters.kafka import adoption
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
-from choreo.adapters.kafka.fitness import fit, retention_problem
-from choreo.adapters.kafka.messages.records import event_of
-from choreo.adapters.kafka.options import settings_of
-from choreo.adapters.kafka.topics import adoption
-from choreo.adapters.kafka.topics.changes import Action, TopicAdmin, changes, wanted_topics
+from choreo.adapters.kafka.errors import UNAUTHORIZED, cause_of
+from choreo.adapters.kafka.log import KafkaLog
+from choreo.adapters.kafka.options import KafkaOptions, settings_of
+from choreo.adapters.kafka.records import event_of
+from choreo.adapters.kafka.topics import Action, TopicAdmin, changes, wanted_topics
 from choreo.adapters.log_clock import LogClock
-from choreo.adapters.topics_yaml import load_topics
+from choreo.adapters.topics_yaml import load_topics, retention_problems
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import NotFoundError, ReplacedLogError, SchemaError, SettingsError, StorageError
 from choreo.event.event import Event
@@ -37,6 +40,8 @@ LOOK_EACH = 2
 """Checks for one look at a topic: four requests to the cluster, every 10 s."""
 FILES_OF_A_PROCESS, FILES_OF_A_FLOW = 200, 50
 """At most: connections of a flow's consumer and producer, 32 files of the tracker's copy, its locks and logs."""
+AGAIN_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 class KafkaBackend:
@@ -132,7 +137,7 @@ class KafkaBackend:
         return await registry.prepared(codec, classes)
 
     async def ready(self, stop: asyncio.Event) -> bool:
-        """Wait until the topics are fit for a log; see `fitness.fit`."""
+        """Wait until the topics are fit for a log; see `fit`."""
         return await fit(self.log, self._flows.values(), stop)
 
     async def check(self) -> None:
@@ -236,3 +241,44 @@ async def open_backend(options: BackendOptions) -> ProjectedBackend:
             remedy="Set CHOREO_REDIS=redis://HOST:6379/0, or CHOREO_POSTGRES=postgresql://USER@HOST/DATABASE.",
         )
     return KafkaBackend(options, options.open_stores)
+
+
+async def fit(log: KafkaLog, flows: Iterable[FlowDefinition], stop: asyncio.Event) -> bool:
+    """Wait until every topic is fit; return False once `stop` is set. Raises SettingsError on one that is not fit."""
+    return all(await asyncio.gather(*(_fits(log, flow, stop) for flow in flows)))
+
+
+async def _fits(log: KafkaLog, flow: FlowDefinition, stop: asyncio.Event) -> bool:
+    while not await _seen(log, flow):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AGAIN_S):
+                await stop.wait()
+        if stop.is_set():
+            return False
+    return True
+
+
+async def _seen(log: KafkaLog, flow: FlowDefinition) -> bool:
+    """Return whether the cluster answered; raises SettingsError on a topic that is not fit."""
+    try:
+        kept_ms = await log.kept_ms(flow.name)
+    except NotFoundError:
+        return True  # the role that uses the topic reports it, with the remedy
+    except StorageError as error:
+        cause = cause_of(error.__cause__)
+        if cause is None or cause.code() not in UNAUTHORIZED:
+            _log.debug("waiting for Kafka: %s", error)  # reported by the log
+            return False
+        _log.warning(
+            "unknown whether topic %r is fit for a log, because its settings may not be read: %s", flow.name, error
+        )
+        return True
+    problem = retention_problem(flow, kept_ms)
+    if problem is not None:
+        raise problem
+    return True
+
+
+def retention_problem(flow: FlowDefinition, kept_ms: int) -> SettingsError | None:
+    """Return why a topic that keeps records for so long may forget the start of a run; None where it cannot."""
+    return next(iter(retention_problems(flow, kept_ms, f"topic {flow.name!r}, retention.ms")), None)

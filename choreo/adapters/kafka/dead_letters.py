@@ -21,10 +21,10 @@ from confluent_kafka import KafkaException, Message
 from choreo.adapters.errors import no_dead_letter
 from choreo.adapters.kafka.cluster.requests import Cluster
 from choreo.adapters.kafka.errors import complaint
-from choreo.adapters.kafka.messages.producer import KafkaProducer
-from choreo.adapters.kafka.messages.reader import OutOfRangeError, Place, Readers
-from choreo.adapters.kafka.messages.records import Outgoing, event_of, headers_of
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.producer import KafkaProducer
+from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
+from choreo.adapters.kafka.records import Outgoing, event_of, headers_of
 from choreo.core.errors import ChoreoError, ConflictError, StorageError
 from choreo.core.events import Record
 from choreo.ports.dead_letters import DeadLetter

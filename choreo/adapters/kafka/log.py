@@ -12,22 +12,20 @@ from confluent_kafka import KafkaException, Message
 from choreo.adapters.assignment import MemberId
 from choreo.adapters.commit_writer import CommitWriter, Save
 from choreo.adapters.errors import admit, no_partition
-from choreo.adapters.kafka.cluster.log_identity import Origin, Origins, OriginWatch, Recall
+from choreo.adapters.kafka.cluster.log_identity import Origin, Origins, OriginWatch, Recall, first_noted, noted
 from choreo.adapters.kafka.cluster.log_watch import LogWatch, Put
 from choreo.adapters.kafka.cluster.requests import Cluster, Commit
 from choreo.adapters.kafka.dead_letters import KafkaDeadLetters
 from choreo.adapters.kafka.errors import complaint
-from choreo.adapters.kafka.groups.consumer import KafkaConsumer
-from choreo.adapters.kafka.groups.lookups import Lookups
-from choreo.adapters.kafka.groups.static_membership import StaticMembership
-from choreo.adapters.kafka.groups.truncation import Truncation
-from choreo.adapters.kafka.messages.producer import KafkaProducer
-from choreo.adapters.kafka.messages.reader import OutOfRangeError, Place, Readers
-from choreo.adapters.kafka.messages.records import log_stamp, message_of, record_of
+from choreo.adapters.kafka.groups.conditions import StaticMembership, Truncation
+from choreo.adapters.kafka.groups.consumer import KafkaConsumer, Lookups
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.topics.changes import tracker_app
-from choreo.adapters.kafka.topics.tracker_notes import notes_of_tracker
+from choreo.adapters.kafka.producer import KafkaProducer
+from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
+from choreo.adapters.kafka.records import log_stamp, message_of, record_of
+from choreo.adapters.kafka.topics import changelog_of, tracker_app
 from choreo.adapters.log_clock import LogTime
+from choreo.core.errors import NotFoundError
 from choreo.core.events import Envelope, Position, Record
 from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock
@@ -296,3 +294,27 @@ class KafkaLog:
 def _called(group: str, topic: str) -> str:
     """Return the group's name in the cluster: Faust gives the tracker's group the name of its application."""
     return tracker_app(topic) if group == TRACKER_GROUP else group
+
+
+async def notes_of_tracker(cluster: Cluster, flow: str) -> list[str]:
+    """Return the notes of the tracker's commits, the most reliable first; raises StorageError.
+
+    The changelog's notes outlive the log's topic; the log's are there where the changelog was removed. The changelog
+    itself has as many partitions as its log was made with.
+    """
+    changelog, tracker = changelog_of(flow), tracker_app(flow)
+    notes = await _notes(cluster, changelog, tracker)
+    if first_noted(notes) is None:
+        notes += await _notes(cluster, flow, tracker)
+    try:
+        notes.append(noted(Origin("", await cluster.partitions(changelog))))
+    except NotFoundError:
+        return notes
+    return notes
+
+
+async def _notes(cluster: Cluster, topic: str, group: str) -> list[str]:
+    try:
+        return [commit.note for commit in (await cluster.commits(topic, group)).values()]
+    except NotFoundError:
+        return []

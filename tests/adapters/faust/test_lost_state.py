@@ -12,8 +12,8 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from choreo.adapters.faust import session_watch
 from choreo.adapters.faust.local_copy import ASIDE
 from choreo.adapters.faust.trust import reviewed
+from choreo.adapters.kafka import adoption
 from choreo.adapters.kafka.cluster import log_identity
-from choreo.adapters.kafka.topics import adoption
 from choreo.core import facts
 from choreo.core.errors import ConflictError, ReplacedLogError
 from choreo.hosts.tracker import TrackerHost

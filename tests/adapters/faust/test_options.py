@@ -11,7 +11,7 @@ from tests.support import required
 required.needed("confluent_kafka", "kafka")
 
 from choreo.adapters.faust.options import FaustOptions  # noqa: E402
-from choreo.adapters.kafka.topics.changes import changelog_of  # noqa: E402 - without the extra the module is skipped
+from choreo.adapters.kafka.topics import changelog_of  # noqa: E402 - without the extra the module is skipped
 
 
 def options(**settings: str) -> FaustOptions:

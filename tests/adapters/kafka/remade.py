@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from choreo.adapters.kafka import KafkaLog
 from choreo.adapters.kafka.cluster.log_identity import noted
-from choreo.adapters.kafka.topics.changes import changelog_of, tracker_app
+from choreo.adapters.kafka.topics import changelog_of, tracker_app
 from choreo.core.errors import NotFoundError
 from choreo.ports.log import CommitBatch, Consumer
 from choreo.testing.conformance import TOPIC

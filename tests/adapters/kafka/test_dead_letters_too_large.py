@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from choreo.adapters.kafka import KafkaLog
 from choreo.adapters.kafka.dead_letters import COUNTED_MAX, PAGE, SUFFIX
-from choreo.adapters.kafka.messages.reader import Place, Readers
+from choreo.adapters.kafka.reader import Place, Readers
 from choreo.core import facts
 from choreo.core.errors import StorageError
 from choreo.core.events import Record

@@ -8,8 +8,8 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
-from choreo.adapters.kafka.messages.records import TEXT_BYTES_MAX, Headers, event_of, message_of
 from choreo.adapters.kafka.options import FACT_BYTES_MAX
+from choreo.adapters.kafka.records import TEXT_BYTES_MAX, Headers, event_of, message_of
 from choreo.core import facts
 from choreo.core.baggage import BYTES_MAX
 from choreo.core.errors import SettingsError

@@ -4,9 +4,9 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from choreo.adapters.kafka import KafkaOptions
-from choreo.adapters.kafka.messages.producer import KafkaProducer
-from choreo.adapters.kafka.messages.records import message_of
 from choreo.adapters.kafka.options import settings_of
+from choreo.adapters.kafka.producer import KafkaProducer
+from choreo.adapters.kafka.records import message_of
 from choreo.core.errors import SettingsError
 from choreo.testing.conformance import event
 

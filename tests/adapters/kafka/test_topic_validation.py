@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
 
 from choreo.adapters.kafka import KafkaLog, KafkaOptions
-from choreo.adapters.kafka.fitness import fit
+from choreo.adapters.kafka.backend import fit
 from choreo.core.definition import FlowDefinition
 from choreo.core.errors import SettingsError
 from services.order_flow import order

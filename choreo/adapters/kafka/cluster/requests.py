@@ -25,10 +25,9 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from choreo.adapters.errors import bad_count, wrong_count
-from choreo.adapters.kafka.cluster import group_members, group_offsets
-from choreo.adapters.kafka.cluster.admin import Admin
-from choreo.adapters.kafka.cluster.group_offsets import NotedOffset
-from choreo.adapters.kafka.cluster.joint_questions import JointQuestions
+from choreo.adapters.kafka.cluster import group_requests
+from choreo.adapters.kafka.cluster.admin import Admin, JointQuestions
+from choreo.adapters.kafka.cluster.group_requests import NotedOffset
 from choreo.adapters.kafka.cluster.log_identity import Origin, origin_of
 from choreo.adapters.kafka.errors import (
     COORDINATOR_MOVES,
@@ -179,7 +178,7 @@ class Cluster:
         counts = {topic: await self.partitions(topic) for topic in topics}
         wanted = [TopicPartition(self.name(topic), n) for topic, count in counts.items() for n in range(count)]
         try:
-            found = iter(await group_offsets.committed(self._options, group, wanted))
+            found = iter(await group_requests.committed(self._options, group, wanted))
         except KafkaException as error:
             where = f"group {group!r} on topic {' and '.join(map(repr, topics))}"
             raise complaint(self._admin.denied or error, self._options, where) from error
@@ -193,12 +192,12 @@ class Cluster:
         await self.partitions(topic)
         name = self._options.name(group)
         try:
-            found = await self._ask(topic, lambda admin, s: group_members.describe(admin, s, name))
+            found = await self._ask(topic, lambda admin, s: group_requests.describe(admin, s, name))
         except StorageError as error:
-            if group_members.is_unknown(error):
+            if group_requests.is_unknown(error):
                 return []
             raise
-        return group_members.members_of(found[name], self._options.name(topic))
+        return group_requests.members_of(found[name], self._options.name(topic))
 
     async def _offsets(
         self,

@@ -2,6 +2,6 @@
 
 In the order in which a record passes: `thread` (the client: fetches, assignments), `fetch_buffer` (messages by
 partition, until they are polled), `consumer` (polls, and a commit's start), `commits` (outcomes, states, then the
-offsets). Beside them: `lookups` (requests about its topic), `truncation` (records deleted before they were read),
-`stall_watchdog` (a consumer that gets nothing), `static_membership` (two processes of one instance).
+offsets). Beside them `conditions`: records deleted before they were read, a consumer that gets nothing, two processes
+of one instance.
 """

@@ -16,8 +16,8 @@ from confluent_kafka import KafkaException
 from choreo.adapters.assignment import MemberId
 from choreo.adapters.kafka.cluster.log_identity import Origin, check, first_noted, noted, read_note
 from choreo.adapters.kafka.errors import MEMBERSHIP_GONE, cause_of, complaint, for_good
+from choreo.adapters.kafka.groups.conditions import Truncation, missing_in, with_missing
 from choreo.adapters.kafka.groups.thread import ConsumerThread, Found
-from choreo.adapters.kafka.groups.truncation import Truncation, missing_in, with_missing
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.core.errors import LeaseLostError, StorageError
 from choreo.ports.inbox import InboxIdentity

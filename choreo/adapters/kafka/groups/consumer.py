@@ -10,23 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
+from msgspec.structs import replace
 
 from choreo.adapters.assignment import MemberId
 from choreo.adapters.commit_writer import CommitWriter
 from choreo.adapters.errors import lease_lost
+from choreo.adapters.kafka.cluster.log_identity import Origin, OriginWatch
 from choreo.adapters.kafka.errors import MEMBERSHIP_GONE, PARTITION_END, REFUSED, complaint, for_good
 from choreo.adapters.kafka.groups.commits import IdentityNote, OffsetCommits
+from choreo.adapters.kafka.groups.conditions import Offsets, StallWatchdog, StaticMembership, Truncation
 from choreo.adapters.kafka.groups.fetch_buffer import Backpressure, BatchLinger, FetchBuffer
-from choreo.adapters.kafka.groups.lookups import Lookups
-from choreo.adapters.kafka.groups.stall_watchdog import StallWatchdog
 from choreo.adapters.kafka.groups.thread import ConsumerThread, Job
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.log_clock import LogTime
 from choreo.adapters.notifier import Types
 from choreo.core.errors import LeaseLostError, NotFoundError, ReplacedLogError, StorageError
+from choreo.ports.dependencies import Dependencies
 from choreo.ports.log import Assigned, CommitBatch, Poll
 
 FETCH_S = 0.2
@@ -44,6 +48,42 @@ LOOK_AGAIN_S = 0.5
 """Between two requests for a partition's first offset, while the cluster does not answer."""
 
 _log = logging.getLogger(__name__)
+
+
+class Lookups(NamedTuple):
+    """Requests of a member about its topic, through other clients than its consumer.
+
+    Each raises StorageError while the cluster does not answer.
+    """
+
+    ends: Offsets
+    stable_ends: Offsets
+    """Returns the offsets up to which partitions can be read: an open transaction lies between this and the end."""
+    stamp: Callable[[int, int], Awaitable[int]]
+    """Returns the log's time of the record at this partition and offset."""
+    probe: Callable[[str, Mapping[int, int]], Awaitable[None]]
+    """Requests a group's offsets and reads at one of these places; raises StorageError where that is refused."""
+    log_time: LogTime
+    origin: Origin
+    """The topic's identity when the member joined."""
+    watch: OriginWatch
+    """Checks that the topic still has this identity."""
+    dependencies: Dependencies
+    """Takes reports of conditions that do not pass by themselves."""
+    cuts: Truncation
+    """The records that the group has missed."""
+    static: StaticMembership
+    """This process's use of its instance in the group."""
+
+    async def to_the_end(self, assigned: Sequence[Assigned]) -> list[Assigned]:
+        """Return these partitions with the ends of the log; a consumer has stable ends only.
+
+        Records behind an open transaction are read as well before a partition is worked. Raises ReplacedLogError,
+        before any read, where the topic is another log than the member joined.
+        """
+        await self.watch.look()
+        ends = await self.ends([one.partition for one in assigned])
+        return [replace(one, end=max(one.end, ends[one.partition])) for one in assigned]
 
 
 class KafkaConsumer:

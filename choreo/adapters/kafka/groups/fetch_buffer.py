@@ -18,7 +18,7 @@ from confluent_kafka import Message
 
 from choreo.adapters.kafka.errors import PARTITION_END
 from choreo.adapters.kafka.groups.thread import ConsumerThread
-from choreo.adapters.kafka.messages.records import log_stamp, record_of, type_of
+from choreo.adapters.kafka.records import log_stamp, record_of, type_of
 from choreo.adapters.log_clock import LogTime
 from choreo.core.events import Record
 

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from choreo.adapters.assignment import MemberId
-from choreo.adapters.kafka.cluster.group_offsets import noted_offsets
+from choreo.adapters.kafka.cluster.group_requests import noted_offsets
 from choreo.adapters.kafka.errors import TIMED_OUT, cause_of, complaint, sound
-from choreo.adapters.kafka.messages.reader import gathered
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.reader import gathered
 from choreo.core.errors import LeaseLostError
 from choreo.ports.log import Assigned
 

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from choreo.adapters.kafka import KafkaLog
 from choreo.adapters.kafka.cluster.log_identity import Origin, check, noted, read_note
-from choreo.adapters.kafka.topics.changes import changelog_of
+from choreo.adapters.kafka.topics import changelog_of
 from choreo.core.errors import LeaseLostError, NotFoundError, ReplacedLogError, StorageError
 from choreo.ports.log import Consumer
 from choreo.testing.conformance import TOPIC, event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from choreo.adapters.kafka.cluster.group_offsets import noted_offsets, whole_note
+from choreo.adapters.kafka.cluster.group_requests import noted_offsets, whole_note
 from choreo.adapters.kafka.cluster.log_identity import NOTE_END, Origin, noted, read_note, written
 from choreo.testing.conformance import TOPIC
 from tests.adapters.kafka.conftest import OpenLog

@@ -9,7 +9,7 @@ from confluent_kafka import Message
 
 from choreo.adapters.kafka import KafkaLog
 from choreo.adapters.kafka.groups import thread
-from choreo.adapters.kafka.topics.changes import tracker_app
+from choreo.adapters.kafka.topics import tracker_app
 from choreo.app.dependencies import DependencyReports
 from choreo.core.errors import LeaseLostError
 from choreo.core.events import Record

@@ -6,8 +6,8 @@ import threading
 import pytest
 from confluent_kafka import Consumer
 
-from choreo.adapters.kafka.messages import reader
-from choreo.adapters.kafka.messages.reader import PIECE, READERS
+from choreo.adapters.kafka import reader
+from choreo.adapters.kafka.reader import PIECE, READERS
 from choreo.testing.conformance import TOPIC, event
 from tests.adapters.kafka.conftest import OpenLog
 from tests.support.patience import PATIENCE_S

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.topics.changes import (
+from choreo.adapters.kafka.topics import (
     Action,
     Change,
     Found,
@@ -282,7 +282,7 @@ async def test_only_what_was_planned_is_done_and_waited_for(kafka: str, prefix: 
 
 async def test_a_cluster_that_is_away_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the address that was tried."""
-    monkeypatch.setattr("choreo.adapters.kafka.topics.changes.REQUEST_S", 0.5)
+    monkeypatch.setattr("choreo.adapters.kafka.topics.REQUEST_S", 0.5)
     admin = TopicAdmin(KafkaOptions("localhost:9"))
     with pytest.raises(StorageError, match="localhost:9"):
         await admin.find(declared(tmp_path))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.strategies import SearchStrategy, binary, booleans, builds, characters, integers, text
 
 from choreo.adapters.kafka.groups.fetch_buffer import FetchBuffer
-from choreo.adapters.kafka.messages.records import event_of, headers_of, message_of, record_of, type_of
+from choreo.adapters.kafka.records import event_of, headers_of, message_of, record_of, type_of
 from choreo.adapters.log_clock import LogTime, SeenEnd
 from choreo.core.events import Envelope, Record, from_headers, to_headers
 from choreo.core.facts import UNREADABLE

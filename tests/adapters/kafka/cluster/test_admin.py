@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 
-from choreo.adapters.kafka.cluster.joint_questions import JointQuestions
+from choreo.adapters.kafka.cluster.admin import JointQuestions
 
 
 class Cluster:

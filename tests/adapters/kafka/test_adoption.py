@@ -6,9 +6,9 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from choreo.adapters.kafka import KafkaLog
+from choreo.adapters.kafka.adoption import begin_anew
 from choreo.adapters.kafka.cluster.log_identity import Origin, identified, noted, read_note, successor
-from choreo.adapters.kafka.topics.adoption import begin_anew
-from choreo.adapters.kafka.topics.changes import changelog_of, tracker_app
+from choreo.adapters.kafka.topics import changelog_of, tracker_app
 from choreo.cli.failures import CONFLICT, UNAVAILABLE
 from choreo.core import ids
 from choreo.core.events import Record

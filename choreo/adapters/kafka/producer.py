@@ -19,8 +19,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from choreo.adapters.kafka.errors import QUEUE_FULL, TOO_LARGE, TOO_LATE, cause_of, complaint, for_good
-from choreo.adapters.kafka.messages.records import Outgoing, log_stamp
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.records import Outgoing, log_stamp
 from choreo.adapters.log_clock import LogTime
 
 _log = logging.getLogger(__name__)

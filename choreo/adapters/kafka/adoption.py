@@ -14,17 +14,17 @@ from collections.abc import Callable, Collection
 
 from confluent_kafka import ConsumerGroupState, KafkaException, TopicPartition
 
-from choreo.adapters.kafka.cluster import group_offsets
+from choreo.adapters.kafka.cluster import group_requests
 from choreo.adapters.kafka.cluster.admin import Admin
 from choreo.adapters.kafka.cluster.log_identity import Origin, identified, noted, origins_in, read_note, successor
 from choreo.adapters.kafka.cluster.requests import Cluster
 from choreo.adapters.kafka.errors import complaint
-from choreo.adapters.kafka.groups.truncation import missing_in
-from choreo.adapters.kafka.messages.reader import Place, Readers
-from choreo.adapters.kafka.messages.records import event_of
+from choreo.adapters.kafka.groups.conditions import missing_in
+from choreo.adapters.kafka.log import notes_of_tracker
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.topics.changes import Action, Change, Role, TopicAdmin, changelog_of, tracker_app
-from choreo.adapters.kafka.topics.tracker_notes import notes_of_tracker
+from choreo.adapters.kafka.reader import Place, Readers
+from choreo.adapters.kafka.records import event_of
+from choreo.adapters.kafka.topics import Action, Change, Role, TopicAdmin, changelog_of, tracker_app
 from choreo.core.errors import ConflictError, NotFoundError
 from choreo.core.identity import is_foreign
 from choreo.ports.dependencies import NoReports
@@ -94,7 +94,7 @@ async def _refuse_members(options: KafkaOptions, groups: Collection[str]) -> Non
     client = admin.client
     names = {options.name(group): group for group in groups}
     try:
-        # Every broker is asked, not the coordinators: see `group_offsets`.
+        # Every broker is asked, not the coordinators: see `group_requests`.
         request = client.list_consumer_groups(states=_WITH_MEMBERS, request_timeout=options.request_s)
         listed = await asyncio.wrap_future(request)
         for error in listed.errors or ():
@@ -146,6 +146,6 @@ async def _move(options: KafkaOptions, group: str, topic: str, places: dict[int,
         return
     try:
         wanted = [TopicPartition(name, partition, offset, note) for partition, (offset, note) in places.items()]
-        await group_offsets.move(options, group, wanted)
+        await group_requests.move(options, group, wanted)
     except KafkaException as error:
         raise complaint(error, options, f"group {group!r}") from error

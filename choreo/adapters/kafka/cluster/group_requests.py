@@ -1,6 +1,7 @@
-"""Read a group's offsets with the notes of their commits, or move them, as a consumer that never joins the group.
+"""Requests about a consumer group by somebody who never joins it: its members, its offsets with their notes, a move.
 
-An admin client's process ends with a segmentation fault where the group's coordinator has moved or is still loading, as
+The coordinator describes the members to an admin client. Offsets go through a consumer, for an
+admin client's process ends with a segmentation fault where the group's coordinator has moved or is still loading, as
 after every start of a broker: librdkafka (2.16.0, its issue 5040) then uses a membership that an admin client does not
 have. confluent-kafka (2.16.0) reads a note as a text that ends at the first zero, and sends that zero with those it
 writes itself. Behind a note without one it returns random bytes of memory. So every note of choreo ends with a
@@ -11,15 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from choreo.adapters.kafka.cluster.log_identity import NOTE_END
 from choreo.adapters.kafka.errors import COORDINATOR_MOVES, MEMBERSHIP_GONE, cause_of, sound
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.core.errors import ConflictError
+from choreo.core.errors import ChoreoError, ConflictError
+from choreo.ports.log import GroupMember
+
+AGAIN_S = 0.2
+"""Between attempts, while a coordinator moves or loads: seconds in all."""
 
 
 class NotedOffset(NamedTuple):
@@ -47,10 +53,6 @@ def _note_of(place: TopicPartition) -> str:
         return whole_note(place.metadata or "")
     except UnicodeDecodeError:
         return ""  # a foreign note: ours end before any byte that is no text
-
-
-AGAIN_S = 0.2
-"""Between attempts, while a coordinator moves or loads: seconds in all."""
 
 
 async def committed(options: KafkaOptions, group: str, places: Sequence[TopicPartition]) -> list[NotedOffset]:
@@ -98,3 +100,32 @@ def _ask(options: KafkaOptions, group: str, places: list[TopicPartition]) -> lis
         return noted_offsets(consumer, places, options.request_s)
     finally:
         consumer.close()
+
+
+def describe(admin: AdminClient, timeout_s: float, group: str) -> Any:
+    """Ask for the description of one group; return its future by the group's name in the cluster."""
+    return admin.describe_consumer_groups([group], request_timeout=timeout_s)
+
+
+def members_of(description: Any, topic: str) -> list[GroupMember]:
+    """Return the members that own partitions of the topic, and those that own nothing, by name.
+
+    A service has one group for the topics of all its flows: a member that owns partitions of other topics only is left
+    out. `topic` is the name in the cluster.
+    """
+    return sorted(_members(description, topic), key=lambda member: (member.name, member.partitions))
+
+
+def _members(description: Any, topic: str) -> Iterator[GroupMember]:
+    for member in description.members:
+        owned = member.assignment.topic_partitions
+        of_topic = tuple(sorted(place.partition for place in owned if place.topic == topic))
+        if of_topic or not owned:
+            name, host = member.group_instance_id or member.client_id, member.host.lstrip("/")
+            yield GroupMember(name, host, of_topic, member.member_id, member.client_id)
+
+
+def is_unknown(error: ChoreoError) -> bool:
+    """Return whether the cluster answered that there is no such group."""
+    inner = cause_of(error.__cause__)
+    return inner is not None and inner.code() == KafkaError.GROUP_ID_NOT_FOUND

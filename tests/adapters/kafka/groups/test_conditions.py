@@ -6,8 +6,8 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from choreo.adapters.kafka.groups.truncation import Missing, missing_in, with_missing
-from choreo.adapters.kafka.topics.adoption import keep
+from choreo.adapters.kafka.adoption import keep
+from choreo.adapters.kafka.groups.conditions import Missing, missing_in, with_missing
 from choreo.app.dependencies import DependencyReports
 from choreo.ports.log import CommitBatch, Consumer
 from choreo.testing.clock import VirtualClock

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from choreo.adapters.kafka.errors import OUT_OF_RANGE, PARTITION_END, PASSING, TIMED_OUT
-from choreo.adapters.kafka.messages.records import type_of
 from choreo.adapters.kafka.options import KafkaOptions
+from choreo.adapters.kafka.records import type_of
 
 READERS = 4
 """Readers at once, and kept ready: a consumer is three threads and a connection."""
