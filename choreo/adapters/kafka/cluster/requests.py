@@ -58,8 +58,8 @@ LOG_CONFIG = {
 }
 
 KAFKA = "kafka"
-_SOON = COORDINATOR_MOVES | {NO_LEADER}
-"""A partition or group has nobody in charge for a moment: asked again."""
+_SOON = COORDINATOR_MOVES | OUTDATED | {NO_LEADER}
+"""Nobody is in charge of a partition or group for a moment, or its broker does not know yet that it is: asked again."""
 _ABOUT_TOPICS = {KafkaError.TOPIC_ALREADY_EXISTS} | UNAUTHORIZED
 """Errors that only a cluster that answers can give."""
 _BYTES_MAX = 1_048_588
@@ -132,7 +132,7 @@ class Cluster:
     async def origin(self, topic: str) -> Origin:
         """Return the topic's present identity; raises NotFoundError."""
         name = self._options.name(topic)
-        found = await self._answers("topics", topic, [name], _describe_topics)
+        found = await self.answers("topics", topic, [name], _describe_topics)
         origin = origin_of(found[name].topic_id, len(found[name].partitions))
         self._partitions.setdefault(topic, origin.partitions)
         return origin
@@ -211,7 +211,7 @@ class Cluster:
         if not wanted:
             return {}
         kind = ("offsets", type(spec).__name__, isolation)
-        found = await self._answers(kind, topic, wanted, partial(_list_offsets, spec, isolation))
+        found = await self.answers(kind, topic, wanted, partial(_list_offsets, spec, isolation))
         return {number: answer.offset for (_, number), answer in found.items()}
 
     async def _made_sure(self, topic: str, partitions: int) -> int:
@@ -265,9 +265,9 @@ class Cluster:
     async def _config(self, topic: str) -> dict[str, Any]:
         """Return the topic's settings by name."""
         name = self._options.name(topic)
-        return dict((await self._answers("settings", topic, [name], _describe_configs))[name])
+        return dict((await self.answers("settings", topic, [name], _describe_configs))[name])
 
-    async def _answers(self, kind: Hashable, topic: str, parts: Sequence[Any], question: Question) -> dict[Any, Any]:
+    async def answers(self, kind: Hashable, topic: str, parts: Sequence[Any], question: Question) -> dict[Any, Any]:
         """Return the answer to each part, asked together with others' questions; alone where that fails."""
         client, timeout_s = self._admin.client, self._options.request_s
         found = await self._joint.ask(kind, parts, lambda joint: question(client, timeout_s, joint))
@@ -280,8 +280,7 @@ class Cluster:
         self, topic: str, question: Callable[[AdminClient, float], Mapping[Any, Future[Any]]]
     ) -> dict[Any, Any]:
         """Return the answer to each part of a question."""
-        until = time.monotonic() + self._options.request_s
-        again = True
+        until, pause_s = time.monotonic() + self._options.request_s, PROPAGATION_S
         while True:
             client = self._admin.client  # kept until it has answered, even if another call replaces it
             try:
@@ -289,15 +288,13 @@ class Cluster:
                 answers = {part: await asyncio.wrap_future(future) for part, future in futures.items()}
             except KafkaException as error:
                 inner = cause_of(error)
-                if inner is not None and inner.code() in _SOON and time.monotonic() < until:
-                    await asyncio.sleep(PROPAGATION_S)
-                    continue
                 if inner is not None and inner.code() in OUTDATED | PASSING:
                     # This client never asks again for a partition's leader; and it may hang.
                     self._admin.replace()
-                    if again and inner.code() in OUTDATED:
-                        again = False
-                        continue
+                if inner is not None and inner.code() in _SOON and time.monotonic() < until:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, START_PAUSE_S)
+                    continue
                 if inner is not None and inner.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                     self._partitions.pop(topic, None)
                     raise missing(f"topic {topic!r}") from error
