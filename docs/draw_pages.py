@@ -21,6 +21,11 @@ PAGES = {
     "stuck": "/flows/order/instances/stuck-1",
     "retry": "/flows/order/instances/retry-1",
     "history": "/flows/order/instances/stuck-1/history",
+    "graph": "/flows/order/instances/stuck-1/graph",
+    "timeline": "/flows/order/instances/declined-1/timeline",
+    "preview": "/flows/order/instances/retry-1/preview/cancel",
+    "batches": "/flows/order/batches?action=cancel&status=running&rate=10&reason=stocktaking",
+    "timers": "/flows/order/timers",
     "stalled": "/stalled",
     "groups": "/groups",
     "events": "/events",
@@ -30,7 +35,7 @@ PAGES = {
     "publish": "/flows/order/publish",
 }
 """Pictures by name, with the page of each; a new page belongs here."""
-STREAMED = frozenset(PAGES) - {"publish", "dead-letter"}
+STREAMED = frozenset(PAGES) - {"publish", "dead-letter", "preview", "batches"}
 """Pages that say how far they are true."""
 
 

@@ -1,4 +1,4 @@
-"""One server and one browser for each module of tests of the page; each test has a context of its own."""
+"""One browser for all tests of the page, one server for each module; a test has a context of its own where it acts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.surfaces.web.harness import Site, Watched, site_in, watched
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """Return a site with a run in each state, and a dead letter."""
     folder: Path = tmp_path_factory.mktemp("page")
@@ -21,7 +21,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         yield own
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Any]:
     """Return a real Chromium."""
     from tests.support.browser import chromium  # skips where a part is missing
@@ -30,7 +30,7 @@ async def browser() -> AsyncIterator[Any]:
         yield own
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def tab(browser: Any) -> AsyncIterator[Watched]:
     """Return a page of the browser that fails the test on any fault in it."""
     async with watched(browser) as own:

@@ -39,6 +39,28 @@ STATES = {
 
 LETTER = "00000000-0000-4000-8000-000000000001"
 """The dead letter of a played site that can be redriven."""
+PAGES = [
+    "/flows",
+    "/flows/order",
+    "/flows/order/instances",
+    "/flows/order/publish",
+    *(f"/flows/order/instances/{key}{page}" for key in STATES for page in ("", "/graph", "/timeline")),
+    "/flows/order/instances/stuck-1/history",
+    "/flows/order/instances/open-1/preview/cancel",
+    "/flows/order/instances/stuck-1/preview/undo-retry?entry=stock.reserve",
+    "/flows/order/batches",
+    "/flows/order/batches?action=pause&status=running&rate=10",
+    "/flows/order/timers",
+    "/flows/order/groups/payment/partitions/0/runs",
+    "/stalled",
+    "/groups",
+    "/events",
+    "/dead-letters",
+    f"/dead-letters/{LETTER}",
+    "/audit",
+    "/nothing",
+]
+"""Every kind of page of a played site; a new one belongs here."""
 TIMEOUT_MS = 30_000
 """Bound of each step of the browser."""
 
@@ -147,15 +169,28 @@ class Watched:
 
         await expect(self.page.locator(selector)).to_have_text(re.compile(pattern), timeout=TIMEOUT_MS)
 
+    async def follow(self, link: Any) -> None:
+        """Click on a link, or on the button of a form that leads to a page; wait until that page is whole."""
+        async with self.page.expect_navigation():
+            await link.click()
+
+    async def send_without_a_reason(self, button: str) -> None:
+        """Press the first button of this text though the browser requires a reason, before a refresh comes between."""
+        await self.page.get_by_role("button", name=button, exact=True).first.evaluate(
+            "button => { button.form.noValidate = true; button.click(); }"
+        )
+
     def expect(self, pattern: str) -> None:
         """Expect faults that match this pattern; at least one has to come."""
         self._expected.append(pattern)
 
     def check(self) -> None:
-        """Fail on each fault that was not expected, and on each expected one that did not come."""
+        """Fail on each fault that was not expected, and on each expected one that did not come; begin anew."""
         unexpected = [fault for fault in self.faults if not any(re.search(each, fault) for each in self._expected)]
-        assert not unexpected, "\n".join(unexpected)
         missing = [each for each in self._expected if not any(re.search(each, fault) for fault in self.faults)]
+        self.faults.clear()
+        self._expected.clear()
+        assert not unexpected, "\n".join(unexpected)
         assert not missing, f"expected faults that did not come: {missing}"
 
 

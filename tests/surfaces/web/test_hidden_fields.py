@@ -11,7 +11,7 @@ from choreo.adapters.access.api_keys import create
 from choreo.core.access import Role
 from tests.surfaces.web.harness import LETTER, Site
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SECRET = "5105-1051"  # noqa: S105 - under test
 RUN = "/ui/flows/order/instances/secret-1"

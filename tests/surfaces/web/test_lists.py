@@ -11,7 +11,7 @@ from tests.support.patience import PATIENCE_S
 from tests.support.running import until
 from tests.surfaces.web.harness import Site, Watched
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 STRANGE = '<script>alert("1")</script>\u202e'
 
 
@@ -34,14 +34,14 @@ async def test_a_lagging_partition_leads_to_the_runs_it_holds_up(site: Site, tab
     link = tab.page.get_by_role("link", name="retry-1")
     assert await link.count() == 1
     assert "payment.charge" in await tab.page.inner_text("main table")
-    await link.click()
+    await tab.follow(link)
     assert (await tab.page.inner_text("h1")).startswith("retry-1")
 
 
 async def test_timers_are_in_the_order_of_their_time(site: Site, tab: Watched) -> None:
     """The run that tries again soon stands first; those that ended are not there."""
     await tab.page.goto(f"{site.url}/flows/order")
-    await tab.page.get_by_role("link", name="Timers").click()
+    await tab.follow(tab.page.get_by_role("link", name="Timers"))
     keys = await tab.page.locator("tbody th").all_inner_texts()
     expected = [row.key for row in (await site.app.queries.timers("order", 50)).items]
     assert keys == expected

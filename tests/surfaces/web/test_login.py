@@ -17,12 +17,12 @@ from choreo.core.access import Role
 from choreo.surfaces.rest.access_control import FAILURES_BURST
 from tests.surfaces.web.harness import Site, Watched, watched
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 HTML = {"Accept": "text/html"}
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def door(site: Site, tmp_path: Path) -> AsyncIterator[tuple[str, Path, str]]:
     """Return the address of the site with access control, the file of its keys, and a key of an operator."""
     path = tmp_path / "keys.json"
@@ -43,7 +43,7 @@ async def logged_in(tab: Watched, address: str, key: str) -> None:
     """Log in on the page, and wait until its stream has begun."""
     await tab.page.goto(f"{address}/ui/flows")
     await tab.page.get_by_label("API key").fill(key)
-    await tab.page.get_by_role("button", name="Log in").click()
+    await tab.follow(tab.page.get_by_role("button", name="Log in"))
     await tab.shows("#stamp", "^True up to")
 
 
@@ -55,9 +55,9 @@ async def test_a_person_logs_in_acts_and_logs_out(door: tuple[str, Path, str], b
         await page.goto(f"{address}/ui/flows/order/instances?status=stuck")
         assert "/ui/login" in page.url
         await page.get_by_label("API key").fill(key)
-        await page.get_by_role("button", name="Log in").click()
+        await tab.follow(page.get_by_role("button", name="Log in"))
         assert page.url.endswith("/ui/flows/order/instances?status=stuck")
-        await page.get_by_role("link", name="stuck-1").click()
+        await tab.follow(page.get_by_role("link", name="stuck-1"))
         await page.get_by_text("Pause…").click()
         await page.get_by_role("button", name="Pause", exact=True).click()
         await page.get_by_text("and shown here").wait_for()
@@ -70,7 +70,7 @@ async def test_a_person_logs_in_acts_and_logs_out(door: tuple[str, Path, str], b
             False,
             False,
         )
-        await page.get_by_role("button", name="Log out").click()
+        await tab.follow(page.get_by_role("button", name="Log out"))
         await page.goto(f"{address}/ui/flows")
         assert "/ui/login" in page.url
 

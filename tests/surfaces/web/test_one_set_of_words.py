@@ -34,7 +34,7 @@ NO_ALERT = {
 """Faults without an alert, each with the reason."""
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def client(site: Site) -> typing.AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the running site."""
     async with httpx.AsyncClient(base_url=site.url.removesuffix("/ui"), timeout=30) as client:
@@ -57,7 +57,7 @@ def typed(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     return run
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 STEADY = sorted(set(STATES) - {"retry-1"})
 """Runs whose sentences do not change while the test asks."""
 

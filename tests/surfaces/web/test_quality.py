@@ -5,41 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import pytest_asyncio
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from choreo.surfaces.rest.server import use_cases_of
 from choreo.surfaces.web import create_site
+from choreo.surfaces.web.pages import NAV
 from tests.support.serving import served
-from tests.surfaces.web.harness import LETTER, STATES, Site, Watched, watched
+from tests.surfaces.web.harness import PAGES, Site, Watched, watched
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+WIDE, NARROW = {"width": 960, "height": 640}, {"width": 360, "height": 640}
 AXE = Path("tests/support/vendored/axe-core-4.14.1.min.js")
-PAGES = [
-    "/flows",
-    "/flows/order",
-    "/flows/order/instances",
-    "/flows/order/publish",
-    *(f"/flows/order/instances/{key}" for key in STATES),
-    "/flows/order/instances/stuck-1/history",
-    "/flows/order/timers",
-    "/stalled",
-    "/groups",
-    "/events",
-    "/dead-letters",
-    f"/dead-letters/{LETTER}",
-    "/audit",
-    "/nothing",
-]
-"""Every kind of page; a new one belongs here."""
-
 _FINDINGS = """async options => (await axe.run(document, {resultTypes: ['violations'], ...options})).violations.map(
     one => `${one.id}: ${one.help}: ${one.nodes.map(node => node.html.slice(0, 200)).join(' | ')}`)"""
 
@@ -53,16 +39,67 @@ async def opened(tab: Watched, address: str) -> Any:
     return answer
 
 
-@pytest.mark.parametrize(
-    ("scheme", "options"), [("light", {}), ("dark", {"runOnly": ["color-contrast"]})], ids=["light", "dark"]
-)
-async def test_axe_finds_nothing(site: Site, browser: Any, scheme: str, options: dict[str, Any]) -> None:
-    """On no page, with every part unfolded; in the dark scheme no colour that is hard to see."""
-    async with watched(browser, color_scheme=scheme, reduced_motion="reduce") as tab:
+@dataclass
+class Viewers:
+    """Two tabs that every page is opened in: one with scripts and axe, one without scripts."""
+
+    tab: Watched
+    plain: Watched
+    asked: list[str] = field(default_factory=list)
+    """Addresses that the tabs have asked for."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def viewers(browser: Any) -> AsyncIterator[Viewers]:
+    """Return the tabs; a page is opened once for all of its checks."""
+    async with (
+        watched(browser, viewport=WIDE, reduced_motion="reduce") as tab,
+        watched(browser, viewport=WIDE, java_script_enabled=False) as plain,
+    ):
         await tab.page.context.add_init_script(path=AXE)
-        for path in PAGES:
-            await opened(tab, site.url + path)
-            assert await tab.page.evaluate(_FINDINGS, options) == [], path
+        own = Viewers(tab, plain)
+        for each in (tab, plain):
+            each.page.on("request", lambda request: own.asked.append(request.url))
+        yield own
+
+
+_PARTS = "main h1, main h2, main h3, main th[scope=col], main svg text, main form label"
+_FACTS = r"""() => ({
+    width: document.documentElement.scrollWidth,
+    shade: getComputedStyle(document.body).backgroundColor.match(/\d+/g).reduce((sum, part) => sum + Number(part), 0),
+})"""
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_is_good(site: Site, viewers: Viewers, path: str) -> None:
+    """No fault of the policy or a script, axe finds nothing, 360 points are enough, dark where preferred, no scripts.
+
+    Nothing but tables scrolls sideways, and those in themselves. Neither fonts nor scripts nor pictures come from
+    another server.
+    """
+    tab, page = viewers.tab, viewers.tab.page
+    viewers.asked.clear()
+    await page.emulate_media(color_scheme="light")
+    answer = await opened(tab, site.url + path)
+    assert answer.status == (404 if path == "/nothing" else 200)
+    assert await page.locator("h1").count() == 1
+    assert await page.locator("header nav a").all_inner_texts() == [entry.text for entry in NAV]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert (await page.evaluate(_FACTS))["shade"] > 600
+    assert await page.evaluate(_FINDINGS, {}) == []
+    await page.emulate_media(color_scheme="dark")
+    assert (await page.evaluate(_FACTS))["shade"] < 200
+    assert await page.evaluate(_FINDINGS, {"runOnly": ["color-contrast"]}) == []
+    await page.set_viewport_size(NARROW)
+    assert (await page.evaluate(_FACTS))["width"] <= NARROW["width"]
+    await page.set_viewport_size(WIDE)
+    parts = await page.locator(_PARTS).all_text_contents()
+    tab.check()
+    await viewers.plain.page.goto(site.url + path)
+    assert await viewers.plain.page.locator(_PARTS).all_text_contents() == parts
+    viewers.plain.faults.clear()
+    assert all(url.startswith((site.url, "data:")) for url in viewers.asked)
 
 
 async def test_axe_finds_a_fault_that_is_there(site: Site, tab: Watched) -> None:
@@ -73,26 +110,6 @@ async def test_axe_finds_a_fault_that_is_there(site: Site, tab: Watched) -> None
     assert [finding.partition(":")[0] for finding in await tab.page.evaluate(_FINDINGS, {})] == ["label"]
 
 
-async def test_a_page_fits_a_narrow_screen(site: Site, browser: Any) -> None:
-    """360 points wide: nothing but tables scrolls sideways, and those in themselves."""
-    async with watched(browser, viewport={"width": 360, "height": 640}, is_mobile=True, has_touch=True) as tab:
-        for path in PAGES[:-1]:
-            await opened(tab, site.url + path)
-            assert await tab.page.evaluate("document.documentElement.scrollWidth") <= 360, path
-
-
-async def test_a_page_is_dark_where_that_is_preferred(site: Site, browser: Any) -> None:
-    """The background follows the preference."""
-    shades = {}
-    for scheme in ("light", "dark"):
-        async with watched(browser, color_scheme=scheme) as tab:
-            await opened(tab, f"{site.url}/flows")
-            colour = await tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
-            shades[scheme] = sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
-    assert shades["dark"] < 200
-    assert shades["light"] > 600
-
-
 async def test_everything_works_without_scripts(site: Site, browser: Any) -> None:
     """Pages are readable, filters filter, and an action is posted and shown."""
     await site.start("plain-1")
@@ -101,14 +118,14 @@ async def test_everything_works_without_scripts(site: Site, browser: Any) -> Non
         page = tab.page
         await page.goto(f"{site.url}/flows/order/instances")
         await page.get_by_label("Key").fill("plain-1")
-        await page.get_by_role("button", name="Filter").click()
-        await page.get_by_role("link", name="plain-1").click()
+        await tab.follow(page.get_by_role("button", name="Filter"))
+        await tab.follow(page.get_by_role("link", name="plain-1"))
         assert "waits for Picked" in await page.inner_text("section.why")
         await page.get_by_text("Cancel…").click()
         await page.get_by_label("Reason", exact=True).first.fill("without scripts")
-        await page.get_by_role("button", name="Cancel", exact=True).click()
+        await tab.follow(page.get_by_role("button", name="Cancel", exact=True))
         assert "and shown here" in await page.inner_text("main")
-        await page.get_by_role("link", name="History").click()
+        await tab.follow(page.get_by_role("link", name="History"))
         assert "without scripts" in await page.inner_text("main table")
 
 
@@ -148,9 +165,9 @@ async def test_a_page_works_below_a_path_of_a_proxy(site: Site, tab: Watched) ->
         await page.get_by_text("Pause…").click()
         await page.get_by_role("button", name="Pause", exact=True).click()
         await page.get_by_text("and shown here").wait_for()
-        await page.get_by_role("link", name="History").click()
-        await page.get_by_role("link", name="Dead letters").click()
-        await page.get_by_role("link", name="API").click()
+        await tab.follow(page.get_by_role("link", name="History"))
+        await tab.follow(page.get_by_role("link", name="Dead letters"))
+        await tab.follow(page.get_by_role("link", name="API"))
         await page.wait_for_selector("#operations-flows-publishEvent")
         assert proxy.elsewhere == []
 
@@ -184,16 +201,6 @@ async def test_hostile_text_does_nothing(site: Site, tab: Watched) -> None:
         assert await page.title() != "hit", address
         assert "49" not in f"{await page.title()} {await page.inner_text('h1')}", address
         assert await page.locator("main script, main img, main b").count() == 0, address
-
-
-async def test_a_page_asks_no_other_server(site: Site, tab: Watched) -> None:
-    """Neither fonts nor scripts nor pictures come from elsewhere."""
-    asked: list[str] = []
-    tab.page.on("request", lambda request: asked.append(request.url))
-    for path in PAGES[:-1]:
-        await opened(tab, site.url + path)
-    assert len(asked) > len(PAGES)
-    assert all(url.startswith((site.url, "data:")) for url in asked)
 
 
 async def test_streams_do_not_hold_up_a_stop(site: Site, browser: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.surfaces.web.harness import Site, Watched
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_the_graph_shows_the_state_of_each_part(site: Site, tab: Watched) -> None:
@@ -31,14 +31,14 @@ async def test_a_link_to_a_position_shows_the_run_as_it_was(site: Site, tab: Wat
     assert "status compensated" in (await page.locator("h1").inner_html())
     seen = []
     while await page.get_by_role("link", name="Event before").count():
-        await page.get_by_role("link", name="Event before").click()
+        await tab.follow(page.get_by_role("link", name="Event before"))
         seen.append(await page.locator("p.note strong").inner_text())
     assert seen[-1] == "running"
     assert "compensating" in seen
     first = page.url
     await page.goto(first.replace("/graph", "/timeline"))
     assert await page.locator("tbody tr").count() == 1
-    await page.get_by_role("link", name="Now").click()
+    await tab.follow(page.get_by_role("link", name="Now"))
     assert await page.locator("tbody tr").count() > 3
     tab.expect("422")
     refused = await page.goto(site.run("declined-1", "graph?at=nowhere"))
@@ -60,7 +60,7 @@ async def test_an_action_is_previewed_before_it_is_done(site: Site, tab: Watched
     await site.seen("preview-1", "Charged")
     await page.goto(site.run("preview-1"))
     await page.get_by_text("Cancel…").click()
-    await page.locator("#action-run-2").get_by_role("link", name="See the consequences first").click()
+    await tab.follow(page.locator("#action-run-2").get_by_role("link", name="See the consequences first"))
     told = await page.get_by_role("region", name="Consequences").inner_text()
     assert "Undoes payment.charge, stock.reserve, in this order." in told
     assert "running" in await page.locator("h1").inner_text()
