@@ -15,7 +15,14 @@ from choreo.adapters.errors import lease_lost
 from choreo.core.errors import LeaseLostError
 from choreo.core.events import Record
 from choreo.ports.clock import Clock
-from choreo.ports.log import Assigned, CommitBatch, Poll
+from choreo.ports.log import Admits, Assigned, CommitBatch, Poll
+
+
+def admitted(records: Sequence[Record], read: int, admits: Admits | None) -> tuple[Sequence[Record], int]:
+    """Return a scan's result without the records that `admits` refuses."""
+    if admits is not None:
+        records = [record for record in records if admits(record.event.type, record.event.key)]
+    return records, read
 
 
 class GroupBackend(Protocol):

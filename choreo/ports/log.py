@@ -7,7 +7,7 @@ finished, in one transaction where the transport supports it reliably.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,10 @@ TRACKER_GROUP = "tracker"
 
 BRIDGE_GROUP = "bridge"
 """The consumer group of the bridge: up to its offsets, other logs have every carried event of this one."""
+
+
+Admits: TypeAlias = Callable[[str, str], bool]
+"""Whether a scan returns a record of this type and key; called once for each in the order of the log, in any thread."""
 
 
 class GroupMember(msgspec.Struct, frozen=True):
@@ -145,11 +149,18 @@ class Log(Protocol):
         ...
 
     async def scan(
-        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        limit: int,
+        types: frozenset[str],
+        admits: Admits | None = None,
     ) -> tuple[Sequence[Record], int]:
         """Scan some `limit` records from `offset` on; return those of these types, and the offset to go on from.
 
-        The returned offset is `offset` itself only at the end. Records of other types are not decoded.
+        The returned offset is `offset` itself only at the end. Records of other types are not decoded. Of the records
+        of these types, those that `admits` refuses are left out, too.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from confluent_kafka import KafkaException, Message
@@ -21,8 +21,8 @@ from choreo.adapters.kafka.groups.conditions import StaticMembership, Truncation
 from choreo.adapters.kafka.groups.consumer import KafkaConsumer, Lookups
 from choreo.adapters.kafka.options import KafkaOptions
 from choreo.adapters.kafka.producer import KafkaProducer
-from choreo.adapters.kafka.reader import OutOfRangeError, Place, Readers
-from choreo.adapters.kafka.records import log_stamp, message_of, record_of
+from choreo.adapters.kafka.reader import IsWanted, OutOfRangeError, Place, Readers
+from choreo.adapters.kafka.records import is_wanted, log_stamp, message_of, record_of
 from choreo.adapters.kafka.topics import changelog_of, tracker_app
 from choreo.adapters.log_clock import LogTime
 from choreo.core.errors import NotFoundError
@@ -31,7 +31,7 @@ from choreo.core.partition import partition_of
 from choreo.ports.clock import Clock
 from choreo.ports.dependencies import Dependencies, NoReports
 from choreo.ports.inbox import Inbox, InboxIdentity
-from choreo.ports.log import TRACKER_GROUP, GroupMember
+from choreo.ports.log import TRACKER_GROUP, Admits, GroupMember
 
 STAMP_SPAN = 1_000
 """Records looked through at once for one that carries the log's time."""
@@ -74,7 +74,7 @@ class KafkaLog:
         self._firsts: dict[tuple[str, int], int] = {}
         self._readers = Readers(options)
         self.dead_letters: KafkaDeadLetters = KafkaDeadLetters(options, self._cluster, self._sender, self._readers)
-        self._origins = Origins(self._cluster.origin, self._noted_by_tracker, recall)
+        self._origins = Origins(self._cluster.origin, partial(notes_of_tracker, self._cluster), recall)
         self._writer = CommitWriter(self._publish, self.dead_letters.add, inbox, save, memory)
 
     def watch(self, own: Clock, put: Put) -> LogWatch:
@@ -125,15 +125,21 @@ class KafkaLog:
         return await self._records(topic, partition, messages)
 
     async def scan(
-        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        limit: int,
+        types: frozenset[str],
+        admits: Admits | None = None,
     ) -> tuple[list[Record], int]:
-        """Return the records of these types among the next `limit`, and the offset to go on from."""
+        """Return the records of these types among the next `limit`, and the offset to go on from.
+
+        `admits` is called in another thread; a record that it refuses is not decoded.
+        """
         await self._known(topic, partition)
-        wanted = frozenset(type_.encode() for type_ in types)
-        messages, following = await self._looked_at(topic, partition, offset, limit, wanted)
-        # One by one: a record without a time takes that of the one before it in the log, which may be missing here.
-        records = [record for message in messages for record in await self._records(topic, partition, [message])]
-        return records, following
+        messages, following = await self._looked_at(topic, partition, offset, limit, is_wanted(types, admits))
+        return await self._records(topic, partition, messages, has_gaps=True), following
 
     async def end(self, topic: str, partition: int) -> int:
         """Return the offset of the next record; raises NotFoundError."""
@@ -203,32 +209,25 @@ class KafkaLog:
         )
         return {partition: (begins[partition], ends[partition]) for partition in partitions}
 
-    async def _noted_by_tracker(self, topic: str) -> Collection[str]:
-        """Return the notes beside the tracker's offsets in the changelog and in the log.
-
-        The latter are deleted with the topic. The changelog itself has as many partitions as its log was made with.
-        """
-        return await notes_of_tracker(self._cluster, topic)
-
     async def close(self) -> None:
         """Wait a moment for work under way, then close all connections. Consumers are closed by their callers."""
         await self._sender.close()
         await self._readers.close()
 
     async def _looked_at(
-        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[bytes] | None
+        self, topic: str, partition: int, offset: int, limit: int, wants: IsWanted | None
     ) -> tuple[list[Message], int]:
-        """Return the messages of these types (None: all) among the next `limit`, and the offset to go on from."""
+        """Return the wanted messages (None: all) among the next `limit`, and the offset to go on from."""
         place = Place(self.options.name(topic), partition, offset)
         try:
             try:
-                return await self._readers.scan(place, limit, types)
+                return await self._readers.scan(place, limit, wants)
             except OutOfRangeError:
                 first = (await self._cluster.begins(topic, (partition,)))[partition]
                 if offset >= first:
                     return [], offset
                 self._report_missing(topic, partition, offset, first)
-                return await self._readers.scan(place._replace(offset=first), limit, types)
+                return await self._readers.scan(place._replace(offset=first), limit, wants)
         except KafkaException as error:
             raise complaint(error, self.options, f"topic {topic!r}") from error
 
@@ -239,14 +238,16 @@ class KafkaLog:
             gone = "topic %s: offsets %d to %d of partition %d are no longer in the log; it is read from offset %d on"
             _log.warning(gone, topic, offset, first - 1, partition, first)
 
-    async def _records(self, topic: str, partition: int, messages: Sequence[Message]) -> list[Record]:
-        """Return the messages' records, each with the log's time: see `_stamp`."""
+    async def _records(
+        self, topic: str, partition: int, messages: Sequence[Message], *, has_gaps: bool = False
+    ) -> list[Record]:
+        """Return the messages' records, each with the log's time: see `_stamp`; gaps may hide the record before."""
         records, stamp_ms, log_id = [], -1, (await self._origins.sure(topic)).log_id
         for message in messages:
             known_ms = log_stamp(message)
             if known_ms is not None:
                 stamp_ms = known_ms
-            elif stamp_ms < 0:
+            elif has_gaps or stamp_ms < 0:
                 stamp_ms = await self._stamp(topic, partition, message.offset() or 0)
             records.append(record_of(message, message.headers() or (), topic, stamp_ms, log_id))
         return records

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from choreo.adapters.kafka.errors import OUT_OF_RANGE, PARTITION_END, PASSING, TIMED_OUT
 from choreo.adapters.kafka.options import KafkaOptions
-from choreo.adapters.kafka.records import type_of
 
 READERS = 4
 """Readers at once, and kept ready: a consumer is three threads and a connection."""
@@ -26,6 +26,11 @@ PIECE = 100
 """From so many records on a read is a piece of a longer one, and fetches ahead."""
 FETCH_PIECE, FETCH_POINT = 1 << 20, 1 << 16
 """Bytes of a fetch. A larger record is fetched all the same, alone."""
+PORTION = 500
+"""Messages taken at once: those that a scan drops are gone before the garbage collector looks at their headers.
+
+With 10,000 at once the collector took, at Python's own thresholds, as long as the reading itself.
+"""
 SCAN_BYTES = 8 << 20
 """Bytes scanned in one piece, of which most are dropped: a piece of 10,000 small records has fewer."""
 READ_S = 10.0
@@ -33,6 +38,10 @@ READ_S = 10.0
 WAIT_S = 0.1
 REST_S = 1.0
 """After so long without a request a reader is paused: a caller that reads in pieces asks again within milliseconds."""
+
+
+IsWanted: TypeAlias = Callable[[Message], bool]
+"""Whether a message is one that a scan looks for."""
 
 
 class Place(NamedTuple):
@@ -69,25 +78,20 @@ class _Reader:
         self.idle_since_s = 0.0
         """Since when it is idle, on the loop's clock."""
 
-    def read(self, place: Place, limit: int, bytes_max: float = inf) -> list[Message]:
-        """Return at most `limit` messages from the place on, fewer only at the end and where they reach `bytes_max`."""
+    def scan(self, place: Place, limit: int, is_wanted: IsWanted | None) -> tuple[list[Message], int]:
+        """Return the wanted messages (None: all) among the next `limit`, and the offset to go on from.
+
+        It looks at fewer only at the end, and where it has scanned `SCAN_BYTES`.
+        """
         if self.at != place:
             self._consumer.assign([TopicPartition(*place)])
         self.at = None
-        found, ended = self._collect(limit, bytes_max)
-        if self.ahead and found and not ended:
-            self.at = place._replace(offset=(found[-1].offset() or 0) + 1)
+        found, following, ended = self._collect(place.offset, limit, is_wanted)
+        if self.ahead and following > place.offset and not ended:
+            self.at = place._replace(offset=following)
         else:
             self._consumer.unassign()
-        return found
-
-    def scan(self, place: Place, limit: int, types: frozenset[bytes] | None) -> tuple[list[Message], int]:
-        """Read; return the messages of these types (None: all), and the offset to go on from."""
-        found = self.read(place, limit, inf if types is None else SCAN_BYTES)
-        following = (found[-1].offset() or 0) + 1 if found else place.offset
-        if types is None:
-            return found, following
-        return [message for message in found if type_of(message.headers() or (), message) in types], following
+        return found, following
 
     def rest(self) -> None:
         """Fetch no more."""
@@ -97,26 +101,41 @@ class _Reader:
     def close(self) -> None:
         self._consumer.close()
 
-    def _collect(self, limit: int, bytes_max: float) -> tuple[list[Message], bool]:
+    def _collect(self, offset: int, limit: int, is_wanted: IsWanted | None) -> tuple[list[Message], int, bool]:
+        """Return the wanted messages, the offset behind all that were read, and whether the end was reached."""
         found: list[Message] = []
-        size = 0
+        count = size = 0
+        bytes_max = inf if is_wanted is None else SCAN_BYTES
         until = time.monotonic() + READ_S
-        while len(found) < limit and size < bytes_max:
-            for message in gathered(self._consumer, limit - len(found), WAIT_S):
-                error = message.error()
-                if error is None:
-                    found.append(message)
-                    size += len(message)
-                    until = time.monotonic() + READ_S
-                elif error.code() == PARTITION_END:
-                    return found, True
-                elif error.code() in OUT_OF_RANGE:
-                    raise OutOfRangeError
-                elif not error.retriable() and error.code() not in PASSING:
-                    raise KafkaException(error)
+        while count < limit and size < bytes_max:
+            fresh = gathered(self._consumer, min(PORTION, limit - count), WAIT_S)
+            read = [message for message in fresh if message.error() is None]
+            if read:
+                offset = (read[-1].offset() or 0) + 1
+                count, size = count + len(read), size + sum(map(len, read))
+                found += read if is_wanted is None else filter(is_wanted, read)
+                until = time.monotonic() + READ_S
+            if len(read) < len(fresh) and _has_ended([message.error() for message in fresh]):
+                return found, offset, True
             if time.monotonic() > until:
                 raise KafkaException(KafkaError(TIMED_OUT, f"no answer within {READ_S:g} s"))
-        return found, False
+        return found, offset, False
+
+
+def _has_ended(failures: Iterable[KafkaError | None]) -> bool:
+    """Return whether one of these says that the partition's end is reached; raises those that do not pass."""
+    ended = False
+    for error in failures:
+        code = error.code() if error is not None else None
+        if error is None or code in PASSING:
+            continue
+        if code in OUT_OF_RANGE:
+            raise OutOfRangeError
+        if code == PARTITION_END:
+            ended = True
+        elif not error.retriable():
+            raise KafkaException(error)
+    return ended
 
 
 class Readers:
@@ -134,15 +153,15 @@ class Readers:
         """Return at most `limit` messages from the place on, in order; fewer only at the end. Raises as `scan`."""
         return (await self.scan(place, limit))[0]
 
-    async def scan(self, place: Place, limit: int, types: frozenset[bytes] | None = None) -> tuple[list[Message], int]:
-        """Return the messages of these types (None: all) among the next `limit`, and the offset to go on from.
+    async def scan(self, place: Place, limit: int, is_wanted: IsWanted | None = None) -> tuple[list[Message], int]:
+        """Return the wanted messages (None: all) among the next `limit`, and the offset to go on from.
 
-        The types are checked in the reader's thread. Raises OutOfRangeError, and KafkaException when the broker does
-        not answer.
+        `is_wanted` is called in the reader's thread, in the order of the log. Raises OutOfRangeError, and
+        KafkaException when the broker does not answer.
         """
         async with self._turns:
             reader = self._take(place, ahead=limit >= PIECE)
-            reading = asyncio.get_running_loop().run_in_executor(self._threads, reader.scan, place, limit, types)
+            reading = asyncio.get_running_loop().run_in_executor(self._threads, reader.scan, place, limit, is_wanted)
             self._busy.add(reading)
             # Also if the caller is cancelled: the reader is free when its thread has finished, and not before.
             reading.add_done_callback(partial(self._freed, reader))

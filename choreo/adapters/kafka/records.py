@@ -6,7 +6,7 @@ The headers are `core.events.to_headers`'; tables made from it write and read th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from choreo.core.baggage import BYTES_MAX
 from choreo.core.events import SENT_ON, UNNAMED_SOURCE, Envelope, Record, from_headers, number, sent_on, to_headers
 from choreo.core.facts import UNREADABLE
 from choreo.core.structured import binary_of, is_structured
+from choreo.ports.log import Admits
 
 TYPE_HEADER = "ce_type"
 Headers = list[tuple[str, str | bytes | None]]
@@ -83,6 +84,19 @@ def type_of(headers: Any, message: Message) -> bytes:
     if not any(name == "content-type" and is_structured((value or b"").decode("latin-1")) for name, value in headers):
         return b""
     return event_of(headers, message.key(), message.value(), "").type.encode(errors="replace")
+
+
+def is_wanted(types: Iterable[str], admits: Admits | None) -> Callable[[Message], bool]:
+    """Return whether a message has one of these types, and a key that `admits` does not refuse."""
+    known = {type_.encode(): type_ for type_ in types}
+
+    def check(message: Message) -> bool:
+        type_ = known.get(type_of(message.headers() or (), message))
+        if type_ is None or admits is None:
+            return type_ is not None
+        return admits(type_, (message.key() or b"").decode(errors="replace"))
+
+    return check
 
 
 def log_stamp(message: Message) -> int | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from choreo.adapters.consumer import GroupConsumer
+from choreo.adapters.consumer import GroupConsumer, admitted
 from choreo.adapters.errors import admit
 from choreo.adapters.memory.consumer_groups import MemoryGroups
 from choreo.adapters.memory.topics import Topics
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.clock import Clock
-from choreo.ports.log import GroupMember
+from choreo.ports.log import Admits, GroupMember
 
 
 class MemoryLog:
@@ -52,10 +52,16 @@ class MemoryLog:
         return self._topics.partition(topic, partition)[max(0, offset) : max(0, offset) + limit]
 
     async def scan(
-        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        limit: int,
+        types: frozenset[str],
+        admits: Admits | None = None,
     ) -> tuple[Sequence[Record], int]:
-        """Return the records of these types among the next `limit`, and the offset to continue from."""
-        return self._groups.scan(topic, partition, offset, limit, types)
+        """Return the admitted records of these types among the next `limit`, and the offset to continue from."""
+        return admitted(*self._groups.scan(topic, partition, offset, limit, types), admits)
 
     async def end(self, topic: str, partition: int) -> int:
         """Return the offset of the next record; raises NotFoundError."""

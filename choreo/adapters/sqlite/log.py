@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from itertools import islice
 
-from choreo.adapters.consumer import GroupConsumer
+from choreo.adapters.consumer import GroupConsumer, admitted
 from choreo.adapters.errors import admit, bad_count, wrong_count
 from choreo.adapters.sqlite.consumer_groups import ConsumerGroups
 from choreo.adapters.sqlite.database import Database
@@ -15,7 +15,7 @@ from choreo.adapters.sqlite.wal_sync import NotFlushedError
 from choreo.adapters.sqlite.writer import Until, Writer
 from choreo.core.events import Envelope, Position, Record
 from choreo.ports.clock import Clock
-from choreo.ports.log import GroupMember
+from choreo.ports.log import Admits, GroupMember
 
 
 class _Together:
@@ -126,10 +126,16 @@ class SqliteLog:
         return found
 
     async def scan(
-        self, topic: str, partition: int, offset: int, limit: int, types: frozenset[str]
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        limit: int,
+        types: frozenset[str],
+        admits: Admits | None = None,
     ) -> tuple[Sequence[Record], int]:
-        """Return at most `limit` records of these types, and the offset to continue from."""
-        return self._records.scan(topic, partition, offset, limit, types)
+        """Return at most `limit` admitted records of these types, and the offset to continue from."""
+        return admitted(*self._records.scan(topic, partition, offset, limit, types), admits)
 
     async def end(self, topic: str, partition: int) -> int:
         """Return the offset of the next record; raises NotFoundError."""

@@ -24,7 +24,7 @@ from choreo.core.flow_table import FlowTable
 from choreo.core.gates import NO_READS, Arguments, Reads
 from choreo.core.identity import identified
 from choreo.ports.inbox import GateRow, GateSave, Inbox
-from choreo.ports.log import Log
+from choreo.ports.log import Admits, Log
 
 SCAN_AT_ONCE = 10_000
 """Records of a piece: of most only the type is read, some 20 ms in all, on Kafka in another thread."""
@@ -114,11 +114,24 @@ class GateBook:
         A record in a wrong partition is left out: its offset is none of its key's partition.
         """
         limit = min(SCAN_AT_ONCE, until - place.offset)
-        records, following = await log.scan(*place, limit, self.types)
+        records, following = await log.scan(*place, limit, self.types, self._admission(place.partition))
         await self.read([record for record in records if record.offset < until and in_place(record, partitions)])
         reached = min(following, until) if following > place.offset else until
         self.reached(place.partition, reached)
         return reached
+
+    def _admission(self, partition: int) -> Admits | None:
+        """Return which records of a scan have a key with a state or a start; None where it must be looked up."""
+        if partition not in self._fresh:
+            return None
+        starts, known, started = self._table.flow.starts, self._cached, set[str]()
+
+        def admits(type_: str, key: str) -> bool:
+            if type_ == starts:
+                started.add(key)
+            return key in known or key in started
+
+        return admits
 
     async def run_of(self, record: Record) -> str:
         """Return the run of an event without one; "" where its key has none that is open."""

@@ -95,6 +95,22 @@ class LogSuite:
                 at = following
             assert (found, at) == ([6, 9, 12, 15, 18, 21, 24, 27], 30)
 
+    async def test_a_scan_leaves_out_what_its_caller_does_not_admit(self, backend: Backend) -> None:
+        """Ask once for each record of the types, in the order of the log; go on from the same offsets."""
+        await backend.log.create(TOPIC, 1)
+        await backend.log.append(TOPIC, [event(f"e-{n}", f"o-{n % 3}", type_="Other") for n in range(9)])
+        await backend.log.append(TOPIC, [event("e-9", "o-1")])
+        asked = list[tuple[str, str]]()
+
+        def admits(type_: str, key: str) -> bool:
+            asked.append((type_, key))
+            return key == "o-1"
+
+        found, following = await backend.log.scan(TOPIC, 0, 0, 100, frozenset({"Other"}), admits)
+        assert [record.event.id for record in found] == ["e-1", "e-4", "e-7"]
+        assert asked == [("Other", f"o-{n % 3}") for n in range(9)]
+        assert following == 10
+
     async def test_stamps_never_go_back(self, backend: Backend, clock: VirtualClock) -> None:
         """Stamp by the clock, but never below the partition's last stamp."""
         await backend.log.create(TOPIC, 1)
