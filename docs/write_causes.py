@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from choreo.app.query.why_words import WORDS, Cause, Words
+from choreo.app.query.why.words import WORDS, Cause, Words
 
 PAGE = Path(__file__).parent / "runbooks" / "causes.md"
 _VALUE = re.compile(r"\{(\w+)\}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from choreo.app.query.status_text import moment
-from choreo.app.query.why import Why
+from choreo.app.query.why.rules import Why
 from choreo.cli.failures import PROBLEM
 from choreo.cli.output import Format, Output, document, plain, write
 from choreo.cli.project import CATCH_UP_S, FlowOption, KeyArgument, RunOption, chosen, in_app

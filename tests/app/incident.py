@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from choreo.app.query.why import Why
+from choreo.app.query.why.rules import Why
 from choreo.core import ids
 from choreo.core.events import Envelope
 from choreo.ports.log import CommitBatch, Consumer

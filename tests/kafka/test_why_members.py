@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from choreo.app.query.why import Why
+from choreo.app.query.why.rules import Why
 from choreo.cli import program
 from choreo.core.errors import NotFoundError, UnavailableError
 from choreo.core.partition import partition_of

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from choreo import Flow, Retry, Service, StepContext
-from choreo.app.query.why import Why
+from choreo.app.query.why.rules import Why
 from choreo.cli import program
 from choreo.settings import Settings
 from choreo.wiring import App, open_app, run

@@ -1,5 +1,8 @@
 """Answer questions about instances from the read model and the log.
 
-Parts: `flows` names the flows, `queries` answers, `read_your_writes` waits for a position, `history` and `timeline`
-read a run's records, `status_text` puts its status into sentences.
+`flows` names the flows, `readers` decode payloads, `read_your_writes` waits for a position, `freshness` measures the
+distance to it, `queries` answers. One run: `history`, `timeline`, `spans`, `graph_state`, `status_text`, `why`; at an
+earlier position `past` and `comparison`; folded again by `replay` from an `installation`. Many runs:
+`attribute_filters`, `open_steps`, `durations` and `stalled`, `dead_letter_groups`, `orphans`, `deployment`, `gauges`.
+The log: `sightings` and the `catalogue`. Its consumers: `groups`, with `group_memory`.
 """

@@ -24,8 +24,8 @@ from choreo.app.query.sightings import Sightings
 from choreo.app.query.stalled import DuePage, DueRun, Stalled, StalledRun, Stalls
 from choreo.app.query.status_text import waiting_for
 from choreo.app.query.timeline import TimelineRow, timeline
-from choreo.app.query.why import Why, why
-from choreo.app.query.why_reading import Reading
+from choreo.app.query.why.reading import Reading
+from choreo.app.query.why.rules import Why, why
 from choreo.app.tracking.views import Detail, detail_of
 from choreo.core.crossing import Place, place_of
 from choreo.core.declare.steps import Step

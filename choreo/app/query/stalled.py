@@ -13,7 +13,7 @@ import msgspec
 from choreo.app.query.durations import Durations, Usual
 from choreo.app.query.flows import Flows
 from choreo.app.query.orphans import OrphanEvent, Orphans
-from choreo.app.query.why_facts import work_ms
+from choreo.app.query.why.facts import work_ms
 from choreo.app.tracking.views import detail_of, undo_of
 from choreo.core.definition import StepDefinition, is_timer
 from choreo.core.flow_table import FlowTable

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from choreo.app.query.why_words import WORDS, Cause
+from choreo.app.query.why.words import WORDS, Cause
 from choreo.cli import list as list_command
 from choreo.cli import program
 from choreo.core.state import STATUSES

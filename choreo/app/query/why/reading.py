@@ -15,7 +15,7 @@ from typing import Any
 from choreo.app.query.group_memory import SeenGroup
 from choreo.app.query.history import HistoryRow
 from choreo.app.query.read_your_writes import token_of
-from choreo.app.query.why_facts import GroupFacts, Orphan, RunFacts, StepFacts, work_ms
+from choreo.app.query.why.facts import GroupFacts, Orphan, RunFacts, StepFacts, work_ms
 from choreo.app.tracking.views import Detail, Effect, ExpectedStep, detail_of
 from choreo.core import facts
 from choreo.core.definition import StepDefinition, is_timer

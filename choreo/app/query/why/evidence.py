@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 
 from choreo.app.query.read_your_writes import token_of
-from choreo.app.query.why_facts import GroupFacts, RunFacts, StepFacts
-from choreo.app.query.why_words import Cause
+from choreo.app.query.why.facts import GroupFacts, RunFacts, StepFacts
+from choreo.app.query.why.words import Cause
 from choreo.core.events import Position
 
 CHANGES_SHOWN = 5

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from choreo.app.query.why_facts import GroupFacts
-from choreo.app.query.why_words import WORDS, Cause
+from choreo.app.query.why.facts import GroupFacts
+from choreo.app.query.why.words import WORDS, Cause
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def test_marks_of_transactions_are_no_lag() -> None:

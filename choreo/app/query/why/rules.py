@@ -1,6 +1,6 @@
 """Decide why a run stands still: a list of rules, of which the first that holds is the cause; the rest is also seen.
 
-Pure: the facts are read by `why_reading`, the words stand in `why_words`.
+Pure: the facts are read by `reading`, the words stand in `words`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from choreo.app.query.read_your_writes import token_of
 from choreo.app.query.status_text import moment
-from choreo.app.query.why_evidence import (
+from choreo.app.query.why.evidence import (
     Evidence,
     Finding,
     after,
@@ -26,8 +26,8 @@ from choreo.app.query.why_evidence import (
     trigger_evidence,
     unread_evidence,
 )
-from choreo.app.query.why_facts import RunFacts, StepFacts
-from choreo.app.query.why_words import WORDS, Cause
+from choreo.app.query.why.facts import RunFacts, StepFacts
+from choreo.app.query.why.words import WORDS, Cause
 from choreo.core.events import Position
 from choreo.core.partition import partition_of
 from choreo.core.state import COMPENSATING, FAILED, STUCK, TRUNCATED
