@@ -27,7 +27,7 @@ def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelo
     """
     found: list[Envelope] = []
     whole = table
-    for run in _ticking(state):
+    for run in filter(_ticks, state.runs):
         if not whole.knows(run.version):
             continue
         table = whole.of(run.version)
@@ -43,40 +43,39 @@ def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelo
 
 def next_due(state: KeyState) -> int:
     """Return the earliest time at which something is due, in epoch milliseconds; 0 if nothing is awaited."""
-    runs = _ticking(state)
-    moments = [due_ms for run in runs for due_ms, _ in (*_ends(run), *_retries(run))]
-    asking = (wait for run in runs for wait in run.waits if _asks(wait))
-    moments += [due_ms for wait in asking for due_ms in (wait.reminder_ms, wait.escalation_ms) if due_ms]
-    return min(moments, default=0)
+    return min(filter(None, map(next_due_of, state.runs)), default=0)
 
 
-def _ticking(state: KeyState) -> list[Run]:
-    """Return the runs whose timers run: none that is paused, has ended or decided to complete."""
-    return [run for run in state.runs if not (run.ended_ms or run.paused_ms or run.completing)]
-
-
-def _ends(run: Run) -> Iterator[tuple[int, Item]]:
-    """Yield the end of the time of each open item."""
-    if run.due_ms and not run.compensating:
-        yield run.due_ms, run
-    for expected in run.expected:
-        yield expected.due_ms, expected
+def next_due_of(run: Run) -> int:
+    """Return the earliest time at which a timer of the run is due, in epoch milliseconds; 0 if it has none."""
+    if not _ticks(run):
+        return 0
+    moments = [due_ms for due_ms, _ in (*_ends(run), *_retries(run))]
     for wait in run.waits:
-        if wait.due_ms:
-            yield wait.due_ms, wait
-    for entry in run.ledger:
-        if entry.due_ms:
-            yield entry.due_ms, entry
+        if _asks(wait):
+            moments += wait.reminder_ms, wait.escalation_ms
+    return min(filter(None, moments), default=0)
 
 
-def _retries(run: Run) -> Iterator[tuple[int, PendingStep | LedgerEntry]]:
-    """Yield the time of the next attempt of each step or compensation."""
-    for expected in run.expected:
-        if expected.retry_ms:
-            yield expected.retry_ms, expected
-    for entry in run.ledger:
-        if entry.retry_ms:
-            yield entry.retry_ms, entry
+def _ticks(run: Run) -> bool:
+    """Return whether the run's timers run: not while it is paused, once it has ended or decided to complete."""
+    return not (run.ended_ms or run.paused_ms or run.completing)
+
+
+def _ends(run: Run) -> list[tuple[int, Item]]:
+    """Return the end of the time of each open item."""
+    moments: list[tuple[int, Item]] = [(run.due_ms, run)] if run.due_ms and not run.compensating else []
+    moments += [(item.due_ms, item) for item in run.expected]
+    if run.waits:
+        moments += [(wait.due_ms, wait) for wait in run.waits if wait.due_ms]
+    if run.ledger:
+        moments += [(entry.due_ms, entry) for entry in run.ledger if entry.due_ms]
+    return moments
+
+
+def _retries(run: Run) -> list[tuple[int, PendingStep | LedgerEntry]]:
+    """Return the time of the next attempt of each step or compensation."""
+    return [(item.retry_ms, item) for items in (run.expected, run.ledger) for item in items if item.retry_ms]
 
 
 def _retry(run: Run, item: PendingStep | LedgerEntry) -> dict[str, Any]:

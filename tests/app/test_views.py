@@ -20,12 +20,12 @@ SITUATIONS = ["start", "charged", "completed", "compensated", "stuck"]
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 async def test_the_next_timer_of_a_row_is_that_of_the_core(situation: str) -> None:
-    """The rule of `due` stands twice, for speed; here it is held together."""
+    """`timers` of a detail names what the core only counts; here they are held together."""
     shop = await Shop().open()
     await getattr(shop, situation)("o-1")
     state = shop.states["o-1"]
-    detail = detail_of(view(shop.table, 0, "o-1", state.runs[0]))
-    assert detail.next_due_ms == next_due(state)
+    row = view(shop.table, 0, "o-1", state.runs[0])
+    assert detail_of(row).next_due_ms == row.due_ms == next_due(state)
 
 
 async def test_an_undo_under_way_and_a_pause_have_the_timers_of_the_core() -> None:

@@ -140,6 +140,18 @@ def test_an_escalation_may_open_the_next_wait() -> None:
     assert "claims.pay" in [pending.step for pending in story.runs[0].expected]
 
 
+def test_a_wait_that_is_decided_to_close_asks_no_more() -> None:
+    """Its reminders are due no longer in the state, in the row and in its detail; its time-out still is."""
+    story = given(CLAIM, *OPEN)
+    (run,) = story.state.runs
+    run.waits = [replace(wait, closing=True) for wait in run.waits]
+    row = view(story.table, 0, story.key, run, {})
+    detail = detail_of(row)
+    assert row.due_ms == detail.next_due_ms == next_due(story.state) == run.waits[0].due_ms > 0
+    assert [about for _, about in detail.timers] == ["the timeout of the wait for Approved"]
+    assert due(story.table, story.key, story.state, run.waits[0].due_ms - 1) == []
+
+
 def test_the_next_due_time_is_that_of_the_next_reminder() -> None:
     """In the state, in the read model, and in a sentence."""
     story = given(CLAIM, *OPEN)

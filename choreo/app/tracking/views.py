@@ -21,6 +21,7 @@ from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
 from choreo.core.gates import Gates
 from choreo.core.state import COMPLETED, REQUESTED, LedgerEntry, OpenWait, PendingStep, Run
+from choreo.core.timers import next_due_of
 from choreo.ports.read_model import InstanceView
 
 
@@ -125,7 +126,7 @@ class Detail(msgspec.Struct, frozen=True):
 
     @property
     def timers(self) -> list[tuple[int, str]]:
-        """Return due times and their subjects, as in `core.due`: none while the run is paused, completing or ended."""
+        """Return due times and their subjects, as in `core.timers`: none while the run is paused or its end decided."""
         if self.ended_ms or self.paused_ms or self.completing:
             return []
         moments = [] if self.compensating else [(self.due_ms, "the flow's deadline")]
@@ -133,9 +134,8 @@ class Detail(msgspec.Struct, frozen=True):
             moments += [(step.due_ms, f"the deadline of {step.step}"), (step.retry_ms, f"another try of {step.step}")]
         moments += [moment for wait in self.waits for moment in wait.timers]
         for effect in self.ledger:
-            if effect.state == REQUESTED and effect.due_ms:
-                undo = f"the undo of {effect.step}"
-                moments += [(effect.due_ms, f"the deadline of {undo}"), (effect.retry_ms, f"another try of {undo}")]
+            undo = f"the undo of {effect.step}"
+            moments += [(effect.due_ms, f"the deadline of {undo}"), (effect.retry_ms, f"another try of {undo}")]
         return sorted((due_ms, about) for due_ms, about in moments if due_ms)
 
     @property
@@ -214,7 +214,7 @@ def view(
         _encode(kept),
         _keys(table.flow, attributes or _NOTHING, outcome if status == COMPLETED else ""),
         *_standing(run),
-        _next_due(run),
+        next_due_of(run),
     )
 
 
@@ -237,21 +237,6 @@ def _standing(run: Run) -> tuple[str, int]:
 def undo_of(step: str) -> str:
     """Return the name of a step's undo among the places in which a run stands."""
     return f"undo {step}"
-
-
-def _next_due(run: Run) -> int:
-    """Return the next due time of a run, as `Detail.next_due_ms` does, without the words for it."""
-    if run.ended_ms or run.paused_ms or run.completing:
-        return 0
-    moments = [] if run.compensating else [run.due_ms]
-    for step in run.expected:
-        moments += (step.due_ms, step.retry_ms)
-    for wait in run.waits:
-        moments += (wait.due_ms,) if is_timer(wait.name) else (wait.due_ms, wait.reminder_ms, wait.escalation_ms)
-    for entry in run.ledger:
-        if entry.state == REQUESTED and entry.due_ms:
-            moments += (entry.due_ms, entry.retry_ms)
-    return min(filter(None, moments), default=0)
 
 
 def _keys(flow: FlowDefinition, attributes: Mapping[str, str], outcome: str) -> Mapping[str, str | None]:
@@ -298,8 +283,9 @@ def detail_of(row: InstanceView) -> Detail:
         ExpectedStep(e.step, e.trigger, e.since_ms, e.due_ms, e.attempt, e.retry_ms, e.held) for e in kept.expected
     ]
     waits = [
-        AwaitedEvent(w.name, w.until, w.since_ms, w.due_ms, w.reminder_ms, w.reminded, w.escalation_ms)
+        AwaitedEvent(w.name, w.until, w.since_ms, w.due_ms, reminder_ms, w.reminded, escalation_ms)
         for w in kept.waits
+        for reminder_ms, escalation_ms in ((0, 0) if w.closing else (w.reminder_ms, w.escalation_ms),)
     ]
     ledger = [
         Effect(e.id, e.step, e.state, e.outcome < 0, e.round, e.cause, e.due_ms, e.retry_ms, e.opened)
