@@ -7,13 +7,11 @@ from typing import Annotated
 import typer
 
 from choreo.app.query.stalled import DuePage, DueRun, Stalled
-from choreo.app.query.status_text import moment
+from choreo.app.query.status_text import duration, moment
 from choreo.cli.output import Format, Output, document, plain, table, write
 from choreo.cli.project import FlowArgument, chosen, chosen_or_all, in_app
 from choreo.surfaces.stalled_format import DuePageAnswer, StalledAnswer
 from choreo.wiring import App
-
-SPANS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
 
 def stalled(
@@ -36,7 +34,14 @@ def stalled(
         return
     runs = [run for each in found for run in each.runs]
     rows = [
-        (run.flow, run.key, run.place, span(run.age_ms), span(run.p99_ms) if run.count else "not measured", run.status)
+        (
+            run.flow,
+            run.key,
+            run.place,
+            duration(run.age_ms),
+            duration(run.p99_ms) if run.count else "not measured",
+            run.status,
+        )
         for run in runs
     ]
     if rows:
@@ -51,7 +56,7 @@ def stalled(
     if overdue:
         table(
             ("flow", "key", "overdue", "for"),
-            [(each.flow, each.key, each.about, span(each.late_ms)) for each in overdue],
+            [(each.flow, each.key, each.about, duration(each.late_ms)) for each in overdue],
         )
     if not rows and not orphans and not overdue:
         write("Nothing stands still.")
@@ -79,13 +84,5 @@ def timers(
 
 
 def _cells(row: DueRun) -> tuple[str, ...]:
-    late = f" ({span(row.late_ms)} ago)" if row.late_ms else ""
+    late = f" ({duration(row.late_ms)} ago)" if row.late_ms else ""
     return (row.flow, row.key, f"{moment(row.due_ms)}{late}", row.about, row.status)
-
-
-def span(duration_ms: int) -> str:
-    """Return a duration for a person, in its largest unit."""
-    for size, unit in SPANS:
-        if duration_ms >= size:
-            return f"{duration_ms / size:,.3g} {unit}"
-    return f"{duration_ms} ms"

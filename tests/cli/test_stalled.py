@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from choreo.cli.failures import NOT_FOUND
-from choreo.cli.stalled import span
 from choreo.surfaces.stalled_format import DuePageAnswer, StalledAnswer
 
 
@@ -31,14 +30,3 @@ def test_due_times_in_order(desk: Any) -> None:
     assert [row["key"] for row in rest["items"]] == ["t-2"]
     assert rest["items"][0]["about"]
     assert desk("timers", "desk", "--cursor", "x").code == NOT_FOUND
-
-
-def test_durations_are_shown_in_their_largest_unit() -> None:
-    """Three digits are enough for a person."""
-    assert [span(ms) for ms in (5, 1_500, 90_000, 7_200_000, 2_160_000_000)] == [
-        "5 ms",
-        "1.5 s",
-        "1.5 min",
-        "2 h",
-        "25 d",
-    ]

@@ -19,6 +19,24 @@ def moment(time_ms: int) -> str:
     )
 
 
+def duration(value_ms: int | None) -> str:
+    """Return a duration for people, such as `1.2 s` or `3 d 4 h`; "–" for none."""
+    if value_ms is None:
+        return "–"
+    sign, value_ms = ("-", -value_ms) if value_ms < 0 else ("", value_ms)
+    if value_ms < 1_000:
+        return f"{sign}{value_ms} ms"
+    seconds = value_ms / 1_000
+    if seconds < 60:
+        return f"{sign}{seconds:.3g} s"
+    minutes, seconds_left = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    days, hours_left = divmod(hours, 24)
+    parts = [(days, "d"), (hours_left, "h"), (minutes_left, "min"), (seconds_left, "s")]
+    first = next(number for number, (amount, _) in enumerate(parts) if amount)
+    return sign + " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount)
+
+
 def waiting_for(detail: Detail) -> list[str]:
     """Return one sentence for each wait of the run, an operator's tasks first; [] when it has ended."""
     if detail.ended_ms:

@@ -71,7 +71,7 @@ async def draft_of_request(
     flow: str, body: BatchRequest, use_cases: UseCases, caller: Caller, hiding: Masking, *, token: str, dry: bool
 ) -> Draft:
     """Return the plan of a wish. Raises ForbiddenError, NotFoundError, DecodeError."""
-    require(caller, Role.ADMIN if body.action == REDRIVE else ROLES[Kind(body.action)], flow)
+    require_action(caller, body.action, flow)
     use_cases.flows.definition(flow)
     wish = Wish(body.action, flow, caller.actor, body.rate, token, body.reason, body.entry)
     if body.action == REDRIVE:
@@ -169,7 +169,7 @@ async def stop_batch(
     flow: FlowName, batch: Segment, use_cases: Injected, caller: Asking, _body: Nothing | None = None
 ) -> BatchAnswer:
     """Stop a batch after the portion that is under way; it can be gone on with."""
-    require_action(caller, await one_batch(flow, batch, use_cases))
+    require_action(caller, (await one_batch(flow, batch, use_cases)).plan.action, flow)
     return batch_of(await batches_of(use_cases).stop(batch))
 
 
@@ -183,11 +183,10 @@ async def resume_batch(
     flow: FlowName, batch: Segment, use_cases: Injected, caller: Asking, _body: Nothing | None = None
 ) -> BatchAnswer:
     """Go on with a batch where it was stopped."""
-    require_action(caller, await one_batch(flow, batch, use_cases))
+    require_action(caller, (await one_batch(flow, batch, use_cases)).plan.action, flow)
     return batch_of(await batches_of(use_cases).resume(batch))
 
 
-def require_action(caller: Caller, batch: Batch) -> None:
-    """Raise ForbiddenError where the caller may not do the batch's action."""
-    action = batch.plan.action
-    require(caller, Role.ADMIN if action == REDRIVE else ROLES[Kind(action)], batch.plan.flow)
+def require_action(caller: Caller, action: str, flow: str) -> None:
+    """Raise ForbiddenError where the caller may not do a batch's action in this flow."""
+    require(caller, Role.ADMIN if action == REDRIVE else ROLES[Kind(action)], flow)

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from choreo.app.query.freshness import Freshness
-from choreo.app.query.status_text import moment
+from choreo.app.query.status_text import duration, moment
 from choreo.core.access import Actor, Caller, Role
 from choreo.core.wording import counted
 from choreo.surfaces.rest.access_control import CALLER
@@ -61,24 +61,6 @@ def when(time_ms: int) -> Markup:
         return Markup("–")
     text = moment(time_ms)
     return Markup('<time datetime="{}">{}</time>').format(text, text.replace("T", " "))
-
-
-def duration(value_ms: int | None) -> str:
-    """Return a duration for people, such as `1.2 s` or `3 d 4 h`; "–" for none."""
-    if value_ms is None:
-        return "–"
-    sign, value_ms = ("-", -value_ms) if value_ms < 0 else ("", value_ms)
-    if value_ms < 1_000:
-        return f"{sign}{value_ms} ms"
-    seconds = value_ms / 1_000
-    if seconds < 60:
-        return f"{sign}{seconds:.3g} s"
-    minutes, seconds_left = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    days, hours_left = divmod(hours, 24)
-    parts = [(days, "d"), (hours_left, "h"), (minutes_left, "min"), (seconds_left, "s")]
-    first = next(number for number, (amount, _) in enumerate(parts) if amount)
-    return sign + " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount)
 
 
 def as_json(value: object) -> str:

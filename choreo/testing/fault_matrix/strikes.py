@@ -155,7 +155,8 @@ class Strike:
             )
         return event.key == self.key
 
-    async def _before(self, process: Process, attempt: Attempt, handler: Handler) -> Any:
+    async def _at_either_point(self, process: Process, attempt: Attempt) -> None:
+        """Strike with a fault that is the same before the handler and after it; others do nothing here."""
         match self.cell.fault:
             case "error" | "compensation-failure":
                 raise PlannedError("the fault matrix has planned that it fails")
@@ -167,6 +168,10 @@ class Strike:
                 self.again(self.trigger)
             case "late-success":
                 await self.stand_still(process, self._too_late_s(attempt), replaced=False)
+
+    async def _before(self, process: Process, attempt: Attempt, handler: Handler) -> Any:
+        await self._at_either_point(process, attempt)
+        match self.cell.fault:
             case "late-gateway":
                 if self.hits == 1:
                     spawn(self.conductor.world.loop, self.conductor.world.loop.main, self._landing())
@@ -176,19 +181,10 @@ class Strike:
         return await handler()
 
     async def _after(self, process: Process, attempt: Attempt, value: Any) -> Any:
+        await self._at_either_point(process, attempt)
         match self.cell.fault:
-            case "error" | "compensation-failure":
-                raise PlannedError("the fault matrix has planned that it fails")
-            case "timeout":
-                await asyncio.get_running_loop().create_future()
-            case "kill":
-                await self.die(process)
             case "poison":
                 return Unreadable()
-            case "duplicate":
-                self.again(self.trigger)
-            case "late-success":
-                await self.stand_still(process, self._too_late_s(attempt), replaced=False)
             case "late-gateway":
                 await asyncio.sleep(max(0.0, attempt.timeout_s - _ALMOST_S))
             case "double-gateway":

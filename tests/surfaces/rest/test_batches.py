@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 
+from choreo.app.operator.actions import Kind
+from choreo.core.batch import REDRIVE
 from choreo.surfaces.rest.access_control import AccessControl
 from choreo.surfaces.rest.app import create_app
+from choreo.surfaces.rest.batches import BatchRequest
 from choreo.surfaces.rest.use_cases import UseCases
 from tests.app.harness import Shop, batches_of
 from tests.surfaces.rest.test_roles_in_the_api import Named
@@ -81,3 +84,8 @@ async def test_what_cannot_be_read_is_refused() -> None:
         ):
             assert (await client.post(f"{FLOW}/batches", json=body)).status_code == status, body
         assert (await client.get(f"{FLOW}/dead-letter-groups")).json() == {"items": []}
+
+
+def test_a_batch_takes_every_action_of_an_operator() -> None:
+    """And the redrive of dead letters."""
+    assert get_args(BatchRequest.model_fields["action"].annotation) == (*Kind, REDRIVE)

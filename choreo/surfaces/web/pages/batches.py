@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import ValidationError
 
+from choreo.app.operator.actions import Kind
 from choreo.core.access import Role
-from choreo.core.batch import RATE_MAX, RATE_MIN
+from choreo.core.batch import RATE_MAX, RATE_MIN, REDRIVE
 from choreo.core.errors import DecodeError
 from choreo.surfaces.rest.batches import BatchRequest, batches_of, draft_of_request, one_batch, require_action
 from choreo.surfaces.rest.parameters import FlowName, Segment
@@ -29,7 +30,6 @@ ROLES: Mapping[str, Need] = {
     f"POST /ui{_LIST}/{{batch}}/{{change}}": Need(Role.OPERATOR),
 }
 FIELDS = ("action", "status", "group", "entry", "rate", "reason")
-ACTIONS = ("redrive", "pause", "resume", "cancel", "terminate", "undo-retry", "undo-resolve")
 STATUSES = ("", "running", "paused", "compensating", "stuck")
 
 
@@ -68,7 +68,7 @@ async def _list_batches(
         batches=await batches_of(use_cases).list(flow),
         draft=draft,
         fields=fields,
-        actions=ACTIONS,
+        actions=[REDRIVE, *Kind],
         statuses=STATUSES,
         rates=(RATE_MIN, RATE_MAX),
         token=secrets.token_hex(8),
@@ -98,7 +98,7 @@ async def _change_batch(
     _form: Posted,
 ) -> Response:
     """Stop a batch, or go on with it."""
-    require_action(caller, await one_batch(flow, batch, use_cases))
+    require_action(caller, (await one_batch(flow, batch, use_cases)).plan.action, flow)
     known = batches_of(use_cases)
     await (known.stop(batch) if change == "stop" else known.resume(batch))
     return done(Links.of(request).to("flows", flow, "batches"))

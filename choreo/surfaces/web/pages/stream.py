@@ -15,13 +15,13 @@ from fastapi.responses import StreamingResponse
 from markupsafe import escape
 
 from choreo.app.query.freshness import Freshness
+from choreo.app.query.status_text import duration
 from choreo.core.access import Role
 from choreo.core.wording import counted
 from choreo.surfaces.rest.access import require, still_admitted
 from choreo.surfaces.rest.roles import Need, Within
 from choreo.surfaces.rest.use_cases import Asking, Injected, UseCases
 from choreo.surfaces.web.changes import Changes, mark_of
-from choreo.surfaces.web.rendering import duration
 
 router: APIRouter = APIRouter(prefix="/ui")
 ROLES: Mapping[str, Need] = {"GET /ui/stream": Need(Role.VIEWER, Within.ANY)}
