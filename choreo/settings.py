@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     """Divides every declared duration, the same in every process; never the clock."""
     lease_s: float = Field(default=3, ge=0.2, le=86_400)
     """How long a process that no longer answers keeps its partitions: shorter takes over faster, and renews more."""
+    build: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
+    """Name of this deployment: runs that it starts are worked on by its services alone; empty: by those without one."""
     concurrency: int = Field(default=64, ge=1, le=10_000)
     """Handlers of one step that run at once."""
     stop_s: float = Field(default=10, ge=0, le=86_400)

@@ -67,13 +67,13 @@ def check(flow: Flow = "", *, replay: AlsoReplay = False, output: Output = Forma
 
 @cli.command("status")
 def status(flow: Flow = "", *, output: Output = Format.TABLE) -> None:
-    """Show each version of a flow with the number of its open runs; a drained one needs its steps no more."""
+    """Show each version of a flow with its open runs by build; one without any needs its steps or hosts no more."""
     found = in_app(lambda app: _found(app, flow, must_know=False))
     if output is Format.JSON:
         document({"versions": [_plain(one) for one in found]})
         return
-    rows = [(one.flow, one.version, one.state, one.open, ", ".join(one.keys)) for one in found]
-    table(("flow", "version", "state", "open", "such as"), rows)
+    rows = [(one.flow, one.version, one.state, one.open, _builds(one), ", ".join(one.keys)) for one in found]
+    table(("flow", "version", "state", "open", "of build", "such as"), rows)
 
 
 async def _judged(app: App, flow: str, *, replay: bool) -> tuple[list[VersionInFlight], list[Difference]]:
@@ -107,12 +107,18 @@ async def _caught_up(app: App, flow: str) -> None:
             ) from error
 
 
+def _builds(one: VersionInFlight) -> str:
+    """Return the builds of the open runs, with their numbers."""
+    return ", ".join(f"{build or 'none'} ({runs})" for build, runs in sorted(one.builds.items()))
+
+
 def _plain(one: VersionInFlight) -> dict[str, object]:
     return {
         "flow": one.flow,
         "version": one.version,
         "state": one.state,
         "open": one.open,
+        "builds": one.builds,
         "keys": one.keys,
         "stranded": one.stranded,
     }

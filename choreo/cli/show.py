@@ -107,6 +107,7 @@ def header(instance: Instance) -> None:
     lines = [(f"{row.flow} {row.key}", f"{row.status}{f': {row.cause}' if row.cause else ''}")]
     lines += [("run", row.run), ("started", moment(row.started_ms))]
     lines += [("found by", f"{name}={row.attributes[name]}") for name in row.keys if name in row.attributes]
+    lines += [("build", detail.build)] if detail.build else []
     lines += [("ended", moment(detail.ended_ms))] if detail.ended_ms else []
     lines += [("waits for", sentence) for sentence in instance.waiting_for]
     if detail.next_due_ms:

@@ -78,6 +78,7 @@ def carried(
         run=id_ if content.type == target.starts else "",
         causation=event.id,
         version=target.version,
+        build=event.build,
         hops=hops,
         reason=printable(f"carried from flow {source.name}, key {event.key}", REASON_MAX),
         source=SOURCE,

@@ -189,6 +189,7 @@ def _for_child(event: Envelope, plan: Plan, start: Start, place: int) -> Envelop
         run=child_id(event.run, event.step, event.trigger, place),
         causation=event.id,
         version=plan.version,
+        build=event.build,
         n=event.round,
         reason=event.reason,
         source=SOURCE,

@@ -72,6 +72,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     """On a timer fact: `n` of the newest pause or resume that its tracker has read."""
     actor: str = ""
     """On an operator's fact: its author, as `method/name` (access.py)."""
+    build: str = ""
+    """The build whose hosts run the steps of the run; "": the hosts without a build."""
 
 
 class Position(NamedTuple):
@@ -130,6 +132,7 @@ _EXTENSIONS: dict[str, str] = {
     "baggage": "baggage",
     "pauses": "ce_choreopauses",
     "actor": "ce_choreoactor",
+    "build": "ce_choreobuild",
 }
 SENT_ON = frozenset({"traceparent", "tracestate", "baggage"})
 """Headers of the W3C, under their own names: handlers send them on in calls to other systems."""

@@ -146,6 +146,7 @@ class Fold:
             run=run.id,
             causation=causation or self.event.id,
             version=run.version,
+            build=run.build,
             reason=reason[:REASON_CHARS_MAX],
             source=TRACKER,
             time_ms=self.now_ms,

@@ -33,7 +33,7 @@ def start(fold: Fold) -> Run | None:
         return None
     busy = fold.state.busy
     version = flow.version if fold.table.is_versioned else event.version
-    run = Run(event.id, fold.offset, fold.now_ms, version=version)
+    run = Run(event.id, fold.offset, fold.now_ms, version=version, build=event.build)
     run.parentage = Parentage(event.parent) if event.parent else None
     run.changed, run.changed_ms = fold.offset, fold.now_ms
     run.due_ms = fold.now_ms + flow.deadline_ms if flow.deadline_ms else 0

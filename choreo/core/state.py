@@ -214,6 +214,8 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     """The event that completes it, once it was read."""
     attributed: bytes = b""
     """Tokens of events that have set search attributes (recent.py): a duplicate sets none again."""
+    build: str = ""
+    """The build in its start event; its steps run on hosts of that build alone."""
 
     def note_attributes(self, event: Envelope) -> None:
         """Note that this event sets search attributes, unless it did so before."""

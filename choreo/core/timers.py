@@ -35,7 +35,8 @@ def due(table: FlowTable, key: str, state: KeyState, now_ms: int) -> list[Envelo
         moments += [(due_ms, _retry(run, item)) for due_ms, item in _retries(run) if due_ms <= now_ms]
         moments += [said for wait in run.waits if _asks(wait) for said in _said(table, key, wait, now_ms)]
         for due_ms, about in sorted(moments, key=itemgetter(0)):
-            of_run: dict[str, Any] = {"key": key, "flow": table.flow.name, "run": run.id, "version": run.version}
+            of_run: dict[str, Any] = {"key": key, "flow": table.flow.name, "run": run.id}
+            of_run |= {"version": run.version, "build": run.build}
             when = {"due_ms": due_ms, "pauses": run.pause_n, "source": TRACKER, "time_ms": due_ms}
             found.append(Envelope(**(of_run | when | fields_of(run.carried) | about)))
     return found

@@ -25,6 +25,11 @@ BRIDGE_GROUP = "bridge"
 """The consumer group of the bridge: up to its offsets, other logs have every carried event of this one."""
 
 
+def service_group(service: str, build: str = "") -> str:
+    """Return the consumer group of a service's hosts; those of a build have one, and an inbox, of their own."""
+    return f"{service}@{build}" if build else service
+
+
 Admits: TypeAlias = Callable[[str, str], bool]
 """Whether a scan returns a record of this type and key; called once for each in the order of the log, in any thread."""
 

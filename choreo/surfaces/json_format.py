@@ -184,6 +184,7 @@ class InstanceAnswer(InstanceSummary):
     """One run with its details."""
 
     version: int
+    build: str = Field(description="The build whose services work on it (CHOREO_BUILD); empty: those without one.")
     outcome: str = Field(description="The way in which it completes, once that is known, where the flow has several.")
     deadline: Moment
     paused: Moment
@@ -338,6 +339,7 @@ def instance_of(instance: Instance) -> InstanceAnswer:
             "partition": row.partition,
             "attributes": row.attributes,
             "version": detail.version,
+            "build": detail.build,
             "outcome": detail.outcome,
             "deadline": detail.due_ms,
             "paused": detail.paused_ms,

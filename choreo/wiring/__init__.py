@@ -185,11 +185,13 @@ async def app_of(
     owned = owned or Ownership()
     codec = await backend.codec([cls for flow in flows.values() for cls in flow.event_classes.values()])
     known = Flows(definitions, {name: flow.event_classes for name, flow in flows.items()})
-    publisher = Publisher(known, backend.log, backend.read_model, codec, backend.clock, new_id=owned.new_id)
+    build = settings.build
+    reads = (known, backend.log, backend.read_model)
+    publisher = Publisher(*reads, codec, backend.clock, new_id=owned.new_id, build=build)
     pace = Pace(backend.clock, at_once=1 if backend.shares_loop else LISTS_AT_ONCE)
     stores = (backend.log, backend.read_model, backend.dead_letters)
     steps = {name: flow.steps for name, flow in flows.items()}
-    queries = Queries(known, *stores, codec, backend.clock, pace, steps=steps)
+    queries = Queries(known, *stores, codec, backend.clock, pace, steps=steps, build=build)
     operator = Operator(known, *stores, backend.clock, codec)
     return App(
         settings,

@@ -26,7 +26,7 @@ from choreo.hosts.step.session import IDLE_S as STEP_IDLE_S
 from choreo.hosts.tracker import IDLE_S as TRACKER_IDLE_S
 from choreo.hosts.tracker import TrackerHost
 from choreo.ports.backend import PROJECTOR, TRACKER, ProjectedBackend, StatefulBackend
-from choreo.ports.log import BRIDGE_GROUP
+from choreo.ports.log import BRIDGE_GROUP, service_group
 from choreo.wiring.telemetry import attempt_traces, tracker_traces
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             part,
             app.definitions[flow],
             app.backend.log,
-            app.backend.inbox(service),
+            app.backend.inbox(service_group(service, app.settings.build)),
             app.backend.dead_letters,
             app.codec,
             app.clock,
@@ -83,6 +83,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             traces=attempt_traces(app, flow, part.name),
             runners=app.owned.runners,
             idle_s=app.owned.idle_s or STEP_IDLE_S,
+            build=app.settings.build,
         )
         for flow, part in parts.items()
     ]

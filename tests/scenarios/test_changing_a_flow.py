@@ -142,8 +142,16 @@ async def test_a_deployment_that_would_strand_a_run_is_refused(
     )
 
 
-NONE_OPEN: dict[str, Any] = {"flow": "order", "version": 1, "state": "drained", "open": 0, "keys": [], "stranded": []}
-IN_FLIGHT: dict[str, Any] = {**NONE_OPEN, "state": "in flight", "open": 1, "keys": ["old-1"]}
+NONE_OPEN: dict[str, Any] = {
+    "flow": "order",
+    "version": 1,
+    "state": "drained",
+    "open": 0,
+    "builds": {},
+    "keys": [],
+    "stranded": [],
+}
+IN_FLIGHT: dict[str, Any] = {**NONE_OPEN, "state": "in flight", "open": 1, "builds": {"": 1}, "keys": ["old-1"]}
 
 
 async def test_a_check_of_old_views_is_refused(

@@ -78,6 +78,7 @@ class Redriver:
             causation=old.id,
             trigger=old.id,
             version=version,
+            build=old.build,
             outcome=dead_letter.offset,
             reason=f"redriven: {dead_letter.cause}"[:1_000],
             source="choreo/operator",

@@ -64,8 +64,10 @@ class Publisher:
         clock: Clock,
         *,
         new_id: Callable[[], str],
+        build: str = "",
     ) -> None:
-        """Keep the parts; nothing is read yet."""
+        """Keep the parts; nothing is read yet. Runs that it starts are of this `build`."""
+        self._build = build
         self._flows = flows
         self._log = log
         self._read_model = read_model
@@ -146,6 +148,7 @@ class Publisher:
             time_ms=self._clock.now_ms(),
             content_type=self._codec.content_type,
             data=self._codec.encode(made),
+            build=self._build,
             **headers,
         )
 

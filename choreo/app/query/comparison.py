@@ -39,6 +39,7 @@ def fields_of(row: InstanceView) -> dict[str, str]:
         return fields
     return fields | {
         "version": str(detail.version),
+        "build": detail.build or NOTHING,
         "outcome": detail.outcome or NOTHING,
         "effects": _listed(_effect(effect) for effect in detail.ledger),
         "expected": _listed(_expected(step) for step in detail.expected),

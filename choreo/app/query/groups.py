@@ -15,7 +15,7 @@ from choreo.app.query.group_memory import GroupChange, GroupMemory, SeenGroup
 from choreo.core.errors import NotFoundError
 from choreo.core.wording import did_you_mean
 from choreo.ports.clock import Clock
-from choreo.ports.log import BRIDGE_GROUP, TRACKER_GROUP, GroupMember, Log
+from choreo.ports.log import BRIDGE_GROUP, TRACKER_GROUP, GroupMember, Log, service_group
 
 
 class GroupPartition(msgspec.Struct, frozen=True):
@@ -81,8 +81,11 @@ class Group(msgspec.Struct, frozen=True):
 class Groups:
     """Reads groups. Methods raise NotFoundError on an unknown flow, StorageError where the log does not answer."""
 
-    def __init__(self, flows: Flows, log: Log, clock: Clock, memory: GroupMemory | None = None) -> None:
-        """Keep the parts; `memory` is the process's."""
+    def __init__(
+        self, flows: Flows, log: Log, clock: Clock, memory: GroupMemory | None = None, build: str = ""
+    ) -> None:
+        """Keep the parts; `memory` is the process's, and `build` that of the services whose groups are read."""
+        self._build = build
         self._flows = flows
         self._log = log
         self._clock = clock
@@ -92,7 +95,8 @@ class Groups:
         """Return the names of the groups on a flow's log: the tracker, its services, the bridge if it reads there."""
         whole = self._flows.definition(flow)
         services = {step.service for definition in (whole, *whole.frozen) for step in definition.steps}
-        return [TRACKER_GROUP, *sorted(services), *([BRIDGE_GROUP] if whole.crosses else [])]
+        groups = [service_group(service, self._build) for service in sorted(services)]
+        return [TRACKER_GROUP, *groups, *([BRIDGE_GROUP] if whole.crosses else [])]
 
     async def groups(self, flow: str) -> list[Group]:
         """Return every group of a flow."""

@@ -91,11 +91,12 @@ class Queries:
         *,
         steps: Mapping[str, Mapping[str, Step]] | None = None,
         memory: GroupMemory | None = None,
+        build: str = "",
     ) -> None:
         """Keep the parts; nothing is read yet. `pace` slows lists down where they share their loop with the work.
 
         `steps`: by flow, the steps of this process's code; without them `why` says nothing of versions.
-        `memory` of the groups that the process observes.
+        `memory` of the groups that the process observes; its services' groups are those of `build`.
         """
         self._steps: Mapping[str, Mapping[str, Step]] = steps or {}
         self._codec = codec
@@ -109,7 +110,7 @@ class Queries:
         self._histories = Histories(flows, read_model, codec)
         self._sightings: dict[str, Sightings] = {}
         self._stalls = Stalls(flows, log, read_model, clock)
-        self._groups = Groups(flows, log, clock, memory)
+        self._groups = Groups(flows, log, clock, memory, build)
 
     async def instances(self, wanted: Filter, limit: int, cursor: str = "") -> Page:
         """Return a page of runs, newest first; an empty flow means every flow.

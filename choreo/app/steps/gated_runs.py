@@ -36,6 +36,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     arguments: Arguments = ()
     version: int = 1
     """Version of the run."""
+    build: str = ""
+    """Build of the run."""
 
 
 class Fired(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -65,6 +67,8 @@ class GatedRun(msgspec.Struct, array_like=True, gc=False):
     """Whether it may be undone after its end: it is a child, or has an effect in doubt. The tracker keeps it, too."""
     reopened: bool = False
     """Whether its compensation began after its end: a child's, whose parent is undone."""
+    build: str = ""
+    """Build in its start."""
 
     @property
     def has_end(self) -> bool:
@@ -136,7 +140,7 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
             return None
         if retired.knows(self.retired, retired.run_token(event.id)):
             return None
-        self.runs.append(GatedRun(event.id, version=event.version))
+        self.runs.append(GatedRun(event.id, version=event.version, build=event.build))
         return self.runs[-1]
 
     def _fold(self, table: FlowTable, reads: Reads, run: GatedRun, event: Envelope, record: Record) -> list[Answer]:
@@ -155,7 +159,7 @@ class GatedKey(msgspec.Struct, array_like=True, gc=False):
             if not stands_still(event, run.paused_ms):
                 run.gates = _timed(table, before, event, run.pause_n)
             if run.gates is not before:  # one that changes no wait is void, and no trigger either
-                return [Answer(offset, run.id, about, version=run.version), *_came(table, reads, run, about, stamp_ms)]
+                return [_answer_to(run, offset, about), *_came(table, reads, run, about, stamp_ms)]
         elif type_ == facts.WAIT_CLOSED:
             run.gates = openings.wait_closed(run.gates, event.step, event.trigger)
         else:
@@ -200,10 +204,16 @@ def _timed(table: FlowTable, before: Gates, event: Envelope, pause_n: int) -> Ga
 def _answer(reads: Reads, move: gates.Move, run: GatedRun, offset: int) -> Answer | None:
     match move:
         case gates.Ready(event):
-            return Answer(offset, run.id, event, version=run.version)
+            return _answer_to(run, offset, event)
         case gates.Triggered(step, event, arguments) if step.name in reads.steps:
             run.fired = [*run.fired, Fired(step.name, event.id, arguments)][-FIRED_MAX:]
-            return Answer(offset, run.id, event, step=step.name, arguments=arguments, version=run.version)
+            return _answer_to(run, offset, event, step=step.name, arguments=arguments)
         case gates.Ignored(event, reason, step=step) if not run.ended_ms and (not step or step in reads.steps):
-            return Answer(offset, run.id, event, reason, step, version=run.version)
+            return _answer_to(run, offset, event, reason, step)
     return None
+
+
+def _answer_to(
+    run: GatedRun, offset: int, event: Outside, ignored: str = "", step: str = "", arguments: Arguments = ()
+) -> Answer:
+    return Answer(offset, run.id, event, ignored, step, arguments, run.version, run.build)

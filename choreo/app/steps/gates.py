@@ -147,10 +147,11 @@ class GateBook:
             self._changed(key)
         return run.id
 
-    def version_of(self, key: str, run_id: str) -> int:
-        """Return the version of a run that `run_of` has returned."""
+    def version_and_build(self, key: str, run_id: str) -> tuple[int, str]:
+        """Return the version and the build of a run that `run_of` has returned."""
         known = self._cached.get(key)
-        return next((run.version for run in known.state.runs if run.id == run_id), 1) if known else 1
+        runs = known.state.runs if known else ()
+        return next(((run.version, run.build) for run in runs if run.id == run_id), (1, ""))
 
     async def arguments_of(self, call: Record, trigger: str) -> Arguments | None:
         """Return the arguments of a step's attempts at this trigger, which a record asks for again.

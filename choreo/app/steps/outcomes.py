@@ -251,6 +251,7 @@ class OutcomeFactory:
                 causation=trigger,
                 attempt=job.attempt,
                 version=event.version,
+                build=event.build,
                 hops=event.hops + 1,
                 entry=entry if undo else "",
                 round=event.round if undo else 0,
@@ -317,6 +318,8 @@ class OutcomeFactory:
     def dead_letter(self, job: Job, cause: str, now_ms: int) -> DeadLetter:
         """Return the job's record as a dead letter of this step, with the headers that a redrive needs."""
         event = carrying(job.record.event, carried_of(job.event))
+        if event.build != job.event.build:
+            event = replace(event, build=job.event.build)
         record = job.record if event is job.record.event else replace(job.record, event=event)
         return dead_letter_of(record, self.service, job.spec.step, cause, now_ms, made_by=job.spec.step)
 
@@ -344,6 +347,7 @@ class OutcomeFactory:
             trigger=event.trigger if undo else event.id,
             attempt=job.attempt or job.failed,
             version=event.version,
+            build=event.build,
             hops=event.hops + 1,
             entry=event.entry if undo else "",
             round=event.round if undo else 0,

@@ -38,9 +38,9 @@ class RunFinder:
         self._partitions[partition] = at
         return await self._runs.run_of(record)
 
-    def version_of(self, record: Record, run: str) -> int:
-        """Return the version of the run that `run_of` has returned for this record."""
-        return self._runs.version_of(record.event.key, run)
+    def version_and_build(self, record: Record, run: str) -> tuple[int, str]:
+        """Return the version and the build of the run that `run_of` has returned for this record."""
+        return self._runs.version_and_build(record.event.key, run)
 
     def lose(self, partition: int) -> None:
         """Forget the partition; go on from the inbox when it is asked about again."""

@@ -123,6 +123,8 @@ class Detail(msgspec.Struct, frozen=True):
     children: list[ChildrenCount]
     outcome: str
     """The name of the way in which it completes, once that is known; "" where the flow has only one."""
+    build: str
+    """The build whose services work on it."""
 
     @property
     def timers(self) -> list[tuple[int, str]]:
@@ -164,6 +166,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     closed: bool = False
     children: list[ChildrenCount] = []
     outcome: str = ""
+    build: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -199,6 +202,7 @@ def view(
         run.closed,
         [_counted(children) for children in run.children],
         outcome,
+        run.build,
     )
     return InstanceView(
         table.flow.name,
@@ -292,7 +296,8 @@ def detail_of(row: InstanceView) -> Detail:
         for e in kept.ledger
     ]
     closed = kept.closed or kept.ended_ms > 0
-    return Detail(*astuple(kept)[:-7], expected, waits, ledger, kept.over, closed, kept.children, kept.outcome)  # type: ignore[call-arg]  # the same fields before
+    after = (kept.over, closed, kept.children, kept.outcome, kept.build)
+    return Detail(*astuple(kept)[:-8], expected, waits, ledger, *after)  # type: ignore[call-arg]  # the same fields before
 
 
 class ShownRun(NamedTuple):

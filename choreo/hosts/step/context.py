@@ -21,7 +21,7 @@ from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetters
 from choreo.ports.dependencies import Dependencies
 from choreo.ports.inbox import AttemptLease, Inbox
-from choreo.ports.log import Log
+from choreo.ports.log import Log, service_group
 
 
 class Ports(NamedTuple):
@@ -57,11 +57,18 @@ class HostContext:
     """How long the inbox keeps a run after its end: it belongs to the service, which may be in several flows."""
     traces: AttemptTraces | None = None
     """Makes the spans of attempts; None without tracing."""
+    build: str = ""
+    """The build whose runs this host takes; it skips all others."""
 
     @property
     def topic(self) -> str:
         """Return the flow's topic."""
         return self.table.flow.name
+
+    @property
+    def group(self) -> str:
+        """Return the consumer group: the hosts of each build have one of their own."""
+        return service_group(self.service.name, self.build)
 
 
 def context_of(
@@ -75,6 +82,7 @@ def context_of(
     tracebacks: bool,
     linger_ms: int = 0,
     traces: AttemptTraces | None = None,
+    build: str = "",
 ) -> HostContext:
     """Return the context of a service's host in a flow, which may be scaled. `tracebacks`: see `OutcomeFactory`."""
     table = FlowTable(flow)
@@ -95,4 +103,5 @@ def context_of(
         rules=StepRules(factory),
         linger_ms=max(flow.linger_ms, linger_ms),
         traces=traces,
+        build=build,
     )

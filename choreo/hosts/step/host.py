@@ -200,19 +200,21 @@ class StepHost:
         traces: AttemptTraces | None = None,
         runners: RunnersFactory = ThreadedRunners,
         idle_s: float = IDLE_S,
+        build: str = "",
     ) -> None:
         """Take a `name` unique in the group; `flow` may be scaled, `log_clock` (or `clock`) judges deadlines.
 
         `concurrency`: handlers of one step that run at once; `queued_max`: jobs before reading pauses; `stop_s`: how
         long a stop waits for handlers; `lease_s`: how long after the last renewal no other process begins an attempt
         that runs here; `tracebacks`: see `OutcomeFactory`; `linger_ms`: how long the inbox keeps an ended run, at least
-        as the flow says; `traces` makes spans; `runners` call the handlers; `idle_s`: the longest wait of a poll.
+        as the flow says; `traces` makes spans; `runners` call the handlers; `idle_s`: the longest wait of a poll;
+        `build`: the build whose runs it takes, "" for those without one.
         """
         ports = Ports(log, inbox, dead_letters, codec, clock, log_clock or clock)
         lease = AttemptLease(name, round(lease_s * 1_000))
         reports = dependencies or DependencyReports(clock)
         about = (service, flow, ports, lease, metrics or Metrics(), reports)
-        self._context = context_of(*about, tracebacks=tracebacks, linger_ms=linger_ms, traces=traces)
+        self._context = context_of(*about, tracebacks=tracebacks, linger_ms=linger_ms, traces=traces, build=build)
         self.polled_ms: int = 0
         """When it last polled, began the running commit, or reported the reason why it waits: a sign of life."""
         self._stop_s = stop_s

@@ -54,6 +54,7 @@ class JobMaker:
         """Update the runs and gates of `context` from the records."""
         self._handlers = context.handlers
         self._version = context.handlers.version
+        self._build = context.build
         self._table = context.table
         self._gates = context.gates
         self._starts = context.table.flow.starts
@@ -73,10 +74,11 @@ class JobMaker:
             event = record.event
             if gated:
                 self._let_through(record, gated.get(record.position, ()), made)
+            is_others = event.build != self._build and self._is_of_its_build(event)
+            if is_others or (event.type in self._gates.gated and self._is_gated(event)):
+                continue  # the hosts of its build run its steps; or only its gate makes it a trigger
             by_trigger = own if event.version == version else self._handlers.of(event.version).by_trigger
             if event.type in by_trigger or (not event.run and event.type in self._handlers.triggers):
-                if event.type in self._gates.gated and self._is_gated(event):
-                    continue  # only its gate makes it a trigger
                 if event.run or event.type == self._starts:
                     self._triggered(identified(record), record, by_trigger.get(event.type, ()), made)
                 else:
@@ -107,6 +109,8 @@ class JobMaker:
     def _let_through(self, source: Record, gated: Iterable[_Gated], made: Made) -> None:
         """Make the jobs of events from outside that are triggers now, or never will be."""
         for answer, record, parts in gated:
+            if answer.build != self._build:
+                continue
             about = answer.event
             skipped = self._branches.skipped(record, answer.version) if record else ()
             for spec in self._specs_of(answer):
@@ -114,7 +118,8 @@ class JobMaker:
                     continue
                 stand_in = replace(source.event, id=about.id, type=about.type, run=answer.run)
                 event = replace(identified(record), run=answer.run) if record else stand_in
-                event = carrying(replace(event, hops=about.hops, version=answer.version), about.carried)
+                event = replace(event, hops=about.hops, version=answer.version, build=answer.build)
+                event = carrying(event, about.carried)
                 deadline_ms = source.stamp_ms + spec.deadline_ms
                 job = Job(spec, record or source, event, source, about.id, about.id, deadline_ms)
                 job.parts = parts if spec.parameters else None
@@ -141,6 +146,11 @@ class JobMaker:
                 continue
             made.jobs.append(Job(spec, record, event, record, event.id, event.id, stamp_ms + spec.deadline_ms))
 
+    def _is_of_its_build(self, event: Envelope) -> bool:
+        """Return whether this event has the build of its run, and is no fact that hosts of every build must know."""
+        has_build = event.run or event.type in (self._starts, facts.REDRIVEN)
+        return bool(has_build) and event.type not in RUN_FACTS
+
     def _is_gated(self, event: Envelope) -> bool:
         """Return whether a wait decides about this event: in another version a step may emit it."""
         if not self._table.is_versioned or not event.run:
@@ -153,9 +163,12 @@ class JobMaker:
         run = await self._finder.run_of(record, partitions)
         if not run:
             return
-        version = self._finder.version_of(record, run)
+        version, build = self._finder.version_and_build(record, run)
         handlers = self._handlers.of(version).by_trigger.get(record.event.type, ())
-        self._triggered(replace(identified(record), run=run, version=version), record, handlers, made)
+        if build != self._build:
+            return
+        event = replace(identified(record), run=run, version=version, build=build)
+        self._triggered(event, record, handlers, made)
 
     async def _compensation_requested(self, record: Record, made: Made) -> None:
         event = identified(record)
@@ -184,7 +197,7 @@ class JobMaker:
                 self._gone(call, spec, made, event.trigger)
                 return
             origin = self._with_run(record, event.run)
-            origin = replace(origin, hops=max(origin.hops, event.hops), version=event.version)
+            origin = replace(origin, hops=max(origin.hops, event.hops), version=event.version, build=event.build)
             origin = carrying(origin, carried_of(event))
             await self._with_parts(
                 Job(spec, record, origin, call, event.id, event.trigger, event.deadline_ms, failed=event.attempt), made
@@ -208,7 +221,7 @@ class JobMaker:
         if record is None:
             self._gone(call, spec, made, event.id, redriven=True)
             return
-        origin = replace(self._with_run(record, event.run), version=event.version)
+        origin = replace(self._with_run(record, event.run), version=event.version, build=event.build)
         origin = carrying(origin, carried_of(event))
         if not origin.run:
             origin = replace(origin, run=await self._finder.run_of(record, partitions))

@@ -73,7 +73,7 @@ class Session:
             context = self._context
             log, types = context.ports.log, context.handlers.types | context.gates.types
             context.factory.limit(await log.bytes_max(context.topic))
-            self._consumer = await log.consumer(context.topic, context.service.name, self._name, types)
+            self._consumer = await log.consumer(context.topic, context.group, self._name, types)
         return self._consumer
 
     def begin_poll(self, consumer: Consumer) -> asyncio.Task[Poll]:

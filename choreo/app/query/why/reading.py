@@ -27,7 +27,7 @@ from choreo.core.partition import partition_of
 from choreo.core.state import REQUESTED
 from choreo.ports.clock import Clock
 from choreo.ports.dead_letters import DeadLetter, DeadLetters
-from choreo.ports.log import TRACKER_GROUP, Log
+from choreo.ports.log import TRACKER_GROUP, Log, service_group
 from choreo.ports.read_model import InstanceView, ReadModel
 
 LOOKED_AT = 1_000
@@ -91,7 +91,7 @@ class Reading:
         partitions = await self._log.partitions(self._flow)
         partition = partition_of(key, partitions)
         groups: dict[str, GroupFacts] = {}
-        needed = await self._expected_services(key, run)
+        needed = await self._expected_groups(key, run)
         while missing := sorted({*needed, TRACKER_GROUP} - groups.keys()):
             # A group that the run turned out to need is read, and the run once more behind it.
             groups |= zip(
@@ -99,7 +99,7 @@ class Reading:
             )
             end, reached, shown, row = await self._view(key, run, partition, patience_s, groups[TRACKER_GROUP])
             detail = detail_of(row)
-            needed = _services(self._table, detail)
+            needed = _service_groups(self._table, detail)
         is_open = not detail.ended_ms
         rows: list[HistoryRow] = []
         tail: list[Record] = []
@@ -144,10 +144,10 @@ class Reading:
                 raise
             raise _unread(self._flow, key, tracker) from error
 
-    async def _expected_services(self, key: str, run: str) -> set[str]:
-        """Return the services that the run waits for as it is shown now, to read their groups before the run."""
+    async def _expected_groups(self, key: str, run: str) -> set[str]:
+        """Return the services' groups that the run waits for as it is shown now, to read them before the run."""
         try:
-            return _services(self._table, detail_of(await self._row_of(self._flow, key, run)))
+            return _service_groups(self._table, detail_of(await self._row_of(self._flow, key, run)))
         except NotFoundError:
             return set()
 
@@ -196,7 +196,7 @@ class Reading:
         undo = isinstance(awaited, Effect)
         definition = self._table.nearest(detail.version).steps.get(awaited.step)
         service = definition.service if definition else awaited.step.partition(".")[0]
-        group = groups[service]
+        group = groups[service_group(service, detail.build)]
         trigger = _trigger_of(awaited, rows)
         failed = [row for row in rows if row.type == facts.STEP_ATTEMPT_FAILED and row.step == awaited.step]
         children = None if undo else next((each for each in detail.children if each.step == awaited.step), None)
@@ -319,11 +319,12 @@ def _unread(flow: str, key: str, tracker: GroupFacts) -> UnavailableError:
     )
 
 
-def _services(table: FlowTable, detail: Detail) -> set[str]:
-    """Return the services of the steps and undos that a run waits for."""
+def _service_groups(table: FlowTable, detail: Detail) -> set[str]:
+    """Return the groups of the services whose steps and undos a run waits for."""
     steps = table.nearest(detail.version).steps
     names = [each.step for each in _awaited(detail)]
-    return {steps[name].service if name in steps else name.partition(".")[0] for name in names}
+    services = {steps[name].service if name in steps else name.partition(".")[0] for name in names}
+    return {service_group(service, detail.build) for service in services}
 
 
 def _awaited(detail: Detail) -> list[ExpectedStep | Effect]:
