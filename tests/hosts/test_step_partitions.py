@@ -232,6 +232,18 @@ async def test_a_commit_that_is_refused_is_made_again_once_a_poll_has_said_what_
     assert refusals.is_over
 
 
+async def test_a_refused_commit_does_not_wait_for_an_idle_poll() -> None:
+    """It is made again soon, also where no poll reports a revoked partition: an inbox has lost its gates."""
+    async with running_harness(payment(), started=False) as harness:
+        refusals = _refuse(harness, 2)
+        harness.host(idle_s=3_600.0)
+        await harness.publish(Placed(order_id="o-1"))
+        for _ in range(8):
+            await harness.clock.advance(0.25)
+        assert refusals.is_over
+        assert [event.key for event in await harness.published("Charged")] == ["o-1"]
+
+
 async def test_a_member_that_is_always_refused_comes_back_as_a_new_one() -> None:
     """It drops everything, and finds recorded what it had done."""
     async with running_harness(payment(), started=False) as harness:

@@ -49,6 +49,8 @@ class Committer:
         self._began_ms = 0
         self._saving: Saving | None = None
         self._refused = 0
+        self.is_refused: bool = False
+        """The last commit was refused. The next one waits for a poll, which returns the revoked partitions."""
         self.has_failed: bool = False
         """The last commit failed, and none has succeeded since."""
 
@@ -62,10 +64,9 @@ class Committer:
         """Return when the running commit began; the present moment if none runs."""
         return self._began_ms if self.busy else self._context.ports.clock.now_ms()
 
-    @property
-    def is_refused(self) -> bool:
-        """Return whether the last commit was refused: the next poll returns the revoked partitions."""
-        return self._refused > 0
+    def polled(self) -> None:
+        """Let a refused commit be made again: a poll is over, or has had time enough to report what was revoked."""
+        self.is_refused = False
 
     @property
     def has_ended(self) -> bool:
@@ -86,6 +87,8 @@ class Committer:
         await self._record_late()
         if idle:
             await self._forget()
+        if self.is_refused:
+            return
         finished, done = self._queue.begin_commit()
         work = _work_of(finished, done)
         now_ms = self._context.ports.clock.now_ms()
@@ -131,6 +134,7 @@ class Committer:
             is_committed = True
         except LeaseLostError as error:
             self._refused += 1
+            self.is_refused = True
             if self._refused >= REFUSALS_MAX:
                 self._refused = 0
                 raise

@@ -45,6 +45,8 @@ QUEUED_MAX = 4 * POLL_SIZE
 """Jobs in the queue before reading pauses: as many as a rebalance may have to give back."""
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.05, 1.0
 """Delays while storage fails: doubling, and short enough to go on soon after it is back."""
+REFUSED_S = 0.25
+"""How long a refused commit waits for a poll that reports the revoked partitions: idle polls may take long."""
 
 
 class Pipeline:
@@ -67,6 +69,7 @@ class Pipeline:
         """Take over a poll's partitions and records; a revoked partition waits for the commit that runs."""
         if poll.revoked:
             await self.committer.wait()
+            self.committer.polled()
         for partition in poll.revoked:
             self.queue.revoke(partition)
         for assigned in poll.assigned:
@@ -320,12 +323,21 @@ class StepHost:
         """Return the poll that is over; wait for it, or for other news, when there is nothing else to do."""
         polling = self._session.begin_poll(consumer)
         if self._pipeline.committer.is_refused:
-            await asyncio.wait((polling,))  # its result has the revoked partitions
+            await self._wait_for_revocation(polling)
         elif self._is_busy:
             await asyncio.sleep(0)
         else:
             await self._wakeup.wait(lambda: self._session.has_polled or self._pipeline.has_results)
         return self._session.polled()
+
+    async def _wait_for_revocation(self, polling: asyncio.Task[Poll]) -> None:
+        """Wait for a poll that reports the revoked partitions; it reports none where the inbox has lost its gates."""
+        limit = asyncio.ensure_future(self._context.ports.clock.sleep(REFUSED_S))
+        try:
+            await asyncio.wait((polling, limit), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            limit.cancel()
+        self._pipeline.committer.polled()
 
     @property
     def _is_busy(self) -> bool:

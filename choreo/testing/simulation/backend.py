@@ -7,7 +7,7 @@ writes it. Offsets alone are fenced: a zombie still publishes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -176,7 +176,6 @@ class ProcessInbox:
         self._shared = shared
         self._network = network
         self._gated: set[tuple[str, str, int]] = set()
-        self._losses = shared.losses
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._shared, name)
@@ -193,7 +192,7 @@ class ProcessInbox:
         """Return the kept gates of these keys. Raises LeaseLostError where they were lost."""
         await self._network.before(REDIS)
         if shape != _PROGRESS:
-            self._require(flow, shape)
+            await self._require([place for place in self._gated if place[:2] == (flow, shape)])
         kept: dict[str, bytes] = await self._shared.gates(flow, shape, keys)
         await self._network.after(REDIS)
         return kept
@@ -203,27 +202,24 @@ class ProcessInbox:
         await self._network.before(REDIS)
         position: int = await self._shared.gates_position(flow, shape, partition)
         (self._gated.add if position else self._gated.discard)((flow, shape, partition))
-        self._losses = self._shared.losses
         await self._network.after(REDIS)
         return position
 
     async def keep_gates(self, save: GateSave) -> None:
         """Keep these gates. Raises LeaseLostError where earlier ones were lost."""
         await self._network.before(REDIS)
-        if save.positions:
-            self._require(save.flow, save.shape)
+        places = {(save.flow, save.shape, partition) for partition in save.positions}
+        await self._require(places & self._gated)
         await self._shared.keep_gates(save)
-        self._gated.update((save.flow, save.shape, partition) for partition in save.positions)
+        self._gated.update(places)
         await self._network.after(REDIS)
 
-    def _require(self, flow: str, shape: str) -> None:
-        if self._losses == self._shared.losses:
-            return
-        lost = [place for place in self._gated if place[:2] == (flow, shape)]
+    async def _require(self, places: Collection[tuple[str, str, int]]) -> None:
+        """Raise LeaseLostError where the inbox has lost a position, until `gates_position` is asked for it."""
+        lost = [str(place[2]) for place in sorted(places) if not await self._shared.gates_position(*place)]
         if lost:
-            self._gated.difference_update(lost)
             raise LeaseLostError(
-                f"the gates of partitions {sorted(p for _, _, p in lost)} are lost", where=f"flow {flow}"
+                f"the inbox has lost the gates of partitions {', '.join(lost)}", where=f"flow {min(places)[0]}"
             )
 
 

@@ -113,13 +113,11 @@ class SimulatedInbox(MemoryInbox):
     def __init__(self, clock: Clock, linger_ms: int) -> None:
         self._linger_ms = linger_ms
         self._lost_ms = -1
-        self.losses: int = 0
         super().__init__(clock)
 
     def empty(self) -> None:
         """Lose everything, as a Redis without its file does."""
         self.lose()
-        self.losses += 1
         self._lost_ms = self._clock.elapsed_ms()
 
     def record_now(self, outcomes: Sequence[Outcome]) -> list[Envelope]:

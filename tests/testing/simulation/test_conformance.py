@@ -7,6 +7,7 @@ for it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -23,6 +24,7 @@ from choreo.testing.conformance.log import LogSuite
 from choreo.testing.conformance.projections import ProjectionsSuite
 from choreo.testing.conformance.read_model import ReadModelSuite
 from choreo.testing.conformance.state import StatesSuite
+from choreo.testing.conformance.stores import StoresSuite
 from choreo.testing.simulation.backend import ProcessBackend
 from choreo.testing.simulation.clock import LoopClock
 from choreo.testing.simulation.cluster import Cluster
@@ -108,6 +110,26 @@ class TestCommit(CommitSuite):
 
 class TestInbox(InboxSuite):
     """The attempts and outcomes that a service remembers."""
+
+
+class TestLostInbox:
+    """The loss of an inbox, as the suite of stores on a server has it."""
+
+    test_lost_gates_are_not_taken_for_none = StoresSuite.test_lost_gates_are_not_taken_for_none
+
+    @pytest.fixture
+    def stores(self, backend: ProcessBackend) -> ProcessBackend:
+        """Return the view of one process."""
+        return backend
+
+    @pytest.fixture
+    def lose(self, cluster: Cluster) -> Callable[[], Awaitable[object]]:
+        """Return a function that empties the inbox, as a Redis without its file does."""
+
+        async def empty() -> None:
+            cluster.inbox("mail").empty()
+
+        return empty
 
 
 class TestDeadLetters(DeadLettersSuite):

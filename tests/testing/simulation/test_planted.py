@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.faulty_copy import PLANTED, environment, patches, planted
 from tests.testing.detection import PAGE, page
+from tests.testing.simulation.projects import PROJECTS
 from tests.testing.simulation.search import found
 from tests.testing.simulation.survey import Row, known_rows, wanted_rows
 
@@ -69,3 +70,9 @@ def test_there_are_forty_planted_faults() -> None:
 def test_a_dead_letter_survives_a_death_between_it_and_its_outcome() -> None:
     """It was lost: a sibling's failure had stopped the run, and the next owner of the partition found the outcome."""
     assert found("trip", "", range(93, 94)) == (0, [])
+
+
+@pytest.mark.parametrize(("seed", "index"), [(20_073, 73), (21_997, 197), (22_766, 166)])
+def test_a_service_with_a_lost_inbox_reads_its_gates_again(seed: int, index: int) -> None:
+    """It waited for an idle poll after each refused commit, while its results and leases stood still."""
+    assert PROJECTS["order"]("").run(seed, index).faults == []
