@@ -17,7 +17,7 @@ from choreo.core.run_view import Invariant
 from choreo.core.state import REQUESTED, KeyState, Run
 from choreo.testing.verification import canonical, ends, promises
 from choreo.testing.verification.adversary import Adversary, Left
-from choreo.testing.verification.host import Host, Step
+from choreo.testing.verification.host import Host
 from choreo.testing.verification.host_state import Job
 from choreo.testing.verification.marks import NO_MARK, Marks
 from choreo.testing.verification.payloads import payloads_of
@@ -25,6 +25,7 @@ from choreo.testing.verification.pool import Pool
 from choreo.testing.verification.reductions import NONE, reduces_of
 from choreo.testing.verification.routing import Routing
 from choreo.testing.verification.tracker import Fact, Tracker
+from choreo.testing.verification.transitions import Step
 
 State: TypeAlias = tuple[int, ...]
 LOG, FLIGHT, BUDGET, HOSTS = range(4)
