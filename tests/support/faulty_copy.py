@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PLANTED = ROOT / "tests" / "planted"
@@ -51,3 +54,13 @@ def planted(patch: Path, folder: Path) -> Path:
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of a process that takes the package from this folder, and all else from the checkout."""
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def answer_in(folder: Path, *words: str) -> list[Any]:
+    """Return what Python prints as JSON with these words, without the first entry: where it took the package from."""
+    command = [sys.executable, *words]
+    answer = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    place, *found = json.loads(answer.stdout)
+    assert Path(place).is_relative_to(folder)
+    return found

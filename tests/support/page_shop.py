@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from choreo import Event, Flow, Retry, Sensitive, Service, StepContext
+from tests.core.shop import Cancelled, Charged, Confirmed, Picked, PickTimedOut, Refunded
 
 
 class Ordered(Event):
@@ -30,47 +31,11 @@ class Released(Event):
     order_id: str
 
 
-class Charged(Event):
-    """Charged."""
-
-    order_id: str
-
-
 class Declined(Event):
     """Declined."""
 
     order_id: str
     reason: str = ""
-
-
-class Refunded(Event):
-    """Given back."""
-
-    order_id: str
-
-
-class Picked(Event):
-    """The warehouse has it ready."""
-
-    order_id: str
-
-
-class PickTimedOut(Event):
-    """Nobody picked it."""
-
-    order_id: str
-
-
-class Confirmed(Event):
-    """Done."""
-
-    order_id: str
-
-
-class Cancelled(Event):
-    """Undone."""
-
-    order_id: str
 
 
 class GatewayError(Exception):

@@ -12,50 +12,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from choreo import Event, Flow, Retry, Service, StepContext
+from choreo import Flow, Retry, Service, StepContext
 from choreo.adapters.otel.tracing import OtelTracing
 from choreo.core import trace_ids
 from choreo.testing import FlowTest
 from schemas.orders import Item, OrderPlaced, ShipmentPicked
 from services.order_flow import order
-
-
-class Asked(Event):
-    """A seat is asked for."""
-
-    order_id: str
-
-
-class Held(Event):
-    """The seat is held."""
-
-    order_id: str
-
-
-class Freed(Event):
-    """The seat is free again."""
-
-    order_id: str
-
-
-class Paid(Event):
-    """The customer has paid."""
-
-    order_id: str
-
-
-class Unpaid(Event):
-    """The customer has not paid in time."""
-
-    order_id: str
-    reason: str = ""
-
-
-class Printed(Event):
-    """The ticket is printed."""
-
-    order_id: str
-
+from tests.support.seats import Asked, Freed, Held, Paid, Printed, Unpaid
 
 hall = Service("hall")
 desk = Service("desk")

@@ -23,7 +23,8 @@ from choreo.surfaces.web import create_site
 from choreo.surfaces.web.app import create_pages
 from choreo.surfaces.web.changes import Changes
 from choreo.wiring import App
-from tests.support.page_shop import Ordered, Picked
+from tests.core.shop import Picked
+from tests.support.page_shop import Ordered
 from tests.support.patience import PATIENCE_S
 from tests.support.running import running, until
 from tests.support.serving import served

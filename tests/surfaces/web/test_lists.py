@@ -6,7 +6,7 @@ import pytest
 
 from choreo.core.events import Envelope
 from choreo.core.partition import partition_of
-from tests.support.page_shop import Picked
+from tests.core.shop import Picked
 from tests.support.patience import PATIENCE_S
 from tests.support.running import until
 from tests.surfaces.web.harness import Site, Watched

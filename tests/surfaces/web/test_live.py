@@ -13,7 +13,8 @@ import pytest
 
 from choreo.adapters.access.api_keys import create, revoke
 from choreo.core.access import Role
-from tests.support.page_shop import Ordered, Picked
+from tests.core.shop import Picked
+from tests.support.page_shop import Ordered
 from tests.support.patience import PATIENCE_S
 from tests.support.running import running
 from tests.surfaces.web.harness import Site, Watched, settings_in, site_in, watched

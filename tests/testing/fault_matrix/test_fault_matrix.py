@@ -20,6 +20,7 @@ from choreo.testing import Books, EndedRun, Hooks
 from choreo.testing.fault_matrix.matrix import CellResult, Matrix, Verdict
 from choreo.testing.fault_matrix.table import FAULTS, POINTS
 from choreo.testing.simulation.world import project_of
+from tests.support.seats import Freed, Held, Paid, Unpaid
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -55,34 +56,10 @@ class Ordered(Event):
     lamps: int
 
 
-class Kept(Event):
-    """The lamp is kept."""
-
-    order_id: str
+Undo = Callable[[Held | None, StepContext, Books], Freed | None]
 
 
-class Freed(Event):
-    """The lamp is free."""
-
-    order_id: str
-
-
-class Paid(Event):
-    """The lamp is paid."""
-
-    order_id: str
-
-
-class Refused(Event):
-    """Nobody pays."""
-
-    order_id: str
-
-
-Undo = Callable[[Kept | None, StepContext, Books], Freed | None]
-
-
-def undone(_: Kept | None, ctx: StepContext, shelf: Books) -> Freed | None:
+def undone(_: Held | None, ctx: StepContext, shelf: Books) -> Freed | None:
     """Undo as it should be."""
     return Freed(order_id=ctx.key) if shelf.undo(ctx) else None
 
@@ -92,17 +69,17 @@ def shop(undo: Undo = undone, effect: Callable[[StepContext, Books], Any] | None
     shelf = Books("shelf")
     store, till = Service("store"), Service("till")
 
-    @store.step(on=Ordered, emits=Kept, timeout="10s")
-    async def keep(event: Ordered, ctx: StepContext) -> Kept:
+    @store.step(on=Ordered, emits=Held, timeout="10s")
+    async def keep(event: Ordered, ctx: StepContext) -> Held:
         (effect or (lambda ctx, shelf: shelf.apply(ctx)))(ctx, shelf)
-        return Kept(order_id=event.order_id)
+        return Held(order_id=event.order_id)
 
     @keep.compensate(emits=Freed)
-    async def free(kept: Kept | None, ctx: StepContext) -> Freed | None:
+    async def free(kept: Held | None, ctx: StepContext) -> Freed | None:
         return undo(kept, ctx, shelf)
 
-    @till.step(on=Kept, emits=Paid, fails=Refused, effect=False, timeout="10s")
-    async def pay(event: Kept, ctx: StepContext) -> Paid | Refused:
+    @till.step(on=Held, emits=Paid, fails=Unpaid, effect=False, timeout="10s")
+    async def pay(event: Held, ctx: StepContext) -> Paid | Unpaid:
         return Paid(order_id=event.order_id)
 
     return Flow("shop", key="order_id", starts=Ordered, completes=Paid, deadline="1d", services=[store, till])
@@ -123,7 +100,7 @@ def failing(results: dict[str, CellResult]) -> set[str]:
 def test_a_compensation_that_raises_fails_where_the_run_is_compensated() -> None:
     """The sentence has the error and the function; cells whose run completes are green."""
 
-    def broken(_: Kept | None, __: StepContext, ___: Books) -> Freed | None:
+    def broken(_: Held | None, __: StepContext, ___: Books) -> Freed | None:
         raise RuntimeError("the shelf is locked")
 
     results = played(shop(broken), "till.pay:error", "till.pay:kill", "till.pay:duplicate")
@@ -138,7 +115,7 @@ def test_a_compensation_that_raises_fails_where_the_run_is_compensated() -> None
 def test_a_compensation_that_forgets_doubt_fails_in_the_cells_that_leave_one() -> None:
     """The mistake of the documentation's page: an effect in doubt is never undone."""
 
-    def forgetful(kept: Kept | None, ctx: StepContext, shelf: Books) -> Freed | None:
+    def forgetful(kept: Held | None, ctx: StepContext, shelf: Books) -> Freed | None:
         if kept is None:
             return None
         shelf.undo(ctx)
@@ -160,7 +137,7 @@ def test_a_gateway_that_does_not_bar_a_key_fails_when_a_call_lands_late() -> Non
         if ctx.idempotency_key not in made:
             made.append(ctx.idempotency_key)
 
-    def undo(_: Kept | None, ctx: StepContext, __: Books) -> Freed | None:
+    def undo(_: Held | None, ctx: StepContext, __: Books) -> Freed | None:
         if ctx.undoes in made:
             made.remove(ctx.undoes)
             return Freed(order_id=ctx.key)
@@ -191,7 +168,7 @@ def test_a_gateway_that_counts_a_call_twice_fails_where_it_gets_two() -> None:
     def greedy(ctx: StepContext, _: Books) -> None:
         lamps.append(ctx.idempotency_key)
 
-    def undo(_: Kept | None, ctx: StepContext, __: Books) -> Freed | None:
+    def undo(_: Held | None, ctx: StepContext, __: Books) -> Freed | None:
         return Freed(order_id=ctx.key)
 
     found = failing(played(shop(undo, greedy), "store.keep:double-gateway", "store.keep:kill", hooks=hooks))
@@ -211,12 +188,12 @@ def test_a_step_that_no_start_event_leads_to_is_not_hit() -> None:
     hooks = Hooks()
     store, rare = Service("store"), Service("rare")
 
-    @store.step(on=Ordered, emits=(Kept, Paid), effect=False, timeout="10s")
-    async def keep(event: Ordered, ctx: StepContext) -> Kept | Paid:
-        return Kept(order_id=event.order_id) if event.lamps == 123_456 else Paid(order_id=event.order_id)
+    @store.step(on=Ordered, emits=(Held, Paid), effect=False, timeout="10s")
+    async def keep(event: Ordered, ctx: StepContext) -> Held | Paid:
+        return Held(order_id=event.order_id) if event.lamps == 123_456 else Paid(order_id=event.order_id)
 
-    @rare.step(on=Kept, emits=Freed, effect=False, timeout="10s")
-    async def look(event: Kept, ctx: StepContext) -> Freed:
+    @rare.step(on=Held, emits=Freed, effect=False, timeout="10s")
+    async def look(event: Held, ctx: StepContext) -> Freed:
         return Freed(order_id=event.order_id)
 
     completes = {Paid: "paid", Freed: "looked at"}

@@ -7,48 +7,11 @@ import pytest
 from choreo import Event, Flow, Retry, Service, StepContext
 from choreo.core.errors import ConflictError, NotFoundError
 from choreo.testing import FlowTest, SimulationError
-
-
-class Asked(Event):
-    """A seat is asked for."""
-
-    order_id: str
-    seats: int = 1
-
-
-class Held(Event):
-    """The seat is held."""
-
-    order_id: str
+from tests.support.seats import Asked, Freed, Held, Paid, Printed, Unpaid
 
 
 class SoldOut(Event):
     """There is no seat."""
-
-    order_id: str
-
-
-class Freed(Event):
-    """The seat is free again."""
-
-    order_id: str
-
-
-class Paid(Event):
-    """The customer has paid."""
-
-    order_id: str
-
-
-class Unpaid(Event):
-    """The customer has not paid in time."""
-
-    order_id: str
-    reason: str = ""
-
-
-class Printed(Event):
-    """The ticket is printed."""
 
     order_id: str
 

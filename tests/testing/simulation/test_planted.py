@@ -6,14 +6,11 @@ seeds more are tried; `python -m tests.testing.simulation.survey` writes the tab
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.faulty_copy import PLANTED, environment, patches, planted
+from tests.support.faulty_copy import PLANTED, answer_in, patches, planted
 from tests.testing.detection import PAGE, page
 from tests.testing.simulation.projects import PROJECTS
 from tests.testing.simulation.search import found
@@ -28,17 +25,8 @@ ROWS = known_rows()
 def test_a_planted_fault_breaks_a_promise(row: Row, tmp_path: Path) -> None:
     """At the known seed, or soon after it."""
     folder = planted(PLANTED / f"{row.fault}.diff", tmp_path)
-    answer = subprocess.run(
-        [sys.executable, "-m", "tests.testing.simulation.search", row.project, row.faults, str(row.seed), str(MORE)],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    place, seed, broken = json.loads(answer.stdout)
-    assert Path(place).is_relative_to(folder)
+    words = ("-m", "tests.testing.simulation.search", row.project, row.faults, str(row.seed), str(MORE))
+    seed, broken = answer_in(folder, *words)
     assert seed, f"{row.fault} is not found from seed {row.seed} on"
     assert broken
 

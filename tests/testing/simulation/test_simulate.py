@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from choreo import Event, Flow, RunView, Service, StepContext
+from choreo import Flow, RunView, Service, StepContext
 from choreo.core.errors import SettingsError
 from choreo.settings import load
 from choreo.testing import Books, Hooks
@@ -21,6 +21,7 @@ from choreo.testing.simulation.sampling import sampled
 from choreo.testing.simulation.simulate import Simulation
 from choreo.testing.simulation.world import project_of
 from schemas.orders import OrderPlaced
+from tests.support.seats import Asked, Freed, Held, Paid, Unpaid
 
 ROOT = Path(__file__).resolve().parents[3]
 SEEDS = 124
@@ -52,54 +53,24 @@ def test_a_seed_is_the_same_in_another_process() -> None:
     assert digests[0] == digests[1] != ""
 
 
-class Asked(Event):
-    """Somebody wants a seat."""
-
-    order_id: str
-
-
-class Seated(Event):
-    """The seat is taken."""
-
-    order_id: str
-
-
-class Freed(Event):
-    """The seat is free again."""
-
-    order_id: str
-
-
-class Paid(Event):
-    """The seat is paid."""
-
-    order_id: str
-
-
-class Refused(Event):
-    """Nobody pays."""
-
-    order_id: str
-
-
 def seats(*, undoes: bool) -> Flow:
     """Return a flow with a compensation that frees the seat, or forgets to."""
     books = Books("seats")
     theatre = Service("theatre")
     bank = Service("bank")
 
-    @theatre.step(on=Asked, emits=Seated)
-    async def seat(event: Asked, ctx: StepContext) -> Seated:
+    @theatre.step(on=Asked, emits=Held)
+    async def seat(event: Asked, ctx: StepContext) -> Held:
         books.apply(ctx)
-        return Seated(order_id=event.order_id)
+        return Held(order_id=event.order_id)
 
     @seat.compensate(emits=Freed)
-    async def free(seated: Seated | None, ctx: StepContext) -> Freed | None:
+    async def free(seated: Held | None, ctx: StepContext) -> Freed | None:
         found = books.undo(ctx) if undoes else True
         return Freed(order_id=ctx.key) if found else None
 
-    @bank.step(on=Seated, emits=Paid, fails=Refused, effect=False)
-    async def pay(event: Seated, ctx: StepContext) -> Paid | Refused:
+    @bank.step(on=Held, emits=Paid, fails=Unpaid, effect=False)
+    async def pay(event: Held, ctx: StepContext) -> Paid | Unpaid:
         return Paid(order_id=event.order_id)
 
     return Flow(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +10,7 @@ import pytest
 
 from choreo.testing.verification.moves import budget_of
 from choreo.testing.verification.verify import explored
-from tests.support.faulty_copy import breaks, environment, files_of, patches, planted
+from tests.support.faulty_copy import answer_in, breaks, files_of, patches, planted
 from tests.testing.verification.flows import FLOWS
 
 _TOOL = re.compile(r"^tools: .*\bverify \((?P<flow>\w+) --with (?P<moves>\S+)\)", re.MULTILINE)
@@ -56,17 +53,7 @@ FAULTS = faults()
 def test_a_planted_fault_is_found(fault: Fault, tmp_path: Path) -> None:
     """By the moves in its header, with a timeline."""
     folder = planted(fault.patch, tmp_path)
-    answer = subprocess.run(
-        [sys.executable, "-c", _VERIFY, fault.flow, fault.moves],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    place, verdict, broken, lines = json.loads(answer.stdout)
-    assert Path(place).is_relative_to(folder)
+    verdict, broken, lines = answer_in(folder, "-c", _VERIFY, fault.flow, fault.moves)
     assert (verdict, bool(broken), lines > 0) == ("broken", True, True)
 
 
