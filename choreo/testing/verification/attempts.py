@@ -24,7 +24,7 @@ class Attempts:
     """The attempts of one host."""
 
     def __init__(self, make: Transitions) -> None:
-        """Keep what makes the host's transitions."""
+        """Keep the maker of the host's transitions."""
         self._make = make
         step = make.step
         self._tracked = step.compensation is not None and step.effect

@@ -1,4 +1,4 @@
-"""Requests about a consumer group by somebody who never joins it: its members, its offsets with their notes, a move.
+"""Requests about a consumer group without joining it: its members, its offsets with their notes, a move of them.
 
 The coordinator describes the members to an admin client. Offsets go through a consumer, for an
 admin client's process ends with a segmentation fault where the group's coordinator has moved or is still loading, as
