@@ -55,8 +55,9 @@ ON_SERVERS := $(addprefix tests/,chaos containers kafka adapters/faust/test_lost
 	bench/test_kafka.py docs/test_kafka_acls.py docs/test_kafka_page.py scenarios/test_a_foreign_page.py scenarios/test_docs_page.py \
 	scenarios/test_planted_secrets.py surfaces/web adapters/kafka adapters/postgres adapters/redis)
 
-# Tests on servers wait most of the time, the others compute: they run side by side, a file at a time, with one report.
-WORKERS ?= 2
+# Tests run side by side, a file at a time, with one report. Those on servers wait for two thirds of their time: three
+# workers keep two cores busy.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest $(if $(filter-out 1,$(WORKERS)),--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 test: check ## every check and every test; those on servers that this machine lacks are skipped, and say so
