@@ -43,9 +43,7 @@ CATALOGUE: Final[Mapping[str, Metric]] = {
     ),
     "dead_letters": Metric("gauge", "Records set aside."),
     "group_lag_records": Metric("gauge", "Records that a group has not finished.", ("flow", "group", "partition")),
-    "expected_steps": Metric(
-        "gauge", "Steps that open runs wait for, of the newest 500 runs of each status.", ("flow", "step")
-    ),
+    "expected_steps": Metric("gauge", "Open runs by the step that they wait for longest.", ("flow", "step")),
     "expected_oldest_age_seconds": Metric(
         "gauge", "Age of the run that stands longest in a step, wait or undo.", ("flow", "step")
     ),

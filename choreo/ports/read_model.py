@@ -43,7 +43,10 @@ class InstanceView(msgspec.Struct, frozen=True):
     """A key of each search attribute, which sorts as its values do; None: the run has no value of it. The outcome of a
     completed run is one of them, where the flow has several."""
     place: str = ""
-    """The step, wait or undo in which it stands: the one for which it waits longest; "" if it has ended or is held."""
+    """The step, wait or undo in which it stands: the one for which it waits longest, or the first undo that failed.
+
+    It is "" if the run has ended or is held.
+    """
     since_ms: int = 0
     """Since when it stands there."""
     due_ms: int = 0
@@ -123,6 +126,13 @@ class ReadModel(Protocol):
 
     async def outcomes(self, flow: str) -> dict[str, int]:
         """Return the number of completed runs by outcome, where the flow has several; see `attributes.OUTCOME`."""
+        ...
+
+    async def standing(self, flow: str, places: Sequence[str]) -> dict[str, int]:
+        """Return the number of runs that stand in each of these places; one without runs is absent.
+
+        The time does not grow with the number of runs.
+        """
         ...
 
     async def drop(self, topic: str) -> None:

@@ -6,7 +6,7 @@ A flow's topic has the flow's name, so the views of a topic are those of the flo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -105,6 +105,12 @@ class MemoryReadModel:
         """Return the number of completed runs by outcome."""
         keys = (row.view.keys.get(OUTCOME) for row in self._rows() if row.view.flow == flow)
         return dict(Counter(key for key in keys if key is not None))
+
+    async def standing(self, flow: str, places: Sequence[str]) -> dict[str, int]:
+        """Return the number of runs that stand in each of these places."""
+        return dict(
+            Counter(view.place for row in self._rows() if (view := row.view).flow == flow and view.place in places)
+        )
 
     async def drop(self, topic: str) -> None:
         """Forget every view of the topic and set the tracker back to its beginning."""

@@ -7,7 +7,7 @@ nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from choreo.adapters.nul_free import escaped
@@ -26,7 +26,7 @@ _NEW_POSITION = """INSERT INTO choreo.positions SELECT generation, %s, 0 FROM ch
 _LOCK_POSITION = """SELECT f.generation, p.position FROM choreo.flows AS f
     JOIN choreo.positions AS p ON p.generation = f.generation AND p.partition = %s
     WHERE f.flow = %s FOR UPDATE OF p"""
-_STATUSES = """SELECT i.row, i.status FROM choreo.flows AS f
+_KNOWN = """SELECT i.row, i.status, i.place FROM choreo.flows AS f
     JOIN choreo.instances AS i ON i.generation = f.generation AND i.row = ANY(%s) WHERE f.flow = %s"""
 _SAVE_STATES = """INSERT INTO choreo.states SELECT %s, a.* FROM unnest(%s::text[], %s::bytea[]) AS a
     ON CONFLICT (generation, key) DO UPDATE SET value = excluded.value"""
@@ -47,7 +47,9 @@ _CLEAR_KEYS = """WITH g AS (SELECT %s::bigint AS generation), a AS (
     WHERE k.generation = g.generation AND k.row = a."row" AND k.name = a.name"""
 _OUTCOMES_OF = "SELECT key FROM choreo.attribute_keys WHERE generation = %s AND name = %s AND row = ANY(%s)"
 OUTCOMES = "outcome:"
-"""Before the name of an outcome among the counts of statuses."""
+"""Before the name of an outcome among the counts of statuses, none of which has a colon."""
+PLACES = "at:"
+"""Before the name of a place among them."""
 _SAVE_HISTORY = """INSERT INTO choreo.history SELECT %s, a.* FROM unnest(%s::text[], %s::bigint[]) AS a
     ON CONFLICT DO NOTHING"""
 # Counted by partition, so that projectors of two partitions do not wait for each other.
@@ -90,11 +92,12 @@ class PostgresProjections:
                 await self._server.execute_in(connection, _NEW_FLOW, batch.topic)
                 await self._server.execute_in(connection, _NEW_POSITION, batch.partition, batch.topic)
                 locked = await self._server.execute_in(connection, _LOCK_POSITION, batch.partition, batch.topic)
-                known = await self._server.execute_in(connection, _STATUSES, list(views), batch.topic)
+                known = await self._server.execute_in(connection, _KNOWN, list(views), batch.topic)
                 ((generation, stands),) = await locked.fetchall()
                 if stands != batch.begins:
                     return int(stands)
-                await self._write(connection, generation, batch, views, dict(await known.fetchall()))
+                before = {row: (status, place) for row, status, place in await known.fetchall()}
+                await self._write(connection, generation, batch, views, before)
                 await self._server.execute_in(connection, _MOVE, batch.position, generation, batch.partition)
             return batch.position
 
@@ -106,7 +109,7 @@ class PostgresProjections:
         generation: int,
         batch: Projected,
         views: Mapping[str, InstanceView],
-        known: Mapping[str, str],
+        known: Mapping[str, tuple[str, str]],
     ) -> None:
         """Write states, views and history.
 
@@ -140,8 +143,8 @@ class PostgresProjections:
         await self._write_keys(connection, generation, views, known)
         offsets = [(id_of(key), offset) for key, offsets in batch.history.items() for offset in offsets]
         await self._batch(connection, _SAVE_HISTORY, offsets, generation)
-        moved.update(view.status for view in views.values())
-        moved.subtract(known.values())
+        moved.update(name for view in views.values() for name in _counted_as(view.status, escaped(view.place)))
+        moved.subtract(name for before in known.values() for name in _counted_as(*before))
         counts = sorted((status, by) for status, by in moved.items() if by)
         await self._batch(connection, _COUNT, counts, generation, batch.partition)
 
@@ -157,7 +160,7 @@ class PostgresProjections:
         return moved
 
     async def _write_keys(
-        self, connection: Connection, generation: int, views: Mapping[str, InstanceView], known: Mapping[str, str]
+        self, connection: Connection, generation: int, views: Mapping[str, InstanceView], known: Collection[str]
     ) -> None:
         """Write the search attributes of rows; delete those that a row has no longer."""
         keys = [(row, name, key) for row, view in views.items() for name, key in view.keys.items()]
@@ -171,3 +174,8 @@ class PostgresProjections:
         columns = [list(column) for column in zip(*rows, strict=True)]
         if columns:
             await self._server.execute_in(connection, statement, *first, *columns)
+
+
+def _counted_as(status: str, place: str) -> list[str]:
+    """Return the names under which a run is counted."""
+    return [status, PLACES + place] if place else [status]

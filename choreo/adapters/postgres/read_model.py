@@ -12,7 +12,7 @@ from choreo.adapters.cursors import as_values, not_a_cursor
 from choreo.adapters.history import records_at
 from choreo.adapters.nul_free import escaped, unescaped
 from choreo.adapters.postgres.examination import Connection
-from choreo.adapters.postgres.projections import OUTCOMES, POSITIONS
+from choreo.adapters.postgres.projections import OUTCOMES, PLACES, POSITIONS
 from choreo.adapters.postgres.schema import KEY_CHARS, OF_GENERATION, id_of
 from choreo.adapters.postgres.server import PostgresServer
 from choreo.adapters.rows import (
@@ -129,12 +129,17 @@ class PostgresReadModel:
 
     async def counts(self, flow: str) -> dict[str, int]:
         """Return the number of runs by status."""
-        return {name: number for name, number in await self._counted(flow) if not name.startswith(OUTCOMES)}
+        return {name: number for name, number in await self._counted(flow) if ":" not in name}
 
     async def outcomes(self, flow: str) -> dict[str, int]:
         """Return the number of completed runs by outcome."""
         counted = await self._counted(flow)
         return {unescaped(name.removeprefix(OUTCOMES)): n for name, n in counted if name.startswith(OUTCOMES)}
+
+    async def standing(self, flow: str, places: Sequence[str]) -> dict[str, int]:
+        """Return the number of runs that stand in each of these places."""
+        counted = dict(await self._counted(flow))
+        return {place: number for place in places if (number := counted.get(PLACES + escaped(place)))}
 
     async def _counted(self, flow: str) -> list[tuple[str, int]]:
         return [(name, number) for name, number in await self._server.ask(_COUNTS, (flow,))]

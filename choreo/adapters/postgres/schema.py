@@ -12,7 +12,7 @@ import re
 
 from choreo.adapters.nul_free import escaped
 
-VERSION = 3
+VERSION = 4
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 """A name that needs only quotes, within the bytes that PostgreSQL keeps of a name (NAMEDATALEN - 1)."""
 KEY_CHARS = 300

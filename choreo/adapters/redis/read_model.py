@@ -126,6 +126,12 @@ class RedisReadModel:
             found[unescaped(key.decode())] = await self._server.ask("ZLEXCOUNT", index, b"[" + key + b"\0", least)
         return found
 
+    async def standing(self, flow: str, places: Sequence[str]) -> dict[str, int]:
+        """Return the number of runs that stand in each of these places: the size of each one's index."""
+        root = await self._generations.root(flow)
+        sizes = await self._server.ask_all([("ZCARD", f"{root}:place:{place}") for place in places])
+        return {place: size for place, size in zip(places, sizes, strict=True) if size}
+
     async def drop(self, topic: str) -> None:
         """Forget the topic's views, states and positions: projectors fold it again from its beginning."""
         await self._generations.drop(topic)

@@ -19,6 +19,7 @@ from choreo.adapters.sqlite.bulk import Bulk
 from choreo.adapters.sqlite.database import Database
 from choreo.adapters.sqlite.reader import Reader
 from choreo.adapters.sqlite.records import Records
+from choreo.adapters.sqlite.schema import PLACES
 from choreo.adapters.sqlite.writer import Writer
 from choreo.core.attributes import OUTCOME
 from choreo.core.events import Record
@@ -165,7 +166,7 @@ class SqliteReadModel:
 
     async def counts(self, flow: str) -> dict[str, int]:
         """Return the number of runs by status."""
-        return {name: number for name, number in await self._counted(flow) if not name.startswith(_indexed(OUTCOME))}
+        return {name: number for name, number in await self._counted(flow) if ":" not in name}
 
     async def outcomes(self, flow: str) -> dict[str, int]:
         """Return the number of completed runs by outcome."""
@@ -173,8 +174,13 @@ class SqliteReadModel:
         counted = await self._counted(flow)
         return {unescaped(name.removeprefix(mark)): number for name, number in counted if name.startswith(mark)}
 
+    async def standing(self, flow: str, places: Sequence[str]) -> dict[str, int]:
+        """Return the number of runs that stand in each of these places."""
+        counted = dict(await self._counted(flow))
+        return {place: number for place in places if (number := counted.get(PLACES + place))}
+
     async def _counted(self, flow: str) -> list[tuple[str, int]]:
-        """Return the counts of statuses, and of outcomes behind a mark that no status has."""
+        """Return the counts of statuses, and behind marks with a colon, which no status has, of outcomes and places."""
         sql = "SELECT status, instances FROM instance_counts WHERE flow = ? AND instances > 0"
         return [(status, number) for status, number in await self._ask(sql, (flow,))]
 

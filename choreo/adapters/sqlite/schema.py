@@ -7,12 +7,15 @@ foreign producers use the view `log`, which has the plain columns.
 
 from __future__ import annotations
 
-VERSION = 9
+VERSION = 10
 
 OFFSET_BITS = 40
 """10**12 offsets in a partition, 8 million partitions in a file."""
 
 SPAN = 1 << OFFSET_BITS
+
+PLACES = "at:"
+"""Before the name of a place among the counts of runs by status; no status has a colon."""
 
 _META = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -125,6 +128,24 @@ CREATE INDEX instances_standing ON instances (flow, place, since_ms) WHERE place
 CREATE INDEX instances_due ON instances (flow, due_ms) WHERE due_ms > 0;
 """
 
+# Runs are counted by place as they move, too.
+_AT = f"""
+CREATE TRIGGER instance_placed AFTER INSERT ON instances WHEN new.place <> '' BEGIN
+    INSERT INTO instance_counts VALUES (new.flow, '{PLACES}' || new.place, 1)
+        ON CONFLICT DO UPDATE SET instances = instances + 1;
+END;
+CREATE TRIGGER instance_left AFTER UPDATE OF place ON instances WHEN old.place <> new.place AND old.place <> '' BEGIN
+    UPDATE instance_counts SET instances = instances - 1 WHERE flow = old.flow AND status = '{PLACES}' || old.place;
+END;
+CREATE TRIGGER instance_came AFTER UPDATE OF place ON instances WHEN old.place <> new.place AND new.place <> '' BEGIN
+    INSERT INTO instance_counts VALUES (new.flow, '{PLACES}' || new.place, 1)
+        ON CONFLICT DO UPDATE SET instances = instances + 1;
+END;
+CREATE TRIGGER instance_gone AFTER DELETE ON instances WHEN old.place <> '' BEGIN
+    UPDATE instance_counts SET instances = instances - 1 WHERE flow = old.flow AND status = '{PLACES}' || old.place;
+END;
+"""  # noqa: S608 -- our own names
+
 _STORES = """
 CREATE TABLE dead_letters (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, topic TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -163,7 +184,7 @@ _FIRST_ROWS = f"""
 INSERT INTO meta VALUES ('schema_version', {VERSION}), ('epoch', 0);
 """  # noqa: S608 -- our own number
 
-SCRIPT = _META + _LOG + _LOG_VIEW + _GROUPS + _INBOX + _GATES + _STORES + _NOTES + _PENDING + _LISTS + _STANDING
+SCRIPT = _META + _LOG + _LOG_VIEW + _GROUPS + _INBOX + _GATES + _STORES + _NOTES + _PENDING + _LISTS + _STANDING + _AT
 SCRIPT += _FIRST_ROWS
 
 _FORMER_TYPES = {
@@ -206,17 +227,23 @@ DELETE FROM offsets WHERE grp = 'tracker';
     for old, new in _FORMER_TYPES.items()
 )
 
-_PLACES = """
-ALTER TABLE instances ADD COLUMN place TEXT NOT NULL DEFAULT '';
-ALTER TABLE instances ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE instances ADD COLUMN due_ms INTEGER NOT NULL DEFAULT 0;
+_FOLD_AGAIN = """
 DELETE FROM states;
 DELETE FROM instances;
 DELETE FROM instance_counts;
 DELETE FROM attributes;
 DELETE FROM offsets WHERE grp = 'tracker';
 """
-"""The tracker folds the log again, which fills the new columns. No trigger empties the counts of outcomes."""
+"""The tracker folds the log again, which fills new columns and counts. No trigger empties the counts of outcomes."""
+
+_PLACES = (
+    """
+ALTER TABLE instances ADD COLUMN place TEXT NOT NULL DEFAULT '';
+ALTER TABLE instances ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE instances ADD COLUMN due_ms INTEGER NOT NULL DEFAULT 0;
+"""
+    + _FOLD_AGAIN
+)
 
 UPGRADES = {
     2: _former(
@@ -228,5 +255,6 @@ UPGRADES = {
     6: _NAMES + _LOG_VIEW,
     7: _PLACES + _STANDING,
     8: _NOTES,
+    9: _FOLD_AGAIN + _AT,
 }
 """Version → the statements that make the next one of it."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from choreo.app.query.open_steps import OPEN, READ_MAX
+from choreo.app.query.open_steps import EXPECTED, OPEN, open_steps
 from choreo.app.query.queries import Queries
 from choreo.app.tracking.views import Detail, detail_of
 from choreo.core.state import COMPENSATED, COMPENSATING, UNSETTLED
@@ -19,6 +19,8 @@ from choreo.ports.read_model import Filter
 
 KEPT_MS = 10_000
 """A scrape is every 15 or 30 s: two servers that scrape, or a person's reload, cost one read."""
+OPEN_READ = 500
+"""Open runs of one status that are looked at for effects, the newest: 500 details are decoded within some 10 ms."""
 ENDED_READ = 100
 """Compensated runs that are looked at for effects that stand, the newest."""
 IN_DOUBT = "in_doubt"
@@ -54,17 +56,17 @@ class Gauges:
     async def _runs(self, flow: str) -> list[Number]:
         """Count places and effects of open runs, and effects that stand though their run was compensated."""
         counts = await self._queries.counts(flow)
-        expected: Counter[str] = Counter()
         effects: Counter[tuple[str, str]] = Counter()
         unserved: Counter[str] = Counter()
         for status in OPEN:
             if counts.get(status, 0):
-                page = await self._queries.instances(Filter(flow, status), READ_MAX)
+                page = await self._queries.instances(Filter(flow, status), OPEN_READ)
                 for row in page.items:
                     detail = detail_of(row)
-                    expected.update(each.step for each in detail.expected)
                     effects.update(_effects(detail))
                     unserved.update([str(detail.version)] if self._queries.unserved(flow, detail.version) else [])
+        stand = await open_steps(self._queries, self._queries.flows.definition(flow))
+        expected = {step: does[EXPECTED] for step, does in stand.items() if EXPECTED in does}
         numbers = [Number("expected_steps", {"flow": flow, "step": step}, n) for step, n in expected.items()]
         numbers += [
             Number("effects", {"flow": flow, "step": step, "state": state}, n) for (step, state), n in effects.items()

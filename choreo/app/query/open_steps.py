@@ -1,24 +1,17 @@
-"""The place of each open run: its expected steps, its waits and its undos, counted and filtered by step.
-
-Reads the newest open runs of the read model, within bounds: with more open runs the counts say of how many they are.
-"""
+"""The place of each open run: counts of the steps, waits and undos in which runs stand, and lists filtered by step."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import msgspec
-
-from choreo.app.tracking.views import Detail, detail_of
+from choreo.app.tracking.views import Detail, detail_of, failed_undo_of, undo_of
+from choreo.core.definition import FlowDefinition
 from choreo.core.state import COMPENSATING, FAILED, PAUSED, REQUESTED, RUNNING, STUCK
 from choreo.ports.read_model import Filter, InstanceView, Page
 
 OPEN = (RUNNING, PAUSED, COMPENSATING, STUCK)
 """Statuses of runs that have not ended."""
-READ_MAX = 500
-"""Runs of one status that are read: 500 details are decoded within some 10 ms."""
 READ_AT_ONCE = 100
 READS_MAX = 10
 """Reads for one page of those at a step: a seldom step costs 1,000 runs, and no more, for a page."""
@@ -33,22 +26,9 @@ class Lists(Protocol):
         """Return a page of runs, newest first."""
         ...
 
-    async def counts(self, flow: str) -> dict[str, int]:
-        """Return the number of runs by status."""
+    async def standing(self, flow: str, places: Sequence[str]) -> dict[str, int]:
+        """Return the number of runs in each place."""
         ...
-
-
-class OpenSteps(msgspec.Struct, frozen=True):
-    """Open runs by step or wait, and by their activity there."""
-
-    counts: Mapping[str, Mapping[str, int]]
-    looked_at: int
-    open: int
-
-    @property
-    def is_whole(self) -> bool:
-        """Return whether every open run was looked at."""
-        return self.looked_at >= self.open
 
 
 def places(detail: Detail) -> Iterator[tuple[str, str]]:
@@ -64,18 +44,20 @@ def places(detail: Detail) -> Iterator[tuple[str, str]]:
             yield effect.step, UNDO_FAILED
 
 
-async def open_steps(queries: Lists, flow: str) -> OpenSteps:
-    """Count the open runs of a flow by place."""
-    found: dict[str, Counter[str]] = {}
-    looked_at, counts = 0, await queries.counts(flow)
-    for status in OPEN:
-        if counts.get(status, 0):
-            page = await queries.instances(Filter(flow, status), READ_MAX)
-            looked_at += len(page.items)
-            for row in page.items:
-                for place, does in places(detail_of(row)):
-                    found.setdefault(place, Counter())[does] += 1
-    return OpenSteps(found, looked_at, sum(counts.get(status, 0) for status in OPEN))
+async def open_steps(queries: Lists, flow: FlowDefinition) -> dict[str, dict[str, int]]:
+    """Return the number of open runs by step or wait, and by their activity there.
+
+    A run is counted once: where it waits longest. Runs that are held are counted nowhere.
+    """
+    names = {step.name: (step.name, EXPECTED) for step in flow.steps}
+    names |= {undo_of(step.name): (step.name, UNDOING) for step in flow.steps}
+    names |= {failed_undo_of(step.name): (step.name, UNDO_FAILED) for step in flow.steps}
+    names |= {wait.name: (wait.name, WAITING) for wait in flow.waits}
+    found: dict[str, dict[str, int]] = {}
+    for name, number in (await queries.standing(flow.name, list(names))).items():
+        place, does = names[name]
+        found.setdefault(place, {})[does] = number
+    return found
 
 
 async def at_step(queries: Lists, wanted: Filter, step: str, limit: int, cursor: str = "") -> Page:

@@ -5,7 +5,7 @@ Answers are values, the same for REST, CLI and web; sentences for people are mad
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -245,6 +245,11 @@ class Queries:
             return {}
         known = dict.fromkeys(definition.outcomes.values(), 0)
         return known | await self._read_model.outcomes(flow)
+
+    async def standing(self, flow: str, places: Sequence[str]) -> dict[str, int]:
+        """Return the number of runs that stand in each of these places; see `InstanceView.place`."""
+        self.flows.definition(flow)
+        return await self._read_model.standing(flow, places)
 
     async def lags(self, flow: str) -> list[Lag]:
         """Return lags by partition: of the tracker, each service, the bridge if it reads here, and the read model."""

@@ -20,7 +20,7 @@ from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
 from choreo.core.gates import Gates
-from choreo.core.state import COMPLETED, REQUESTED, LedgerEntry, OpenWait, PendingStep, Run
+from choreo.core.state import COMPLETED, FAILED, REQUESTED, LedgerEntry, OpenWait, PendingStep, Run
 from choreo.core.timers import next_due_of
 from choreo.ports.read_model import InstanceView
 
@@ -233,6 +233,9 @@ def _standing(run: Run) -> tuple[str, int]:
     for entry in run.ledger:
         if entry.state == REQUESTED:
             return undo_of(entry.step), run.changed_ms
+    for entry in run.ledger:
+        if entry.state == FAILED:
+            return failed_undo_of(entry.step), run.changed_ms
     waits = [(wait.since_ms, wait.name) for wait in run.waits if not is_timer(wait.name)]
     since_ms, name = min(waits, default=(0, ""))
     return name, since_ms
@@ -241,6 +244,11 @@ def _standing(run: Run) -> tuple[str, int]:
 def undo_of(step: str) -> str:
     """Return the name of a step's undo among the places in which a run stands."""
     return f"undo {step}"
+
+
+def failed_undo_of(step: str) -> str:
+    """Return the name of a step's undo that has failed among the places in which a run stands."""
+    return f"failed undo {step}"
 
 
 def _keys(flow: FlowDefinition, attributes: Mapping[str, str], outcome: str) -> Mapping[str, str | None]:

@@ -61,6 +61,19 @@ class ReadModelSuite:
         assert [item.key for item in last.items] == ["o-2", "o-1"]
         assert last.cursor == ""
 
+    async def test_runs_are_counted_where_they_stand(self, backend: Backend) -> None:
+        """Follow every move, count a run once, and forget the counts with the views."""
+        await filled(backend, *(standing(n, "pay.charge") for n in range(1, 4)), standing(4, "wait.Picked"), view(5))
+        asked = ["pay.charge", "wait.Picked", "undo pay.charge"]
+        assert await backend.read_model.standing(TOPIC, asked) == {"pay.charge": 3, "wait.Picked": 1}
+        await filled(backend, standing(1, "undo pay.charge"), standing(2, ""), standing(3, "pay.charge", since_ms=6))
+        assert await backend.read_model.standing(TOPIC, asked) == {"pay.charge": 1, "wait.Picked": 1, asked[2]: 1}
+        assert await backend.read_model.standing(TOPIC, asked[1:2]) == {"wait.Picked": 1}
+        assert sum((await backend.read_model.counts(TOPIC)).values()) == 5
+        assert await backend.read_model.standing("refund", asked) == {}
+        await backend.read_model.drop(TOPIC)
+        assert await backend.read_model.standing(TOPIC, asked) == {}
+
     @pytest.mark.parametrize(
         ("wanted", "keys"),
         [

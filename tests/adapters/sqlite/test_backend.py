@@ -154,6 +154,8 @@ async def test_a_file_of_the_version_before_is_upgraded(
     await backend.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
+            "DROP TRIGGER instance_placed; DROP TRIGGER instance_left; DROP TRIGGER instance_came;"
+            "DROP TRIGGER instance_gone;"
             "DROP INDEX instances_by_flow; DROP INDEX instances_by_key; DROP INDEX dead_letters_by_topic;"
             "DROP TRIGGER instance_added; DROP TRIGGER instance_moved; DROP TRIGGER instance_removed;"
             "DROP TABLE notes; DROP TABLE instance_counts; DROP TABLE gates; DROP TABLE gate_positions;"

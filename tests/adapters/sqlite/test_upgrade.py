@@ -25,6 +25,8 @@ async def test_a_file_without_the_places_of_runs(tmp_path: Path) -> None:
     await backend.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
+            "DROP TRIGGER instance_placed; DROP TRIGGER instance_left; DROP TRIGGER instance_came;"
+            "DROP TRIGGER instance_gone;"
             "DROP INDEX instances_standing; DROP INDEX instances_due; ALTER TABLE instances DROP COLUMN due_ms;"
             "ALTER TABLE instances DROP COLUMN place; ALTER TABLE instances DROP COLUMN since_ms;"
             "DROP TABLE notes; UPDATE meta SET value = 7 WHERE name = 'schema_version'"
@@ -37,5 +39,6 @@ async def test_a_file_without_the_places_of_runs(tmp_path: Path) -> None:
     await filled(later, ended, standing(2, "pay.charge"))
     assert await model.counts(TOPIC) == {"completed": 1, "running": 1}
     assert await model.outcomes(TOPIC) == {"delivered": 1}
+    assert await model.standing(TOPIC, ["pay.charge"]) == {"pay.charge": 1}
     assert [view.key for view in await model.oldest(TOPIC, "pay.charge", 10)] == ["o-2"]
     await later.close()

@@ -54,7 +54,7 @@ async def _show_flow(request: Request, flow: FlowName, use_cases: Injected) -> H
         flow=definition,
         counts=await use_cases.queries.counts(flow),
         letters=await use_cases.queries.dead_letter_count(flow),
-        steps=await open_steps(use_cases.queries, flow),
+        steps=await open_steps(use_cases.queries, definition),
         statuses=STATUSES,
         outcomes=await use_cases.queries.outcomes(flow),
     )
