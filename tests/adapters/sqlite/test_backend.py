@@ -20,6 +20,7 @@ from choreo.ports.log import CommitBatch
 from choreo.ports.state import StateRow
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import LEASE_S, event
+from tests.adapters.sqlite.test_upgrade import DROP_COUNTS
 
 
 @pytest.fixture
@@ -154,10 +155,8 @@ async def test_a_file_of_the_version_before_is_upgraded(
     await backend.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "DROP TRIGGER instance_placed; DROP TRIGGER instance_left; DROP TRIGGER instance_came;"
-            "DROP TRIGGER instance_gone;"
             "DROP INDEX instances_by_flow; DROP INDEX instances_by_key; DROP INDEX dead_letters_by_topic;"
-            "DROP TRIGGER instance_added; DROP TRIGGER instance_moved; DROP TRIGGER instance_removed;"
+            f"{DROP_COUNTS} DROP TRIGGER instance_added; DROP TRIGGER instance_moved; DROP TRIGGER instance_removed;"
             "DROP TABLE notes; DROP TABLE instance_counts; DROP TABLE gates; DROP TABLE gate_positions;"
             "ALTER TABLE marks DROP COLUMN stopped_at; DROP INDEX states_pending;"
             "ALTER TABLE marks RENAME COLUMN compensating TO turned; ALTER TABLE memberships RENAME TO seats;"
