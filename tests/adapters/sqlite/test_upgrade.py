@@ -28,7 +28,8 @@ async def test_a_file_without_the_places_of_runs(tmp_path: Path) -> None:
     await backend.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            f"{DROP_COUNTS} DROP INDEX instances_standing; DROP INDEX instances_due; ALTER TABLE instances DROP COLUMN due_ms;"
+            f"{DROP_COUNTS} DROP INDEX instances_standing; DROP INDEX instances_due;"
+            "ALTER TABLE instances DROP COLUMN due_ms;"
             "ALTER TABLE instances DROP COLUMN place; ALTER TABLE instances DROP COLUMN since_ms;"
             "DROP TABLE notes; UPDATE meta SET value = 7 WHERE name = 'schema_version'"
         )
