@@ -20,7 +20,7 @@ from choreo.ports.log import CommitBatch
 from choreo.ports.state import StateRow
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import LEASE_S, event
-from tests.adapters.sqlite.test_upgrade import DROP_COUNTS
+from tests.adapters.sqlite.test_upgrade import WITHOUT_PLACES
 
 
 @pytest.fixture
@@ -155,8 +155,8 @@ async def test_a_file_of_the_version_before_is_upgraded(
     await backend.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "DROP INDEX instances_by_flow; DROP INDEX instances_by_key; DROP INDEX dead_letters_by_topic;"
-            f"{DROP_COUNTS} DROP TRIGGER instance_added; DROP TRIGGER instance_moved; DROP TRIGGER instance_removed;"
+            f"{WITHOUT_PLACES} DROP INDEX instances_by_flow; DROP INDEX instances_by_key; DROP INDEX dead_letters_by_topic;"
+            "DROP TRIGGER instance_added; DROP TRIGGER instance_moved; DROP TRIGGER instance_removed;"
             "DROP TABLE notes; DROP TABLE instance_counts; DROP TABLE gates; DROP TABLE gate_positions;"
             "ALTER TABLE marks DROP COLUMN stopped_at; DROP INDEX states_pending;"
             "ALTER TABLE marks RENAME COLUMN compensating TO turned; ALTER TABLE memberships RENAME TO seats;"
@@ -164,8 +164,6 @@ async def test_a_file_of_the_version_before_is_upgraded(
             "ALTER TABLE dead_letters RENAME TO letters; ALTER TABLE states RENAME COLUMN unacknowledged TO unsaid;"
             "CREATE INDEX states_due ON states (topic, partition, due_ms) WHERE due_ms > 0;"
             "CREATE INDEX states_unsaid ON states (topic, partition, key) WHERE unsaid;"
-            "DROP INDEX instances_standing; DROP INDEX instances_due; ALTER TABLE instances DROP COLUMN due_ms;"
-            "ALTER TABLE instances DROP COLUMN place; ALTER TABLE instances DROP COLUMN since_ms;"
             "UPDATE meta SET value = 2 WHERE name = 'schema_version'"
         )
     other = await SqliteBackend.open(path, clock=clock)

@@ -14,8 +14,12 @@ from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import TOPIC
 from choreo.testing.conformance.read_model import filled, standing
 
-DROP_COUNTS = "".join(f"DROP TRIGGER instance_{name};" for name in ("placed", "left", "came", "gone"))
-"""Removes what a file of version 9 lacks."""
+WITHOUT_PLACES = (
+    "DROP TRIGGER instance_placed; DROP TRIGGER instance_left; DROP TRIGGER instance_came; DROP TRIGGER instance_gone;"
+    "DROP INDEX instances_standing; DROP INDEX instances_due; ALTER TABLE instances DROP COLUMN due_ms;"
+    "ALTER TABLE instances DROP COLUMN place; ALTER TABLE instances DROP COLUMN since_ms;"
+)
+"""Takes away that which a file of version 7 lacks: the places of runs and their counts."""
 
 
 async def test_a_file_without_the_places_of_runs(tmp_path: Path) -> None:
@@ -28,10 +32,7 @@ async def test_a_file_without_the_places_of_runs(tmp_path: Path) -> None:
     await backend.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            f"{DROP_COUNTS} DROP INDEX instances_standing; DROP INDEX instances_due;"
-            "ALTER TABLE instances DROP COLUMN due_ms;"
-            "ALTER TABLE instances DROP COLUMN place; ALTER TABLE instances DROP COLUMN since_ms;"
-            "DROP TABLE notes; UPDATE meta SET value = 7 WHERE name = 'schema_version'"
+            f"{WITHOUT_PLACES} DROP TABLE notes; UPDATE meta SET value = 7 WHERE name = 'schema_version'"
         )
     connection.close()
     later = await SqliteBackend.open(path, clock=clock)
