@@ -155,7 +155,8 @@ async def test_a_file_of_the_version_before_is_upgraded(
     await backend.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            f"{WITHOUT_PLACES} DROP INDEX instances_by_flow; DROP INDEX instances_by_key; DROP INDEX dead_letters_by_topic;"
+            f"{WITHOUT_PLACES} DROP INDEX instances_by_flow;"
+            "DROP INDEX instances_by_key; DROP INDEX dead_letters_by_topic;"
             "DROP TRIGGER instance_added; DROP TRIGGER instance_moved; DROP TRIGGER instance_removed;"
             "DROP TABLE notes; DROP TABLE instance_counts; DROP TABLE gates; DROP TABLE gate_positions;"
             "ALTER TABLE marks DROP COLUMN stopped_at; DROP INDEX states_pending;"
