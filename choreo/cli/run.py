@@ -1,4 +1,4 @@
-"""`choreo run`: run one part of the project in a process of its own, as in production."""
+"""`choreo run`: run one part of the project, or several, in a process of its own, as in production."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from choreo.wiring import BRIDGE, PROJECTOR, REST, TRACKER, App
 
 def run(
     role: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            metavar="SERVICE|tracker|projector|bridge|rest", help="The role of this process.", autocompletion=roles
+            metavar="SERVICE|tracker|projector|bridge|rest...", help="The roles of this process.", autocompletion=roles
         ),
     ],
     *,
     log_level: Level = "info",
     output: Output = Format.TABLE,
 ) -> None:
-    """Run one service, the tracker, the bridge or the REST view until SIGTERM or Ctrl-C, which drain.
+    """Run services, the tracker, the bridge or the REST view until SIGTERM or Ctrl-C, which drain.
 
     Any number of processes may run the same role: they share the partitions. With -o json it prints one document that
     names the running roles; the log stays on stderr.
@@ -33,9 +33,10 @@ def run(
     log_to_stderr(log_level)
 
     def chosen(app: App) -> Sequence[str]:
-        if role not in (TRACKER, PROJECTOR, BRIDGE, REST):
-            app.service(role)
-        return [role]
+        for each in role:
+            if each not in (TRACKER, PROJECTOR, BRIDGE, REST):
+                app.service(each)
+        return list(dict.fromkeys(role))
 
     def begin(app: App, roles: Sequence[str]) -> None:
         if output is Format.JSON:

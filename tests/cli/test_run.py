@@ -63,6 +63,16 @@ def test_processes_on_one_file_carry_an_instance_to_its_end(parts: Any) -> None:
     assert [row["type"] for row in shown["timeline"] if row["kind"] == "done"] == ["SeatTaken", "TicketFiled"]
 
 
+def test_one_process_may_have_several_roles(desk: Any) -> None:
+    """Both services and the tracker; a role that is named twice runs once."""
+    assert desk("publish", "desk", "TicketOpened", "--key", "t-1").code == 0
+    process = started("seats", "archive", "tracker", "seats", "--log-level", "error")
+    wait_for("SeatTaken")
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[1].startswith("stopping:")
+    assert process.returncode == 0
+
+
 def test_a_process_may_open_as_many_files_as_the_machine_lets_it(desk: Any) -> None:
     """The soft limit that a login shell gives is raised to the hard one: fifty flows need more than 1,024."""
     assert desk.folder

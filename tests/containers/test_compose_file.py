@@ -9,20 +9,23 @@ import yaml
 
 from choreo.settings import Settings
 from services.order_flow import order
+from services.travel.ticket_flow import ticket
+from services.travel.trip_flow import trip
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 SERVICES = [service.name for service in order.services]
 OBSERVERS = ["prometheus", "alertmanager"]
-ROLES = [*SERVICES, "tracker", "projector", "rest"]
+TRAVEL = [service.name for flow in (trip, ticket) for service in flow.services]
+ROLES = [*SERVICES, "travel", "bridge", "tracker", "projector", "rest"]
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_role_runs_after_its_topics_are_made(role: str) -> None:
-    """The four services, the tracker, the projector and the REST view."""
+    """Services, the bridge, the tracker, the projector and the REST view; those of the travel flow in one process."""
     service = COMPOSE[role]
-    assert service["command"] == ["run", role]
+    assert service["command"] == ["run", *(TRAVEL if role == "travel" else [role])]
     assert service["depends_on"] == {
         "topics": {"condition": "service_completed_successfully"},
         "redis": {"condition": "service_healthy"},

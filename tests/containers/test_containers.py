@@ -19,7 +19,7 @@ import pytest
 from tests.support import required
 from tests.support.containers import ROOT, Stack, environment, missing, output, ran
 
-ROLES = ("inventory", "payment", "shipping", "notification", "tracker", "projector", "rest")
+ROLES = ("inventory", "payment", "shipping", "notification", "travel", "bridge", "tracker", "projector", "rest")
 PROJECT = f"choreo-test-{os.getpid()}"
 SLOW = "visa+slow:4"
 """A card with charges of four seconds each: long enough to be caught at it, short enough to be made before a stop."""
@@ -121,6 +121,20 @@ def test_an_order_posted_to_the_rest_view_completes(stack: Stack) -> None:
     stack.until(lambda: stack.get("/readyz").get("status") == "ok" and lag(stack) == 0)
     with stack.rest() as rest:
         assert 'choreo_runs{flow="order",status="completed"} 1.0' in rest.get("/metrics").text
+
+
+def test_a_trip_with_its_tickets_completes_beside_the_orders(stack: Stack) -> None:
+    """Three bookings side by side, an approval, a ticket for each traveller; one that is refused is undone."""
+    travellers = [{"name": name, "card": "visa", "fare": "100"} for name in ("ada", "grace")]
+    for key, flight, status in (("t-1", "LH-1", "completed"), ("t-2", "none", "compensated")):
+        about = {"customer_id": "ada", "flight": flight, "hotel": "Ritz", "car": "van"}
+        stack.post("TripRequested", "trip", trip_id=key, travellers=travellers, **about)
+        if status == "completed":
+            stack.until(lambda key=key: stack.instance(key, "trip").get("waits"))
+            stack.post("TripApproved", "trip", trip_id=key)
+        stack.becomes(key, status, "trip")
+    tickets = [stack.instance(f"t-1-{number}", "ticket").get("status") for number in range(2)]
+    assert tickets == ["completed", "completed"]
 
 
 def lag(stack: Stack) -> float:

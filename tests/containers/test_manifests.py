@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,8 +16,11 @@ from choreo.adapters.kafka import KafkaOptions
 from choreo.adapters.kafka.options import settings_of
 from choreo.adapters.kafka.topics import tracker_app
 from choreo.adapters.topics_yaml import load_topics
+from choreo.core.parents import with_parents
 from choreo.settings import Settings
 from services.order_flow import order
+from services.travel.ticket_flow import ticket
+from services.travel.trip_flow import trip
 from tests.support import required
 
 kubernetes_validate = required.needed("kubernetes_validate", "dev")
@@ -33,8 +37,16 @@ KUBERNETES = ("1.31", "1.37")
 HEALTH_PORT = 8081
 """As the image sets it: see the Dockerfile."""
 
-SERVICES = [service.name for service in order.services]
-GROUPS = {**{name: name for name in SERVICES}, "projector": "projector", "tracker": tracker_app(order.name)}
+FLOWS = (order, trip, ticket)
+SERVICES = {flow.name: [service.name for service in flow.services] for flow in FLOWS}
+GROUPS: dict[str, dict[str, str]] = {
+    **{name: {flow: name} for flow, names in SERVICES.items() for name in names},
+    "bridge": {flow.name: "bridge" for flow in (trip, ticket)},
+    "projector": {flow.name: "projector" for flow in FLOWS},
+    "tracker": {flow.name: tracker_app(flow.name) for flow in FLOWS},
+}
+"""Role → the consumer group on each log that it reads."""
+MODULES = ("services.order_flow", "services.travel.trip_flow", "services.travel.ticket_flow")
 ROLES = [*GROUPS, "rest"]
 
 
@@ -150,11 +162,15 @@ def test_what_the_secret_says_is_understood_by_every_client() -> None:
     faust = FaustOptions("kafka:9092", Path(), settings=settings)
     assert (faust.protocol, faust.mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
     (kustomization,) = documents(SECURED / "kustomization.yaml")
-    (patch,) = kustomization["patches"]
-    added = {operation["path"]: operation["value"] for operation in yaml.safe_load(patch["patch"])}
-    assert added["/spec/triggers/0/metadata/sasl"] == faust.mechanism.lower().replace("-", "_").replace("sha_", "sha")
-    assert added["/spec/triggers/0/metadata/tls"] == "enable"
-    assert added["/spec/triggers/0/authenticationRef"] == {"name": authentication["metadata"]["name"]}
+    mechanism = faust.mechanism.lower().replace("-", "_").replace("sha_", "sha")
+    for number, patch in enumerate(kustomization["patches"]):
+        assert {operation["path"]: operation["value"] for operation in yaml.safe_load(patch["patch"])} == {
+            f"/spec/triggers/{number}/metadata/sasl": mechanism,
+            f"/spec/triggers/{number}/metadata/tls": "enable",
+            f"/spec/triggers/{number}/authenticationRef": {"name": authentication["metadata"]["name"]},
+        }
+        patched = {role for role in GROUPS if re.fullmatch(patch["target"].get("name", ".*"), role)}
+        assert patched == {role for role, groups in GROUPS.items() if len(groups) > number}
     for parameter in authentication["spec"]["secretTargetRef"]:
         assert parameter["name"] == secret["metadata"]["name"]
         assert parameter["key"] == f"CHOREO_KAFKA_SASL_{parameter['parameter'].upper()}"
@@ -176,7 +192,7 @@ def test_what_kubectl_makes_of_it_is_valid(folder: Path) -> None:
     for document in made:
         validate(document)
         if folder == SECURED and document["kind"] == "ScaledObject":
-            assert document["spec"]["triggers"][0]["authenticationRef"] == {"name": "kafka"}
+            assert {each["authenticationRef"]["name"] for each in document["spec"]["triggers"]} == {"kafka"}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -197,15 +213,17 @@ def test_every_role_runs_may_be_disturbed_one_at_a_time_and_says_whether_it_live
     assert budget == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
 
 
-@pytest.mark.parametrize(("role", "group"), GROUPS.items())
-def test_a_role_scales_on_the_lag_of_its_group_up_to_the_partitions(role: str, group: str) -> None:
+@pytest.mark.parametrize(("role", "groups"), GROUPS.items(), ids=GROUPS)
+def test_a_role_scales_on_the_lag_of_its_groups_up_to_the_partitions(role: str, groups: dict[str, str]) -> None:
     """More consumers than partitions would be idle; a group that nobody is in has no lag."""
     spec = one("ScaledObject", role)["spec"]
     assert (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) == (workload(role)["kind"], role)
-    assert spec["maxReplicaCount"] == load_topics(ROOT / "topics")[order.name].partitions
-    (trigger,) = spec["triggers"]
-    assert (trigger["metadata"]["topic"], trigger["metadata"]["consumerGroup"]) == (order.name, group)
-    assert trigger["metadata"]["bootstrapServers"] == one("ConfigMap", "choreo")["data"]["CHOREO_KAFKA"]
+    topics = load_topics(ROOT / "topics")
+    assert {topics[flow].partitions for flow in groups} == {spec["maxReplicaCount"]}
+    found = {each["metadata"]["topic"]: each["metadata"]["consumerGroup"] for each in spec["triggers"]}
+    assert found == groups
+    (servers,) = {each["metadata"]["bootstrapServers"] for each in spec["triggers"]}
+    assert servers == one("ConfigMap", "choreo")["data"]["CHOREO_KAFKA"]
     assert "replicas" not in workload(role)["spec"], "KEDA and kubectl apply would undo each other"
 
 
@@ -225,5 +243,17 @@ def test_a_pod_may_do_no_more_than_it_must(document: dict[str, Any]) -> None:
 
 def test_services_differ_in_nothing_but_their_name() -> None:
     """A change for one service that another lacks shows itself on the worst day."""
-    texts = {(MANIFESTS / f"{name}.yaml").read_text().replace(name, "NAME") for name in SERVICES}
+    texts = {
+        (MANIFESTS / f"{name}.yaml").read_text().replace(name, "NAME").replace(f"topic: {flow}\n", "topic: FLOW\n")
+        for flow, names in SERVICES.items()
+        for name in names
+    }
     assert len(texts) == 1
+
+
+def test_the_roles_run_the_flows_of_the_project() -> None:
+    """The bridge among them, where a flow starts runs of another."""
+    named = [f"{name}:{flow}" for flow, name in zip((f.name for f in FLOWS), MODULES, strict=True)]
+    assert one("ConfigMap", "choreo")["data"]["CHOREO_FLOWS"] == ",".join(named)
+    definitions = with_parents({flow.name: flow.definition for flow in FLOWS})
+    assert GROUPS["bridge"].keys() == {name for name, each in definitions.items() if each.crosses}

@@ -117,18 +117,18 @@ class Stack:
             answer = rest.get(path)
         return dict(answer.json()) if answer.status_code == httpx.codes.OK else {}
 
-    def post(self, type_: str, **fields: Any) -> None:
+    def post(self, type_: str, flow: str = "order", **fields: Any) -> None:
         """Publish an event through the view."""
-        answer = self._post(type_, fields)
+        answer = self._post(type_, fields, flow)
         assert answer.status_code == httpx.codes.CREATED, f"{type_} {fields}: {answer.text}"
 
     def takes(self, type_: str, **fields: Any) -> bool:
         """Return whether the view publishes an event; it says 503 where the log is away."""
         return self._post(type_, fields).status_code == httpx.codes.CREATED
 
-    def _post(self, type_: str, fields: Mapping[str, Any]) -> httpx.Response:
+    def _post(self, type_: str, fields: Mapping[str, Any], flow: str = "order") -> httpx.Response:
         with self.rest() as rest:
-            return rest.post("/flows/order/events", json={"type": type_, "fields": fields}, timeout=30)
+            return rest.post(f"/flows/{flow}/events", json={"type": type_, "fields": fields}, timeout=30)
 
     def order(self, key: str, card: str = "visa") -> dict[str, Any]:
         """Return an order; the card decides the pretended bank's answer."""
@@ -143,17 +143,17 @@ class Stack:
         """Post the warehouse's event for a shipment."""
         self.post("ShipmentPicked", order_id=key)
 
-    def instance(self, key: str) -> Mapping[str, Any]:
+    def instance(self, key: str, flow: str = "order") -> Mapping[str, Any]:
         """Return the instance as the view shows it."""
-        return self.get(f"/flows/order/instances/{key}")
+        return self.get(f"/flows/{flow}/instances/{key}")
 
     def types(self, key: str) -> list[str]:
         """Return the events of an instance, in their order."""
         return [row["type"] for row in self.get(f"/flows/order/instances/{key}/timeline").get("items", [])]
 
-    def becomes(self, key: str, status: str) -> None:
+    def becomes(self, key: str, status: str, flow: str = "order") -> None:
         """Wait until an instance has a status."""
-        self.until(lambda: self.instance(key).get("status") == status)
+        self.until(lambda: self.instance(key, flow).get("status") == status)
 
     def until(self, fact: Callable[[], Any]) -> None:
         """Wait for a fact; if it does not come, fail with the output of all containers."""
