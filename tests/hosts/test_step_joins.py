@@ -220,3 +220,19 @@ async def test_a_condition_decides_about_a_step_that_takes_earlier_events_too() 
         await harness.caught_up()
         await harness.one("Confirmed")
     assert calls == ["thank 7"]
+
+
+async def test_gates_cost_one_write_of_the_inbox_in_each_commit_and_nothing_where_none_are() -> None:
+    """They travel in the batch of the commit; a service without a join or a wait has none to write."""
+    for service, has_gates in ((mail([]), True), (payment(), False)):
+        others = (payment(), stock()) if has_gates else (mail([]), stock())
+        async with running_harness(service, *others, started=False) as harness:
+            commits = harness.faults.observe("consumer.commit")
+            writes = harness.faults.observe("inbox.keep_gates")
+            harness.host()
+            made = events(harness)
+            await harness.publish(made["placed"], *([made["charged"], made["reserved"]] if has_gates else []))
+            await harness.one("Confirmed" if has_gates else "Charged")
+            await harness.caught_up()
+        assert {batch.gates is not None for batch, *_ in commits.calls} == {has_gates}
+        assert writes.calls == []

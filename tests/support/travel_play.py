@@ -52,7 +52,7 @@ class People:
         return len(self.answered) >= least
 
     async def are_asked(self, least: int, runs: int) -> bool:
-        """Answer what is new; return whether so many were asked in all, or all have ended: a slow machine lets them lapse."""
+        """Answer what is new; return whether so many were asked in all, or all have ended, as lapsed ones do."""
         return await self.answer(least) or await self.all_ended(runs)
 
     async def all_ended(self, runs: int) -> bool:
