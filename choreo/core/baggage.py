@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from choreo.core.errors import BaggageError
 from choreo.core.events import Envelope
+from choreo.core.percent import encoded
 
 MEMBERS_MAX = 64
 BYTES_MAX = 8_192
@@ -185,7 +186,7 @@ def _encoded(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise BaggageError(f"{type(value).__name__} is no text", where=where, remedy="Give a str.")
     try:
-        return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in value.encode())
+        return encoded(value, _PLAIN)
     except UnicodeEncodeError as error:
         raise BaggageError(
             "the value has half of a surrogate pair", where=where, remedy="Give text that UTF-8 can write."

@@ -20,9 +20,10 @@ from choreo.core.events import TRACKER_JSON
 from choreo.core.fold import Fold
 from choreo.core.forward import carry
 from choreo.core.ledger import closed, opened
+from choreo.core.percent import encoded
 from choreo.core.state import COMPLETED, FAILED, REQUESTED, TERMINATED, UNDONE, Run
 
-RESULT_FIELDS = ("results", "completed", "failed", "reason")
+RESULT_FIELDS = ("results", "all_results", "completed", "failed", "reason")
 """Fields that the tracker fills in, besides the key, in the event of a join: those of them that its class has."""
 
 
@@ -117,7 +118,7 @@ def _joined(fold: Fold, run: Run, step: StepDefinition, rule: ChildrenDefinition
     joined = decision == children.JOINED
     goes_on = joined or len(step.emits) > 1
     type_ = step.emits[0 if joined else 1] if goes_on else next(iter(step.fails), facts.STEP_FAILED)
-    payload = {} if type_ == facts.STEP_FAILED else _payload(fold, type_, known, reason)
+    payload = {} if type_ == facts.STEP_FAILED else _payload(fold, run, type_, known, reason)
     about: dict[str, Any] = {"step": known.step, "trigger": known.trigger, "causation": known.trigger}
     fold.emit(
         run,
@@ -131,12 +132,13 @@ def _joined(fold: Fold, run: Run, step: StepDefinition, rule: ChildrenDefinition
     return replace(known, decision=decision)
 
 
-def _payload(fold: Fold, type_: str, known: Children, reason: str) -> dict[str, Any]:
+def _payload(fold: Fold, run: Run, type_: str, known: Children, reason: str) -> dict[str, Any]:
     """Return the content of the join's event: the key, and those of RESULT_FIELDS that its class has."""
     failed = count(known.failed)
     ends = sorted(known.ends, key=lambda end: end.place)
     values: dict[str, Any] = {
         "results": [{"place": e.place, "key": e.key, "outcome": e.outcome, "reason": e.reason} for e in ends],
+        "all_results": _place_of_all(fold, run, known),
         "completed": count(known.ended) - failed,
         "failed": failed,
         "reason": reason,
@@ -145,6 +147,15 @@ def _payload(fold: Fold, type_: str, known: Children, reason: str) -> dict[str, 
     content = {fold.table.flow.key: fold.event.key}
     content |= {name: values[name] for name in RESULT_FIELDS if name in declared}
     return {"content_type": TRACKER_JSON, "data": msgspec.json.encode(content)}
+
+
+def _place_of_all(fold: Fold, run: Run, known: Children) -> str:
+    """Return the path of all results in the REST view; "" where the event has them."""
+    if count(known.ended) <= children.KEPT_MAX:
+        return ""
+    about = {"step": known.step, "run": run.id, "trigger": known.trigger}
+    query = "&".join(f"{name}={encoded(value)}" for name, value in about.items())
+    return f"/flows/{encoded(fold.table.flow.name)}/instances/{encoded(fold.event.key)}/children?{query}"
 
 
 def _undone(fold: Fold, run: Run, known: Children) -> Children:

@@ -29,7 +29,7 @@ def parent(rule: ChildrenDefinition, *, goes_on: bool = False) -> FlowDefinition
     if goes_on:
         split = replace(split, emits=("ParcelsShipped", "ParcelsLost"), fails=())
         confirm = replace(CONFIRM, any_of=("ParcelsShipped", "ParcelsLost"))
-    names = ("order_id", "results", "completed", "failed")
+    names = ("order_id", "results", "all_results", "completed", "failed")
     events = dict.fromkeys(("ParcelsShipped", "ParcelsLost") if goes_on else ("ParcelsShipped",), names)
     return flow(RESERVE, split, confirm, events=events, fails="OrderCancelled")
 

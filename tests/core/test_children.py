@@ -31,6 +31,16 @@ def test_all_children_complete_and_the_step_emits_their_results() -> None:
     assert (joined["completed"], joined["failed"], len(joined["results"])) == (5, 0, 5)  # type: ignore[arg-type]
 
 
+def test_beyond_a_hundred_the_join_s_event_names_the_place_of_all_results() -> None:
+    """It stays small; a hundred are all there, and need no place."""
+    few, many = Family(ALL, 100, batch=50).run_all().joined(), Family(ALL, 101, batch=50).run_all().joined()
+    assert (few["all_results"], len(few["results"])) == ("", 100)  # type: ignore[arg-type]
+    assert (many["completed"], len(many["results"])) == (101, 100)  # type: ignore[arg-type]
+    path, _, about = str(many["all_results"]).partition("?")
+    assert path == "/flows/order/instances/o-1/children"
+    assert {"step=fulfilment.split"} < set(about.split("&"))
+
+
 def test_no_children_join_at_once() -> None:
     """A handler may yield nothing."""
     assert Family(ALL, 0).run_all().order.status == "completed"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from choreo import DeclarationError, Service, StepContext, field, otherwise, tolerate
 from choreo.settings import Settings, load
+from choreo.surfaces.rest.app import create_app
+from choreo.surfaces.rest.server import use_cases_of
 from choreo.wiring import App, open_app
 from tests.support.parcels import FLOWS, OrderPlaced, Parcels, ParcelsShipped
 from tests.support.running import ended, running, until
@@ -43,6 +46,25 @@ async def test_one_refused_box_recalls_all_others(tmp_path: Path, *, memory: boo
         statuses = [(await app.queries.instance("parcel", f"o-1-{box}")).row.status for box in range(5)]
     assert statuses == ["compensated"] * 5
     assert not any(parcels.booked.values())
+
+
+async def test_the_end_of_each_box_is_listed_by_pages(tmp_path: Path) -> None:
+    """Each once, with the end that counted for the join: the boxes are recalled afterwards, which is no result."""
+    Parcels(join=tolerate(1))
+    async with running(settings_in(tmp_path), memory=True) as app:
+        receipt = await app.publisher.publish("order", OrderPlaced(order_id="bounced-1", boxes=5, refused=[1]))
+        assert await ended(app, receipt.position, "bounced-1") == "compensated"
+        transport = httpx.ASGITransport(create_app(use_cases_of(app)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            place = "/flows/order/instances/bounced-1/children?step=fulfilment.split&limit=2"
+            pages, after = [], -1
+            while not pages or after >= 0:
+                pages.append((await client.get(f"{place}&after_offset={after}")).json())
+                after = pages[-1]["after"]
+            assert (await client.get("/flows/order/instances/nobody/children?step=s")).status_code == 404
+    assert [len(page["items"]) for page in pages] == [2, 2, 1]
+    found = {end["place"]: (end["key"], end["outcome"]) for page in pages for end in page["items"]}
+    assert found == {n: (f"bounced-1-{n}", "compensated" if n == 1 else "completed") for n in range(5)}
 
 
 async def test_a_tolerated_refusal_does_not_stop_the_order(tmp_path: Path) -> None:

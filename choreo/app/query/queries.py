@@ -14,6 +14,7 @@ import msgspec
 from choreo.app.pace import Pace
 from choreo.app.query.attribute_filters import checked
 from choreo.app.query.catalogue import Catalogue, catalogue
+from choreo.app.query.child_results import ChildEnds, WantedEnds, child_ends
 from choreo.app.query.flows import Flows
 from choreo.app.query.freshness import Freshness, freshness
 from choreo.app.query.group_memory import GroupMemory
@@ -154,6 +155,11 @@ class Queries:
         if not known:
             await self.instance(flow, key, run)
         return found
+
+    async def child_ends(self, flow: str, key: str, wanted: WantedEnds) -> ChildEnds:
+        """Return a page of the ends of a step's children."""
+        run = (await self.instance(flow, key, wanted.run)).row.run
+        return await child_ends(self._read_model, flow, key, wanted._replace(run=run))
 
     async def parent(self, flow: str, key: str, run: str) -> Place | None:
         """Return the place of a run in its parent; None for one that no parent has started."""

@@ -137,6 +137,7 @@ def _outcomes(options: ChildrenOptions, where: str) -> tuple[tuple[EventClass, .
 
 _SAMPLES = {
     "results": ('[{"place": 0, "key": "p-1", "outcome": "compensated", "reason": "refused"}]', "list[ChildResult]"),
+    "all_results": ('"/flows/order/instances/o-1/children?step=parcels.split"', "str"),
     "completed": ("2", "int"),
     "failed": ("1", "int"),
     "reason": ('"1 of 3 children failed"', "str"),

@@ -10,10 +10,12 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from choreo.app.query.attribute_filters import condition_of
+from choreo.app.query.child_results import WantedEnds
 from choreo.app.query.queries import FOLLOW_S
 from choreo.core.access import Caller
 from choreo.core.errors import NotFoundError
 from choreo.ports.read_model import Condition, Filter
+from choreo.surfaces.children_format import ChildEndPage
 from choreo.surfaces.json_format import (
     HistoryPage,
     HistoryRowAnswer,
@@ -147,6 +149,30 @@ async def get_history(
 async def get_timeline(flow: FlowName, key: Key, use_cases: Injected, run: Run = "") -> Timeline:
     """Show one run's timeline: time since its start, each event, how long each step took, the undone effects."""
     return timeline_of(await use_cases.queries.timeline(flow, key, run))
+
+
+@router.get(
+    "/{key}/children",
+    operation_id="listChildEnds",
+    summary="How each child of a step has ended",
+    dependencies=[ReadYourWrites],
+    responses=refused(404),
+)
+async def list_child_ends(
+    *,
+    flow: FlowName,
+    key: Key,
+    use_cases: Injected,
+    step: Annotated[str, Query(description="The step that has started them.", max_length=200)],
+    run: Run = "",
+    trigger: Annotated[str, Query(description="Only those of this trigger of the step.", max_length=200)] = "",
+    after_offset: Annotated[AfterOffset, Query(description="Only ends after this offset.")] = -1,
+    limit: Annotated[HistoryLimit, Query(description="How many at most.")] = 1_000,
+) -> ChildEndPage:
+    """List the first end of each child, also beyond the hundred that the join's event has: `all_results` leads here."""
+    wanted = WantedEnds(step, run, trigger, after_offset, limit)
+    page = await use_cases.queries.child_ends(flow, key, wanted)
+    return ChildEndPage.model_validate({"items": page.items, "after": page.after})
 
 
 @router.get(

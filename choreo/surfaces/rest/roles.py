@@ -73,6 +73,7 @@ ROUTES: Mapping[str, Need] = {
     f"GET {_INSTANCE}": _VIEW,
     f"GET {_INSTANCE}/history": _VIEW,
     f"GET {_INSTANCE}/timeline": _VIEW,
+    f"GET {_INSTANCE}/children": _VIEW,
     f"GET {_INSTANCE}/events": _VIEW,
     f"GET {_INSTANCE}/why": _VIEW,
     f"GET {_INSTANCE}/preview": _VIEW,
