@@ -1,1 +1,1 @@
-"""The command `choreo faultmatrix`: `command` plays the cells, `page` is its HTML."""
+"""The command `choreo faultmatrix`: `command` plays the cells, `report` is the answer, also as HTML."""

@@ -6,15 +6,14 @@ It opens no storage: log, inboxes and read model are modelled in this process, a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import msgspec
 import typer
 
 from choreo.cli.failures import PROBLEM, UNDECIDED
-from choreo.cli.faultmatrix.page import page_of
+from choreo.cli.faultmatrix.report import BrokenRun, Report, page_of
 from choreo.cli.output import Format, Output, document, plain, remark, table, write
 from choreo.cli.simulate import hide_killed_tasks, project_of_names
 from choreo.core.errors import StorageError
@@ -28,35 +27,6 @@ _REPORT_EVERY = 50
 _ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b")
 """Ids of runs and events: they tell two sentences apart that are about the same mistake."""
 _MARKS = {Verdict.PASSED: "passed", Verdict.FAILED: "FAILED", Verdict.NOT_HIT: "not hit", Verdict.IMPOSSIBLE: "-"}
-
-
-class BrokenRun(msgspec.Struct, frozen=True):
-    """A run without any fault of a cell that breaks a promise."""
-
-    route: str
-    ends: str
-    broken: list[str]
-    timeline: str
-
-
-class Report(msgspec.Struct, frozen=True):
-    """The answer of `choreo faultmatrix`."""
-
-    verdict: str
-    """"holds"; "broken"; "unknown" where a cell could not be hit."""
-    flows: list[str]
-    cells: int
-    counts: Mapping[str, int]
-    """Cells by verdict."""
-    coverage: float
-    """Share of the possible cells that were hit."""
-    runs: int
-    real_s: float
-    results: Sequence[CellResult]
-    replay: Mapping[str, str]
-    """Cell that failed → the command that plays it again."""
-    broken_runs: Sequence[BrokenRun]
-    """Runs that break a promise before any fault meets them."""
 
 
 Flows = Annotated[list[str] | None, typer.Argument(help="Flows of the matrix; without them every flow of the project.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from choreo.ports.read_model import InstanceView
 from choreo.testing.fault_matrix.cells import Cell
@@ -11,11 +11,9 @@ from choreo.testing.fault_matrix.hosts import POISON_KEY
 from choreo.testing.fault_matrix.table import BEFORE
 from choreo.testing.simulation import promises
 from choreo.testing.simulation.compensations import Failed, failed_of
+from choreo.testing.simulation.conductor import Conductor
 from choreo.testing.simulation.hooks import Hooks
 from choreo.testing.simulation.world import World
-
-if TYPE_CHECKING:
-    from choreo.testing.fault_matrix.playing import MatrixConductor
 
 
 class Judgement(NamedTuple):
@@ -27,11 +25,11 @@ class Judgement(NamedTuple):
     """Effects that stay in doubt by the declaration of the flow."""
 
 
-async def judged(conductor: MatrixConductor, hooks: Hooks, cell: Cell | None, expected: str) -> Judgement:
-    """Return the broken promises, and the ends of the runs."""
+async def judged(conductor: Conductor, hooks: Hooks, cell: Cell | None, expected: str, *, was_stuck: bool) -> Judgement:
+    """Return the broken promises, and the ends of the runs; `was_stuck`: a run was, until somebody resolved it."""
     rows = [row for row in await conductor.rows() if row.key != POISON_KEY]
     ends = ", ".join(row.status for row in sorted(rows, key=lambda row: (row.flow, row.key, row.run)))
-    if conductor.was_stuck:
+    if was_stuck:
         ends = f"stuck, then {ends}"
     found = stuck(conductor.world, rows, cell)
     if expected and ends != expected:

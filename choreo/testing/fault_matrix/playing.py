@@ -93,7 +93,8 @@ class Players:
             conductor.strike = Strike(cell, conductor, times=times, deaths=deaths)
         try:
             world.drive(conductor.conduct())
-            judged = world.drive(judging.judged(conductor, self.hooks, cell, expected))
+            stuck = conductor.was_stuck
+            judged = world.drive(judging.judged(conductor, self.hooks, cell, expected, was_stuck=stuck))
         except ChoreoError as error:
             judged = judging.Judgement((f"the simulation could not go on: {error}",), "")
         strike = conductor.strike

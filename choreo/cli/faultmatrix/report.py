@@ -1,17 +1,15 @@
-"""The fault matrix as one HTML file: no script, no style sheet or font from elsewhere."""
+"""The report of the fault matrix, and the same as one HTML file: no script, no style sheet or font from elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+
+import msgspec
 
 from choreo.core.wording import counted
 from choreo.testing.fault_matrix.matrix import CellResult, Verdict
 from choreo.testing.fault_matrix.table import POINTS
-
-if TYPE_CHECKING:
-    from choreo.cli.faultmatrix.command import Report
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; background: #fff; }
@@ -28,6 +26,35 @@ a { color: inherit; }
 }
 """
 _MARKS = {Verdict.PASSED: "passed", Verdict.FAILED: "failed", Verdict.NOT_HIT: "not hit", Verdict.IMPOSSIBLE: "–"}
+
+
+class BrokenRun(msgspec.Struct, frozen=True):
+    """A run without any fault of a cell that breaks a promise."""
+
+    route: str
+    ends: str
+    broken: list[str]
+    timeline: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The answer of `choreo faultmatrix`."""
+
+    verdict: str
+    """"holds"; "broken"; "unknown" where a cell could not be hit."""
+    flows: list[str]
+    cells: int
+    counts: Mapping[str, int]
+    """Cells by verdict."""
+    coverage: float
+    """Share of the possible cells that were hit."""
+    runs: int
+    real_s: float
+    results: Sequence[CellResult]
+    replay: Mapping[str, str]
+    """Cell that failed → the command that plays it again."""
+    broken_runs: Sequence[BrokenRun]
+    """Runs that break a promise before any fault meets them."""
 
 
 def page_of(report: Report) -> str:
