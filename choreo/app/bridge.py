@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from choreo.app.publish.keys import checked_key
+from choreo.app.limits import checked_key
 from choreo.core.bridge import Content, Rule, carried, on_circle
 from choreo.core.checks import carries as checks_carries
 from choreo.core.checks import checks

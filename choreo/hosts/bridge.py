@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from choreo.app.dead_letter import dead_letter_of
 from choreo.app.dependencies import DependencyReports
+from choreo.app.limits import check_size
 from choreo.app.metrics import Metrics
 from choreo.app.steps.admission import in_place
 from choreo.app.steps.log_lookup import records_at
-from choreo.app.steps.sizes import check_size
 from choreo.core import facts
 from choreo.core.backoff import Backoff
 from choreo.core.bridge import Rule

@@ -25,8 +25,7 @@ from choreo.core.wording import did_you_mean
 from choreo.ports.measures import Series
 from choreo.ports.tracing import Tracing
 from choreo.settings import load
-from choreo.testing import flow_story
-from choreo.testing.simulation import script
+from choreo.testing.simulation import flow_story, script
 from choreo.testing.simulation.compensations import failed_of
 from choreo.testing.simulation.errors import SimulationError
 from choreo.testing.simulation.world import Process, Project, World, project_of

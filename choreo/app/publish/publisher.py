@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 
 from choreo.app.exact_json import read, written
+from choreo.app.limits import check_size, checked_key
 from choreo.app.publish.awaiting import Awaiting
-from choreo.app.publish.keys import checked_key
 from choreo.app.query.flows import Flows
-from choreo.app.steps.sizes import check_size
 from choreo.core import ids
 from choreo.core.baggage import header_of
 from choreo.core.errors import ConflictError, DecodeError, NotFoundError, SchemaError

@@ -8,9 +8,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from choreo.app.publish.keys import checked_key
+from choreo.app.limits import check_size, checked_key
 from choreo.app.steps.handlers import ChildStarts
-from choreo.app.steps.sizes import check_size
 from choreo.core import ids
 from choreo.core.crossing import JSON, Plan, Start, encode
 from choreo.core.errors import SchemaError

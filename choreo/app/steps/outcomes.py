@@ -16,12 +16,12 @@ from msgspec.structs import replace
 
 from choreo.app.dead_letter import dead_letter_of
 from choreo.app.failures import JSON, failure_of
+from choreo.app.limits import check_size
 from choreo.app.steps.child_starts import planned
 from choreo.app.steps.handlers import ChildStarts
 from choreo.app.steps.hooks import HookFailed
 from choreo.app.steps.jobs import AttemptTimedOut, HeartbeatMissed, Job, JobResult
 from choreo.app.steps.runs import RunStatus
-from choreo.app.steps.sizes import check_size
 from choreo.core import facts, ids
 from choreo.core.baggage import carried_of, carrying
 from choreo.core.durations import human_of

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from choreo.app.publish.keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN
+from choreo.app.limits import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN
 from choreo.app.query.flows import Flows
 from choreo.core.structured import MEDIA_TYPE as CLOUD_EVENT
 from choreo.surfaces.rest.access_control import AccessControl

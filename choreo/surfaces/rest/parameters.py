@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from choreo.app.publish.keys import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN, checked_key
+from choreo.app.limits import DOT_NAMES, KEY_LENGTH_MAX, KEY_PATTERN, checked_key
 from choreo.app.query.read_your_writes import POSITION_PATTERN, position_of
 from choreo.core.baggage import Carried
 from choreo.core.errors import DecodeError

@@ -16,13 +16,13 @@ import msgspec
 from choreo.core.errors import ChoreoError
 from choreo.core.state import STUCK
 from choreo.hosts.runners.port import Attempt
-from choreo.testing import flow_story
 from choreo.testing.books import Books
 from choreo.testing.fault_matrix import judging
 from choreo.testing.fault_matrix.cells import Cell
 from choreo.testing.fault_matrix.hosts import watch
 from choreo.testing.fault_matrix.strikes import Strike
 from choreo.testing.fault_matrix.table import FAULTS
+from choreo.testing.simulation import flow_story
 from choreo.testing.simulation.acts import ACTS
 from choreo.testing.simulation.conductor import Act, Conductor
 from choreo.testing.simulation.hooks import Hooks

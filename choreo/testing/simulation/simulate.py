@@ -17,9 +17,8 @@ from random import Random
 import msgspec
 
 from choreo.core.errors import ChoreoError
-from choreo.testing import flow_story
 from choreo.testing.books import Books
-from choreo.testing.simulation import promises
+from choreo.testing.simulation import flow_story, promises
 from choreo.testing.simulation.acts import ACTS
 from choreo.testing.simulation.conductor import Conductor
 from choreo.testing.simulation.hooks import Hooks

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from choreo.app.publish.keys import checked_key
+from choreo.app.limits import checked_key
 from choreo.app.publish.publisher import LOOKED_BACK
 from choreo.core import ids
 from choreo.core.errors import ConflictError, DecodeError, NotFoundError, SchemaError

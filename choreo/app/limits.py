@@ -1,10 +1,15 @@
-"""The check of business keys from REST, CLI and Python: stricter than the log, which takes any producer's keys."""
+"""Limits of events that choreo publishes: the business key, and the size. Pure.
+
+Keys from REST, CLI and Python are checked more strictly than the log does, which takes any producer's keys. An event
+beyond the size is refused with its step before anything is published.
+"""
 
 from __future__ import annotations
 
 import re
 
-from choreo.core.errors import DecodeError
+from choreo.core.errors import DecodeError, SchemaError
+from choreo.core.events import Envelope
 
 KEY_LENGTH_MAX = 512
 """In characters: far above any business key, far below the limit of a URL or a header line (8 KiB)."""
@@ -35,3 +40,17 @@ def checked_key(key: str, where: str = "key") -> str:
             remedy="Use letters, digits and printing characters.",
         )
     return key
+
+
+def check_size(event: Envelope, bytes_max: int, where: str) -> None:
+    """Raise SchemaError where an event is larger than the log takes."""
+    size = len(event.data) + len(event.key.encode(errors="replace"))
+    if size > bytes_max:
+        raise SchemaError(
+            f"{event.type} of {size:,} bytes does not fit into the log, which takes {bytes_max:,}",
+            where=where,
+            remedy=(
+                "Keep large content elsewhere and its address in the event; or raise max.message.bytes of the topic "
+                "and CHOREO_KAFKA_MESSAGE_MAX_BYTES of every role."
+            ),
+        )
