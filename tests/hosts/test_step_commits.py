@@ -128,6 +128,23 @@ async def test_what_is_being_committed_when_its_partition_goes_is_found_by_the_n
     assert sorted(calls.keys) == [f"o-{n}" for n in range(8)]
 
 
+async def test_a_revoked_partition_waits_for_the_commit_that_is_under_way() -> None:
+    """Its next owner finds the outcomes of this commit in the inbox, and their events in the log."""
+    async with running_harness(payment(), partitions=2, started=False) as harness:
+        sluice = _Sluice(harness)
+        host = harness.host()
+        await harness.publish(Placed(order_id="o-1"))
+        await harness.until(lambda: bool(sluice.batches))
+        harness.host("two")
+        for _ in range(8):
+            await harness.clock.advance(0.25)
+        owned = host.partitions
+        sluice.open()
+        for _ in range(8):
+            await harness.clock.advance(0.25)
+        assert (owned, len(host.partitions)) == ([0, 1], 1)
+
+
 async def test_a_stop_waits_for_the_commit_that_is_under_way() -> None:
     """Nothing that was concluded is left to be found by others."""
     calls = _Calls()

@@ -17,6 +17,10 @@ from tests.support.faulty_copy import ROOT, environment, patches, planted
 
 FOUND_S = 30
 """In seconds: a fault by which its test would wait for ever is found, too."""
+ENDED_S = 120
+"""In seconds: such a test may leave a thread by which its process would not end."""
+PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")
+"""The others of the environment take two thirds of the time in which pytest starts."""
 _TOOL = re.compile(r"^tools: .*\bsuite \((?P<file>\S+) -k (?P<test>\w+)\)", re.MULTILINE)
 
 
@@ -46,16 +50,17 @@ def test_a_suite_finds_a_planted_fault(fault: Fault, tmp_path: Path) -> None:
         "-m",
         "pytest",
         "-q",
-        "-n0",
         "-x",
         "-p",
         "no:cacheprovider",
+        *(f"-p{plugin}" for plugin in PLUGINS),
         f"--timeout={FOUND_S}",
         "-c",
         ROOT / "pyproject.toml",
     ]
     command += ["-o", f"pythonpath={folder} {ROOT}", "--rootdir", ROOT, ROOT / fault.file, "-k", fault.test]
-    answer = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    env = {**environment(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    answer = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=ENDED_S)
     if re.search(r"^\d+ skipped|^SKIPPED ", answer.stdout, re.MULTILINE):
         pytest.skip(f"{fault.file} needs something that is not there: it is skipped by itself")
     assert answer.returncode == 1, f"{fault.test} does not fail: {answer.stdout}{answer.stderr}"
@@ -64,4 +69,4 @@ def test_a_suite_finds_a_planted_fault(fault: Fault, tmp_path: Path) -> None:
 
 def test_there_are_faults_of_adapters() -> None:
     """A folder that was moved would leave a test without a case."""
-    assert len(FAULTS) >= 6
+    assert len(FAULTS) >= 11

@@ -14,6 +14,16 @@ from choreo.core.partition import partition_of
 from choreo.testing.clock import VirtualClock
 from choreo.testing.conformance import TOPIC, Backend, event
 
+JAVA_HASHES = {
+    "21": -973_932_308,
+    "foobar": -790_332_482,
+    "a-little-bit-long-string": -985_981_536,
+    "a-little-bit-longer-string": -1_486_304_829,
+    "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58_897_971,
+    "abc": 479_470_107,
+}
+"""Key → its murmur2 hash. Source: org.apache.kafka.common.utils.UtilsTest.testMurmur2."""
+
 
 class LogSuite:
     """The behaviour of a log."""
@@ -54,6 +64,12 @@ class LogSuite:
             assert [record.offset for record in records] == list(range(len(records)))
             assert await backend.log.end(TOPIC, partition) == len(records)
             assert {record.position for record in records} <= set(positions)
+
+    async def test_a_key_lies_where_javas_producers_put_it(self, backend: Backend) -> None:
+        """Compare with hashes that Kafka's own tests of its Java client have."""
+        await backend.log.create(TOPIC, 4)
+        positions = await backend.log.append(TOPIC, [event(f"e-{key}", key=key) for key in JAVA_HASHES])
+        assert [at.partition for at in positions] == [(known & 0x7FFFFFFF) % 4 for known in JAVA_HASHES.values()]
 
     async def test_every_field_survives(self, backend: Backend) -> None:
         """Read each field as it was written."""

@@ -7,7 +7,7 @@ writes it. Offsets alone are fenced: a zombie still publishes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -191,8 +191,8 @@ class ProcessInbox:
     async def gates(self, flow: str, shape: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the kept gates of these keys. Raises LeaseLostError where they were lost."""
         await self._network.before(REDIS)
-        if shape != _PROGRESS:
-            await self._require([place for place in self._gated if place[:2] == (flow, shape)])
+        if shape != _PROGRESS and not self._shared.gated_partitions(flow, shape):
+            self._require(flow, shape, {place[2] for place in self._gated if place[:2] == (flow, shape)})
         kept: dict[str, bytes] = await self._shared.gates(flow, shape, keys)
         await self._network.after(REDIS)
         return kept
@@ -201,7 +201,8 @@ class ProcessInbox:
         """Return the offset up to which the kept gates of a partition are true."""
         await self._network.before(REDIS)
         position: int = await self._shared.gates_position(flow, shape, partition)
-        (self._gated.add if position else self._gated.discard)((flow, shape, partition))
+        is_stored = partition in self._shared.gated_partitions(flow, shape)
+        (self._gated.add if is_stored else self._gated.discard)((flow, shape, partition))
         await self._network.after(REDIS)
         return position
 
@@ -209,18 +210,17 @@ class ProcessInbox:
         """Keep these gates. Raises LeaseLostError where earlier ones were lost."""
         await self._network.before(REDIS)
         places = {(save.flow, save.shape, partition) for partition in save.positions}
-        await self._require(places & self._gated)
+        self._require(save.flow, save.shape, {place[2] for place in places & self._gated})
         await self._shared.keep_gates(save)
         self._gated.update(places)
         await self._network.after(REDIS)
 
-    async def _require(self, places: Collection[tuple[str, str, int]]) -> None:
-        """Raise LeaseLostError where the inbox has lost a position, until `gates_position` is asked for it."""
-        lost = [str(place[2]) for place in sorted(places) if not await self._shared.gates_position(*place)]
+    def _require(self, flow: str, shape: str, known: set[int]) -> None:
+        """Raise LeaseLostError where these partitions' gates were lost, until `gates_position` is asked for them."""
+        lost = sorted(known - self._shared.gated_partitions(flow, shape))
         if lost:
-            raise LeaseLostError(
-                f"the inbox has lost the gates of partitions {', '.join(lost)}", where=f"flow {min(places)[0]}"
-            )
+            where = f"flow {flow}"
+            raise LeaseLostError(f"the inbox has lost the gates of partitions {', '.join(map(str, lost))}", where=where)
 
 
 _PROGRESS = "progress"

@@ -125,6 +125,10 @@ class SimulatedInbox(MemoryInbox):
         is_doubtful = self._lost_ms >= 0 and self._clock.elapsed_ms() < self._lost_ms + self._linger_ms
         return inbox_rules.record(outcomes, self._rows, _ALL_MS if is_doubtful else -1)[0]
 
+    def gated_partitions(self, flow: str, shape: str) -> set[int]:
+        """Return the partitions of which gates are stored, also those of no key."""
+        return {place[2] for place in self._gate_positions if place[:2] == (flow, shape)}
+
     def has_outcome(self, trigger: str, step: str) -> bool:
         """Return whether the outcome of a step is recorded, for checks."""
         row = self._rows.get((trigger, step))
