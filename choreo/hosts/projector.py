@@ -88,8 +88,12 @@ class ProjectorHost:
         dependencies: Dependencies | None = None,
         poll_size: int = POLL_SIZE,
         idle_s: float = IDLE_S,
+        look_ms: int = LOOK_MS,
     ) -> None:
-        """Give each projector a unique `name`; `attributes_of` reads the filterable fields of a start event."""
+        """Give each projector a unique `name`; `attributes_of` reads the filterable fields of a start event.
+
+        `idle_s` is the longest wait of a poll, `look_ms` the interval of looks at the store's positions.
+        """
         self.flow = flow
         self.name = name
         self.metrics: Metrics = metrics or Metrics()
@@ -105,6 +109,7 @@ class ProjectorHost:
         self._fields_of = fields_of
         self._poll_size = poll_size
         self._idle_s = idle_s
+        self._look_ms = look_ms
         self._owned: dict[int, _Partition] = {}
         self._committed_ms = self._looked_ms = 0
         self._stopping = False
@@ -189,7 +194,7 @@ class ProjectorHost:
         """Read the store's positions: of new partitions; from time to time of all without unsaved records."""
         now_ms = self._clock.now_ms()
         partitions = [owned for owned in self._owned.values() if owned.position < 0]
-        if not 0 <= now_ms - self._looked_ms < LOOK_MS:  # a clock may be set back
+        if not 0 <= now_ms - self._looked_ms < self._look_ms:  # a clock may be set back
             partitions = [owned for owned in self._owned.values() if owned.unsaved is None]
         if not partitions:
             return

@@ -20,7 +20,7 @@ from choreo.core.events import Envelope
 from choreo.hosts.bridge import IDLE_S as BRIDGE_IDLE_S
 from choreo.hosts.bridge import BridgeHost
 from choreo.hosts.projector import IDLE_S as PROJECTOR_IDLE_S
-from choreo.hosts.projector import ProjectorHost
+from choreo.hosts.projector import LOOK_MS, ProjectorHost
 from choreo.hosts.step.host import StepHost
 from choreo.hosts.step.session import IDLE_S as STEP_IDLE_S
 from choreo.hosts.tracker import IDLE_S as TRACKER_IDLE_S
@@ -35,6 +35,19 @@ if TYPE_CHECKING:
 
 FAUST_IDLE_S = 1.0
 """The longest wait of a poll of the Faust tracker; new records end it. A thread of its own sends the heartbeats."""
+
+
+POLLS_A_S = 25
+"""So often the idle hosts of one role poll in all: a process with many flows lets each of them wait longer."""
+IDLE_MOST_S = 2.0
+"""The longest wait of a poll that many flows make longer: as long as the wait of a quiet consumer's thread."""
+LOOKS_A_S = 5
+"""So often the projectors of one process in all compare their positions with the store's."""
+
+
+def calm_s(own_s: float, hosts: int) -> float:
+    """Return the longest wait of a poll of each of so many hosts: `own_s`, the host's own, where they are few."""
+    return max(own_s, min(IDLE_MOST_S, hosts / POLLS_A_S))
 
 
 class Host(Protocol):
@@ -82,7 +95,7 @@ def step_hosts(app: App, service: str) -> list[StepHost]:
             linger_ms=linger_ms,
             traces=attempt_traces(app, flow, part.name),
             runners=app.owned.runners,
-            idle_s=app.owned.idle_s or STEP_IDLE_S,
+            idle_s=app.owned.idle_s or calm_s(STEP_IDLE_S, len(parts)),
             build=app.settings.build,
         )
         for flow, part in parts.items()
@@ -116,7 +129,7 @@ def bridge_hosts(app: App) -> list[Host]:
             name=app.owned.worker_name(BRIDGE_GROUP),
             metrics=app.metrics.labelled(flow=flow, role=BRIDGE_GROUP),
             dependencies=app.dependencies,
-            idle_s=app.owned.idle_s or BRIDGE_IDLE_S,
+            idle_s=app.owned.idle_s or calm_s(BRIDGE_IDLE_S, len(found)),
         )
         for flow, of_flow in found.items()
     ]
@@ -182,7 +195,7 @@ def _faust_tracker(app: App, flow: Flow) -> Host:
         traces=tracker_traces(app, flow.name),
         join=group.join,
         is_waiting=group.is_waiting,
-        idle_s=FAUST_IDLE_S,
+        idle_s=calm_s(FAUST_IDLE_S, len(app.flows)),
     )
 
 
@@ -199,7 +212,8 @@ def _projector(app: App, flow: Flow) -> Host:
         fields_of=fields_reader(app, flow),
         metrics=app.metrics.labelled(flow=flow.name, role=PROJECTOR),
         dependencies=app.dependencies,
-        idle_s=app.owned.idle_s or PROJECTOR_IDLE_S,
+        idle_s=app.owned.idle_s or calm_s(PROJECTOR_IDLE_S, len(app.flows)),
+        look_ms=max(LOOK_MS, 1_000 * len(app.flows) // LOOKS_A_S),
     )
 
 

@@ -8,6 +8,7 @@ from choreo.core import facts
 from choreo.core.errors import StorageError
 from choreo.core.events import Envelope
 from choreo.core.state import encode
+from choreo.hosts.projector import LOOK_MS
 from choreo.ports.projections import PROJECTOR_GROUP
 from choreo.ports.read_model import Filter
 from choreo.testing.faults import FaultyBackend
@@ -126,10 +127,11 @@ async def test_a_store_that_is_behind_its_group_is_caught_up(shop: Shop) -> None
     assert await store.read_model.digest("order") == await shop.backend.read_model.digest("order")
 
 
-async def test_dropped_while_it_runs_it_folds_anew(shop: Shop) -> None:
-    """Also where nothing comes any more."""
+@pytest.mark.parametrize("look_ms", [LOOK_MS, 5 * LOOK_MS])
+async def test_dropped_while_it_runs_it_folds_anew(shop: Shop, look_ms: int) -> None:
+    """Also where nothing comes any more, and in a process of many flows, which looks at each of them less often."""
     store = shop.backend.projections
-    async with running(shop, projector(shop, store, poll_size=10)):
+    async with running(shop, projector(shop, store, poll_size=10, look_ms=look_ms)):
         await busy(shop)
         await caught_up(shop, store.read_model)
         await store.read_model.drop("order")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from choreo.app.tracking.views import attributes_of
 from choreo.core.events import Envelope
-from choreo.hosts.projector import ProjectorHost
+from choreo.hosts.projector import LOOK_MS, ProjectorHost
 from choreo.ports.log import Log
 from choreo.ports.projections import Projections
 from choreo.ports.read_model import ReadModel
@@ -27,7 +27,12 @@ class Store(Protocol):
 
 
 def projector(
-    shop: Shop, projections: Projections, name: str = "a", poll_size: int = 1_000, log: Log | None = None
+    shop: Shop,
+    projections: Projections,
+    name: str = "a",
+    poll_size: int = 1_000,
+    log: Log | None = None,
+    look_ms: int = LOOK_MS,
 ) -> ProjectorHost:
     """Return one of the shop's projectors; `log` stands in front of the shop's."""
 
@@ -41,6 +46,7 @@ def projector(
         shop.clock,
         name=name,
         attributes_of=read,
+        look_ms=look_ms,
         poll_size=poll_size,
     )
 

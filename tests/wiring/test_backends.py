@@ -15,7 +15,7 @@ from choreo.settings import Settings, load
 from choreo.testing.clock import VirtualClock
 from choreo.wiring import App, open_app
 from choreo.wiring.backends import BACKENDS, MEMORY, STORES, chosen, open_backend
-from choreo.wiring.hosting import KINDS, role_hosts
+from choreo.wiring.hosting import KINDS, calm_s, role_hosts
 
 
 class Asked(Event):
@@ -111,3 +111,11 @@ async def test_a_role_that_a_backend_does_not_have_is_refused(monkeypatch: pytes
             role_hosts(app, "projector")
     kafka = import_module(BACKENDS["kafka"]).KafkaBackend
     assert {*kafka.roles.values(), "log"} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("own_s", "hosts", "waits_s"), [(0.25, 6, 0.25), (0.25, 25, 1.0), (0.25, 500, 2.0), (3, 50, 3)]
+)
+def test_idle_hosts_of_many_flows_poll_less_often_each(own_s: float, hosts: int, waits_s: float) -> None:
+    """All of them together poll 25 times a second; none waits longer than a quiet consumer's thread for that."""
+    assert calm_s(own_s, hosts) == waits_s

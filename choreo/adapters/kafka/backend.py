@@ -14,6 +14,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from choreo.adapters.avro.codec import AvroCodec
 from choreo.adapters.faust.trust import reviewed
 from choreo.adapters.kafka import adoption
@@ -37,7 +39,9 @@ from choreo.ports.read_model import ReadModel
 from choreo.redaction import redact
 
 LOOK_EACH = 2
-"""Checks for one look at a topic: four requests to the cluster, every 10 s."""
+"""Checks for one look at a topic, at least: four requests to the cluster."""
+LOOKS_AT_ONCE = 5
+"""Topics looked at by one check, at most: of 50 flows each every 20 s. A role at work meets its own faults."""
 FILES_OF_A_PROCESS, FILES_OF_A_FLOW = 200, 50
 """At most: connections of a flow's consumer and producer, 32 files of the tracker's copy, its locks and logs."""
 AGAIN_S = 1.0
@@ -61,7 +65,8 @@ class KafkaBackend:
         self.open_files: int = FILES_OF_A_PROCESS + FILES_OF_A_FLOW * len(options.flows)
         self._checks = 0
         self._check_registry: Callable[[], None] = _nothing
-        self.options: KafkaOptions = KafkaOptions.of(options.address, settings_of(options.environment))
+        connection = KafkaOptions.of(options.address, settings_of(options.environment))
+        self.options: KafkaOptions = replace(connection, flows=len(self._flows))
         self.lease_s: float = self.options.session_s
         self._services = {step.service for flow in options.flows.values() for step in flow.steps}
         self.log: KafkaLog = KafkaLog(
@@ -149,12 +154,13 @@ class KafkaBackend:
             with suppress(StorageError, SchemaError):  # reported by the store or the registry itself
                 await check()
         self._checks += 1
+        each = max(LOOK_EACH, -(-len(self._flows) // LOOKS_AT_ONCE))
         self._watch.look_at_clock()
         await asyncio.gather(
             *(
                 self._look_at(flow)
                 for number, flow in enumerate(self._flows.values())
-                if (number + self._checks) % LOOK_EACH == 0
+                if (number + self._checks) % each == 0
             )
         )
 

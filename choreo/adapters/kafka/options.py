@@ -126,6 +126,8 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     """How long the cluster may take for one answer."""
     start_s: float = 60.0
     """How long the first call waits for a broker that is not there yet."""
+    flows: int = 1
+    """How many flows one process serves, each with a consumer of its own."""
 
     @classmethod
     def of(cls, bootstrap: str, settings: Mapping[str, str]) -> KafkaOptions:
@@ -161,7 +163,7 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     def consumer(self, group: str, member: str, topic: str) -> dict[str, Any]:
         """Return the configuration of a member of `group`; Kafka's tools show `member` as the client's id."""
         fetched = {"fetch.max.bytes": max(_FETCH_BYTES, self.message_bytes_max)}  # the client accepts no lower value
-        config = self._client({**_CONSUMER, **fetched}, _CONSUMER_RULES, _PRODUCERS_ONLY)
+        config = self._client({**_CONSUMER, **fetched, **self._calm}, _CONSUMER_RULES, _PRODUCERS_ONLY)
         config.update({"group.id": self.name(group), "client.id": member, "logger": ClientLogger(self.masked)})
         if self.instance:
             config["group.instance.id"] = f"{self.instance}-{topic}"
@@ -207,6 +209,19 @@ class KafkaOptions(msgspec.Struct, frozen=True):
                 remedy=f"Write {FACT_BYTES_MAX} or more, or leave it out.",
             )
         return int(value)
+
+    @property
+    def _calm(self) -> dict[str, int]:
+        """Return the intervals of a consumer's own requests: above ten flows they grow with their number.
+
+        A third of the session, and 2 s, are the most: a rebalance is noticed after a heartbeat, and a partition that is
+        taken up again waits for the fetch of the others.
+        """
+        heartbeat_ms, fetch_ms = 100 * self.flows, 50 * self.flows
+        return {
+            "heartbeat.interval.ms": max(1_000, min(heartbeat_ms, round(self.session_s * 1_000 / 3))),
+            "fetch.wait.max.ms": max(500, min(fetch_ms, 2_000)),
+        }
 
     @property
     def session_s(self) -> float:

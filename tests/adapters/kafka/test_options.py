@@ -30,6 +30,19 @@ def test_a_preference_can_be_changed_and_each_kind_of_client_gets_its_own() -> N
     assert "linger.ms" not in options.consumer("g", "m", "t")
 
 
+@pytest.mark.parametrize(
+    ("flows", "heartbeat_ms", "fetch_ms"), [(1, 1_000, 500), (10, 1_000, 500), (20, 2_000, 1_000), (50, 3_333, 2_000)]
+)
+def test_a_process_with_many_flows_asks_less_often_for_each(flows: int, heartbeat_ms: int, fetch_ms: int) -> None:
+    """Fifty idle clients cost what ten do; a third of the session is the most, and a setting of one's own stands."""
+    config = KafkaOptions("b:1", flows=flows).consumer("g", "m", "t")
+    assert (config["heartbeat.interval.ms"], config["fetch.wait.max.ms"]) == (heartbeat_ms, fetch_ms)
+    own = KafkaOptions("b:1", {"fetch.wait.max.ms": "50", "session.timeout.ms": "6000"}, flows=flows)
+    config = own.consumer("g", "m", "t")
+    assert config["fetch.wait.max.ms"] == "50"
+    assert config["heartbeat.interval.ms"] == min(heartbeat_ms, 2_000)
+
+
 def test_names_and_instances_are_taken_out_of_the_settings() -> None:
     """`topic.prefix` is choreo's own, and a static instance has to differ from topic to topic."""
     settings = {"bootstrap.servers": "b:1", "topic.prefix": "eu-", "group.instance.id": "pod-1"}
