@@ -6,7 +6,7 @@ A state is a fold of the log up to a position, by the present code and flow. Rea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ from choreo.ports.recording import Recording
 
 _POSITION = re.compile(r"(?:(?P<flow>[A-Za-z0-9._-]{1,249})/(?P<partition>[0-9]{1,9})/)?(?P<offset>[0-9]{1,18})\Z")
 PAGE = 1_000
+Shown = Callable[[InstanceView], InstanceView]
+"""Returns a row as its reader may see it."""
 
 
 class Until(NamedTuple):
@@ -97,6 +99,10 @@ def until_of(text: str, flow: str, partition: int) -> Until:
     return Until(stamp_ms=round(when.timestamp() * 1_000))
 
 
+def _as_it_is(row: InstanceView) -> InstanceView:
+    return row
+
+
 class Pasts:
     """Answers about instances at positions, from a recording."""
 
@@ -130,8 +136,13 @@ class Pasts:
             raise await self._nothing(flow, key, until, run)
         return await self._past(row, [each.run for each in rows], records[-1])
 
-    async def between(self, flow: str, key: str, first: Until, last: Until, run: str = "") -> Between:
-        """Return the changes from one position to the other, in a run that is there at the later one."""
+    async def between(
+        self, flow: str, key: str, first: Until, last: Until, run: str = "", shown: Shown = _as_it_is
+    ) -> Between:
+        """Return the changes from one position to the other, in a run that is there at the later one.
+
+        `shown` returns a row as the reader may see it.
+        """
         after = await self.at(flow, key, last, run)
         run = after.instance.row.run
         try:
@@ -140,10 +151,10 @@ class Pasts:
             before = None
         known = len(before.timeline) if before else 0
         if before is None:
-            fields = fields_of(after.instance.row)
+            fields = fields_of(shown(after.instance.row))
             changed = [Changed(name, NOTHING, value) for name, value in fields.items() if value != NOTHING]
         else:
-            changed = compared(before.instance.row, after.instance.row)
+            changed = compared(shown(before.instance.row), shown(after.instance.row))
         return Between(before, after, changed, after.timeline[known:])
 
     async def _past(self, row: InstanceView, runs: list[str], last: Record) -> Past:

@@ -16,6 +16,7 @@ from choreo.surfaces.rest import (
     health,
     instances,
     openapi,
+    past,
     problems,
     query_guard,
     stalled,
@@ -53,7 +54,20 @@ def create_app(use_cases: UseCases) -> FastAPI:
     )
     app.state.use_cases = use_cases
     app.state.masking = Masking(use_cases.flows)
-    for module in (flows, instances, stalled, groups, events, actions, audit, batches, dead_letters, health, docs):
+    for module in (
+        flows,
+        instances,
+        past,
+        stalled,
+        groups,
+        events,
+        actions,
+        audit,
+        batches,
+        dead_letters,
+        health,
+        docs,
+    ):
         app.include_router(module.router)
     problems.install(app)
     openapi.install(app, use_cases)

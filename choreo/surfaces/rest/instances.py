@@ -33,6 +33,7 @@ from choreo.surfaces.rest.error_responses import refused
 from choreo.surfaces.rest.masking import Masking
 from choreo.surfaces.rest.parameters import (
     AfterOffset,
+    At,
     FlowName,
     HistoryLimit,
     Key,
@@ -43,6 +44,7 @@ from choreo.surfaces.rest.parameters import (
     Whole,
     cursor_like,
 )
+from choreo.surfaces.rest.past import past_of
 from choreo.surfaces.rest.problems import BadCursorError
 from choreo.surfaces.rest.use_cases import Asking, Hiding, Injected, UseCases
 
@@ -107,9 +109,11 @@ def _condition(name: str, value: str) -> Condition:
     responses=refused(404),
 )
 async def get_instance(
-    flow: FlowName, key: Key, use_cases: Injected, caller: Asking, hiding: Hiding, run: Run = ""
+    *, flow: FlowName, key: Key, use_cases: Injected, caller: Asking, hiding: Hiding, run: Run = "", at: At = ""
 ) -> InstanceAnswer:
-    """Show one run; without `run` the key's newest."""
+    """Show one run; without `run` the key's newest. With `at` as it was at that position of the log."""
+    if at:
+        return instance_of((await past_of(use_cases, caller, hiding, flow, key, run, at)).instance)
     instance = await use_cases.queries.instance(flow, key, run)
     return instance_of(msgspec.structs.replace(instance, row=hiding.instance(caller, instance.row)))
 
@@ -146,8 +150,12 @@ async def get_history(
     dependencies=[ReadYourWrites],
     responses=refused(404),
 )
-async def get_timeline(flow: FlowName, key: Key, use_cases: Injected, run: Run = "") -> Timeline:
+async def get_timeline(
+    *, flow: FlowName, key: Key, use_cases: Injected, caller: Asking, hiding: Hiding, run: Run = "", at: At = ""
+) -> Timeline:
     """Show one run's timeline: time since its start, each event, how long each step took, the undone effects."""
+    if at:
+        return timeline_of((await past_of(use_cases, caller, hiding, flow, key, run, at)).timeline)
     return timeline_of(await use_cases.queries.timeline(flow, key, run))
 
 

@@ -75,6 +75,14 @@ Key = Annotated[
 ]
 Segment = Annotated[str, BeforeValidator(_decoded), Path()]
 Run = Annotated[str, Query(description="The run's id; without it the key's newest run.", max_length=100)]
+At = Annotated[
+    str,
+    Query(
+        description="A position: an offset, `order/3/42`, or an RFC 3339 time; without it the present.",
+        max_length=300,
+        examples=["order/3/42"],
+    ),
+]
 Whole = Annotated[int, BeforeValidator(_whole)]
 # Bounds stand before the validator: after it they would be checked, but missing in the API's description.
 PageLimit = Annotated[int, Field(ge=1, le=500), BeforeValidator(_whole)]

@@ -75,6 +75,7 @@ ROUTES: Mapping[str, Need] = {
     f"GET {_INSTANCE}/timeline": _VIEW,
     f"GET {_INSTANCE}/children": _VIEW,
     f"GET {_INSTANCE}/events": _VIEW,
+    f"GET {_INSTANCE}/changes": _VIEW,
     f"GET {_INSTANCE}/why": _VIEW,
     f"GET {_INSTANCE}/preview": _VIEW,
     f"POST {_FLOW}/events": _PUBLISH,

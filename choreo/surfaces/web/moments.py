@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple
 
-import msgspec
-from fastapi import Depends, Query
+from fastapi import Depends
 
 from choreo.app.query.queries import Instance
 from choreo.app.query.timeline import TimelineRow, timeline
-from choreo.core.errors import NotFoundError
-from choreo.surfaces.rest.parameters import FlowName, Key
+from choreo.surfaces.rest.parameters import At, FlowName, Key
+from choreo.surfaces.rest.past import past_of
 from choreo.surfaces.rest.use_cases import Asking, Hiding, Injected
 from choreo.surfaces.web.run_page import OneRun
 
@@ -40,7 +39,7 @@ async def _moment(
     use_cases: Injected,
     caller: Asking,
     hiding: Hiding,
-    at: Annotated[str, Query(max_length=300)] = "",
+    at: At = "",
 ) -> Moment:
     """Return the run as it was; raises DecodeError on a text that is no position, NotFoundError before its start."""
     run = page.instance.row.run
@@ -51,14 +50,10 @@ async def _moment(
         rows = timeline(table, history[:EVENTS_MAX])
         earlier = offsets[-2] if len(offsets) > 1 else -1
         return Moment(page.instance, rows, "", earlier, -1, len(history) <= EVENTS_MAX)
-    if use_cases.pasts is None:
-        raise NotFoundError("this process folds no past", where="at", remedy="Leave it out to see the present.")
-    past = await use_cases.pasts.at(flow, key, await use_cases.pasts.until(at, flow, key), run)
-    row = hiding.instance(caller, past.instance.row)
-    instance = msgspec.structs.replace(past.instance, row=row)
+    past = await past_of(use_cases, caller, hiding, flow, key, run, at)
     earlier = max((offset for offset in offsets if offset < past.timeline[-1].offset), default=-1)
     later = min((offset for offset in offsets if offset > past.offset), default=-1)
-    return Moment(instance, past.timeline, at, earlier, later, is_whole=True)
+    return Moment(past.instance, past.timeline, at, earlier, later, is_whole=True)
 
 
 OneMoment = Annotated[Moment, Depends(_moment)]

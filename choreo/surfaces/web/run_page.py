@@ -22,6 +22,7 @@ TABS: tuple[Entry, ...] = (
     Entry("State"),
     Entry("Graph", ("graph",)),
     Entry("Timeline", ("timeline",)),
+    Entry("Changes", ("changes",)),
     Entry("History", ("history",)),
 )
 """The pages of one run, in their order; the path stands below the run's own."""

@@ -81,6 +81,8 @@ READS = [
     "/flows/note/audit",
     "/flows/note/instances",
     NOTE,
+    f"{NOTE}?at=2100-01-01T00:00:00Z",
+    f"{NOTE}/changes",
     f"{NOTE}/history",
     f"{NOTE}/timeline",
     f"{NOTE}/events",

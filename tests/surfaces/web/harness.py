@@ -46,6 +46,8 @@ PAGES = [
     "/flows/order/instances",
     "/flows/order/publish",
     *(f"/flows/order/instances/{key}{page}" for key in STATES for page in ("", "/graph", "/timeline")),
+    "/flows/order/instances/stuck-1?at=2100-01-01T00:00:00Z",
+    "/flows/order/instances/stuck-1/changes",
     "/flows/order/instances/stuck-1/history",
     "/flows/order/instances/open-1/preview/cancel",
     "/flows/order/instances/stuck-1/preview/undo-retry?entry=stock.reserve",

@@ -20,6 +20,8 @@ PAGES = [
     "/ui/flows/order/instances",
     RUN,
     f"{RUN}/history",
+    f"{RUN}?at=2100-01-01T00:00:00Z",
+    f"{RUN}/changes",
     "/ui/dead-letters",
     f"/ui/dead-letters/{LETTER}",
     "/ui/stalled",
@@ -42,7 +44,8 @@ async def test_a_sensitive_value_is_on_no_page_of_a_viewer(site: Site, tmp_path:
     assert {answer.status_code for answer in answers.values()} == {200}
     found = {path for path, answer in answers.items() if SECRET in answer.text}
     if role >= Role.OPERATOR:
-        assert found == {"/ui/flows/order/instances", RUN, f"{RUN}/history"}
+        shown = {path for path in PAGES if path.startswith(RUN)}
+        assert found == {"/ui/flows/order/instances", *shown}
         assert asked.status_code == 200
     else:
         assert found == set()

@@ -45,6 +45,24 @@ async def test_a_link_to_a_position_shows_the_run_as_it_was(site: Site, tab: Wat
     assert refused.status == 422
 
 
+async def test_the_ledger_of_the_past_and_its_difference_to_the_present(site: Site, tab: Watched) -> None:
+    """The effect that was undone is open at an earlier position; there are no actions there, and a page of changes."""
+    page = tab.page
+    await page.goto(site.run("declined-1"))
+    ledger = page.get_by_role("region", name="Ledger")
+    assert "open" not in await ledger.inner_text()
+    await page.get_by_text("At another position").click()
+    while await ledger.locator(".effect.open").count() == 0:
+        await tab.follow(page.get_by_role("link", name="Event before"))
+    assert await page.get_by_role("region", name="Actions").count() == 0
+    assert "running" in await page.locator("p.note strong").inner_text()
+    await tab.follow(page.get_by_role("link", name="Changes since then"))
+    state = await page.get_by_role("region", name="State").inner_text()
+    assert "compensated" in state
+    assert "stock.reserve open" in state
+    assert await page.locator("ol.attempts li").count() >= 1
+
+
 async def test_the_timeline_marks_work_and_undos(site: Site, tab: Watched) -> None:
     """Each bar says in words how long it took."""
     page = tab.page
