@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from choreo.adapters.postgres.inbox import PostgresInbox
+from choreo.adapters.postgres.inbox.store import PostgresInbox
 from choreo.adapters.postgres.notes import PostgresNotes
 from choreo.adapters.postgres.projections import PostgresProjections
 from choreo.adapters.postgres.read_model import PostgresReadModel

@@ -19,10 +19,10 @@ from choreo.adapters import inbox_rules
 from choreo.adapters.assignment import LEASE_MAX_MS
 from choreo.adapters.nul_free import unescaped
 from choreo.adapters.packed_envelopes import events_of
-from choreo.adapters.postgres import inbox_statements as sql
 from choreo.adapters.postgres.examination import Connection
-from choreo.adapters.postgres.inbox_gates import PostgresGates
-from choreo.adapters.postgres.inbox_rows import InboxRows, Key, Wanted, columns, ids_of, mark_of, remembered
+from choreo.adapters.postgres.inbox import statements as sql
+from choreo.adapters.postgres.inbox.gates import PostgresGates
+from choreo.adapters.postgres.inbox.rows import InboxRows, Key, Wanted, columns, ids_of, mark_of, remembered
 from choreo.adapters.postgres.schema import id_of
 from choreo.adapters.postgres.server import PostgresServer
 from choreo.adapters.store_errors import LossError

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from choreo.adapters.postgres import inbox_statements as sql
 from choreo.adapters.postgres.examination import Connection
+from choreo.adapters.postgres.inbox import statements as sql
 from choreo.adapters.postgres.schema import id_of
 from choreo.adapters.postgres.server import PostgresServer
 from choreo.core.errors import LeaseLostError

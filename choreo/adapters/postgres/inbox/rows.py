@@ -11,8 +11,8 @@ from typing import Any
 from choreo.adapters import inbox_rules
 from choreo.adapters.nul_free import escaped
 from choreo.adapters.packed_envelopes import bytes_of, events_of
-from choreo.adapters.postgres import inbox_statements as sql
 from choreo.adapters.postgres.examination import Connection
+from choreo.adapters.postgres.inbox import statements as sql
 from choreo.adapters.postgres.schema import id_of
 from choreo.adapters.postgres.server import PostgresServer
 from choreo.ports.inbox import RunMark
