@@ -105,7 +105,7 @@ def header(instance: Instance) -> None:
     """Print the status, the waits, the next timer and the effects."""
     row, detail = instance.row, instance.detail
     lines = [(f"{row.flow} {row.key}", f"{row.status}{f': {row.cause}' if row.cause else ''}")]
-    lines += [("run", row.run), ("started", moment(row.started_ms))]
+    lines += [("run", row.run), ("trace", instance.trace), ("started", moment(row.started_ms))]
     lines += [("found by", f"{name}={row.attributes[name]}") for name in row.keys if name in row.attributes]
     lines += [("build", detail.build)] if detail.build else []
     lines += [("ended", moment(detail.ended_ms))] if detail.ended_ms else []

@@ -61,6 +61,7 @@ def _print(answer: Why) -> None:
     lines += [(f"also {each.cause}", each.sentence) for each in answer.also]
     lines.append(("remedy", answer.remedy))
     lines += [("next", answer.command)] if answer.command else []
+    lines.append(("trace", answer.trace))
     lines.append(("true up to", f"{answer.position}, {moment(answer.as_of_ms)}"))
     width = max(len(name) for name, _ in lines)
     for name, text in lines:

@@ -72,6 +72,7 @@ class WhyAnswer(Answer):
     sentence: str
     remedy: str
     command: str = Field(description="The next command; empty where there is nothing to do.")
+    trace: str = Field(description="Id of the run's first trace, where traces are exported.")
     evidence: list[EvidenceAnswer]
     also: list[AlsoAnswer] = Field(description="Further faults, of less weight.")
     position: str = Field(description="The last event that the answer takes into account.", examples=["order/3/42"])
@@ -185,6 +186,7 @@ class InstanceAnswer(InstanceSummary):
 
     version: int
     build: str = Field(description="The build whose services work on it (CHOREO_BUILD); empty: those without one.")
+    trace: str = Field(description="Id of its first trace, where traces are exported; later segments link to it.")
     outcome: str = Field(description="The way in which it completes, once that is known, where the flow has several.")
     deadline: Moment
     paused: Moment
@@ -340,6 +342,7 @@ def instance_of(instance: Instance) -> InstanceAnswer:
             "attributes": row.attributes,
             "version": detail.version,
             "build": detail.build,
+            "trace": instance.trace,
             "outcome": detail.outcome,
             "deadline": detail.due_ms,
             "paused": detail.paused_ms,

@@ -33,6 +33,7 @@ from choreo.core.declare.steps import Step
 from choreo.core.errors import NotFoundError
 from choreo.core.events import Position, Record
 from choreo.core.serving import stranding
+from choreo.core.trace_ids import trace_id
 from choreo.ports.clock import Clock
 from choreo.ports.codec import Codec
 from choreo.ports.dead_letters import DeadLetter, DeadLetters
@@ -56,6 +57,11 @@ class Instance(msgspec.Struct, frozen=True):
     """The timer that `detail.next_due_ms` belongs to."""
     runs: list[str]
     """The key's newest runs, oldest first: at most 100."""
+
+    @property
+    def trace(self) -> str:
+        """Return the id of the run's first trace; later segments, after a long wait or a timer, link to it."""
+        return trace_id(self.row.run)
 
 
 READ_MODEL = "read-model"

@@ -19,6 +19,7 @@ from choreo.app.query.why.words import WORDS, Cause
 from choreo.cli import list as list_command
 from choreo.cli import program
 from choreo.core.state import STATUSES
+from choreo.core.trace_ids import trace_id
 from choreo.surfaces.json_format import Status
 from tests.surfaces.web.harness import STATES, Site
 
@@ -69,11 +70,11 @@ async def test_a_cause_has_the_same_words_everywhere(
     """`choreo why` for people and as JSON, GET …/why, and the page."""
     rest = (await client.get(f"/flows/order/instances/{key}/why")).json()
     printed = json.loads(await typed("why", key, "-o", "json"))
-    words = ("status", "cause", "sentence", "remedy", "command", "healthy")
+    words = ("status", "cause", "sentence", "remedy", "command", "healthy", "trace")
     assert {name: rest[name] for name in words} == {name: printed[name] for name in words}
     for_people = await typed("why", key)
     page = html.unescape((await client.get(f"/ui/flows/order/instances/{key}")).text)
-    for text in (rest["sentence"], rest["remedy"], rest["command"], rest["status"]):
+    for text in (rest["sentence"], rest["remedy"], rest["command"], rest["status"], rest["trace"]):
         assert text in for_people
         assert text in page
     template = WORDS[Cause(rest["cause"])]
@@ -86,8 +87,10 @@ async def test_waits_have_the_same_sentences_everywhere(
     site: Site, client: httpx.AsyncClient, typed: Any, key: str
 ) -> None:
     """`choreo show`, GET of the instance, and the page."""
-    rest = (await client.get(f"/flows/order/instances/{key}")).json()["waiting_for"]
+    shown = (await client.get(f"/flows/order/instances/{key}")).json()
+    rest = shown["waiting_for"]
     assert json.loads(await typed("show", key, "-o", "json"))["waiting_for"] == rest
+    assert shown["trace"] == trace_id(shown["run"]) in await typed("show", key)
     page = html.unescape((await client.get(f"/ui/flows/order/instances/{key}")).text)
     for_people = " ".join((await typed("show", key)).split())
     for sentence in rest:

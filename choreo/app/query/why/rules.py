@@ -31,6 +31,7 @@ from choreo.app.query.why.words import WORDS, Cause
 from choreo.core.events import Position
 from choreo.core.partition import partition_of
 from choreo.core.state import COMPENSATING, FAILED, STUCK, TRUNCATED
+from choreo.core.trace_ids import trace_id
 from choreo.core.wording import counted
 
 STALL_MS = 30_000
@@ -74,6 +75,11 @@ class Why(msgspec.Struct, frozen=True):
     position: str
     """The last event that the answer takes into account."""
     as_of_ms: int
+
+    @property
+    def trace(self) -> str:
+        """Return the id of the run's first trace."""
+        return trace_id(self.run)
 
 
 Rule: TypeAlias = Callable[[RunFacts], Iterator[Finding]]
