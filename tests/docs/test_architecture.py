@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 _PATH = re.compile(r"`((?:choreo|docs|tests|services|schemas|topics|bench)/[^`\s]*)`")
 _MEMBER = re.compile(r"`(\w+(?:\.\w+)?)`\s+in\s+`(choreo/[^`\s]+\.py)`")
+_NAME = re.compile(r"`(?:\w+\.)?((?!py`)\w+)`")
+"""A name in a recipe; of `Flow.wait` the method. No file's."""
 _ORDERED = re.compile(r"^\d+\.", re.MULTILINE)
 
 
@@ -61,6 +63,18 @@ def test_every_function_and_field_that_the_map_places_in_a_file_stands_there() -
         text = (ROOT / path).read_text()
         for part in name.split("."):
             assert re.search(rf"\b(?:def|class) {part}\b", text), f"{path} has no {name}"
+
+
+def test_every_name_in_a_recipe_stands_in_a_file_that_the_recipe_names() -> None:
+    """A recipe whose field, list or example was renamed is renamed, too."""
+    recipes = [line for line in PAGE.split("## Where do I add …")[1].splitlines() if line.startswith("| **")]
+    assert len(recipes) >= 8
+    for recipe in recipes:
+        paths = [ROOT / path for path in _PATH.findall(recipe)]
+        files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
+        text = "\n".join(file.read_text() for file in files)
+        for name in _NAME.findall(recipe):
+            assert re.search(rf"\b{name}\b", text), f"no file of this recipe has {name}: {recipe[:40]}"
 
 
 def test_a_record_crosses_at_most_twelve_stages() -> None:
