@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from choreo.surfaces.rest.problems import raw_problem
@@ -29,6 +30,8 @@ BACKLOG = 512
 """Connections that the kernel queues, and that one iteration of the loop accepts: a burst of clients, no flood."""
 BURST_SHARE = 1 / 8
 """Of the descriptors: a burst is accepted before the oldest connections can give way, so it needs room of its own."""
+_OFFER = frozenset({b"upgrade", b"http2-settings"})
+"""Headers by which a client offers another protocol, as Java's HTTP client offers h2c with every first request."""
 
 
 @dataclass
@@ -100,6 +103,7 @@ class Connection(HttpToolsProtocol):
         self._reader = _Deadline(self.loop, self._gone)
         self._head_bytes = 0
         self._in_head = True
+        self._repeats_head = False
 
     @property
     def waits_for_request(self) -> bool:
@@ -142,7 +146,26 @@ class Connection(HttpToolsProtocol):
                 self._refuse(431, f"the head is larger than {HEAD_BYTES_MAX} bytes", "Send fewer or shorter headers.")
                 return
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse the data. The parser stops after the head of a request that offers another protocol."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stopped:
+            if self._repeats_head:
+                self._go_on_without_upgrade(data[stopped.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(400, "this is no HTTP request", "Send one as RFC 9112 has it; percent-encode a path's UTF-8.")
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Parse the request again without its offer (RFC 9110, 7.8: a server may ignore it): its body follows."""
+        self._repeats_head = False
+        head = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        head += [b"%s: %s" % (name, value) for name, value in self.headers if name not in _OFFER]
+        self.parser = httptools.HttpRequestParser(self)
+        self._parse(b"\r\n".join([*head, b"", rest]))
 
     def on_message_begin(self) -> None:
         """Start the deadline of the head."""
@@ -152,12 +175,17 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the deadline of the body."""
+        self._repeats_head = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self._repeats_head:
+            return
         self._in_head = False
         self._request.set(self._limits.body_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Stop the deadline: the request is complete."""
+        if self._repeats_head:
+            return
         self._request.clear()
         self._head_bytes, self._in_head = 0, True
         super().on_message_complete()

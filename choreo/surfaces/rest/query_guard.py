@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -24,8 +25,9 @@ _FREE = "attr."
 
 async def _only_what_is_read(request: Request) -> None:
     if request.method not in SAFE_METHODS:
-        _json_only(request.headers.get("content-type", ""))
+        _json_only(", ".join(request.headers.getlist("content-type")))
     if request.query_params:
+        _utf8_only(request.scope["query_string"])
         _known_only(request)
 
 
@@ -39,6 +41,16 @@ def _json_only(content_type: str) -> None:
             f"the Content-Type is {content_type[:100]!r}" if content_type else "the request has no Content-Type",
             headers={"Accept": JSON},
         )
+
+
+def _utf8_only(query: bytes) -> None:
+    """Refuse bytes that are no text: replaced by U+FFFD, they would ask for another value."""
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(
+            f"{query!r:.100} is not UTF-8 when decoded", where="query", remedy="Percent-encode UTF-8 bytes."
+        ) from error
 
 
 def _known_only(request: Request) -> None:
