@@ -18,6 +18,9 @@ MASK = "***"
 LENGTH_MIN = 4
 """Shorter secrets would be found inside of ordinary words; as parts of a URL they are cut out all the same."""
 
+PART_MAX = 1 << 16
+"""Most characters of a text of unknown length: far above any traceback."""
+
 _SECRET_NAME = re.compile(
     r"passw|secret|token|credential|jaas|oauthbearer[._]config|user[._]info|private|api[._-]?key(?!s$)|\.pem$|_pem$",
     re.IGNORECASE,
@@ -70,6 +73,17 @@ class Redactor:
 
 redact: Redactor = Redactor()
 """This process's redactor: each reader of settings lets it learn their secrets."""
+
+
+def redact_part(text: str) -> str:
+    """Return at most the first `PART_MAX` characters without secrets: of a longer text the rest is counted.
+
+    A client's error may hold all the data that it could not send, and the process waits while it is searched.
+    """
+    if len(text) <= PART_MAX:
+        return redact(text)
+    # A secret that the cut splits would not be found: the second half of the searched part is dropped.
+    return f"{redact(text[: 2 * PART_MAX])[:PART_MAX]}… and {len(text) - PART_MAX} characters more"
 
 
 def learn_environment(environment: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from choreo.core.errors import described, printable
-from choreo.redaction import redact
+from choreo.redaction import redact_part
 
 FAILURE_BYTES = 4_096
 """Far above the size of a useful traceback, far below the limits of a record, a screen or a state."""
@@ -59,7 +59,7 @@ def look(error: BaseException) -> Failure:
     """Describe an error, without secrets."""
     try:
         return _failure(traceback.TracebackException.from_exception(error))
-    except Exception as odd:  # noqa: BLE001 - a user's class may do anything when it is looked at
+    except BaseException as odd:  # noqa: BLE001 - a user's class may do anything when it is looked at
         logging.getLogger(__name__).debug("an error cannot be looked at: %s", described(odd))
         return Failure(type(error).__name__, _text(described(error)))
 
@@ -114,4 +114,4 @@ def _frame(frame: traceback.FrameSummary) -> str:
 
 
 def _text(text: str) -> str:
-    return printable(redact(text), _CHARS)
+    return printable(redact_part(text), _CHARS)

@@ -133,12 +133,23 @@ def described(error: BaseException) -> str:
     name = type(error).__name__
     try:
         text = str(error)
-    except KeyboardInterrupt:
-        raise
     except BaseException as odd:  # noqa: BLE001 - a user's own __str__ may raise anything
         text = f"its text cannot be made: {type(odd).__name__}"
     text = printable(text, DESCRIBED_MAX)
     return f"{name}: {text}" if text else name
+
+
+def examinable(error: BaseException) -> BaseException:
+    """Return the error, or a plain one that names it where its class fails when it is examined.
+
+    `isinstance` and `except` clauses read attributes of an error, and its class may raise anything there.
+    """
+    try:
+        for name in ("__class__", "args", "__cause__", "__context__", "__traceback__"):
+            getattr(error, name)
+    except BaseException as odd:  # noqa: BLE001 - the class is the user's
+        return RuntimeError(f"{type(error).__name__}, which cannot be examined: {type(odd).__name__}")
+    return error
 
 
 def printable(text: str, most: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from choreo.app.steps.handlers import HandlerSpec
 from choreo.app.steps.jobs import AttemptTimedOut, Job
 from choreo.core.context import StepContext
+from choreo.core.errors import examinable
 
 # One lock for all attempts: it is held for a test and an assignment.
 _CLAIM = Lock()
@@ -112,7 +113,7 @@ class Attempt:
             self._reported = True
             self.job.encoded = encoded
             self.job.baggage = baggage
-        to(Result(self, value, error))
+        to(Result(self, value, None if error is None else examinable(error)))
         return True
 
     def time_out(self, to: Callable[[Result], object]) -> bool:

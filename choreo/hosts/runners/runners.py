@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from choreo.app.log_context import ATTEMPT
 from choreo.app.steps.jobs import Withdrawn
+from choreo.core.errors import examinable
 from choreo.hosts.runners.port import Attempt, Result
 from choreo.hosts.runners.threads import StepThreads
 from choreo.hosts.runners.watchdog import Watchdog, blocking_attempt
@@ -244,7 +245,8 @@ class HandlerLoop:
         attempt.started_s = time.monotonic()
         try:
             value = await self._drive(attempt, attempt.spec.handler(*attempt.given, attempt.context))
-        except BaseException as error:  # noqa: BLE001 - any error of a handler ends its attempt
+        except BaseException as raised:  # noqa: BLE001 - any error of a handler ends its attempt
+            error = examinable(raised)
             if isinstance(error, asyncio.CancelledError) and self._overdue(attempt):
                 attempt.time_out(report)
             else:

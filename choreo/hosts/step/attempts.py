@@ -293,8 +293,8 @@ def _encoded(codec: Codec, spec: HandlerSpec, value: Any) -> list[bytes] | None:
 
     Return None if the step may not return it, or it does not fit: then the result stage reports all its faults.
     """
-    values = value if isinstance(value, (list, tuple)) else [value]
     try:
+        values = value if isinstance(value, (list, tuple)) else [value]
         return [codec.encode(one) for one in values] if all(map(spec.returns, values)) else None
-    except Exception:  # noqa: BLE001 - it is encoded once more where its errors are reported
+    except BaseException:  # noqa: BLE001 - it is encoded once more where its errors are reported
         return None

@@ -16,7 +16,7 @@ from choreo.app.steps.jobs import WITHDRAWN, AttemptTimedOut, HeartbeatMissed, J
 from choreo.core.errors import described
 from choreo.hosts.runners.port import Attempt, Result
 from choreo.hosts.step.context import HostContext
-from choreo.redaction import redact
+from choreo.redaction import redact_part
 
 _log = logging.getLogger(__name__)
 _failures = logging.getLogger(LOGGER)
@@ -79,6 +79,6 @@ def _log_failure(job: Job, error: BaseException) -> None:
         return
     try:
         text = "".join(traceback.format_exception(error.error if isinstance(error, HookFailed) else error))
-    except Exception:  # noqa: BLE001 - a user's class may do anything when it is looked at
+    except BaseException:  # noqa: BLE001 - a user's class may do anything when it is looked at
         text = described(error)
-    _failures.warning("step %s, key %r, attempt %d failed\n%s", *place, redact(text).rstrip(), extra=extra)
+    _failures.warning("step %s, key %r, attempt %d failed\n%s", *place, redact_part(text).rstrip(), extra=extra)
