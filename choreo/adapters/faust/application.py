@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from choreo.adapters.faust.local_copy import LocalCopy
 from choreo.adapters.faust.options import TABLE, FaustOptions
@@ -32,6 +32,7 @@ try:
     from faust.stores.base import Store
     from faust.tables.recovery import Recovery
     from faust.transport.drivers import aiokafka as driver
+    from mode.services import Service
     from mode.threads import WorkerThread
 except ImportError as _missing:
     raise MissingExtraError.of("Faust is not installed", where="choreo.adapters.faust", extra="faust") from _missing
@@ -43,8 +44,8 @@ RESTORE_FETCH_MS = 50
 """A broker answers a connection's requests in their order: a restore's requests, and the first fetch after it, wait
 until the fetch before is over.
 """
-_REQUEST_S = 90.0
-"""How long a broker may take for an answer, Faust's own; it refuses a session that is longer."""
+_LOOK_S = 0.2
+"""How long aiokafka's fetching rests when nothing happens, its own default: 50 idle flows look 250 times a second."""
 
 
 class Place(NamedTuple):
@@ -203,8 +204,16 @@ class _Thread(driver.AIOKafkaConsumerThread):
 
     @fetch_wait_ms.setter
     def fetch_wait_ms(self, wait_ms: int) -> None:
-        consumer: Any = self._ensure_consumer()
-        consumer._fetcher._fetch_max_wait_ms = wait_ms  # noqa: SLF001
+        fetcher: Any = cast("Any", self._ensure_consumer())._fetcher  # noqa: SLF001
+        fetcher._fetch_max_wait_ms = wait_ms  # noqa: SLF001
+        fetcher._fetcher_timeout = max(_LOOK_S, wait_ms / 1_000)  # noqa: SLF001 - an answer or a rebalance ends it
+
+    async def _keepalive2(self) -> None:
+        """Do nothing: Faust would wake the owner's loop each second, to log whether it is awake."""
+
+    @Service.task
+    async def _thread_keepalive(self) -> None:
+        """Do nothing: Faust would wake the thread each second; whoever calls it wakes it."""
 
     async def commit_noted(self, places: Mapping[Any, Any]) -> bool:
         """Commit these places; return False if a rebalance began. Raises KafkaError."""
@@ -223,6 +232,14 @@ class _Thread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = ISOLATION  # noqa: SLF001
         consumer._fetch_max_wait_ms = RESTORE_FETCH_MS  # noqa: SLF001
         return consumer
+
+
+class _Monitor(faust.Monitor):
+    """Faust's figures of itself, which nobody reads."""
+
+    @Service.task
+    async def _sampler(self) -> None:
+        """Do nothing: Faust would compute means each second."""
 
 
 class _Consumer(driver.Consumer):
@@ -352,35 +369,9 @@ class TrackerApp(faust.App):
 
 
 def _settings(options: FaustOptions, data_dir: Path, partitions: int) -> dict[str, Any]:
-    """Return Faust's settings."""
-    return {
-        "broker": [f"kafka://{address.strip()}" for address in options.bootstrap.split(",")],
-        "broker_credentials": _credentials(options),
-        "datadir": data_dir,
-        # Never used: the table makes its own.
-        "store": "memory://",
-        "processing_guarantee": "at_least_once",
-        "broker_session_timeout": options.session_timeout_s,
-        "broker_heartbeat_interval": options.heartbeat_s,
-        "broker_request_timeout": max(_REQUEST_S, options.session_timeout_s),
-        "broker_rebalance_timeout": 20,
-        # Faust's own commits have nothing to commit: its timers for them need not run every few seconds.
-        "broker_commit_interval": 60,
-        # A rebalance waits for nothing: unfinished records are read again.
-        "stream_wait_empty": False,
-        # A batch of states goes out in few requests: of a partition only one is under way at a time.
-        "producer_max_batch_size": 512 << 10,
-        "topic_partitions": partitions,
-        "topic_allow_declare": False,
-        "topic_disable_leader": True,
-        "table_standby_replicas": 0,
-        # Restored states are compared with the changelog before (`trust`).
-        "recovery_consistency_check": False,
-        "web_enabled": False,
-        "autodiscover": False,
-        # Faust would take its settings from variables of any name.
-        "env": {},
-    }
+    """Return Faust's settings, with its parts that have nothing to do here."""
+    own = {"broker_credentials": _credentials(options), "Monitor": _Monitor}
+    return {**options.settings_of_faust(data_dir, partitions), **own}
 
 
 def _credentials(options: FaustOptions) -> faust.auth.Credentials | None:

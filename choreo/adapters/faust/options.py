@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,8 @@ from choreo.core.errors import SettingsError
 
 TABLE = "states"
 _FETCH_MS, _FETCH_MOST_MS = 1_500, 5_000
+_REQUEST_S = 90.0
+"""How long a broker may take for an answer, Faust's own; it refuses a session that is longer."""
 _SUPPORTED = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _INLINE = frozenset({"ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem", "ssl.keystore.location"})
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -74,6 +77,36 @@ class FaustOptions(msgspec.Struct, frozen=True):
         Such a fetch costs an idle flow 0.4 ms of CPU, so it is longer where one process tracks many flows.
         """
         return min(max(_FETCH_MS, _FETCH_MS * self.flows // 10), _FETCH_MOST_MS)
+
+    def settings_of_faust(self, data_dir: Path, partitions: int) -> dict[str, Any]:
+        """Return the application's settings, without those that are Faust's own objects; raises SettingsError."""
+        return {
+            "broker": [f"kafka://{address.strip()}" for address in self.bootstrap.split(",")],
+            "datadir": data_dir,
+            # Never used: the table makes its own.
+            "store": "memory://",
+            "processing_guarantee": "at_least_once",
+            "broker_session_timeout": self.session_timeout_s,
+            "broker_heartbeat_interval": self.heartbeat_s,
+            "broker_request_timeout": max(_REQUEST_S, self.session_timeout_s),
+            "broker_rebalance_timeout": 20,
+            # Faust's own commits have nothing to commit: its timers for them need not run every few seconds.
+            "broker_commit_interval": 60,
+            # A rebalance waits for nothing: unfinished records are read again.
+            "stream_wait_empty": False,
+            # A batch of states goes out in few requests: of a partition only one is under way at a time.
+            "producer_max_batch_size": 512 << 10,
+            "topic_partitions": partitions,
+            "topic_allow_declare": False,
+            "topic_disable_leader": True,
+            "table_standby_replicas": 0,
+            # Restored states are compared with the changelog before (`trust`).
+            "recovery_consistency_check": False,
+            "web_enabled": False,
+            "autodiscover": False,
+            # Faust would take its settings from variables of any name.
+            "env": {},
+        }
 
     @property
     def protocol(self) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -20,7 +20,7 @@ from aiokafka.errors import IllegalStateError, KafkaConnectionError  # noqa: E40
 from faust.tables.recovery import Recovery  # noqa: E402
 from faust.types import TP  # noqa: E402
 
-from choreo.adapters.faust.application import FetchThread, TrackerApp  # noqa: E402
+from choreo.adapters.faust.application import FetchThread, TrackerApp, _Thread  # noqa: E402
 from choreo.adapters.faust.local_copy import LocalCopy  # noqa: E402
 from choreo.adapters.faust.options import FaustOptions  # noqa: E402
 from choreo.adapters.faust.stored_state import pack  # noqa: E402
@@ -173,3 +173,36 @@ def test_a_fetching_thread_that_outlives_its_loop_ends_without_a_report(
     thread.join()
     loop.close()
     assert len(shown) == reports
+
+
+async def test_faust_has_no_timers_beside_the_trackers_own(tmp_path: Path) -> None:
+    """Figures that nobody reads and wake-ups of the awake were a large part of the idle CPU of many flows."""
+    local = LocalCopy(tmp_path)
+    app = TrackerApp.of("order", FaustOptions("b:1", tmp_path), tmp_path, 2, Owner(), local)  # type: ignore[arg-type]
+    beside: list[Any] = [*app.monitor._get_tasks(), _Thread._thread_keepalive]
+    assert len(beside) == 2
+    for task in beside:
+        assert await task.fun(app.monitor) is None, "it ends at once"
+    await _Thread._keepalive2(app.monitor)  # type: ignore[arg-type]
+    local.close()
+
+
+class Fetching:
+    """A client of aiokafka, as far as its waits are concerned."""
+
+    _fetch_max_wait_ms = 500
+    _fetcher_timeout = 0.2
+
+    def __init__(self) -> None:
+        self._fetcher = self
+
+    def _ensure_consumer(self) -> Fetching:
+        return self
+
+
+def test_a_live_client_rests_as_long_as_its_fetch_may_take() -> None:
+    """Its loop looks around five times a second otherwise; a restore's looks stay as they are."""
+    client, wait = Fetching(), cast("Any", _Thread.fetch_wait_ms)
+    for wait_ms, rest_s in ((5_000, 5.0), (50, 0.2), (1_500, 1.5)):
+        wait.fset(client, wait_ms)
+        assert (client._fetch_max_wait_ms, client._fetcher_timeout) == (wait_ms, rest_s)
