@@ -68,9 +68,8 @@ _CONSUMER_RULES: Mapping[str, Any] = {
     "isolation.level": ISOLATION,
 }
 _CONSUMER: Mapping[str, Any] = {
-    # A dead member is replaced in 10 s; a rebalance is noticed within one. A heartbeat costs some 50 µs.
+    # A dead member is replaced in 10 s.
     "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 1_000,
     # Hosts poll several times a second, handlers run elsewhere: a host that has not polled for a minute is stuck.
     "max.poll.interval.ms": 60_000,
     # How long fetching rests while the queue is full; the default of a second caps it at a third of the speed.
@@ -162,8 +161,9 @@ class KafkaOptions(msgspec.Struct, frozen=True):
 
     def consumer(self, group: str, member: str, topic: str) -> dict[str, Any]:
         """Return the configuration of a member of `group`; Kafka's tools show `member` as the client's id."""
-        fetched = {"fetch.max.bytes": max(_FETCH_BYTES, self.message_bytes_max)}  # the client accepts no lower value
-        config = self._client({**_CONSUMER, **fetched, **self._calm}, _CONSUMER_RULES, _PRODUCERS_ONLY)
+        fetch_bytes = max(_FETCH_BYTES, self.message_bytes_max)  # the client accepts no lower value
+        own = {"fetch.max.bytes": fetch_bytes, "heartbeat.interval.ms": self._heartbeat_ms}
+        config = self._client({**_CONSUMER, **own}, _CONSUMER_RULES, _PRODUCERS_ONLY)
         config.update({"group.id": self.name(group), "client.id": member, "logger": ClientLogger(self.masked)})
         if self.instance:
             config["group.instance.id"] = f"{self.instance}-{topic}"
@@ -211,17 +211,13 @@ class KafkaOptions(msgspec.Struct, frozen=True):
         return int(value)
 
     @property
-    def _calm(self) -> dict[str, int]:
-        """Return the intervals of a consumer's own requests: above ten flows they grow with their number.
+    def _heartbeat_ms(self) -> int:
+        """Return the heartbeat's interval: above ten flows it grows with their number, up to a third of the session.
 
-        A third of the session, and 2 s, are the most: a rebalance is noticed after a heartbeat, and a partition that is
-        taken up again waits for the fetch of the others.
+        A longer wait of fetches would save as much, and is not worth it: a broker answers a connection's requests in
+        their order, so that each first offset of a partition would wait for a fetch before the start.
         """
-        heartbeat_ms, fetch_ms = 100 * self.flows, 50 * self.flows
-        return {
-            "heartbeat.interval.ms": max(1_000, min(heartbeat_ms, round(self.session_s * 1_000 / 3))),
-            "fetch.wait.max.ms": max(500, min(fetch_ms, 2_000)),
-        }
+        return max(1_000, min(100 * self.flows, round(self.session_s * 1_000 / 3)))
 
     @property
     def session_s(self) -> float:
