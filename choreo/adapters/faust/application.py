@@ -193,7 +193,7 @@ class FetchThread(WorkerThread):
                 raise
 
 
-class _Thread(driver.AIOKafkaConsumerThread):
+class ClientThread(driver.AIOKafkaConsumerThread):
     """Faust's client thread: its consumer reads committed records only, and its commits carry a note."""
 
     @property
@@ -246,7 +246,7 @@ class _Consumer(driver.Consumer):
     """Faust's consumer; its records go to the owner directly."""
 
     def _new_consumer_thread(self) -> Any:
-        thread: Any = _Thread(self, loop=self.loop, beacon=self.beacon)
+        thread: Any = ClientThread(self, loop=self.loop, beacon=self.beacon)
         thread.Worker = FetchThread
         return thread
 

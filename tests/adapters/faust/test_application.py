@@ -19,8 +19,9 @@ required.needed("faust", "faust")
 from aiokafka.errors import IllegalStateError, KafkaConnectionError  # noqa: E402 - without the extra all is skipped
 from faust.tables.recovery import Recovery  # noqa: E402
 from faust.types import TP  # noqa: E402
+from mode.services import ServiceTask  # noqa: E402
 
-from choreo.adapters.faust.application import FetchThread, TrackerApp, _Thread  # noqa: E402
+from choreo.adapters.faust.application import ClientThread, FetchThread, TrackerApp  # noqa: E402
 from choreo.adapters.faust.local_copy import LocalCopy  # noqa: E402
 from choreo.adapters.faust.options import FaustOptions  # noqa: E402
 from choreo.adapters.faust.stored_state import pack  # noqa: E402
@@ -179,19 +180,16 @@ async def test_faust_has_no_timers_beside_the_trackers_own(tmp_path: Path) -> No
     """Figures that nobody reads and wake-ups of the awake were a large part of the idle CPU of many flows."""
     local = LocalCopy(tmp_path)
     app = TrackerApp.of("order", FaustOptions("b:1", tmp_path), tmp_path, 2, Owner(), local)  # type: ignore[arg-type]
-    beside: list[Any] = [*app.monitor._get_tasks(), _Thread._thread_keepalive]
-    assert len(beside) == 2
-    for task in beside:
+    parts = (type(app.monitor), ClientThread)
+    tasks = [task for part in parts for task in vars(part).values() if isinstance(task, ServiceTask)]
+    assert len(tasks) == 2
+    for task in tasks:
         assert await task.fun(app.monitor) is None, "it ends at once"
-    await _Thread._keepalive2(app.monitor)  # type: ignore[arg-type]
     local.close()
 
 
 class Fetching:
     """A client of aiokafka, as far as its waits are concerned."""
-
-    _fetch_max_wait_ms = 500
-    _fetcher_timeout = 0.2
 
     def __init__(self) -> None:
         self._fetcher = self
@@ -202,7 +200,7 @@ class Fetching:
 
 def test_a_live_client_rests_as_long_as_its_fetch_may_take() -> None:
     """Its loop looks around five times a second otherwise; a restore's looks stay as they are."""
-    client, wait = Fetching(), cast("Any", _Thread.fetch_wait_ms)
+    client, wait = Fetching(), cast("Any", ClientThread.fetch_wait_ms)
     for wait_ms, rest_s in ((5_000, 5.0), (50, 0.2), (1_500, 1.5)):
         wait.fset(client, wait_ms)
-        assert (client._fetch_max_wait_ms, client._fetcher_timeout) == (wait_ms, rest_s)
+        assert vars(client) == {"_fetcher": client, "_fetch_max_wait_ms": wait_ms, "_fetcher_timeout": rest_s}
