@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from choreo.core import facts, gates, ids
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
@@ -42,8 +44,10 @@ class Adversary:
         records: Pool[Envelope],
         budget: Mapping[str, int],
         data: Mapping[str, Sequence[bytes]],
+        parent: str = "",
     ) -> None:
-        """Take the budget; `data` gives the payloads to try for a type."""
+        """Take the budget; `data` gives the payloads to try for a type, `parent` the place of a child's run."""
+        self._parent = parent
         self._table = table
         self._records = records
         self._data = data
@@ -64,13 +68,18 @@ class Adversary:
         if not left[_STARTED]:
             id_ = ids.start(self._table.flow.name, KEY)
             for label, record in self._written(self._table.flow.starts, id_, "starts"):
-                yield Act(label, record, _with(left, _STARTED, 1), due=True)
+                yield Act(label, self._of_parent(record), _with(left, _STARTED, 1), due=True)
             return
         for run in state.runs:
             if not run.ended:
                 yield from self._operated(run, left)
         yield from self._foreign(left)
         yield from self._from_outside(state, left)
+
+    def _of_parent(self, record: int) -> int:
+        """Return the start of a run, with the header of its parent if it has one."""
+        start = self._records[record]
+        return self._records.number(replace(start, run=start.id, parent=self._parent)) if self._parent else record
 
     def _operated(self, run: Run, left: Left) -> Iterator[Act]:
         cancelled = self.spent(left, "cancel")

@@ -27,7 +27,7 @@ class Attempts:
         """Keep the maker of the host's transitions."""
         self._make = make
         step = make.step
-        self._tracked = step.compensation is not None and step.effect
+        self._tracked = step.compensation is not None and step.effect and step.children is None
         self._repeats = self._tracked or not make.reduces.untracked
         """Whether attempts that end without an outcome differ: only those of a step with an effect to undo."""
 
@@ -40,7 +40,7 @@ class Attempts:
         made, present = books.act(effect, self._make.trigger_id(job)) if self._tracked else (effect, True)
         after = state.with_effect(made) if self._tracked else state
         for values in self._make.forward.successes if present else ():
-            result = self._make.forward.rules.returned(self._work(state, job), list(values) or None, 0)
+            result = self._make.forward.returned(self._work(state, job), values)
             yield from self._succeeds(after, job, result)
         if job.inbox_id and effect.status != books.PRESENT:
             for value in self._make.forward.failures:
@@ -118,7 +118,7 @@ class Attempts:
                 yield self._make.step_of(again, "the call of an attempt that was given up lands")
             return
         for values in self._make.forward.successes:
-            result = self._make.forward.rules.returned(self._work(state, zombie.job), list(values) or None, 0)
+            result = self._make.forward.returned(self._work(state, zombie.job), values)
             yield self._make.done(rest, zombie.job, result, "an attempt that was given up succeeds late")
         if not zombie.stubborn:
             yield self._make.step_of(rest, "an attempt that was given up dies after its effect")

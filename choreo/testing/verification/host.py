@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from choreo.adapters import inbox_rules
 from choreo.app.steps.jobs import Job as StepJob
 from choreo.app.steps.outcomes import Verdict, verdict
-from choreo.core.definition import StepDefinition
+from choreo.core.definition import FlowDefinition, StepDefinition
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
 from choreo.core.state import Run
@@ -38,9 +38,10 @@ class Host:
         records: Pool[Envelope],
         data: dict[str, tuple[bytes, ...]],
         reduces: Reduces,
+        child: FlowDefinition | None = None,
     ) -> None:
-        """Start with nothing read."""
-        self._make = Transitions(table, step, records, data, reduces)
+        """Start with nothing read. `child` is the flow of the children that the step starts."""
+        self._make = Transitions(table, step, records, data, reduces, child)
         self.step = step
         self.states: Pool[HostState] = self._make.states
         self.nothing: int = self._make.nothing

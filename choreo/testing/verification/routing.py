@@ -133,8 +133,8 @@ class Routing:
     def _called(self, event: Envelope, number: int) -> list[Call]:
         """Return the jobs that the tracker or an operator asks for."""
         host = self._hosts.get(event.step, -1)
-        if host < 0:
-            return []
+        if host < 0 or (event.entry and event.step in self._table.families):
+            return []  # the tracker undoes children
         if event.type == facts.COMPENSATION_REQUESTED:
             return [Call(host, undo=True, trigger=number, source=number, inbox_id=event.id)]
         if event.type == facts.STEP_RETRY_DUE and event.entry:
@@ -153,7 +153,7 @@ class Routing:
 
 def fields_of(event: Envelope) -> Mapping[str, Any] | None:
     """Return the fields in a payload of the exploration; moments in them are datetimes again."""
-    if not event.data:
+    if not event.data or event.type.startswith(facts.PREFIX):
         return {}
     found: dict[str, Any] = json.loads(event.data)
     moments = {name: datetime.fromisoformat(text) for name, text in found.pop(MOMENTS, {}).items()}

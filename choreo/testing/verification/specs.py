@@ -11,19 +11,24 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from choreo.app.steps.handlers import HandlerSpec
+from choreo.app.steps.handlers import ChildStarts, HandlerSpec
+from choreo.app.steps.jobs import Job, JobResult
 from choreo.app.steps.outcomes import OutcomeFactory, StepRules
-from choreo.core.definition import ATTEMPTS_MAX, RetryRule, StepDefinition
+from choreo.core.definition import ATTEMPTS_MAX, FlowDefinition, RetryRule, StepDefinition
 from choreo.core.flow_table import FlowTable
 
 ATTEMPTS = 2
 """Attempts of a step that are explored: the first, and one after it. A third brings no rule that the second has not."""
+
+CHILDREN_MAX = 3
+"""Children of a step. A fourth brings no rule: a join counts, and is decided by one more or one less."""
 
 
 class Made:
     """Base of the events that a handler of the exploration returns."""
 
     event_type = ""
+    key = ""
 
     def __init__(self, data: bytes = b"") -> None:
         """Take the payload, as it is encoded."""
@@ -51,6 +56,12 @@ class Rules(NamedTuple):
     """The results of a handler that has succeeded."""
     failures: tuple[Made, ...]
 
+    def returned(self, job: Job, values: tuple[Made, ...]) -> JobResult:
+        """Return the result of a handler that returned these events, or yielded these starts of children."""
+        if self.spec.children is not None:
+            return self.rules.planned(job, self.spec.children, list(values), 0)
+        return self.rules.returned(job, list(values) or None, 0)
+
 
 def event_class(type_: str) -> type[Made]:
     """Return a class of events of this type."""
@@ -74,6 +85,34 @@ def forward(table: FlowTable, step: StepDefinition, data: dict[str, tuple[bytes,
         tuple(_results(returned, step.emits_all)) or ((),),
         tuple(cls() for cls in failures),
     )
+
+
+def parental(table: FlowTable, step: StepDefinition, child: FlowDefinition) -> Rules:
+    """Return the rules of a step that starts children of this flow, each in a batch of its own."""
+    rules = forward(table, replace(step, emits=(child.starts,)), {})
+    starts = ChildStarts(child.name, "key", child.starts, child.version, 1)
+    made = event_class(child.starts)
+    yields = []
+    for place in range(_children(step)):
+        start = made()
+        start.key = child_key(place)
+        yields.append(start)
+    spec = replace(rules.spec, successes={made: child.starts}, children=starts)
+    later = None if rules.later is None else replace(rules.later, children=starts)
+    return rules._replace(spec=spec, later=later, successes=(tuple(yields),))
+
+
+def child_key(place: int) -> str:
+    """Return the key of a child."""
+    return f"k-{place}"
+
+
+def _children(step: StepDefinition) -> int:
+    """Return the number of children: two, or as many as it takes to pass the bounds that the step declares."""
+    rule = step.children
+    assert rule is not None  # noqa: S101 - such a step has it
+    bound = max(rule.tolerated, rule.first, rule.window)
+    return min(CHILDREN_MAX, max(2, bound + 1))
 
 
 def compensation(table: FlowTable, step: StepDefinition) -> Rules | None:

@@ -14,14 +14,14 @@ from choreo.app.steps.handlers import HandlerSpec
 from choreo.app.steps.jobs import Job as StepJob
 from choreo.app.steps.jobs import JobResult
 from choreo.core import facts
-from choreo.core.definition import StepDefinition
+from choreo.core.definition import FlowDefinition, StepDefinition
 from choreo.core.events import Envelope, Record
 from choreo.core.flow_table import FlowTable
 from choreo.testing.verification import canonical, reductions
 from choreo.testing.verification.host_state import HostState, Job
 from choreo.testing.verification.pool import Pool
 from choreo.testing.verification.reductions import Reduces
-from choreo.testing.verification.specs import Rules, compensation, forward
+from choreo.testing.verification.specs import Rules, compensation, forward, parental
 
 ON_TIME_MS, DEADLINE_MS, TOO_LATE_MS = 0, 10, 20
 """The host's clock before and after the deadline of its job."""
@@ -51,14 +51,15 @@ class Transitions:
         records: Pool[Envelope],
         data: dict[str, tuple[bytes, ...]],
         reduces: Reduces,
+        child: FlowDefinition | None = None,
     ) -> None:
-        """Begin with the state in which nothing was read."""
+        """Begin with the state in which nothing was read. `child` is the flow of the children that the step starts."""
         self.step = step
         self.table = table
         self.records = records
         self.reduces = reduces
-        self.forward: Rules = forward(table, step, data)
-        self.undo: Rules | None = compensation(table, step)
+        self.forward: Rules = forward(table, step, data) if child is None else parental(table, step, child)
+        self.undo: Rules | None = compensation(table, step) if child is None else None
         self.states: Pool[HostState] = Pool()
         self.nothing: int = self.states.number(HostState())
         self._one_trigger = not table.cyclic and _comes_once(table, step)

@@ -10,9 +10,12 @@ import msgspec
 
 from choreo.core.declare.invariants import name_of
 from choreo.core.definition import FlowDefinition
+from choreo.core.flow_table import FlowTable
 from choreo.core.run_view import Invariant, RunView, view_of
 from choreo.testing.verification.canonical import KEY
+from choreo.testing.verification.child_runs import Child
 from choreo.testing.verification.explore import Exploration, Explorer, Trace
+from choreo.testing.verification.family_world import FamilyWorld
 from choreo.testing.verification.moves import budget_of
 from choreo.testing.verification.world import State, World
 
@@ -31,6 +34,10 @@ class Declared(Protocol):
     @property
     def invariants(self) -> tuple[Invariant, ...]:
         """Return the rules of the flow's author."""
+
+    @property
+    def child_flows(self) -> Mapping[str, Declared]:
+        """Return the flows of which its steps start children, by name."""
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -72,7 +79,7 @@ class Report(msgspec.Struct, frozen=True):
     invariants: list[str]
     """The names of the flow's own invariants."""
     unexplored: list[str] = []
-    """Steps that start child flows: the ends of their children are not explored."""
+    """Steps that start child flows which are not explored: they start flows themselves, or the step is on a cycle."""
     broken: str = ""
     """The promise or invariant that does not hold."""
     timeline: list[Moment] = []
@@ -92,29 +99,62 @@ def verify(flow: Declared, *, moves: str = "", limit: int = LIMIT) -> Report:
     `moves` names the faults and wishes beside the ordinary course, as `choreo verify --with` does: `"cancel,pause=2"`.
     Raises DeclarationError on a flow that its checks refuse, and SettingsError on an unknown move.
     """
-    return explored(flow.definition, flow.invariants, budget_of(moves), limit)
+    children = {name: child.definition for name, child in flow.child_flows.items()}
+    return explored(flow.definition, flow.invariants, budget_of(moves), limit, children)
 
 
 def explored(
-    flow: FlowDefinition, invariants: Sequence[Invariant], budget: Mapping[str, int], limit: int = LIMIT
+    flow: FlowDefinition,
+    invariants: Sequence[Invariant],
+    budget: Mapping[str, int],
+    limit: int = LIMIT,
+    children: Mapping[str, FlowDefinition] | None = None,
 ) -> Report:
-    """Return the verdict on a definition."""
+    """Return the verdict on a definition; `children`: the flows that its steps start, by name."""
     begun_s = time.perf_counter()
-    world = World(flow, budget, invariants)
-    found = Explorer(world).explore(limit)
+    families = _families(flow, children or {}, budget, limit)
+    broken = next((child for child in families.values() if child.found.violation), None)
+    seen = {step: child for step, child in families.items() if child.moves}
+    world: World = (
+        broken.world
+        if broken
+        else FamilyWorld(flow, budget, invariants, seen)
+        if seen
+        else World(flow, budget, invariants)
+    )
+    found = broken.found if broken else Explorer(world).explore(limit)
+    unexplored = sorted(step.name for step in flow.steps if step.children and step.name not in families)
+    of_children = {id(child): child.found for child in families.values() if child is not broken}.values()
     return Report(
         flow=flow.name,
-        verdict=_verdict(found, all_seen=found.complete and not world.table.families),
-        states=found.states,
-        transitions=found.transitions,
+        verdict=_verdict(found, all_seen=found.complete and not unexplored and len(seen) == len(families)),
+        states=found.states + sum(each.states for each in of_children),
+        transitions=found.transitions + sum(each.transitions for each in of_children),
         seconds=time.perf_counter() - begun_s,
         moves={name: count for name, count in budget.items() if count},
         invariants=[name_of(rule) for rule in invariants],
-        unexplored=sorted(world.table.families),
-        broken=found.violation.sentence if found.violation else "",
+        unexplored=unexplored,
+        broken=(f"child flow {broken.flow.name}: " if broken else "")
+        + (found.violation.sentence if found.violation else ""),
         timeline=_timeline(world, found.violation.trace) if found.violation else [],
         ends=[End(text, count, _timeline(world, trace)) for text, (count, trace) in found.kinds.items()],
     )
+
+
+def _families(
+    flow: FlowDefinition, children: Mapping[str, FlowDefinition], budget: Mapping[str, int], limit: int
+) -> dict[str, Child]:
+    """Return step → the automaton of its children, of the flows that start none themselves."""
+    cyclic = FlowTable(flow).cyclic
+    known: dict[str, Child] = {}
+    found: dict[str, Child] = {}
+    for step in flow.steps:
+        child = children.get(step.children.flow) if step.children else None
+        if child is not None and step.name not in cyclic and not any(each.children for each in child.steps):
+            if child.name not in known:
+                known[child.name] = Child(child, budget, limit)
+            found[step.name] = known[child.name]
+    return found
 
 
 def _timeline(world: World, trace: Trace) -> list[Moment]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from choreo.core import facts
+from choreo.core.crossing import ORDERS
 from choreo.core.definition import FlowDefinition
 from choreo.core.events import Envelope
 from choreo.core.flow_table import FlowTable
@@ -41,6 +42,8 @@ class Log(NamedTuple):
     tracker: int
     marks: int
     gates: int
+    orders: int = 0
+    """The orders to children, in their order."""
 
 
 class Appended(NamedTuple):
@@ -61,19 +64,27 @@ class World:
         invariants: Sequence[Invariant] = (),
         *,
         reduced: bool = True,
+        families: Mapping[str, FlowDefinition] | None = None,
+        parent: str = "",
     ) -> None:
-        """Build the parts; with `reduced` off nothing is merged that differs in any way."""
+        """Build the parts; with `reduced` off nothing is merged that differs in any way.
+
+        `families`: step that starts children → their flow; `parent`: place of a run that is a child itself.
+        """
         self.table: FlowTable = FlowTable(canonical.explored(flow))
         table = self.table
         self.records: Pool[Envelope] = Pool[Envelope]()
         records = self.records
         data = payloads_of(table)
-        steps = [step for step in flow.steps if step.name not in table.reactions and step.children is None]
+        known = families or {}
+        steps = [s for s in flow.steps if s.name not in table.reactions and (s.children is None or s.name in known)]
         reduces = reduces_of(budget) if reduced else NONE
-        self.hosts: list[Host] = [Host(table, step, records, data, reduces) for step in steps]
+        self.hosts: list[Host] = [Host(table, step, records, data, reduces, known.get(step.name)) for step in steps]
         self.tracker: Tracker = Tracker(table, records, invariants, reduced=reduced)
-        self.adversary: Adversary = Adversary(table, records, budget, data)
+        self.adversary: Adversary = Adversary(table, records, budget, data, parent)
         self.logs: Pool[Log] = Pool()
+        self.orders: Pool[tuple[int, ...]] = Pool()
+        self.orders.number(())
         self._marks = Marks(records)
         self._routing = Routing(table, steps, records)
         self._budgets: Pool[Left] = Pool()
@@ -107,19 +118,19 @@ class World:
             if not number:
                 continue
             for label, host, publishes, costs, wrong in self._steps_of(log, place, number):
-                budget = self._after(left, costs) if costs else left
+                budget = self.after(left, costs) if costs else left
                 if budget != NOTHING:
                     after = (*hosts[:place], host, *hosts[place + 1 :])
-                    self._append(found, (log, flight, budget, after), label, publishes, due=not costs, wrong=wrong)
+                    self.append(found, (log, flight, budget, after), label, publishes, due=not costs, wrong=wrong)
         for fact in self.facts(log):
-            self._append(found, (log, flight, left, hosts), fact.label, (fact.record,))
+            self.append(found, (log, flight, left, hosts), fact.label, (fact.record,))
         for label, record, budget, due in self._from_outside(state):
-            self._append(found, (log, flight, budget, hosts), label, (record,), due=due)
+            self.append(found, (log, flight, budget, hosts), label, (record,), due=due)
         if flight != NOTHING:
             label = f"a late {self.records[flight].type} reaches the log"
-            self._append(found, (log, NOTHING, left, hosts), label, (flight,))
+            self.append(found, (log, NOTHING, left, hosts), label, (flight,))
         else:
-            late = self._after(left, "late-timer")
+            late = self.after(left, "late-timer")
             sent = [fact for fact in self.facts(log) if fact.timer] if late != NOTHING else []
             found += [(f"{each.label}, is on its way", (log, each.record, late, *hosts), False, "") for each in sent]
         return found
@@ -128,7 +139,7 @@ class World:
         """Return the facts that the tracker may publish next."""
         return self.tracker.facts(self.logs[log].tracker)
 
-    def _append(
+    def append(
         self,
         found: list[Move],
         parts: tuple[int, int, int, State],
@@ -152,10 +163,10 @@ class World:
         found.append((label, (log, flight, left, *hosts), due, wrong))
         if not records or flight != NOTHING:
             return
-        copied = self._after(left, "duplicate")
+        copied = self.after(left, "duplicate")
         if copied != NOTHING:
             found.append((f"{label}, and once more later", (log, records[-1], copied, *hosts), False, wrong))
-        late = self._after(left, "late-timer")
+        late = self.after(left, "late-timer")
         if late != NOTHING:
             withdrawn = self._withdrawn(before, log, records)
             found += [(label, (log, record, late, *hosts), False, wrong) for record in withdrawn]
@@ -172,7 +183,9 @@ class World:
 
     def _read(self, log: int, record: int) -> Appended:
         """Return the effect of one record: the tracker's state, the marks, the gates, and the jobs of hosts."""
-        tracker, marks, gates = self.logs[log]
+        tracker, marks, gates, orders = self.logs[log]
+        if self.records[record].type in ORDERS:
+            orders = self.orders.number((*self.orders[orders], record))
         folded = self.tracker.after(tracker, record)
         marks = self._marks.after(marks, record)
         routed = self._routing.of(gates, record)
@@ -184,7 +197,7 @@ class World:
                 call.failed, redriven=call.redriven,
             )  # fmt: skip
             jobs.append((call.host, job))
-        after = self.logs.number(Log(folded.state, marks, routed.gates))
+        after = self.logs.number(Log(folded.state, marks, routed.gates, orders))
         found = self._appended[log, record] = Appended(after, tuple(jobs), folded.wrong)
         return found
 
@@ -228,7 +241,7 @@ class World:
             self._acts[key] = known
         return known
 
-    def _after(self, budget: int, name: str) -> int:
+    def after(self, budget: int, name: str) -> int:
         """Return the budget after one move of this name; NOTHING if none is left."""
         known = self._spent.get((budget, name))
         if known is None:
@@ -239,7 +252,7 @@ class World:
     def wrong(self, state: State) -> str:
         """Return the promise that this state breaks."""
         log, flight = state[:BUDGET]
-        for place, number in enumerate(state[HOSTS:]):
+        for place, number in enumerate(state[HOSTS : HOSTS + len(self.hosts)]):
             key = (log, place if flight == NOTHING else ~place, number)
             known = self._wrong.get(key)
             if known is None:
@@ -287,7 +300,12 @@ def _awaits(run: Run, job: Job, event: Envelope, step: str) -> bool:
 def _forsaken(run: Run, step: str, jobs: set[str]) -> str:
     """Return promise 3 if the tracker awaits a step that no host has and that nobody will call for again."""
     called = {fact.trigger for fact in run.outbox if fact.type == facts.STEP_RETRY_DUE and fact.step == step}
+    parents = {(known.step, known.trigger) for known in run.children}
     for expected in run.expected:
-        if expected.step == step and not (expected.retry_ms or expected.trigger in jobs | called):
+        if (
+            expected.step == step
+            and (step, expected.trigger) not in parents
+            and not (expected.retry_ms or expected.trigger in jobs | called)
+        ):
             return f"promise 3: {step} is awaited, and no host has it: only its deadline ends it"
     return ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from choreo.core.conditions import Compare, Otherwise
-from choreo.core.definition import FlowDefinition, StepDefinition, WaitDefinition
+from choreo.core.definition import ChildrenDefinition, FlowDefinition, StepDefinition, WaitDefinition
 from choreo.core.fields import FieldType
+from tests.core.families import BY_ORDER
 from tests.core.plain import CHARGE, CONFIRM, HOUR_MS, PICK, RESERVE, flow, step
 
 DEADLINE_MS = 48 * HOUR_MS
@@ -74,7 +75,25 @@ BRANCHED = flow(
 )
 """Two branches on a field of the start."""
 
+PARCEL = flow(
+    once(step("carrier.book", "ParcelRequested", "ParcelTold", undone="ParcelRecalled")),
+    name="parcel", key="parcel_id", starts="ParcelRequested", completes="ParcelTold", deadline_ms=DEADLINE_MS,
+)  # fmt: skip
+"""A child flow of one step."""
+
+
+def family(**rule: int) -> FlowDefinition:
+    """Return a flow of one step, which starts parcels and joins them by this rule."""
+    split = step("fulfilment.split", "OrderPlaced", "OrderConfirmed", fails="ParcelsFailed")
+    joined = ChildrenDefinition("parcel", **rule)
+    return flow(once(split, declines=True, children=joined, compensation=BY_ORDER), deadline_ms=DEADLINE_MS)
+
+
+CHILDREN = {"parcel": PARCEL}
+"""The child flows, by name."""
+
 FLOWS: dict[str, FlowDefinition] = {
     "ONE": ONE, "DECLINES": DECLINES, "SMALL": SMALL, "PAIR": PAIR, "BESIDE": BESIDE, "JOINED": JOINED,
-    "WAITING": WAITING, "MOVED": MOVED, "BRANCHED": BRANCHED,
+    "WAITING": WAITING, "MOVED": MOVED, "BRANCHED": BRANCHED, "FAMILY": family(), "TOLERANT": family(tolerated=1),
+    "FIRST": family(first=1), "WINDOW": family(window=1),
 }  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from choreo.testing.verification.moves import budget_of
 from choreo.testing.verification.verify import explored
 from tests.support.faulty_copy import answer_in, breaks, files_of, patches, planted
-from tests.testing.verification.flows import FLOWS
+from tests.testing.verification.flows import CHILDREN, FLOWS
 
 _TOOL = re.compile(r"^tools: .*\bverify \((?P<flow>\w+) --with (?P<moves>\S+)\)", re.MULTILINE)
 _VERIFY = """
@@ -19,8 +19,8 @@ import json, sys
 import choreo
 from choreo.testing.verification.moves import budget_of
 from choreo.testing.verification.verify import explored
-from tests.testing.verification.flows import FLOWS
-report = explored(FLOWS[sys.argv[1]], (), budget_of(sys.argv[2]))
+from tests.testing.verification.flows import CHILDREN, FLOWS
+report = explored(FLOWS[sys.argv[1]], (), budget_of(sys.argv[2]), children=CHILDREN)
 print(json.dumps([choreo.__file__, report.verdict, report.broken, len(report.timeline)]))
 """
 
@@ -60,7 +60,7 @@ def test_a_planted_fault_is_found(fault: Fault, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("flow", "moves"), sorted({(fault.flow, fault.moves) for fault in FAULTS}))
 def test_without_the_fault_every_promise_holds(flow: str, moves: str) -> None:
     """The same flow with the same moves, in the package as it is."""
-    report = explored(FLOWS[flow], (), budget_of(moves))
+    report = explored(FLOWS[flow], (), budget_of(moves), children=CHILDREN)
     assert (report.verdict, report.broken) == ("holds", "")
 
 

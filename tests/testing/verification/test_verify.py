@@ -16,6 +16,7 @@ from tests.core.families import parent
 from tests.core.plain import CHARGE, CONFIRM, RESERVE, flow
 from tests.core.shop import order as order_of
 from tests.core.shop import shop
+from tests.testing.verification.flows import CHILDREN, FLOWS
 
 DAY_MS = 24 * 3_600_000
 SMALL = flow(RESERVE, replace(CONFIRM, on="StockReserved"), deadline_ms=2 * DAY_MS)
@@ -104,7 +105,22 @@ def test_a_run_that_cannot_end_is_found() -> None:
     assert report.broken.startswith("promise 3: nothing is awaited, and the run has not come to its end")
 
 
-def test_children_leave_the_verdict_unknown() -> None:
-    """Their ends are not explored, and the report names the step that starts them."""
+def test_children_of_an_unknown_flow_leave_the_verdict_unknown() -> None:
+    """They are not explored, and the report names the step that starts them."""
     report = explored(parent(ChildrenDefinition("parcel")), (), {}, limit=2_000)
     assert (report.verdict, report.broken, report.unexplored) == ("unknown", "", ["fulfilment.split"])
+
+
+def test_every_promise_holds_between_a_parent_and_its_children() -> None:
+    """The bridge carries starts, orders and ends in every order; a child that cannot be undone stops its parent."""
+    report = explored(FLOWS["WINDOW"], (), budget_of("crash=0,cancel"), children=CHILDREN)
+    assert (report.verdict, report.broken, report.unexplored) == ("holds", "", [])
+    assert {end.text.partition(",")[0] for end in report.ends} >= {"completed", "compensated", "stuck"}
+
+
+def test_a_fault_of_a_child_flow_is_told_of_that_flow() -> None:
+    """With the way of the child alone."""
+    endless = replace(CHILDREN["parcel"], deadline_ms=0, completes=("Nothing",))
+    report = explored(FLOWS["WINDOW"], (), budget_of("crash=0"), children={"parcel": endless})
+    assert report.broken.startswith("child flow parcel: promise 3")
+    assert report.timeline[0].move == "starts ParcelRequested"
