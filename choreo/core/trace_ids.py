@@ -58,12 +58,13 @@ def read(traceparent: str) -> SpanId | None:
     return SpanId(trace, span, bool(int(flags, 16) & _SAMPLED))
 
 
+@lru_cache(16_384)  # a process handles several steps of a run, and asks at each
 def chance(run: str) -> float:
     """Return the number in [0, 1) by which a run is sampled: below the ratio all its traces are recorded."""
     return int(_low(run), 16) / (1 << 64)
 
 
-@lru_cache(16_384)  # a process handles several steps of a run, and asks at each
+@lru_cache(1_024)
 def _low(run: str) -> str:
     """Return the low half of the run's trace ids."""
     return _digits("trace", run)

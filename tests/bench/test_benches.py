@@ -48,6 +48,13 @@ def test_a_start_through_rest_has_its_cost() -> None:
     assert {"starts_s", "starts_a_cpu_s", "cpu_us_a_start"} <= figures.keys()
 
 
+def test_tracing_states_the_cost_of_metrics_and_traces() -> None:
+    """In CPU time of an order, over the same without both."""
+    figures, _ = run("tracing", "--orders", "20", "--rounds", "1", "--warm-up", "5")
+    assert {"off_cpu_us_an_order", "metrics_overhead_percent", "traced_overhead_percent"} <= figures.keys()
+    assert figures["traced_cpu_us_an_order"] > 0
+
+
 def test_step_breaks_the_cost_of_an_event_down() -> None:
     """Read, decode, dispatch, encode, write, and the rest."""
     figures, _ = run("step", "--events", "60", "--rounds", "1")

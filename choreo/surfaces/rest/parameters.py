@@ -78,9 +78,10 @@ Run = Annotated[str, Query(description="The run's id; without it the key's newes
 At = Annotated[
     str,
     Query(
-        description="A position: an offset, `order/3/42`, or an RFC 3339 time; without it the present.",
+        description="A position: an offset; also `order/3/42`, or an RFC 3339 time. Without it the present.",
         max_length=300,
-        examples=["order/3/42"],
+        examples=["42"],
+        json_schema_extra={"pattern": "^([0-9]{1,15})?$"},
     ),
 ]
 Whole = Annotated[int, BeforeValidator(_whole)]
