@@ -9,10 +9,10 @@ from tests.support.running import running
 
 
 async def test_runs_in_flight_end_by_the_rules_they_began_with(on_kafka: OnKafka) -> None:
-    """The Faust tracker, the projector and the hosts agree on the version of each run."""
+    """The Faust tracker, the projector and the hosts agree on the version of each run, and on its build."""
     Project(2)  # its flow has every event
     on_kafka((FLOW,), 2)
-    settings = load()
+    settings = load(build="blue")
     Project(1).freeze(settings.schemas)
     async with running(settings) as app:
         await waits_for_its_pick(app, "old-1")
@@ -23,4 +23,10 @@ async def test_runs_in_flight_end_by_the_rules_they_began_with(on_kafka: OnKafka
         await waits_for_its_pick(app, "new-1")
         assert [await picked(app, key) for key in ("old-1", "new-1")] == ["completed"] * 2
         assert await picked(app, "old-2", foreign=True) == "completed"
+        assert (await app.queries.instance("order", "old-2")).detail.build == "blue"
+        groups = {
+            group.name: sum(each.committed for each in group.partitions) for group in await app.queries.groups("order")
+        }
+        assert groups.keys() == {"tracker", "mail@blue", "store@blue"}
+        assert all(groups.values())
     assert sorted(second.seen) == ["new-1 confirm_weight", "new-1 weigh", "old-1 confirm", "old-2 confirm"]
