@@ -2,6 +2,7 @@
 
 `time.time`, `time.monotonic`, `time.sleep` and their kin read the loop's time; `random`, `uuid.uuid4`, `os.urandom` and
 `secrets` draw from the seed; a thread is refused. `datetime.now()` cannot be replaced: it stays the machine's.
+Threads that ran before keep the machine's time and chance.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def owned(loop: SimulationLoop, seed: object) -> Iterator[None]:
     def drawn(size: int) -> bytes:
         return chance.randbytes(size)
 
-    replaced = [
+    replaced: list[tuple[Any, str, Callable[..., Any]]] = [
         *((time, name, value) for name, value in _clocks(loop).items()),
         (os, "urandom", drawn),
         (random, "_urandom", drawn),
@@ -49,14 +50,24 @@ def owned(loop: SimulationLoop, seed: object) -> Iterator[None]:
     before = [(place, name, getattr(place, name)) for place, name, _ in replaced]
     state = random.getstate()
     random.seed(f"random of {seed}")
-    for place, name, value in replaced:
-        setattr(place, name, value)
+    for (place, name, value), (*_, real) in zip(replaced, before, strict=True):
+        setattr(place, name, _in_this_thread(value, real))
     try:
         yield
     finally:
         for place, name, value in before:
             setattr(place, name, value)
         random.setstate(state)
+
+
+def _in_this_thread(simulated: Callable[..., Any], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is `simulated` in the thread of the simulation, and `real` in every other one."""
+    owner, current = threading.get_ident(), threading.get_ident
+
+    def chosen(*arguments: Any, **options: Any) -> Any:
+        return simulated(*arguments, **options) if current() == owner else real(*arguments, **options)
+
+    return chosen
 
 
 def _clocks(loop: SimulationLoop) -> dict[str, Callable[..., Any]]:

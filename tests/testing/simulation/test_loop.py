@@ -121,6 +121,38 @@ def test_nothing_left_to_happen_is_an_error() -> None:
         loop.run_until_complete(hang())
 
 
+def test_a_thread_from_before_keeps_the_machine_s_time() -> None:
+    """Leave the background work of the program alone: it is no part of the simulation, and does not fail it."""
+    begin, began, end, found = threading.Event(), threading.Event(), threading.Event(), list[float]()
+
+    def work() -> None:
+        begin.wait()
+        found.append(time.monotonic())
+        time.sleep(0)
+        found.append(time.monotonic())
+        began.set()
+        end.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    before = time.monotonic()
+
+    async def simulated() -> None:
+        begin.set()
+        began.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(30 * DAY_S):
+                await asyncio.Event().wait()
+
+    loop = SimulationLoop()
+    with owned(loop, 1):
+        loop.run_until_complete(simulated())
+        end.set()
+    thread.join()
+    assert not loop.refused
+    assert before <= found[0] <= found[1] <= time.monotonic()
+
+
 def test_threads_and_sockets_are_refused_by_name() -> None:
     """Name each, and keep it: user code may hide the error."""
     loop = SimulationLoop()
