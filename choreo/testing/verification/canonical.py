@@ -36,8 +36,13 @@ _TOKEN = 8  # bytes, as in recent.py
 
 
 def explored(flow: FlowDefinition) -> FlowDefinition:
-    """Return the flow as it is explored: no ended run is forgotten, and only its present version runs."""
+    """Return the flow as it is explored: no ended run is forgotten, and only this version runs."""
     return replace(flow, linger_ms=LINGER_MS, frozen=())
+
+
+def deployed(flow: FlowDefinition) -> FlowDefinition:
+    """Return a later version of an explored flow, with the versions that are frozen in it."""
+    return replace(flow, linger_ms=LINGER_MS, frozen=tuple(explored(each) for each in flow.frozen))
 
 
 def due(pause_n: int, place: int = 0) -> int:

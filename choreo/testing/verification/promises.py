@@ -57,6 +57,9 @@ def of_state(table: FlowTable, state: KeyState) -> str:
     if sum(not (run.ended or run.compensating) for run in state.runs) > 1:
         return "promise 2: two runs of one key go forward"
     for run in state.runs:
+        foreign = next((expected.step for expected in run.expected if expected.step not in table.steps), "")
+        if foreign:
+            return f"the run awaits {foreign}, which is no step of the version that started it"
         mine = [fact for fact in facts_due if fact.run == run.id]
         wrong = _of_run(run, mine)
         if wrong:

@@ -52,33 +52,38 @@ class Tracker:
         invariants: Sequence[Invariant] = (),
         *,
         reduced: bool = True,
+        later: FlowTable | None = None,
     ) -> None:
-        """Fold by this table; with `reduced` off, states keep their positions, times and orders."""
+        """Fold by this table; with `reduced` off, states keep their positions, times and orders.
+
+        `later` is the table of a later version of the flow, which knows this one, and folds once it is deployed.
+        """
         self.table = table
+        self._deployed: tuple[FlowTable, ...] = (table, later or table)
         self.states: Pool[KeyState] = Pool()
         self.wrong: dict[int, str] = {}
         """State → the promise or invariant that it breaks by itself."""
         self._records = records
         self._invariants = invariants
         self._reduced = reduced
-        self._folded: dict[tuple[int, int], Folded] = {}
-        self._facts: dict[int, tuple[Fact, ...]] = {}
+        self._folded: dict[tuple[int, int, int], Folded] = {}
+        self._facts: dict[tuple[int, int], tuple[Fact, ...]] = {}
         self._forms: dict[int, int] = {}
         self._canonical: Pool[bytes] = Pool()
         self.nothing: int = self._number(KeyState(canonical.POSITION, NOW_MS))
 
-    def after(self, state: int, record: int) -> Folded:
+    def after(self, state: int, record: int, deployed: int = 0) -> Folded:
         """Return the state after a record; a timer fact is stamped at its due time."""
-        known = self._folded.get((state, record))
+        known = self._folded.get((state, record, deployed))
         if known is None:
-            known = self._folded[state, record] = self._fold(state, self._records[record])
+            known = self._folded[state, record, deployed] = self._fold(state, self._records[record], deployed)
         return known
 
-    def facts(self, state: int) -> tuple[Fact, ...]:
+    def facts(self, state: int, deployed: int = 0) -> tuple[Fact, ...]:
         """Return the oldest decision of each run, and every timer fact that time can make true."""
-        known = self._facts.get(state)
+        known = self._facts.get((state, deployed))
         if known is None:
-            known = self._facts[state] = tuple(self._all(self.states[state]))
+            known = self._facts[state, deployed] = tuple(self._all(self.states[state], self._deployed[deployed]))
         return known
 
     def run(self, state: int, run_id: str) -> Run | None:
@@ -89,11 +94,11 @@ class Tracker:
         """Return the number of a state's canonical form."""
         return self._forms[state]
 
-    def _fold(self, number: int, event: Envelope) -> Folded:
+    def _fold(self, number: int, event: Envelope, deployed: int) -> Folded:
         before = self.states[number]
         record = self.record(before, event)
         try:
-            after, decisions = react(self.table, before, record)
+            after, decisions = react(self._deployed[deployed], before, record)
         except Exception as error:  # noqa: BLE001 - a fold that raises is a fault to be shown
             return Folded(number, f"the fold raised {described(error)}")
         wrong = promises.of_change(self.table, before, record, after, decisions)
@@ -117,11 +122,11 @@ class Tracker:
             )
         return number
 
-    def _all(self, state: KeyState) -> Iterator[Fact]:
+    def _all(self, state: KeyState, table: FlowTable) -> Iterator[Fact]:
         for run in state.runs:
             if run.outbox:
                 yield self._fact("tracker publishes", run.outbox[0])
-        for fact in due_facts(self.table, state):
+        for fact in due_facts(table, state):
             yield self._fact("time passes:", fact)._replace(timer=True)
 
     def _fact(self, label: str, fact: Envelope) -> Fact:

@@ -79,7 +79,7 @@ class Report(msgspec.Struct, frozen=True):
     invariants: list[str]
     """The names of the flow's own invariants."""
     unexplored: list[str] = []
-    """Steps that start child flows which are not explored: they start flows themselves, or the step is on a cycle."""
+    """Steps that start child flows which start flows themselves, or on a cycle; frozen versions with child flows."""
     broken: str = ""
     """The promise or invariant that does not hold."""
     timeline: list[Moment] = []
@@ -113,32 +113,41 @@ def explored(
     """Return the verdict on a definition; `children`: the flows that its steps start, by name."""
     begun_s = time.perf_counter()
     families = _families(flow, children or {}, budget, limit)
-    broken = next((child for child in families.values() if child.found.violation), None)
     seen = {step: child for step, child in families.items() if child.moves}
-    world: World = (
-        broken.world
-        if broken
-        else FamilyWorld(flow, budget, invariants, seen)
-        if seen
-        else World(flow, budget, invariants)
-    )
-    found = broken.found if broken else Explorer(world).explore(limit)
+    alone = [(child.world, child.found) for child in dict.fromkeys(families.values())]
     unexplored = sorted(step.name for step in flow.steps if step.children and step.name not in families)
-    of_children = {id(child): child.found for child in families.values() if child is not broken}.values()
+    old = [each for each in flow.frozen if each.version != flow.version]
+    unexplored += [f"version {each.version}" for each in old if FlowTable(each).families]
+    worlds: list[World] = [FamilyWorld(flow, budget, invariants, seen) if seen else World(flow, budget, invariants)]
+    worlds += [World(each, budget, invariants, later=flow) for each in old if not FlowTable(each).families]
+    if any(found.violation for _, found in alone):
+        worlds = []
+    explorations = [*((world, Explorer(world).explore(limit)) for world in worlds), *alone]
+    world, found = next((each for each in explorations if each[1].violation), explorations[0])
+    complete = all(each.complete for _, each in explorations)
     return Report(
         flow=flow.name,
-        verdict=_verdict(found, all_seen=found.complete and not unexplored and len(seen) == len(families)),
-        states=found.states + sum(each.states for each in of_children),
-        transitions=found.transitions + sum(each.transitions for each in of_children),
+        verdict=_verdict(found, all_seen=complete and not unexplored),
+        states=sum(each.states for _, each in explorations),
+        transitions=sum(each.transitions for _, each in explorations),
         seconds=time.perf_counter() - begun_s,
         moves={name: count for name, count in budget.items() if count},
         invariants=[name_of(rule) for rule in invariants],
         unexplored=unexplored,
-        broken=(f"child flow {broken.flow.name}: " if broken else "")
-        + (found.violation.sentence if found.violation else ""),
+        broken=_broken(flow, world, found),
         timeline=_timeline(world, found.violation.trace) if found.violation else [],
         ends=[End(text, count, _timeline(world, trace)) for text, (count, trace) in found.kinds.items()],
     )
+
+
+def _broken(flow: FlowDefinition, world: World, found: Exploration) -> str:
+    """Return the broken promise, with the child flow or the version that breaks it."""
+    sentence, explored_flow = found.violation.sentence if found.violation else "", world.table.flow
+    if sentence and explored_flow.name != flow.name:
+        return f"child flow {explored_flow.name}: {sentence}"
+    if sentence and explored_flow.version != flow.version:
+        return f"version {explored_flow.version}: {sentence}"
+    return sentence
 
 
 def _families(

@@ -44,6 +44,8 @@ class Log(NamedTuple):
     gates: int
     orders: int = 0
     """The orders to children, in their order."""
+    deployed: int = 0
+    """Whether the later version of the flow is deployed."""
 
 
 class Appended(NamedTuple):
@@ -66,10 +68,12 @@ class World:
         reduced: bool = True,
         families: Mapping[str, FlowDefinition] | None = None,
         parent: str = "",
+        later: FlowDefinition | None = None,
     ) -> None:
         """Build the parts; with `reduced` off nothing is merged that differs in any way.
 
         `families`: step that starts children → their flow; `parent`: place of a run that is a child itself.
+        `later`: a later version of the flow, which is deployed at any time; `flow` is frozen in it.
         """
         self.table: FlowTable = FlowTable(canonical.explored(flow))
         table = self.table
@@ -80,7 +84,10 @@ class World:
         steps = [s for s in flow.steps if s.name not in table.reactions and (s.children is None or s.name in known)]
         reduces = reduces_of(budget) if reduced else NONE
         self.hosts: list[Host] = [Host(table, step, records, data, reduces, known.get(step.name)) for step in steps]
-        self.tracker: Tracker = Tracker(table, records, invariants, reduced=reduced)
+        self.tracker: Tracker = Tracker(
+            table, records, invariants, reduced=reduced, later=FlowTable(canonical.deployed(later)) if later else None
+        )
+        self._later = later.version if later else 0
         self.adversary: Adversary = Adversary(table, records, budget, data, parent)
         self.logs: Pool[Log] = Pool()
         self.orders: Pool[tuple[int, ...]] = Pool()
@@ -126,6 +133,9 @@ class World:
             self.append(found, (log, flight, left, hosts), fact.label, (fact.record,))
         for label, record, budget, due in self._from_outside(state):
             self.append(found, (log, flight, budget, hosts), label, (record,), due=due)
+        if self._later and not self.logs[log].deployed:
+            deployed = self.logs.number(self.logs[log]._replace(deployed=1))
+            found.append((f"version {self._later} is deployed", (deployed, *state[FLIGHT:]), False, ""))
         if flight != NOTHING:
             label = f"a late {self.records[flight].type} reaches the log"
             self.append(found, (log, NOTHING, left, hosts), label, (flight,))
@@ -137,7 +147,7 @@ class World:
 
     def facts(self, log: int) -> tuple[Fact, ...]:
         """Return the facts that the tracker may publish next."""
-        return self.tracker.facts(self.logs[log].tracker)
+        return self.tracker.facts(self.logs[log].tracker, self.logs[log].deployed)
 
     def append(
         self,
@@ -183,10 +193,10 @@ class World:
 
     def _read(self, log: int, record: int) -> Appended:
         """Return the effect of one record: the tracker's state, the marks, the gates, and the jobs of hosts."""
-        tracker, marks, gates, orders = self.logs[log]
+        tracker, marks, gates, orders, deployed = self.logs[log]
         if self.records[record].type in ORDERS:
             orders = self.orders.number((*self.orders[orders], record))
-        folded = self.tracker.after(tracker, record)
+        folded = self.tracker.after(tracker, record, deployed)
         marks = self._marks.after(marks, record)
         routed = self._routing.of(gates, record)
         jobs: list[tuple[int, Job]] = []
@@ -197,7 +207,7 @@ class World:
                 call.failed, redriven=call.redriven,
             )  # fmt: skip
             jobs.append((call.host, job))
-        after = self.logs.number(Log(folded.state, marks, routed.gates, orders))
+        after = self.logs.number(Log(folded.state, marks, routed.gates, orders, deployed))
         found = self._appended[log, record] = Appended(after, tuple(jobs), folded.wrong)
         return found
 

@@ -75,6 +75,12 @@ BRANCHED = flow(
 )
 """Two branches on a field of the start."""
 
+_FIRST = flow(FIRST, ENDS, deadline_ms=DEADLINE_MS)
+_WEIGH = once(step("mail.weigh", "StockReserved", "Weighed"))
+_SECOND = flow(FIRST, _WEIGH, once(CONFIRM, on="Weighed"), deadline_ms=DEADLINE_MS)
+VERSIONS = replace(_SECOND, version=2, frozen=(_FIRST,))
+"""A flow of which a second version weighs the parcel before the end; runs of the first are in flight."""
+
 PARCEL = flow(
     once(step("carrier.book", "ParcelRequested", "ParcelTold", undone="ParcelRecalled")),
     name="parcel", key="parcel_id", starts="ParcelRequested", completes="ParcelTold", deadline_ms=DEADLINE_MS,
@@ -96,4 +102,5 @@ FLOWS: dict[str, FlowDefinition] = {
     "ONE": ONE, "DECLINES": DECLINES, "SMALL": SMALL, "PAIR": PAIR, "BESIDE": BESIDE, "JOINED": JOINED,
     "WAITING": WAITING, "MOVED": MOVED, "BRANCHED": BRANCHED, "FAMILY": family(), "TOLERANT": family(tolerated=1),
     "FIRST": family(first=1), "WINDOW": family(window=1),
+    "VERSIONS": VERSIONS,
 }  # fmt: skip
