@@ -6,6 +6,7 @@ import asyncio
 import resource
 import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from choreo.cli.output import remark
 from choreo.cli.project import in_app
@@ -17,7 +18,7 @@ OPEN_FILES_MAX = 65_536
 
 
 def run_until_stopped(roles: Callable[[App], Sequence[str]], begin: Callable[[App, Sequence[str]], None]) -> None:
-    """Run these roles; `begin` is called before they start, to announce them. SIGTERM and SIGINT drain."""
+    """Run these roles; `begin` announces them once they can be asked. SIGTERM and SIGINT drain."""
 
     async def work(app: App) -> None:
         chosen = roles(app)
@@ -25,8 +26,7 @@ def run_until_stopped(roles: Callable[[App], Sequence[str]], begin: Callable[[Ap
         _make_room_for_files(app)
         stop = asyncio.Event()
         _listen(stop)
-        begin(app, chosen)
-        await run(app, chosen, stop)
+        await run(app, chosen, stop, partial(begin, app, chosen))
 
     in_app(work)
 

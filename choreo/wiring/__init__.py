@@ -230,10 +230,11 @@ def hosts_of(app: App, roles: Iterable[str]) -> list[Host]:
     return hosts
 
 
-async def run(app: App, roles: Sequence[str], stop: asyncio.Event) -> None:
+async def run(app: App, roles: Sequence[str], stop: asyncio.Event, announce: Callable[[], None] | None = None) -> None:
     """Run these roles (service names, `tracker`, `rest`) until `stop` is set, then drain and return.
 
-    The first role that fails stops the others; its error is raised.
+    `announce` is called once the roles run and the REST view, where it is among them, can be asked. The first role that
+    fails stops the others; its error is raised.
     """
     _collect_seldom()
     access = access_control(app.settings, app.clock) if REST in roles else None
@@ -245,7 +246,8 @@ async def run(app: App, roles: Sequence[str], stop: asyncio.Event) -> None:
         from choreo.surfaces.rest.server import serve_app  # noqa: PLC0415 - an optional extra
         from choreo.surfaces.web import create_site  # noqa: PLC0415
 
-        tasks.append(asyncio.create_task(serve_app(app, stop, access=access, create=create_site)))
+        listens = (lambda _address: announce()) if announce else None
+        tasks.append(asyncio.create_task(serve_app(app, stop, listens, access=access, create=create_site)))
         tasks.append(asyncio.create_task(app.batches.work(stop)))
         tasks.append(asyncio.create_task(watch_groups(app.queries, app.clock, stop)))
     if app.settings.health_port:
@@ -257,6 +259,8 @@ async def run(app: App, roles: Sequence[str], stop: asyncio.Event) -> None:
     tasks.append(asyncio.create_task(send_metrics(app, stop)))
     stopping = asyncio.create_task(stop.wait())
     try:
+        if announce and REST not in roles:
+            announce()
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     finally:
         app.dependencies.end()

@@ -1,4 +1,4 @@
-"""`choreo dev --reload`: it starts again when a file of the project changes."""
+"""`choreo dev`: it can be asked once it says so, and starts again when a file of the project changes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ def test_a_changed_handler_runs_without_a_new_start_by_hand(newcomer: Reader) ->
     newcomer.hears("Ctrl-C stops.", times=2)
     _orders(newcomer, "o-2", "completed")
     assert newcomer.ends() == 0
+
+
+def test_it_says_so_once_it_can_be_asked(newcomer: Reader) -> None:
+    """Nobody who asks after the last line is refused a connection."""
+    newcomer.types("choreo new shop")
+    newcomer.goes_to("shop")
+    newcomer.starts("choreo dev")
+    assert newcomer.types("curl --fail --silent http://127.0.0.1:8080/livez")
 
 
 def test_a_file_that_is_no_code_restarts_nothing(newcomer: Reader) -> None:
