@@ -26,11 +26,15 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _USER_INFO = re.compile(r"(?<=://)[^\s/]*@")
-_ASSIGNED = re.compile(r"(?i)\b(\w*(?:passw|secret|token)\w*)=([^\s&\"']+)")
+_NAMED = r"(?i)\b(?=\w*(?:passw|secret|token))\w+"  # looks at each word once, however long it is
+_ASSIGNED = re.compile(_NAMED + r"=([^\s&\"']+)")
+_QUOTED = re.compile(_NAMED + r"""(?:=|(["'])\s*:\s*)(?P<quote>["'])((?:(?!(?P=quote)).)+)""")
+"""A setting as code, a dictionary or JSON shows it."""
 _CREDENTIAL = re.compile(
-    r"\bchoreo_[0-9a-f]{12}_[\w-]{20,}|\beyJ[\w-]{8,}\.[\w-]*\.[\w-]*|(?i:(?<=bearer )\s*[\w.~+/-]{16,}=*)"
+    r"\bchoreo_[0-9a-f]{12}_[\w-]{20,}|\beyJ[\w-]{8,1024}\.[\w-]*\.[\w-]*|(?i:(?<=bearer )\s*[\w.~+/-]{16,}=*)"
+    r"|(?i:(?<=authorization: basic )\s*[\w+/-]+=*)"
 )
-"""API keys of choreo, signed tokens (a JWT begins with `{"`), and anything sent as a bearer credential."""
+"""API keys of choreo, signed tokens (a JWT begins with `{"`), and anything sent as a credential in a header."""
 _URL_PART = re.compile(r"[/?#@:\[\]&=,;]+")
 _ENVIRONMENT = "CHOREO_"
 
@@ -68,7 +72,8 @@ class Redactor:
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
         text = _CREDENTIAL.sub(MASK, text)
-        return _ASSIGNED.sub(rf"\1={MASK}", _USER_INFO.sub(f"{MASK}@", text))
+        text = _USER_INFO.sub(f"{MASK}@", text)
+        return _QUOTED.sub(_without_value, _ASSIGNED.sub(_without_value, text))
 
 
 redact: Redactor = Redactor()
@@ -97,6 +102,11 @@ def redactor_of(settings: frozenset[tuple[str, str]]) -> Redactor:
     return Redactor(dict(settings))
 
 
+def _without_value(found: re.Match[str]) -> str:
+    """Return a match with a mask in place of its last group."""
+    return found.group()[: found.start(found.re.groups) - found.start()] + MASK
+
+
 def _secrets_in(name: str, value: str) -> Iterator[str]:
     """Yield the secrets in a setting's value: all of it by its name, or user and password of an address."""
     if is_secret(name):
@@ -114,7 +124,7 @@ def _secrets_in(name: str, value: str) -> Iterator[str]:
             # A library that parses the address differently shows a piece.
             yield from _URL_PART.split(secret)
             yield from _URL_PART.split(unquote(secret))
-        yield from (given for _, given in _ASSIGNED.findall(address))
+        yield from _ASSIGNED.findall(address)
 
 
 def _forms(secret: str) -> Iterator[str]:

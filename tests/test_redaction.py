@@ -92,3 +92,25 @@ def test_of_two_secrets_the_longer_is_cut_out_whole() -> None:
     """One may begin with the other."""
     redacted = Redactor({"a.password": "open", "b.password": "open-sesame"})
     assert redacted("open-sesame, open") == f"{MASK}, {MASK}"
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("connect(password='hun ter2', db=1)", f"connect(password='{MASK}', db=1)"),
+        ('{"client_secret": "hunter2", "n": 1}', f'{{"client_secret": "{MASK}", "n": 1}}'),
+        ("{'password': 'hunter2'}", f"{{'password': '{MASK}'}}"),
+        ("Authorization: Basic YW5uOmh1bnRlcjI=", f"Authorization: Basic {MASK}"),
+        ("basic authentication with a token: refused", "basic authentication with a token: refused"),
+        ("a=token=hunter2&b=2", f"a=token={MASK}&b=2"),
+    ],
+)
+def test_a_secret_that_nobody_told_of_is_known_by_its_name(text: str, redacted: str) -> None:
+    """As code, JSON and headers write it; a word of prose stays."""
+    assert Redactor()(text) == redacted
+
+
+@pytest.mark.parametrize("part", ["password", "tokena", "eyJaaaaaaaa-", "://", "password='", "token=", "user:", "='"])
+def test_the_search_of_a_text_takes_no_longer_than_its_length(part: str) -> None:
+    """A search whose time grows with the square of the length would take minutes."""
+    assert Redactor()(part * (1_000_000 // len(part)))
