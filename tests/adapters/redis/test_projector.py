@@ -23,7 +23,7 @@ async def shop() -> Shop:
 @pytest.fixture
 async def store(own_redis: OwnRedis, shop: Shop) -> AsyncIterator[RedisStores]:
     """Yield stores beside the shop's log, with little patience."""
-    opened = RedisStores(own_redis.url, shop.backend.log, shop.clock, linger_ms=LINGER_MS, timeout_s=0.3)
+    opened = RedisStores(own_redis.url, shop.backend.log, shop.clock, linger_ms=LINGER_MS, timeout_s=1.0)
     yield opened
     await opened.close()
 

@@ -94,7 +94,7 @@ class Harness:
     def __init__(self, url: str) -> None:
         self.payment, self.codec, clock = Payment(), AvroCodec(), SystemClock()
         self.backend = MemoryBackend(clock, lease_s=60)
-        self.stores = RedisStores(url, self.backend.log, clock, linger_ms=LINGER_MS, timeout_s=0.3)
+        self.stores = RedisStores(url, self.backend.log, clock, linger_ms=LINGER_MS, timeout_s=1.0)
         inbox = self.stores.inbox("payment")
         self.host = StepHost(
             self.payment.service,
