@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from choreo.core.errors import described
 from choreo.event.defaults import default_json, has_default, null_first
-from choreo.event.rules import rules_of
+from choreo.event.rules import CHANGES, rules_of
 from choreo.event.types import AvroType, Place, avro_type, require_name, required_of
 
 
@@ -25,7 +25,7 @@ def declaration_of(model: type[BaseModel], name: str) -> dict[str, Any]:
     Raises DeclarationError naming the field without an Avro form, or a default that is not a value of its type.
     """
     declaration = _Derivation(model.__name__).record(model, name)
-    wrong = _wrong_default(model)
+    wrong = _wrong_default(model) or _changed_default(model)
     if wrong is not None:
         field, what = wrong
         raise Place(model.__name__, field).refuse(
@@ -88,7 +88,7 @@ class _Derivation:
                 kept["type"] = kind[::-1]
             kept["default"] = _default(field.get_default(call_default_factory=True), annotation, place)
         if field.description:
-            kept["doc"] = field.description
+            kept["doc"] = field.description.encode(errors="replace").decode()  # no halves of surrogate pairs
         rules = rules_of(annotation)
         if rules:
             kept["rules"] = rules
@@ -136,6 +136,21 @@ def _wrong_alone(model: type[BaseModel], declared: Mapping[str, Any]) -> tuple[s
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False)[0]["msg"]
             return name, found[:1].lower() + found[1:]
+        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
+            return name, described(error)
+    return None
+
+
+def _changed_default(model: type[BaseModel]) -> tuple[str, str] | None:
+    """Return the first field whose own rule for texts makes another value of its default."""
+    for name, field in model.model_fields.items():
+        rules = rules_of(field.rebuild_annotation())
+        if has_default(field) and any(rule in found for found in rules.values() for rule in CHANGES):
+            adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
+            default = field.get_default(call_default_factory=True)
+            read = adapter.validate_python(default)
+            if read != default:
+                return name, f"a reader gets {_shown(read)}"
     return None
 
 

@@ -57,7 +57,7 @@ def default_json(value: Any, annotation: Any) -> Any:
         return [_branch(each, arguments[0], begins_with_null=False) for each in _is_a(list, value)]
     if origin is dict:
         items = _is_a(dict, value).items()
-        return {_is_a(str, key): _branch(each, arguments[1], begins_with_null=False) for key, each in items}
+        return {_text(_is_a(str, key)): _branch(each, arguments[1], begins_with_null=False) for key, each in items}
     if inner is Decimal:
         sign, digits, _ = decimal_conversion(*decimal_of(metadata, Place("", "")))(value).as_tuple()
         unscaled = int("".join(map(str, digits))) * (-1 if sign else 1)  # no arithmetic of Decimal, which rounds
@@ -105,11 +105,18 @@ def _is_a(kinds: Any, value: Any) -> Any:
     return value
 
 
+def _text(value: str) -> str:
+    """Return a text; raises UnicodeEncodeError where it holds half a surrogate pair."""
+    value.encode()
+    return value
+
+
 def _same(value: Any) -> Any:
     return value
 
 
 _WRITTEN: dict[Any, Callable[[Any], Any]] = {
+    str: _text,
     bytes: lambda value: value.decode("latin-1"),
     UUID: str,
     date: lambda value: (value - _EPOCH.date()).days,

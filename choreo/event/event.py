@@ -20,7 +20,7 @@ from choreo.core.keys import KEY_TYPES
 from choreo.event.declaration import declaration_of
 from choreo.event.exact_text import exact_schema
 from choreo.event.field_types import field_type_of
-from choreo.event.own_code import own_serializer
+from choreo.event.own_code import own_serializer, unreadable
 from choreo.event.plain import filter_text
 from choreo.event.sensitive import is_sensitive
 from choreo.event.types import Place, constraints_in, required_of, shown, without_constraints
@@ -39,6 +39,45 @@ _FIXED = ConfigDict(
     revalidate_instances="always",
     use_enum_values=False,
 )
+# Settings that change or narrow the values of every field, and their harmless values: a check of the contract sees
+# rules at fields alone.
+_AT_FIELDS: dict[str, Any] = {
+    "str_strip_whitespace": False,
+    "str_to_lower": False,
+    "str_to_upper": False,
+    "str_min_length": 0,
+    "str_max_length": None,
+    "ser_json_temporal": "iso8601",
+}
+
+
+def _require_settings(owner: str, settings: ConfigDict) -> None:
+    """Raise DeclarationError where a setting of a class would lose, change or narrow values."""
+    for name, setting in _FIXED.items():
+        if settings.get(name) != setting:
+            raise DeclarationError(
+                f"model_config sets {name}={settings.get(name)!r}, and events need {setting!r}",
+                where=owner,
+                remedy="Leave it out: values beyond an event's fields would be lost.",
+            )
+    for name, harmless in _AT_FIELDS.items():
+        if settings.get(name, harmless) != harmless:
+            raise DeclarationError(
+                f"model_config sets {name}={settings.get(name)!r}, which the contract does not show",
+                where=owner,
+                remedy="Leave it out, or write the rule at each field it is meant for.",
+            )
+
+
+def _require_readable(class_: type[BaseModel]) -> None:
+    """Raise DeclarationError where a value could be written that no reader takes."""
+    mark = unreadable(class_.__pydantic_core_schema__)
+    if mark:
+        raise DeclarationError(
+            f"a field has {mark}: no reader could read its value",
+            where=class_.__name__,
+            remedy="Declare the field by the plain type of its value.",
+        )
 
 
 class Part(BaseModel):
@@ -58,17 +97,12 @@ class Part(BaseModel):
         """Refuse a class that has no Avro form; raises DeclarationError naming the field."""
         cls._checked()
         declaration_of(cls, cls.__name__)
+        _require_readable(cls)
 
     @classmethod
     def _checked(cls) -> None:
         """Refuse names and settings that cannot be carried."""
-        for name, setting in _FIXED.items():
-            if cls.model_config.get(name) != setting:
-                raise DeclarationError(
-                    f"model_config sets {name}={cls.model_config.get(name)!r}, and events need {setting!r}",
-                    where=cls.__name__,
-                    remedy="Leave it out: values beyond an event's fields would be lost.",
-                )
+        _require_settings(cls.__name__, cls.model_config)
         for name, field in cls.model_fields.items():
             place = Place(cls.__name__, name)
             if name in _TAKEN:
@@ -114,6 +148,7 @@ class Event(Part):
                 remedy=f"Use letters, digits, underscores and dots, and leave {PREFIX}… to choreo's own facts.",
             )
         declaration_of(cls, cls.event_type)
+        _require_readable(cls)
 
     @classmethod
     def event_fields(cls) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ are frozen with the schema, as the property `rules` of a field: by the path to t
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
@@ -21,7 +22,10 @@ Rules: TypeAlias = dict[str, dict[str, Any]]
 
 LEAST = ("gt", "ge", "min_length")
 MOST = ("lt", "le", "max_length")
-_NAMES = (*LEAST, *MOST, "multiple_of", "pattern")
+CHANGES = ("strip_whitespace", "to_lower", "to_upper")
+"""Rules that make another text of a text: a reader with a new one gets other values than were written."""
+_NAMES = (*LEAST, *MOST, "multiple_of", "pattern", "uuid_version", *CHANGES)
+_FLAGS = {"a": re.ASCII, "i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
 _WORDS = {
     "gt": "above {}",
     "ge": "at least {}",
@@ -31,6 +35,10 @@ _WORDS = {
     "max_length": "at most {} long",
     "multiple_of": "a multiple of {}",
     "pattern": "like {!r}",
+    "uuid_version": "a UUID of version {}",
+    "strip_whitespace": "without blanks at its ends",
+    "to_lower": "in lower case",
+    "to_upper": "in upper case",
 }
 
 
@@ -49,8 +57,8 @@ def _walk(annotation: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for one in constraints_in(metadata):
         for name in _NAMES:
             value = getattr(one, name, None)
-            if value is not None and not (name == "min_length" and value == 0):
-                found[name] = _json(getattr(value, "pattern", value))
+            if value is not None and value is not False and not (name == "min_length" and value == 0):
+                found[name] = _json(_pattern(value) if isinstance(value, re.Pattern) else value)
     origin, arguments = typing.get_origin(inner), typing.get_args(inner)
     if origin is typing.Literal:
         found["values"] = sorted(arguments, key=str)
@@ -59,6 +67,12 @@ def _walk(annotation: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from _walk(arguments[0], f"{path}[]")
     if origin is dict:
         yield from _walk(arguments[1], f"{path}{{}}")
+
+
+def _pattern(compiled: re.Pattern[str]) -> str:
+    """Return a compiled pattern as text, with its flags, which narrow or widen it."""
+    flags = "".join(letter for letter, flag in _FLAGS.items() if compiled.flags & flag)
+    return f"(?{flags}){compiled.pattern}" if flags else compiled.pattern
 
 
 def _json(value: Any) -> Any:

@@ -37,6 +37,7 @@ PLAIN: dict[Any, AvroType] = {
     datetime: {"type": "long", "logicalType": "timestamp-micros"},
     UUID: {"type": "string", "logicalType": "uuid"},
 }
+_LONG = 2**63
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TYPES_OF_AVRO = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 _REMEDY = (
@@ -89,6 +90,8 @@ def optional_of(annotation: Any) -> Any | None:
 def avro_type(annotation: Any, place: Place, named: Named) -> AvroType:
     """Return the Avro type of an annotation; raises DeclarationError if Avro has not exactly one form for it."""
     inner, metadata = without_constraints(annotation)
+    if _first(metadata, "allow_inf_nan"):
+        raise place.refuse("JSON has no number that is none or infinite", "Leave allow_inf_nan out")
     if inner is Decimal:
         digits, places = decimal_of(metadata, place)
         return {"type": "bytes", "logicalType": "decimal", "precision": digits, "scale": places}
@@ -120,6 +123,8 @@ def _container(annotation: Any, place: Place, named: Named) -> AvroType:
         kinds = {type(argument) for argument in arguments}
         if kinds not in ({str}, {int}):
             raise place.refuse(f"{shown(annotation)} mixes types or holds other than texts and numbers")
+        if any(isinstance(argument, int) and not -_LONG <= argument < _LONG for argument in arguments):
+            raise place.refuse(f"{shown(annotation)} holds a number of more than 64 bits", "Use texts")
         return PLAIN[kinds.pop()]
     if origin is list:
         return {"type": "array", "items": avro_type(arguments[0], place, named)}

@@ -90,7 +90,10 @@ class AvroCodec:
         class_ = cast("type[Event]", event_class)
         try:
             if _is_avro(content_type, data):
-                return cast("E", class_.__pydantic_validator__.validate_python(self._values(class_, data)))
+                # Not strict, also where the class is: a stored symbol is a text, not yet a member of its Enum.
+                return cast(
+                    "E", class_.__pydantic_validator__.validate_python(self._values(class_, data), strict=False)
+                )
             if content_type == TRACKER_JSON:
                 return cast("E", made_by_tracker(class_, data))
             event = _fitting(class_.__pydantic_validator__.validate_json(exact(class_, data), strict=True))
@@ -112,7 +115,7 @@ class AvroCodec:
                     cast("Any", event_class)
                 )  # as it is shown once it was written: 1.5 with all its decimal places
                 values = _read(BytesIO(_body(event)), schema.parsed, None)
-                event = event_class.__pydantic_validator__.validate_python(values)
+                event = event_class.__pydantic_validator__.validate_python(values, strict=False)
             try:
                 return cast("dict[str, Any]", event.model_dump(mode="json", warnings="none"))
             except BaseException as error:  # a serializer of the user's, as in decode

@@ -19,7 +19,7 @@ from choreo.ports.codec import Codec
 
 OUTSIDE = "outside"
 OPERATOR = "choreo/operator"
-"""Redrives and repeats what stands in the log already."""
+"""Redrives and repeats records that stand in the log already."""
 _OURS = frozenset({TRACKER, BRIDGE, OPERATOR})
 
 

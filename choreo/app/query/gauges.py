@@ -83,7 +83,7 @@ class Gauges:
         return sum(stand)
 
     async def _times(self, flow: str) -> list[Number]:
-        """Return ages of steps and waits, timers that are overdue, and the age of what the read model lacks."""
+        """Return ages of steps and waits, timers that are overdue, and how far the read model lags."""
         ages, overdue, shown = await asyncio.gather(
             self._queries.oldest_ages(flow), self._queries.overdue(flow), self._queries.freshness(flow)
         )

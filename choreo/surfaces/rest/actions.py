@@ -95,7 +95,7 @@ async def preview(
     ] = "",
     reason: Annotated[str, Query(max_length=REASON_LENGTH_MAX, pattern=REASON_PATTERN)] = "",
 ) -> PreviewAnswer:
-    """Fold the action on a copy of the run: which facts are decided, what is undone in which order, the end."""
+    """Fold the action on a copy of the run: the facts decided, the order of the undos, the end."""
     asked = Action(action, act.flow, act.key, act.run, entry, reason)
     return PreviewAnswer.model_validate(await act.operator.preview(asked, by=act.by))
 

@@ -3,6 +3,7 @@
 import enum
 import itertools
 import json
+import re
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import UUID4, Field, StringConstraints, constr
 
 from choreo.adapters.avro.codec import AVRO, AvroCodec
 from choreo.adapters.avro.frozen import check, freeze, versions
@@ -43,6 +44,11 @@ def colour(*symbols: str) -> Any:
 def money(digits: int, places: int) -> Any:
     """Return a decimal of that many digits."""
     return Annotated[Decimal, Field(max_digits=digits, decimal_places=places)]
+
+
+def stripped() -> Any:
+    """Return a text that loses the blanks at its ends."""
+    return Annotated[str, StringConstraints(strip_whitespace=True)]
 
 
 def limited(kind: Any, **rules: Any) -> Any:
@@ -98,6 +104,15 @@ INCOMPATIBLE = [
     (event(a=limited(int, ge=0)), event(a=limited(int, gt=0)), "Paid.a: must now be above 0; the log may hold others"),
     (event(a=limited(int, le=9)), event(a=limited(int, lt=9)), "Paid.a: must now be below 9; the log may hold others"),
     (event(a=int), event(a=limited(int, multiple_of=5)), "Paid.a: must now be a multiple of 5; the log may hold"),
+    (event(a=uuid.UUID), event(a=UUID4), "Paid.a: must now be a UUID of version 4; the log may hold others"),
+    (event(a=str), event(a=constr(to_lower=True)), "Paid.a: must now be in lower case; the log may hold others"),
+    (event(a=str), event(a=stripped()), "Paid.a: must now be without blanks at its ends; the log may hold others"),
+    (event(a=list[str]), event(a=list[stripped()]), "Paid.a[]: must now be without blanks at its ends; the log"),
+    (
+        event(a=limited(str, pattern=re.compile("^a", re.IGNORECASE))),
+        event(a=limited(str, pattern=re.compile("^a"))),
+        "Paid.a: must now be like '^a', before like '(?i)^a'; the log may hold others",
+    ),
     (event(a=str), event(a=limited(str, pattern="^a")), "Paid.a: must now be like '^a'; the log may hold others"),
     (event(a=list[str]), event(a=list[limited(str, min_length=1)]), "Paid.a[]: must now be at least 1 long"),
     (event(a=list[str]), event(a=limited(list[str], min_length=1)), "Paid.a: must now be at least 1 long"),
