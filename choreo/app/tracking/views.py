@@ -226,9 +226,8 @@ def _standing(run: Run) -> tuple[str, int]:
     """Return the place in which an open run stands, and since when: the oldest step before waits, which may be long."""
     if run.ended_ms or run.paused_ms:
         return "", 0
-    expected = [(step.since_ms, step.step) for step in run.expected]
-    if expected:
-        since_ms, name = min(expected)
+    if run.expected:
+        since_ms, name = min([(step.since_ms, step.step) for step in run.expected])
         return name, since_ms
     for entry in run.ledger:
         if entry.state == REQUESTED:
