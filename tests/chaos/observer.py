@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -71,6 +72,8 @@ class Observer:
         self._groups = groups
         self._inboxes = inboxes
         self._seen: set[tuple[str, str]] = set()
+        self._noting = threading.Lock()
+        """Held while a fact is noted, and while another thread copies the notes."""
         self._waiting: dict[Attempt, Fact] = {}
         self._requests: dict[str, Fact] = {}
         """Undo requests that nobody has answered, by their entry."""
@@ -102,13 +105,15 @@ class Observer:
 
     def undo_waits_s(self) -> float:
         """Return how long the oldest request to undo that nobody has answered has been waiting."""
-        waiting = [fact.stamp_ms for fact in list(self._requests.values()) if fact.run in self.open_runs]
+        with self._noting:
+            waiting = [fact.stamp_ms for fact in self._requests.values() if fact.run in self.open_runs]
         oldest_ms = min(waiting, default=0)
         return time.time() - oldest_ms / 1_000 if oldest_ms else 0
 
     def history(self, run: str) -> list[Fact]:
         """Return the recent facts of a run."""
-        return [fact for _, fact in list(self.recent) if run in (fact.id, fact.run)]
+        with self._noting:
+            return [fact for _, fact in self.recent if run in (fact.id, fact.run)]
 
     def owned(self, worker: Worker) -> frozenset[int]:
         """Return the partitions it has; of a tracker by its own words, for Faust's consumers all have one name."""
@@ -124,11 +129,12 @@ class Observer:
         committed = self._groups.committed(role)
         if role not in SERVICES:
             return Caught(unread=sum(max(0, self.ends.get(number, 0) - committed[number]) for number in partitions))
-        there = {
-            place: fact
-            for place, fact in list(self._waiting.items())
-            if place[1].startswith(f"{role}.") and fact.partition in partitions
-        }
+        with self._noting:
+            there = {
+                place: fact
+                for place, fact in self._waiting.items()
+                if place[1].startswith(f"{role}.") and fact.partition in partitions
+            }
         running = {place: begun for place, (begun, recorded) in self._rows(there).items() if begun and not recorded}
         fresh = frozenset(place for place, begun in running.items() if self._begun.get(place) != begun)
         unread = sum(fact.offset >= committed[fact.partition] for fact in there.values())
@@ -142,7 +148,8 @@ class Observer:
 
     def look(self) -> None:
         """Note how many attempts the inboxes have counted, before they forget."""
-        places = sorted(self.triggers)
+        with self._noting:
+            places = sorted(self.triggers)
         for start in range(0, len(places), 1_000):
             self._inboxes.rows(places[start : start + 1_000])
 
@@ -155,15 +162,16 @@ class Observer:
 
     def _read(self, message: Message) -> None:
         fact = fact_of(message)
-        self.records += 1
-        self.ends[fact.partition] = fact.offset + 1
-        self.recent.append((message, fact))
-        if (fact.id, fact.type) in self._seen or not fact.key:
-            return
-        self._seen.add((fact.id, fact.type))
-        self.runs.setdefault(fact.id, fact.id if fact.type == START else fact.run)
-        self._note_run(fact)
-        self._note_work(fact)
+        with self._noting:
+            self.records += 1
+            self.ends[fact.partition] = fact.offset + 1
+            self.recent.append((message, fact))
+            if (fact.id, fact.type) in self._seen or not fact.key:
+                return
+            self._seen.add((fact.id, fact.type))
+            self.runs.setdefault(fact.id, fact.id if fact.type == START else fact.run)
+            self._note_run(fact)
+            self._note_work(fact)
         for tell in self.listeners:
             tell(fact)
 
