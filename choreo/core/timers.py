@@ -51,13 +51,10 @@ def next_due_of(run: Run) -> int:
     """Return the earliest time at which a timer of the run is due, in epoch milliseconds; 0 if it has none."""
     if not _ticks(run):
         return 0
-    moments = [0 if run.compensating else run.due_ms]  # of all that `due` looks at; 0: none
-    for item in run.expected:
-        moments += item.due_ms, item.retry_ms
+    moments = [due_ms for due_ms, _ in _ends(run)] + [due_ms for due_ms, _ in _retries(run)]
     for wait in run.waits:
-        moments += (wait.due_ms, wait.reminder_ms, wait.escalation_ms) if _asks(wait) else (wait.due_ms,)
-    for entry in run.ledger:
-        moments += entry.due_ms, entry.retry_ms
+        if _asks(wait):
+            moments += wait.reminder_ms, wait.escalation_ms
     return min(filter(None, moments), default=0)
 
 

@@ -90,7 +90,7 @@ async def versions_in_flight(queries: Queries, flow: str, steps: Mapping[str, St
                 number = detail.version
                 one = known.setdefault(number, VersionInFlight(flow, number, number == present))
                 one.open += 1
-                one.builds = {**one.builds, detail.build: one.builds.get(detail.build, 0) + 1}
+                one.builds[detail.build] = one.builds.get(detail.build, 0) + 1
                 if not table.is_versioned:  # frozen declarations are compared whole
                     missing.setdefault(number, Counter()).update(set(_missing(table, row, detail, now_ms)))
                 if len(one.keys) < KEYS_SHOWN:

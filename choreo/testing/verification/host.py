@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from choreo.adapters import inbox_rules
 from choreo.app.steps.jobs import Job as StepJob
 from choreo.app.steps.outcomes import Verdict, verdict
-from choreo.core.definition import FlowDefinition, StepDefinition
 from choreo.core.events import Envelope
-from choreo.core.flow_table import FlowTable
 from choreo.core.state import Run
 from choreo.ports.inbox import AttemptRequest
 from choreo.testing.verification import reductions
@@ -22,7 +20,6 @@ from choreo.testing.verification.attempts import Attempts
 from choreo.testing.verification.host_state import HostState, Job
 from choreo.testing.verification.marks import Mark
 from choreo.testing.verification.pool import Pool
-from choreo.testing.verification.reductions import Reduces
 from choreo.testing.verification.transitions import ON_TIME_MS, TOO_LATE_MS, Step, Transitions
 
 _STOPPED = "an attempt begins, and its host has read that the run is compensating or has ended"
@@ -31,23 +28,15 @@ _STOPPED = "an attempt begins, and its host has read that the run is compensatin
 class Host:
     """The host of one step; its states are numbers."""
 
-    def __init__(
-        self,
-        table: FlowTable,
-        step: StepDefinition,
-        records: Pool[Envelope],
-        data: dict[str, tuple[bytes, ...]],
-        reduces: Reduces,
-        child: FlowDefinition | None = None,
-    ) -> None:
-        """Start with nothing read. `child` is the flow of the children that the step starts."""
-        self._make = Transitions(table, step, records, data, reduces, child)
-        self.step = step
-        self.states: Pool[HostState] = self._make.states
-        self.nothing: int = self._make.nothing
-        self._records = records
-        self._table = table
-        self._reduces = reduces
+    def __init__(self, transitions: Transitions) -> None:
+        """Start with nothing read."""
+        self._make = transitions
+        self.step = transitions.step
+        self.states: Pool[HostState] = transitions.states
+        self.nothing: int = transitions.nothing
+        self._records = transitions.records
+        self._table = transitions.table
+        self._reduces = transitions.reduces
         self._moves: dict[tuple[int, Mark, bool], tuple[Step, ...]] = {}
         self._delivered: dict[tuple[int, Job], int] = {}
         self._attempts = Attempts(self._make)

@@ -26,7 +26,7 @@ from choreo.testing.verification.pool import Pool
 from choreo.testing.verification.reductions import NONE, reduces_of
 from choreo.testing.verification.routing import Routing
 from choreo.testing.verification.tracker import Fact, Tracker
-from choreo.testing.verification.transitions import Step
+from choreo.testing.verification.transitions import Step, Transitions
 
 State: TypeAlias = tuple[int, ...]
 LOG, FLIGHT, BUDGET, HOSTS = range(4)
@@ -83,7 +83,9 @@ class World:
         known = families or {}
         steps = [s for s in flow.steps if s.name not in table.reactions and (s.children is None or s.name in known)]
         reduces = reduces_of(budget) if reduced else NONE
-        self.hosts: list[Host] = [Host(table, step, records, data, reduces, known.get(step.name)) for step in steps]
+        self.hosts: list[Host] = [
+            Host(Transitions(table, step, records, data, reduces, known.get(step.name))) for step in steps
+        ]
         self.tracker: Tracker = Tracker(
             table, records, invariants, reduced=reduced, later=FlowTable(canonical.deployed(later)) if later else None
         )
